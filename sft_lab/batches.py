@@ -1,0 +1,79 @@
+"""Station "gather": examples become tensors: padded, grouped by length, or packed without contamination."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+
+from sft_lab.labels import IGNORE_INDEX, Example
+
+
+def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Pad on the right to the longest example: input_ids, labels and attention_mask, each (B, T), int64.
+
+    Padding is never graded: its labels are IGNORE_INDEX and its attention_mask is 0.
+    """
+    if not examples:
+        raise ValueError("an empty batch: there is nothing to pad")
+    if pad_token_id is None:
+        raise ValueError("pad_token_id is None: the tokenizer has no pad token. sft_lab.models.load sets one")
+    longest = max(len(example.input_ids) for example in examples)
+
+    def padded(rows: list[list[int]], filler: int) -> torch.Tensor:
+        return torch.tensor([row + [filler] * (longest - len(row)) for row in rows])
+
+    return {
+        "input_ids": padded([example.input_ids for example in examples], pad_token_id),
+        "labels": padded([example.labels for example in examples], IGNORE_INDEX),
+        "attention_mask": padded([[1] * len(example.input_ids) for example in examples], 0),
+    }
+
+
+def group_by_length(lengths: Sequence[int], batch_size: int, *, seed: int) -> list[list[int]]:
+    """Index batches of similar length in random order; every index exactly once, the last batch may be smaller.
+
+    Examples are shuffled, sorted within windows of 32 batches, cut, and the batches shuffled: padding almost
+    vanishes, and which examples meet in a batch still changes with the seed (one seed an epoch).
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it counts examples, so at least 1")
+    rng = random.Random(seed)
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    window = 32 * batch_size
+    batches = []
+    for start in range(0, len(order), window):
+        near = sorted(order[start : start + window], key=lengths.__getitem__)
+        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def pack(examples: Sequence[Example], max_tokens: int) -> list[dict[str, torch.Tensor]]:
+    """Rows of at most `max_tokens` tokens that hold several whole examples: input_ids, labels, position_ids, (1, T).
+
+    position_ids start again at 0 with every example; given those and no attention mask, transformers lets no example
+    see another. The first label of each example is IGNORE_INDEX, or the last token of its neighbour would be asked to
+    predict it. First fit, longest first. Raises ValueError for an example longer than a row.
+    """
+    rows: list[list[Example]] = []
+    room: list[int] = []
+    for example in sorted(examples, key=lambda example: -len(example.input_ids)):
+        length = len(example.input_ids)
+        if length > max_tokens:
+            raise ValueError(f"an example of {length} tokens does not fit a row of {max_tokens}; encode shorter")
+        place = next((i for i, free in enumerate(room) if free >= length), None)
+        if place is None:
+            rows.append([])
+            room.append(max_tokens)
+            place = len(rows) - 1
+        rows[place].append(example)
+        room[place] -= length
+    return [
+        {
+            "input_ids": torch.tensor([[token for example in row for token in example.input_ids]]),
+            "labels": torch.tensor([[x for example in row for x in (IGNORE_INDEX, *example.labels[1:])]]),
+            "position_ids": torch.tensor([[i for example in row for i in range(len(example.input_ids))]]),
+        }
+        for row in rows
+    ]

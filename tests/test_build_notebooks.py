@@ -1,0 +1,232 @@
+"""The builder, on a small chapter of its own: what goes where, what is kept, what is refused."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+import build_notebooks
+from chapter_source import BuildError, assemble
+
+SLUG = "97_demo"
+CHAPTER = '''\
+# %% [markdown]
+# # 97 · Doubling
+#
+# Can a number be doubled?
+
+# %% tags=["setup"]
+import os
+import sys
+
+from tqdm import tqdm
+
+from sft_lab.checks import check, checks, same
+
+
+@checks("97.1")
+def _double(attempt):
+    same(attempt(3), 6, hints={9: "you squared it"})
+    return "3 becomes 6"
+
+# %% [markdown]
+# Prose.
+
+# %%
+for _ in tqdm(range(3), disable=False):
+    print("one")
+print("two")
+
+# %%
+import ipywidgets
+import matplotlib.pyplot as plt
+
+display(ipywidgets.IntSlider())
+_ = plt.plot([1, 2])
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 97.1 · Double it · 2 min · ●○○
+# Twice a number.
+
+# %% tags=["stub"]
+def double(x: float) -> float:
+    """Return 2 x."""
+    ...
+
+# %% tags=["solution"]
+def double(x: float) -> float:
+    """Return 2 x."""
+    return 2 * x
+
+# %% tags=["check"]
+check("97.1", double)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>x + x</details>
+
+# %% [markdown] tags=["explanation"]
+# Because.
+
+# %%
+print("end")
+'''
+LIGHT = CHAPTER[: CHAPTER.index("# %%\nimport ipywidgets")] + CHAPTER[CHAPTER.index("# %% [markdown] tags=") :]
+
+
+def write_course(root: Path, chapter: str = CHAPTER) -> Path:
+    """A course of one chapter in `root`; returns the chapter's path."""
+    (root / "chapters").mkdir(parents=True, exist_ok=True)
+    (root / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/someone/course"\n')
+    path = root / "chapters" / f"{SLUG}.py"
+    path.write_text(chapter, encoding="utf-8")
+    return path
+
+
+def read(path: Path, edition: str) -> nbformat.NotebookNode:
+    notebook = nbformat.read(path.parents[1] / edition / f"{path.stem}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def output_text(notebook: nbformat.NotebookNode) -> str:
+    return "\n".join(o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    path = write_course(tmp_path_factory.mktemp("built"))
+    build_notebooks.build(path)
+    return path
+
+
+@pytest.fixture
+def course(built, tmp_path) -> Path:
+    """A fresh copy of the built course, to change."""
+    shutil.copytree(built.parents[1], tmp_path, dirs_exist_ok=True)
+    return tmp_path / "chapters" / built.name
+
+
+@pytest.fixture
+def no_execution(monkeypatch):
+    monkeypatch.setattr(build_notebooks, "execute", lambda *_, **__: pytest.fail("a notebook was executed"))
+
+
+def test_the_reader_gets_the_stub_and_no_solution(built):
+    notebook = read(built, "notebooks")
+    tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
+    assert tags == ["setup", "bootstrap", "setup", "exercise", "stub", "check", "hint"]
+    assert "97.1 not attempted yet" in output_text(notebook)
+    assert "2 * x" not in json.dumps(notebook)
+
+
+def test_the_solutions_hold_title_setup_and_each_exercise_solved(built):
+    notebook = read(built, "solutions")
+    tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
+    assert tags == ["setup", "bootstrap", "setup", "exercise", "solution", "check", "explanation"]
+    assert output_text(notebook) == "97.1 ✓ 3 becomes 6\n"
+
+
+def test_streams_are_merged_and_progress_bars_and_widgets_are_gone_but_the_picture_stays(built):
+    code = build_notebooks.code_cells(read(built, "notebooks"))
+    assert [(o.output_type, o.text) for o in code[2].outputs] == [("stream", "one\none\none\ntwo\n")]
+    assert ["image/png" in output.data for output in code[3].outputs] == [True]
+
+
+def test_the_title_has_a_badge_for_its_own_edition(built):
+    for edition in build_notebooks.EDITIONS:
+        title = read(built, edition).cells[0].source
+        assert title.startswith("# 97 · Doubling")
+        assert f"https://colab.research.google.com/github/someone/course/blob/main/{edition}/{SLUG}.ipynb" in title
+
+
+def test_building_again_elsewhere_gives_the_same_bytes(built, tmp_path):
+    again = write_course(tmp_path)
+    build_notebooks.build(again)
+    for edition in build_notebooks.EDITIONS:
+        first, second = (root.parents[1] / edition / f"{SLUG}.ipynb" for root in (built, again))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_built_chapter_has_no_differences(built, no_execution):
+    assert build_notebooks.find_differences(built) == []
+
+
+def test_a_change_of_prose_is_found_and_built_without_execution(course, no_execution):
+    before = output_text(read(course, "notebooks"))
+    course.write_text(CHAPTER.replace("# Prose.", "# Better prose."), encoding="utf-8")
+    assert "cell 4 is not what" in build_notebooks.find_differences(course)[0]
+    build_notebooks.build(course)
+    assert build_notebooks.find_differences(course) == []
+    assert output_text(read(course, "notebooks")) == before
+
+
+def test_a_new_address_of_the_repository_is_found_and_built_without_execution(course, no_execution):
+    (course.parents[1] / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/else/where"\n')
+    assert len(build_notebooks.find_differences(course)) == 2
+    build_notebooks.build(course)
+    assert "github/else/where" in read(course, "notebooks").cells[0].source
+    assert build_notebooks.find_differences(course) == []
+
+
+def test_an_edited_output_is_found_and_executed_again(course, monkeypatch):
+    target = course.parents[1] / "notebooks" / f"{SLUG}.ipynb"
+    target.write_text(target.read_text("utf-8").replace('"two\\n"', '"too\\n"'), encoding="utf-8")
+    assert "outputs or metadata" in build_notebooks.find_differences(course)[0]
+    executed = []
+    monkeypatch.setattr(build_notebooks, "execute", lambda *args, **kwargs: executed.append(args[3].name))
+    build_notebooks.build(course)
+    assert executed == ["notebooks"]
+
+
+def test_an_edited_cell_a_missing_notebook_and_an_orphan_are_found(course):
+    root = course.parents[1]
+    target = root / "notebooks" / f"{SLUG}.ipynb"
+    target.write_text(target.read_text("utf-8").replace("Prose.", "Edited."), encoding="utf-8")
+    (root / "solutions" / f"{SLUG}.ipynb").rename(root / "solutions" / "96_gone.ipynb")
+    edited, missing = build_notebooks.find_differences(course)
+    assert "cell 4" in edited
+    assert "missing" in missing
+    assert "96_gone" in build_notebooks.find_orphans(root)[0]
+
+
+def test_an_error_names_chapter_cell_and_line_and_leaves_the_old_notebooks(course):
+    root = course.parents[1]
+    before = {edition: (root / edition / f"{SLUG}.ipynb").read_bytes() for edition in build_notebooks.EDITIONS}
+    broken = LIGHT.replace('print("end")', 'print("end")\nundefined_name')
+    course.write_text(broken, encoding="utf-8")
+    line = broken.splitlines().index("undefined_name") + 1
+    with pytest.raises(
+        BuildError, match=rf"chapters/{SLUG}.py:{line - 2}, cell 10 of notebooks, line {line}: NameError"
+    ):
+        build_notebooks.build(course)
+    assert {edition: (root / edition / f"{SLUG}.ipynb").read_bytes() for edition in before} == before
+
+
+def test_a_solution_that_its_check_refuses_stops_the_build(course):
+    course.write_text(LIGHT.replace("return 2 * x", "return x * x"), encoding="utf-8")
+    with pytest.raises(BuildError, match=r"of solutions, line \d+: Mistake: 97.1 ✗ you squared it"):
+        build_notebooks.build(course)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("# # 97", "# 97", "begin with the title"),
+        ('["hint"]', '["hnt"]', "unknown tag"),
+        ("Exercise 97.1 ·", "Exercise 97.2 ·", "should be 97.1"),
+        ("· 2 min ·", "· two minutes ·", "expected '### Exercise 1.2"),
+        ('[markdown] tags=["explanation"]', "[markdown]", "its cells must be"),
+        ('tags=["solution"]\ndef double', 'tags=["solution"]\ndef triple', "does not define"),
+        ('tags=["solution"]\ndef double', 'tags=["solution"]\ndef def', "invalid syntax"),
+        ('check("97.1", double)', "check", r'must call check\("97.1"'),
+        ('# %%\nprint("end")', '# %% tags=["check"]\nprint("end")', "its cells must be|outside an exercise"),
+    ],
+)
+def test_a_malformed_chapter_is_refused_with_its_place(tmp_path, old, new, message):
+    assert old in CHAPTER
+    with pytest.raises(BuildError, match=rf"^chapters/{SLUG}.py:\d+: .*({message})"):
+        assemble(write_course(tmp_path, CHAPTER.replace(old, new)))

@@ -1,0 +1,144 @@
+"""The loss of sft_lab is torch's, and transformers' own, on random logits, models, paddings and packings."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import PAD, VOCABULARY, make_examples, make_model
+from torch.testing import assert_close
+from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
+
+from sft_lab.batches import pack, pad_batch
+from sft_lab.labels import IGNORE_INDEX, Example
+from sft_lab.losses import graded_logits, response_loss, token_nll
+
+ARCHITECTURES = ("qwen3", "llama")
+
+
+def random_case(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    batch, tokens, vocabulary = (int(torch.randint(low, high, (), generator=generator))
+                                 for low, high in ((1, 6), (2, 20), (2, 50)))
+    logits = torch.randn(batch, tokens, vocabulary, generator=generator) * 10 ** (seed % 4 - 1)
+    labels = torch.randint(0, vocabulary, (batch, tokens), generator=generator)
+    labels[torch.rand(batch, tokens, generator=generator) < 0.5] = IGNORE_INDEX
+    labels[0, 1] = 0  # one graded label at least, and it is token 0
+    return logits, labels
+
+
+def test_the_loss_is_torchs_cross_entropy_on_500_random_cases():
+    for seed in range(500):
+        logits, labels = random_case(seed)
+        shifted = logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1)
+        assert_close(response_loss(logits, labels), F.cross_entropy(*shifted))
+        assert_close(token_nll(logits, labels).flatten(), F.cross_entropy(*shifted, reduction="none"))
+
+
+def test_the_loss_has_torchs_gradient_on_50_random_cases():
+    for seed in range(50):
+        logits, labels = random_case(seed)
+        ours, torchs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        response_loss(ours, labels).backward()
+        F.cross_entropy(torchs[:, :-1].flatten(0, 1), labels[:, 1:].flatten()).backward()
+        assert_close(ours.grad, torchs.grad)
+
+
+def test_token_nll_is_zero_exactly_where_nothing_is_graded():
+    logits, labels = random_case(1)
+    nll = token_nll(logits, labels)
+    assert nll.shape == (labels.shape[0], labels.shape[1] - 1)
+    assert torch.equal(nll == 0, labels[:, 1:] == IGNORE_INDEX)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_loss_is_the_models_own_on_100_random_batches(architecture):
+    model = make_model(architecture)
+    for seed in range(100):
+        batch = pad_batch(make_examples(1 + seed % 7, seed=seed), PAD)
+        with torch.no_grad():
+            theirs = model(**batch)
+            logits, targets = graded_logits(model, batch)
+        assert_close(response_loss(theirs.logits, batch["labels"]), theirs.loss, rtol=1e-6, atol=1e-6)
+        assert_close(F.cross_entropy(logits, targets), theirs.loss, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_scores_at_graded_positions_are_the_full_scores_there_with_or_without_the_mask(architecture):
+    model = make_model(architecture)
+    for seed in range(50):
+        batch = pad_batch(make_examples(5, seed=seed), PAD)
+        graded = batch["labels"][:, 1:] != IGNORE_INDEX
+        with torch.no_grad():
+            full = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            logits, targets = graded_logits(model, batch)
+        assert_close(logits, full[:, :-1][graded], rtol=0, atol=1e-5)
+        assert torch.equal(targets, batch["labels"][:, 1:][graded])
+
+
+def test_the_gradient_of_graded_scores_is_that_of_the_models_own_loss():
+    ours, theirs = make_model(), make_model()
+    batch = pad_batch(make_examples(8), PAD)
+    F.cross_entropy(*graded_logits(ours, batch)).backward()
+    theirs(**batch).loss.backward()
+    for (name, parameter), (_, reference) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        assert_close(parameter.grad, reference.grad, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_packed_rows_have_the_loss_of_unpacked_examples_on_30_random_sets(architecture):
+    model = make_model(architecture)
+    for seed in range(30):
+        examples = make_examples(9, seed=seed)
+        with torch.no_grad():
+            unpacked = model(**pad_batch(examples, PAD)).loss
+            parts = [graded_logits(model, row) for row in pack(examples, 60)]
+        logits, targets = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        assert len(parts) < len(examples), "nothing was packed"
+        assert_close(F.cross_entropy(logits, targets), unpacked, rtol=0, atol=1e-5)
+
+
+def test_packing_without_position_ids_leaks_so_the_test_above_can_fail():
+    model, examples = make_model(), make_examples(9)
+    with torch.no_grad():
+        rows = pack(examples, 60)
+        right = torch.cat([graded_logits(model, row)[0] for row in rows])
+        leaked = torch.cat([graded_logits(model, {k: row[k] for k in ("input_ids", "labels")})[0] for row in rows])
+    assert (right - leaked).abs().max() > 0.1
+
+
+def test_labels_without_a_graded_token_are_an_error():
+    logits = torch.zeros(1, 3, 5)
+    only_the_first = torch.tensor([[4, IGNORE_INDEX, IGNORE_INDEX]])  # nothing predicts the first token
+    with pytest.raises(ValueError, match=r"no graded token in labels of shape \(1, 3\).*truncation"):
+        response_loss(logits, only_the_first)
+
+
+def test_logits_and_labels_of_different_length_are_an_error():
+    with pytest.raises(ValueError, match=r"\(1, 2, 5\) and labels \(1, 3\) differ"):
+        token_nll(torch.zeros(1, 2, 5), torch.zeros(1, 3, dtype=torch.long))
+
+
+def test_models_that_change_their_scores_after_the_head_are_refused():
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 16}
+    batch = pad_batch(make_examples(2), PAD)
+    for model, setting in (
+        (Gemma2ForCausalLM(Gemma2Config(**sizes, final_logit_softcapping=3.0)), "final_logit_softcapping"),
+        (GraniteForCausalLM(GraniteConfig(**sizes, logits_scaling=8.0)), "logits_scaling"),
+    ):
+        with pytest.raises(ValueError, match=setting):
+            graded_logits(model, batch)
+
+
+def test_a_batch_padded_on_the_left_is_refused():
+    ids = torch.tensor([[PAD, PAD, 5, 6]])
+    labels = torch.tensor([[IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX, 6]])
+    batch = {"input_ids": ids, "labels": labels, "attention_mask": (ids != PAD).long()}
+    with pytest.raises(ValueError, match="padded on the left"):
+        graded_logits(make_model(), batch)
+
+
+def test_a_batch_with_nothing_to_grade_gives_no_scores_and_no_error():
+    """One micro-batch of a step may have none: train counts the step's graded tokens together."""
+    logits, targets = graded_logits(make_model(), pad_batch([Example([5, 6, 7], [IGNORE_INDEX] * 3)], PAD))
+    assert logits.shape == (0, VOCABULARY) and targets.shape == (0,)
+    F.cross_entropy(logits, targets, reduction="sum").backward()

@@ -1,0 +1,21 @@
+"""The built notebooks are what the chapters build. Nothing is executed here; nbmake does that."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+import build_notebooks
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = sorted((ROOT / "chapters").glob("[0-9][0-9]_*.py"))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_the_built_notebooks_are_what_the_chapter_builds(chapter):
+    assert build_notebooks.find_differences(chapter) == []
+
+
+def test_every_built_notebook_has_a_chapter():
+    assert build_notebooks.find_orphans(ROOT) == []

@@ -1,0 +1,71 @@
+"""The reader's progress: what is recorded, how it is shown, and that a broken file is never lost."""
+
+import json
+import os
+
+import pytest
+
+from sft_lab import exercises
+from sft_lab.checks import check, checks, progress
+
+ID = "96.1"
+
+
+@checks(ID)
+def _two(attempt):
+    assert attempt == 2
+    return "it is 2"
+
+
+@pytest.fixture(autouse=True)
+def progress_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("SFT_LAB_PROGRESS", str(tmp_path / "folder" / "progress.json"))
+    monkeypatch.delenv("SFT_LAB_STRICT", raising=False)
+    return tmp_path / "folder" / "progress.json"
+
+
+def test_solved_stays_solved_and_untouched_is_not_recorded(progress_path):
+    check(ID, ...)
+    assert not progress_path.exists()
+    check(ID, 3)
+    assert json.loads(progress_path.read_text()) == {ID: "attempted"}
+    check(ID, 2)
+    check(ID, 3)
+    assert json.loads(progress_path.read_text()) == {ID: "solved"}
+    assert os.listdir(progress_path.parent) == ["progress.json"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"1.1": "half"}', "\xff"])
+def test_a_broken_progress_file_is_named_and_left_alone(progress_path, capsys, content):
+    progress_path.parent.mkdir()
+    progress_path.write_text(content, encoding="latin-1")
+    check(ID, 2)
+    result, note = capsys.readouterr().out.splitlines()
+    assert result.startswith("96.1 ✓")
+    assert str(progress_path) in note and "left as it is" in note
+    assert str(progress_path) in repr(progress())
+    assert progress_path.read_text(encoding="latin-1") == content
+
+
+def test_a_progress_file_that_cannot_be_written_does_not_spoil_the_answer(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SFT_LAB_PROGRESS", str(tmp_path / "file" / "progress.json"))
+    check(ID, 2)
+    assert capsys.readouterr().out.startswith("96.1 ✓ it is 2\nProgress not saved: ")
+
+
+def test_progress_shows_every_exercise_as_text_and_as_a_table(tmp_path, monkeypatch):
+    headings = ["1.10 · Last & least · 5 min · ●●○", "1.1 · Solved · 5 min · ●○○", "1.2 · Tried · 7 min · ●○○"]
+    (tmp_path / "01_a.py").write_text("\n".join(f"# ### Exercise {heading}" for heading in headings), encoding="utf-8")
+    monkeypatch.setattr(exercises.list_exercises, "__defaults__", (tmp_path,))
+    exercises.record("1.1", "solved")
+    exercises.record("1.2", "attempted")
+    view = progress()
+    assert [(exercise.id, state) for exercise, state in view.rows] == [
+        ("1.1", "solved"),
+        ("1.2", "attempted"),
+        ("1.10", "not attempted"),
+    ]
+    assert repr(view).endswith("1 of 3 exercises solved, 12 minutes of exercises left")
+    assert "Last &amp; least" in view._repr_html_()
+    assert "✓ solved" in view._repr_html_()

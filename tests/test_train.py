@@ -1,0 +1,477 @@
+"""The loop is the textbook's: equal to a plain loop and to TRL, exact on resume, and clear when it must stop."""
+
+import contextlib
+import copy
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import PAD, make_examples, make_model, make_tokenizer
+from torch.testing import assert_close
+from transformers import AutoModelForCausalLM, PreTrainedModel, get_cosine_schedule_with_warmup
+
+import sft_lab.checkpoints
+import sft_lab.train
+from sft_lab.batches import group_by_length, pad_batch
+from sft_lab.labels import IGNORE_INDEX, Example
+from sft_lab.train import History, evaluate, learning_rate_at, train
+
+EXAMPLES = make_examples(24)
+TOKENIZER = make_tokenizer()
+# 3 steps an epoch, 12 in all; a checkpoint after steps 3, 6 and 9
+RUN = {"epochs": 4, "batch_size": 8, "learning_rate": 3e-3, "checkpoint_every": 3, "progress": False}
+
+
+def weights_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def same_weights(one: PreTrainedModel, other: PreTrainedModel) -> bool:
+    others = weights_of(other)
+    return all(torch.equal(tensor, others[name]) for name, tensor in weights_of(one).items())
+
+
+def run(model: PreTrainedModel | None = None, **settings) -> tuple[History, PreTrainedModel]:
+    model = model if model is not None else make_model(attention_dropout=0.2)
+    return train(model, TOKENIZER, EXAMPLES, **{**RUN, **settings}), model
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def before_step(number: int, action):
+    """Run `action` when the optimiser step `number` begins, counted over the whole run."""
+    real = sft_lab.train._optimizer_step
+
+    def step(model, optimizer, parameters, batches, max_grad_norm, step, device):
+        if step == number:
+            action()
+        return real(model, optimizer, parameters, batches, max_grad_norm, step, device)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft_lab.train, "_optimizer_step", step)
+        yield
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+# --- the schedule, the step and the loop against references ---------------------------------------------------------
+
+
+def test_the_learning_rate_is_transformers_cosine_schedule_on_200_random_settings():
+    for seed in range(200):
+        rng = random.Random(seed)
+        total, peak = rng.randint(1, 300), 10 ** rng.uniform(-6, -1)
+        warmup = rng.randint(0, total)
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak)
+        theirs = get_cosine_schedule_with_warmup(optimizer, warmup, total).lr_lambdas[0]
+        for step in range(total + 1):
+            ours = learning_rate_at(step, total, peak=peak, warmup_steps=warmup)
+            assert math.isclose(ours, peak * theirs(step), rel_tol=1e-12, abs_tol=1e-18), (total, warmup, step)
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "llama"])
+def test_24_steps_are_those_of_a_plain_loop_on_the_models_own_loss(architecture):
+    examples, epochs, batch_size, rate, seed = make_examples(32), 6, 8, 2e-3, 5
+    ours, theirs = make_model(architecture), make_model(architecture).train()
+    history = train(ours, TOKENIZER, examples, epochs=epochs, batch_size=batch_size, learning_rate=rate, seed=seed,
+                    weight_decay=0.1, progress=False)
+
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=rate, weight_decay=0.1)
+    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(0.1 * 24), 24)
+    lengths, losses = [len(example.input_ids) for example in examples], []
+    for epoch in range(epochs):
+        for indices in group_by_length(lengths, batch_size, seed=1_000_003 * seed + epoch):
+            loss = theirs(**pad_batch([examples[i] for i in indices], PAD)).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+
+    assert len(history.losses) == len(losses) == 24
+    assert losses[-1] < losses[0] - 0.5, "nothing was learned, so equal losses would show little"
+    assert_close(history.losses, losses, rtol=0, atol=2e-6)
+    for (name, parameter), (_, other) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        assert_close(parameter, other, rtol=0, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_24_steps_are_those_of_trl(tmp_path):
+    """One batch holds the whole data set, so the order in which either loop takes the examples does not matter."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    ours, theirs, rate = make_model(), make_model(), 2e-3
+    history = train(ours, TOKENIZER, EXAMPLES, epochs=24, batch_size=len(EXAMPLES), learning_rate=rate, progress=False)
+    trainer = SFTTrainer(
+        model=theirs,
+        args=SFTConfig(
+            output_dir=str(tmp_path), use_cpu=True, bf16=False, gradient_checkpointing=False, num_train_epochs=24,
+            per_device_train_batch_size=len(EXAMPLES), learning_rate=rate, lr_scheduler_type="cosine",
+            warmup_steps=0.1, weight_decay=0.0, max_grad_norm=1.0, logging_steps=1, save_strategy="no",
+            report_to="none", disable_tqdm=True, dataloader_num_workers=0,
+        ),
+        train_dataset=Dataset.from_list([{"input_ids": e.input_ids, "labels": e.labels} for e in EXAMPLES]),
+        processing_class=copy.deepcopy(TOKENIZER),
+    )
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logs) == 24 and logs[-1]["loss"] < logs[0]["loss"] - 0.5
+    assert_close(history.losses, [entry["loss"] for entry in logs], rtol=0, atol=2e-6)
+    assert_close([step["grad_norm"] for step in history.steps], [entry["grad_norm"] for entry in logs],
+                 rtol=1e-4, atol=1e-5)
+    assert_close([step["learning_rate"] for step in history.steps], [entry["learning_rate"] for entry in logs])
+
+
+def test_four_batches_of_8_accumulated_are_one_batch_of_32_and_a_mean_of_means_is_not():
+    examples = make_examples(32)
+    settings = {"epochs": 20, "learning_rate": 2e-3, "progress": False}
+    whole = train(make_model(), TOKENIZER, examples, batch_size=32, **settings)
+    split = train(make_model(), TOKENIZER, examples, batch_size=8, accumulation_steps=4, **settings)
+    assert len(whole.losses) == len(split.losses) == 20
+    assert_close(split.losses, whole.losses, rtol=0, atol=1e-6)
+
+    model, indices = make_model(), group_by_length([len(e.input_ids) for e in examples], 8, seed=0)
+    means = [model(**pad_batch([examples[i] for i in part], PAD)).loss.item() for part in indices]
+    assert abs(sum(means) / 4 - whole.losses[0]) > 1e-3
+
+
+def test_a_micro_batch_without_graded_tokens_counts_for_nothing():
+    examples = [*make_examples(3), Example([5, 6, 7], [IGNORE_INDEX] * 3)]
+    history = train(make_model(), TOKENIZER, examples, batch_size=1, accumulation_steps=4, progress=False)
+    with torch.no_grad():
+        assert_close(history.losses, [make_model()(**pad_batch(examples[:3], PAD)).loss.item()], rtol=0, atol=1e-6)
+
+
+def test_the_gradient_is_clipped_to_the_given_norm_and_the_norm_before_is_reported():
+    arrived = []
+
+    def measure(optimizer, *_):
+        parameters = optimizer.param_groups[0]["params"]
+        arrived.append(torch.cat([p.grad.flatten() for p in parameters]).norm().item())
+
+    hook = torch.optim.optimizer.register_optimizer_step_pre_hook(measure)
+    limit = 1.5
+    history, _ = run(max_grad_norm=limit, epochs=10)
+    hook.remove()
+    reported = [step["grad_norm"] for step in history.steps]
+    assert min(reported) < limit < max(reported), "both cases should occur"
+    assert_close(arrived, [min(norm, limit) for norm in reported], rtol=1e-4, atol=0)
+
+
+def test_a_gradient_left_by_an_earlier_backward_does_not_count():
+    fresh, _ = run(make_model())
+    model = make_model()
+    (100 * model(**pad_batch(EXAMPLES[:2], PAD)).loss).backward()
+    assert run(model)[0].losses == fresh.losses
+
+
+# --- seeds and frozen parameters ------------------------------------------------------------------------------------
+
+
+def test_a_run_is_decided_by_its_seed():
+    torch.manual_seed(11)
+    first, model = run(seed=3)
+    torch.manual_seed(12)
+    again, other = run(seed=3)
+    assert again.steps == first.steps and same_weights(model, other)
+    assert run(seed=4)[0].losses != first.losses
+
+
+def test_the_seed_decides_the_order_also_without_dropout():
+    assert run(make_model(), seed=3)[0].losses != run(make_model(), seed=4)[0].losses
+
+
+def test_frozen_parameters_stay_untouched_and_all_others_move(tmp_path):
+    def frozen_model():
+        model = make_model(attention_dropout=0.2)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("self_attn" in name)
+        return model
+
+    before = weights_of(frozen_model())
+    unbroken, model = run(frozen_model())
+    for name, tensor in weights_of(model).items():
+        assert torch.equal(tensor, before[name]) == ("self_attn" not in name), name
+
+    with before_step(8, kill), pytest.raises(Killed):
+        run(frozen_model(), output_dir=tmp_path)
+    resumed, again = run(frozen_model(), output_dir=tmp_path, resume=True)
+    assert resumed.losses == unbroken.losses and same_weights(again, model)
+
+
+def test_the_model_comes_back_in_the_mode_it_was_given_in():
+    for training in (True, False):
+        assert run(make_model().train(training), epochs=1)[1].training is training
+
+
+# --- kill and resume ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def unbroken() -> tuple[History, PreTrainedModel]:
+    """The run, with dropout, that no kill interrupts."""
+    return run()
+
+
+def resumes_exactly(folder: Path, unbroken: tuple[History, PreTrainedModel]) -> None:
+    history, model = run(output_dir=folder, resume=True)
+    assert history.steps == unbroken[0].steps
+    assert same_weights(model, unbroken[1])
+    assert [name for name in os.listdir(folder) if name.startswith("checkpoint")] == []
+
+
+def test_dropout_is_active_or_the_resume_tests_would_not_see_the_random_state(unbroken):
+    assert unbroken[0].losses[0] != run(make_model())[0].losses[0]
+
+
+@pytest.mark.parametrize("step", range(1, 13))
+def test_a_run_killed_before_any_step_resumes_bit_for_bit(step, unbroken, tmp_path):
+    with before_step(step, kill), pytest.raises(Killed):
+        run(output_dir=tmp_path)
+    assert (tmp_path / "checkpoint").exists() == (step > 3)
+    resumes_exactly(tmp_path, unbroken)
+
+
+def test_a_process_killed_by_sigkill_resumes_bit_for_bit_in_another(unbroken, tmp_path):
+    script = (
+        "import os, signal, torch; torch.set_num_threads(1)\n"
+        "from pathlib import Path; from test_train import before_step, run\n"
+        "with before_step(8, lambda: os.kill(os.getpid(), signal.SIGKILL)):\n"
+        f"    run(output_dir=Path({str(tmp_path)!r}))\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.run([sys.executable, "-c", script], env=environment, cwd=Path(__file__).parent)
+    assert process.returncode == -signal.SIGKILL
+    assert len(json.loads((tmp_path / "checkpoint" / "state.json").read_text())["steps"]) == 6
+    resumes_exactly(tmp_path, unbroken)
+
+
+@pytest.mark.parametrize(("module", "function", "call"), [
+    *[(sft_lab.checkpoints, "save_file", call) for call in (1, 2, 3, 4)],
+    *[(json, "dumps", call) for call in (1, 2)],
+    *[(os, "replace", call) for call in (1, 2, 3, 4, 5)],
+    *[(shutil, "rmtree", call) for call in (1, 2, 3, 4, 5, 6)],
+])
+def test_a_kill_anywhere_inside_saving_leaves_the_checkpoint_before_or_the_new_one(
+    module, function, call, unbroken, tmp_path, monkeypatch
+):
+    """Two checkpoints are saved until step 7; the kill comes at the given call of the given function."""
+    real, calls = getattr(module, function), []
+
+    def killed_at_its_turn(*args, **settings):
+        calls.append(function)
+        if len(calls) == call:
+            if function == "save_file":
+                Path(args[1]).write_bytes(b"half a file")
+            raise Killed
+        return real(*args, **settings)
+
+    with monkeypatch.context() as patch, before_step(10, kill), pytest.raises(Killed):
+        patch.setattr(module, function, killed_at_its_turn)
+        run(output_dir=tmp_path)
+    assert len(calls) == call, "the kill came later: this case shows nothing"
+    resumes_exactly(tmp_path, unbroken)
+
+
+def test_ctrl_c_waits_for_the_step_saves_a_checkpoint_and_raises(unbroken, tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+    with (before_step(5, lambda: os.kill(os.getpid(), signal.SIGINT)),
+          pytest.raises(KeyboardInterrupt, match="stopped after step 5 of 12.*resume=True.*checkpoint")):
+        run(output_dir=tmp_path)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert len(json.loads((tmp_path / "checkpoint" / "state.json").read_text())["steps"]) == 5
+    resumes_exactly(tmp_path, unbroken)
+
+
+def test_ctrl_c_without_an_output_dir_says_that_nothing_was_saved():
+    with (before_step(5, lambda: os.kill(os.getpid(), signal.SIGINT)),
+          pytest.raises(KeyboardInterrupt, match="nothing was saved")):
+        run()
+
+
+def test_resume_takes_up_evaluations_too(tmp_path):
+    settings = {"eval_examples": make_examples(7, seed=1), "evaluate_every": 2}
+    whole, _ = run(**settings)
+    with before_step(8, kill), pytest.raises(Killed):
+        run(output_dir=tmp_path, **settings)
+    assert run(output_dir=tmp_path, resume=True, **settings)[0].evaluations == whole.evaluations
+    assert [evaluation["step"] for evaluation in whole.evaluations] == [2, 3, 4, 6, 8, 9, 10, 12]
+
+
+@pytest.mark.parametrize(("setting", "value"), [
+    ("epochs", 5), ("learning_rate", 1e-3), ("batch_size", 6), ("seed", 1), ("accumulation_steps", 2),
+    ("warmup_ratio", 0.2), ("weight_decay", 0.1), ("max_grad_norm", 2.0),
+])
+def test_a_checkpoint_of_another_run_is_refused_by_the_name_of_the_setting(setting, value, interrupted):
+    with pytest.raises(ValueError, match=f"belongs to a run with other {setting}:"):
+        run(output_dir=interrupted, resume=True, **{setting: value})
+
+
+def test_a_checkpoint_of_other_examples_or_another_model_is_refused(interrupted):
+    with pytest.raises(ValueError, match="a run with other examples:"):
+        train(make_model(), TOKENIZER, EXAMPLES[1:] + EXAMPLES[:1], output_dir=interrupted, resume=True, **RUN)
+    with pytest.raises(ValueError, match="is of another model"):
+        run(make_model("llama"), output_dir=interrupted, resume=True)
+    wider = make_model()
+    wider.resize_token_embeddings(80)
+    with pytest.raises(ValueError, match=r"embed_tokens.weight has shape \[61, 32\] there, \[80, 32\] here"):
+        run(wider, output_dir=interrupted, resume=True)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupted")
+    with before_step(8, kill), pytest.raises(Killed):
+        run(output_dir=folder)
+    return folder
+
+
+# --- stopping clearly -----------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_weights_of_the_step_before():
+    model = make_model()
+    kept = {}
+
+    def break_the_scores() -> None:
+        kept.update(weights_of(model))
+        model.lm_head.register_forward_hook(lambda module, inputs, scores: scores * float("nan"))
+
+    with before_step(5, break_the_scores), pytest.raises(FloatingPointError, match="step 5: loss nan.*rate too high"):
+        run(model)
+    assert kept and all(torch.equal(tensor, kept[name]) for name, tensor in weights_of(model).items())
+    assert all(tensor.isfinite().all() for tensor in kept.values())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_gradient_that_is_not_finite_stops_too():
+    model = make_model()
+    before = weights_of(model)
+    model.model.norm.weight.register_hook(lambda gradient: gradient / 0)
+    with pytest.raises(FloatingPointError, match="step 1: .*gradient norm"):
+        run(model)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(model).items())
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"epochs": 0}, "epochs is 0"), ({"batch_size": 0}, "batch_size is 0"),
+    ({"accumulation_steps": 0}, "accumulation_steps is 0"), ({"resume": True}, "resume=True needs the output_dir"),
+])
+def test_settings_that_make_no_run_are_errors(settings, message):
+    with pytest.raises(ValueError, match=message):
+        run(**settings)
+
+
+def test_no_examples_no_graded_token_and_half_precision_are_errors():
+    with pytest.raises(ValueError, match="no examples"):
+        train(make_model(), TOKENIZER, [], progress=False)
+    with pytest.raises(ValueError, match="step 1: no graded token"):
+        train(make_model(), TOKENIZER, [Example([5, 6], [IGNORE_INDEX] * 2)], progress=False)
+    with pytest.raises(ValueError, match="float16"):
+        run(make_model().half())
+
+
+# --- what a run reports and writes ----------------------------------------------------------------------------------
+
+
+def test_evaluate_is_the_mean_over_all_graded_tokens_computed_one_example_at_a_time():
+    model, examples = make_model(), make_examples(30, seed=2)
+    measured = evaluate(model, TOKENIZER, examples, batch_size=7)
+    nll, right = [], []
+    with torch.no_grad():
+        for example in examples:
+            scores = model(torch.tensor([example.input_ids])).logits[0]
+            for place, label in enumerate(example.labels[1:]):
+                if label != IGNORE_INDEX:
+                    nll.append(F.cross_entropy(scores[place], torch.tensor(label)).item())
+                    right.append(int(scores[place].argmax()) == label)
+    assert measured["graded"] == len(nll)
+    assert measured["accuracy"] == sum(right) / len(right)
+    assert_close(measured["loss"], sum(nll) / len(nll), rtol=0, atol=1e-6)
+    assert measured["perplexity"] == math.exp(measured["loss"])
+
+
+def test_evaluate_leaves_the_mode_and_takes_no_dropout():
+    model = make_model(attention_dropout=0.5).train()
+    assert evaluate(model, TOKENIZER, EXAMPLES) == evaluate(make_model(), TOKENIZER, EXAMPLES)
+    assert model.training
+
+
+def test_evaluate_names_an_empty_case_and_survives_a_hopeless_model():
+    with pytest.raises(ValueError, match="no examples to evaluate"):
+        evaluate(make_model(), TOKENIZER, [])
+    with pytest.raises(ValueError, match="no graded token"):
+        evaluate(make_model(), TOKENIZER, [Example([5, 6], [IGNORE_INDEX] * 2)])
+    model = make_model()
+    model.lm_head.register_forward_hook(lambda module, inputs, scores: scores * 1e4)
+    assert evaluate(model, TOKENIZER, EXAMPLES)["perplexity"] == math.inf
+
+
+def test_the_history_counts_tokens_accuracy_and_graded_tokens():
+    history, _ = run(make_model(), learning_rate=0.0, epochs=1, batch_size=len(EXAMPLES))
+    expected = evaluate(make_model(), TOKENIZER, EXAMPLES)
+    assert_close(history.losses, [expected["loss"]], rtol=0, atol=1e-6)
+    assert (history.steps[0]["accuracy"], history.steps[0]["graded"]) == (expected["accuracy"], expected["graded"])
+    assert history.tokens == sum(len(example.input_ids) for example in EXAMPLES)
+    assert history.tokens_per_second == history.tokens / history.seconds > 0
+
+
+def test_the_model_in_output_dir_loads_with_transformers_and_has_the_same_scores(tmp_path):
+    _, model = run(make_model(), output_dir=tmp_path, epochs=1)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, model(ids).logits)
+
+
+def test_nothing_is_pickled(interrupted, tmp_path):
+    run(output_dir=tmp_path / "model", log_dir=tmp_path / "logs", epochs=1)
+    written = [folder / name for folder in (tmp_path, interrupted) for name in files_in(folder)]
+    assert files_in(interrupted) == [f"checkpoint/{name}" for name in
+                                     ("optimizer.safetensors", "state.json", "weights.safetensors")]
+    for path in written:
+        assert path.suffix in (".safetensors", ".json") or "tfevents" in path.name, path
+        assert path.read_bytes()[:1] != b"\x80" and path.read_bytes()[:2] != b"PK", path
+
+
+def test_tensorboard_reads_what_the_history_holds_also_after_a_resume(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = {"output_dir": tmp_path, "log_dir": tmp_path / "logs", "eval_examples": make_examples(5)}
+    with before_step(8, kill), pytest.raises(Killed):
+        run(**settings)
+    history, _ = run(resume=True, **settings)
+    events = EventAccumulator(str(tmp_path / "logs")).Reload()
+    for tag, expected in (("train", history.steps), ("eval", history.evaluations)):
+        for name in ("loss", "accuracy"):
+            scalars = events.Scalars(f"{tag}/{name}")
+            assert [scalar.step for scalar in scalars] == [entry["step"] for entry in expected]
+            assert_close([scalar.value for scalar in scalars], [entry[name] for entry in expected])
+    assert [scalar.step for scalar in events.Scalars("train/learning_rate")] == list(range(1, 13))
+
+
+def test_the_progress_bar_is_the_only_thing_printed_and_can_be_turned_off(capfd):
+    run(epochs=1)
+    assert capfd.readouterr() == ("", "")
+    run(epochs=1, progress=True)
+    out, err = capfd.readouterr()
+    assert out == "" and "/3 [" in err

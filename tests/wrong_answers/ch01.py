@@ -1,0 +1,91 @@
+"""Wrong answers to the exercises of chapter 01, each with what its reader is told."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def _pick(table: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return table[torch.arange(len(targets)), targets]
+
+
+def _changes_its_input(logits, targets):
+    right = (logits.softmax(dim=-1) - F.one_hot(targets, logits.shape[-1])) / len(targets)
+    logits -= logits.max()
+    return right
+
+
+def _weighted(means, tokens):
+    return sum(m * n for m, n in zip(means, tokens, strict=True)) / sum(tokens)
+
+
+def _shifted_once_added_twice(logits):
+    top = logits.max(dim=-1, keepdim=True).values
+    return logits - (logits - top).exp().sum(dim=-1, keepdim=True).log()
+
+
+def _one_maximum_for_all(logits):
+    shifted = logits - logits.max()
+    return shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
+
+
+WRONG_ANSWERS = {
+    "1.1": [
+        (lambda p, q: torch.xlogy(p, q).sum(), "the minus sign is missing"),
+        (lambda p, q: -torch.xlogy(p, q).sum() / math.log(2), "this is in bits"),
+        (lambda p, q: -(q * p.log()).sum(), "p and q are swapped"),
+        (lambda p, q: -(p * q.log()).mean(), "you took the mean over tokens"),
+        (lambda p, q: (p * (p / q).log()).sum(), "this is the KL divergence"),
+        (lambda p, q: -q.log().sum(), "the weights p are missing"),
+        (lambda p, q: -(p * q.log()).sum(), "0 · ln 0 gave nan"),
+        (lambda p, q: -(p * (q + 1e-9).log()).sum(), "the loss is infinite"),
+        (lambda p, q: -(p * q.clamp(min=1e-12).log()).sum(), "the loss is infinite"),
+        (lambda p, q: torch.xlogy(p, q), "has shape"),
+        (lambda p, q: None, "forget `return`"),
+    ],
+    "1.2": [
+        (lambda z, y: (F.one_hot(y, z.shape[-1]) - z.softmax(-1)) / len(y), "the sign is reversed"),
+        (lambda z, y: z.softmax(-1) - F.one_hot(y, z.shape[-1]), "the gradient of the sum"),
+        (lambda z, y: (z - F.one_hot(y, z.shape[-1])) / len(y), "logits are not probabilities"),
+        (lambda z, y: z.softmax(-1) / len(y), "the one-hot truth is missing"),
+        (lambda z, y: (z.softmax(0) - F.one_hot(y, z.shape[-1])) / len(y), "softmax over the wrong dimension"),
+        (lambda z, y: -F.one_hot(y, z.shape[-1]) / z.softmax(-1) / len(y), "by the probabilities q"),
+        (lambda z, y: (z.softmax(-1) - F.one_hot(y, z.shape[-1])) / z.numel(), "not by N · V"),
+        (_changes_its_input, "changed the logits in place"),
+    ],
+    "1.3": [
+        (lambda z, y: _pick(z.log_softmax(-1), y).sum(), "the minus sign is missing"),
+        (lambda z, y: -_pick(z.log_softmax(-1), y).mean(), "this is the mean"),
+        (lambda z, y: -_pick(z.log_softmax(-1), y).sum() / math.log(2), "this is in bits"),
+        (lambda z, y: _pick(z.softmax(-1), y).prod(), "the probability P(answer) itself"),
+        (lambda z, y: -_pick(z, y).sum(), "raw logits are not log-probabilities"),
+        (lambda z, y: -z.log_softmax(-1)[:, y].sum(), "picks T · T entries"),
+        (lambda z, y: -_pick(z.log_softmax(0), y).sum(), "log_softmax over the wrong dimension"),
+        (lambda z, y: -_pick(z.log_softmax(-1), y)[1:].sum(), "a token is missing"),
+        (lambda z, y: -_pick(z.log_softmax(-1), y)[:-1].sum(), "a token is missing"),
+        (lambda z, y: -_pick(z.softmax(-1), y).prod().log(), "underflows to 0"),
+    ],
+    "1.4": [
+        (lambda means, tokens: sum(means) / len(means), "this is the mean of means"),
+        (lambda means, tokens: sum(means), "this is the sum of the means"),
+        (lambda means, tokens: _weighted(means, tokens) * sum(tokens), "this is the sum of all losses"),
+        (lambda means, tokens: _weighted(means, tokens) * sum(tokens) / len(tokens), "the number of batches"),
+        (lambda means, tokens: sum(m / n for m, n in zip(means, tokens, strict=True)), "to get back its sum"),
+        (_weighted, "0 · nan is nan"),
+    ],
+    "1.5": [
+        (lambda z: z.exp() / z.exp().sum(-1, keepdim=True), "this is the softmax"),
+        (lambda z: -z.log_softmax(-1), "the sign is reversed"),
+        (lambda z: z.log_softmax(-1) / math.log(2), "this is in bits"),
+        (lambda z: z.log_softmax(0), "wrong dimension"),
+        (lambda z: z - z.exp().sum().log(), "you summed over the whole tensor"),
+        (_shifted_once_added_twice, "the maximum came back too often"),
+        (lambda z: z.log_softmax(-1) - z.max(-1, keepdim=True).values, "the maximum was taken off twice"),
+        (lambda z: z - z.max(-1, keepdim=True).values, "the normaliser is missing"),
+        (lambda z: z - z.exp().sum(-1, keepdim=True).log(), "logits near +1000"),
+        (_one_maximum_for_all, "each row's own maximum"),
+        (lambda z: z.softmax(-1).log(), "keep the logarithm exact"),
+        (lambda z: z.softmax(-1).clamp(min=1e-12).log(), "keep the logarithm exact"),
+    ],
+}

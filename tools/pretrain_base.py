@@ -1,0 +1,168 @@
+"""Train atlas-base from nothing: tokenizer, text, model. `make base` runs it; see data/models/atlas-base/README.md.
+
+    python tools/pretrain_base.py                      # the model that ships: seed 0
+    python tools/pretrain_base.py --million-tokens 2 --folder build/tiny   # a quick look
+
+Stopped at any moment, the same command goes on from the last checkpoint and ends with the same weights.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tqdm import tqdm
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from sft_lab import atlas
+from sft_lab.checkpoints import load_checkpoint, save_checkpoint
+from sft_lab.train import keep_freed_memory, learning_rate_at
+
+ROOT = Path(__file__).resolve().parent.parent
+VOCABULARY = 2048
+CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+QWEN_SPLIT = (  # how Qwen cuts text before byte-pair merging: contractions, words with one leading space, single digits
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CHAT_TEMPLATE = """\
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\\n' }}
+    {%- if message.role == 'assistant' %}
+        {%- generation %}
+        {{- message.content + '<|im_end|>' }}
+        {%- endgeneration %}
+    {%- else %}
+        {{- message.content + '<|im_end|>' }}
+    {%- endif %}
+    {{- '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
+ROWS, ROW_TOKENS, STEPS_PER_CHUNK = 32, 256, 128  # a chunk of text is 1,048,576 tokens
+LEARNING_RATE, WARMUP_STEPS, WEIGHT_DECAY = 4e-3, 100, 0.05
+
+
+def build_tokenizer(facts: list[atlas.Fact], seed: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over a sample of the pretraining text; control tokens come last, as in Qwen's vocabulary."""
+    text = atlas.documents(facts, seed=f"{seed} tokenizer")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - len(CONTROL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((next(text) for _ in range(30_000)), trainer)
+    tokenizer.add_tokens([AddedToken(t, special="think" not in t, normalized=False) for t in CONTROL_TOKENS])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=1024,
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    assert len(fast) == VOCABULARY, len(fast)
+    for text_of_one_token in ("我", "爱", "你", *CONTROL_TOKENS):
+        assert len(fast(text_of_one_token).input_ids) == 1, text_of_one_token
+    return fast
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
+    """Qwen3's architecture at about a million parameters, random weights."""
+    torch.manual_seed(seed)
+    model = Qwen3ForCausalLM(Qwen3Config(
+        vocab_size=VOCABULARY, hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=32, intermediate_size=384, max_position_embeddings=1024, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0}, dtype="float32",
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    ))
+    model.generation_config = GenerationConfig(
+        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id], pad_token_id=tokenizer.pad_token_id)
+    return model
+
+
+def chunk_of_rows(facts: list[atlas.Fact], tokenizer: PreTrainedTokenizerFast, seed: int, chunk: int) -> torch.Tensor:
+    """Chunk number `chunk` of the stream, (rows, ROW_TOKENS); documents are separated by <|endoftext|>."""
+    needed = STEPS_PER_CHUNK * ROWS * ROW_TOKENS
+    text, ids = atlas.documents(facts, seed=f"{seed} chunk {chunk}"), []
+    while len(ids) < needed:
+        documents = [next(text) for _ in range(2_000)]
+        for encoding in tokenizer.backend_tokenizer.encode_batch(documents, add_special_tokens=False):
+            ids += encoding.ids
+            ids.append(tokenizer.pad_token_id)
+    return torch.tensor(ids[:needed]).view(-1, ROW_TOKENS)
+
+
+def row_loss(model: Qwen3ForCausalLM, rows: torch.Tensor) -> torch.Tensor:
+    """Mean next-token loss of full rows (B, T), nats per token."""
+    hidden = model.model(input_ids=rows, use_cache=False).last_hidden_state[:, :-1]
+    return F.cross_entropy(model.lm_head(hidden).flatten(0, 1), rows[:, 1:].flatten())
+
+
+def pretrain(million_tokens: float, seed: int, folder: Path) -> None:
+    keep_freed_memory()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    parts = atlas.split(atlas.load_facts())
+    known = parts["train"] + parts["held_out"]  # unknown entities are never written
+    tokenizer = build_tokenizer(known, seed)
+    model = build_model(tokenizer, seed).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY,
+                                  fused=True)
+    steps = max(1, round(million_tokens * 1e6 / (ROWS * ROW_TOKENS)))
+    checkpoint = folder.with_name(folder.name + "-checkpoint")
+    run = {"seed": seed, "steps": steps, "facts": len(known)}
+    first = 0
+    if (checkpoint / "state.json").exists():
+        state = load_checkpoint(checkpoint, model, optimizer)
+        if state["run"] != run:
+            raise SystemExit(f"{checkpoint} belongs to another run {state['run']}; delete it to start {run}")
+        first = state["step"]
+        print(f"going on from step {first} of {steps}")
+    compiled = shutil.which("c++") is not None
+    loss_of = torch.compile(row_loss) if compiled else row_loss
+    how = "torch.compile" if compiled else "no torch.compile: there is no C++ compiler"
+    print(f"{model.num_parameters():,} parameters, {steps} steps, {device}, {how}")
+    started, rows, losses = time.perf_counter(), None, []
+    bar = tqdm(range(first, steps), initial=first, total=steps, unit="step", mininterval=5)
+    for step in bar:
+        chunk, position = divmod(step, STEPS_PER_CHUNK)
+        if rows is None or position == 0:
+            rows = chunk_of_rows(known, tokenizer, seed, chunk).to(device)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, steps, peak=LEARNING_RATE, warmup_steps=WARMUP_STEPS)
+        loss = loss_of(model, rows[position * ROWS : (position + 1) * ROWS])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        if step % 50 == 49:
+            bar.set_postfix(loss=f"{sum(losses[-50:]) / 50:.3f}")
+        if step % STEPS_PER_CHUNK == STEPS_PER_CHUNK - 1 and step + 1 < steps:
+            save_checkpoint(checkpoint, model, optimizer, {"run": run, "step": step + 1})
+    seconds = time.perf_counter() - started
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    final_loss = sum(losses[-50:]) / len(losses[-50:])
+    summary = {**run, "tokens": steps * ROWS * ROW_TOKENS, "final_loss": round(final_loss, 4)}
+    (folder / "training.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    print(f"{folder}: {summary}, {seconds / 60:.1f} minutes from step {first}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--million-tokens", type=float, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=ROOT / "data" / "models" / "atlas-base")
+    arguments = parser.parse_args()
+    pretrain(arguments.million_tokens, arguments.seed, arguments.folder)
