@@ -12,6 +12,7 @@
 
 # %% tags=["setup"]
 import copy
+import json
 
 import matplotlib.pyplot as plt
 import torch
@@ -22,7 +23,7 @@ from sft_lab.checks import check, progress
 from sft_lab.compare import compare
 from sft_lab.labels import IGNORE_INDEX, encode_conversation, encode_conversations
 from sft_lab.losses import response_loss
-from sft_lab.models import load
+from sft_lab.models import ATLAS_FOLDER, load
 from sft_lab.train import train
 
 plots.style()
@@ -89,7 +90,7 @@ ax = plots.token_strip(tokens, labels=example.labels, title="SFT grades the answ
 # %%
 conversations = atlas.training_conversations(seed=0)
 examples = encode_conversations(conversations, tokenizer)
-pretraining_tokens = base.config.pretraining_tokens
+pretraining_tokens = json.loads((ATLAS_FOLDER / "training.json").read_text())["tokens"]
 sft_tokens = 3 * sum(len(e.input_ids) for e in examples)                   # three epochs
 graded_tokens = 3 * sum(label != IGNORE_INDEX for e in examples for label in e.labels)
 print(f"pretraining: {pretraining_tokens:,} tokens, all graded")

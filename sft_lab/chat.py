@@ -113,7 +113,6 @@ def generate_responses(
     return [tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in rows]
 
 
-@torch.inference_mode()
 def generate_ids(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -133,11 +132,35 @@ def generate_ids(
     """
     if isinstance(prompts, str) or any(isinstance(prompt, dict) for prompt in prompts):
         raise TypeError(f"prompts is a single prompt, {str(prompts)[:60]!r}: put it into a list, [prompt]")
+    encoded = [encode_chat(_as_conversation(prompt, system), tokenizer, add_generation_prompt=True,
+                           enable_thinking=enable_thinking) for prompt in prompts]
+    return _generate(model, tokenizer, encoded, max_new_tokens, decoding)
+
+
+def complete(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_new_tokens: int = 30,
+    **decoding,
+) -> list[str]:
+    """What a model writes after each plain text, with no chat template: what base models are for.
+
+    Control tokens in a text stay letters. Greedy unless `decoding` says otherwise, as in `generate_responses`.
+    """
+    if isinstance(texts, str):
+        raise TypeError(f"texts is a single text, {texts[:60]!r}: put it into a list, [text]")
+    encoded = [encode_marked(*_marked(text, tokenizer))[0] for text in texts]
+    rows = _generate(model, tokenizer, encoded, max_new_tokens, decoding)
+    return [tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in rows]
+
+
+@torch.inference_mode()
+def _generate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoded: list[list[int]], max_new_tokens: int,
+    decoding: dict,
+) -> list[list[int]]:
+    """The ids that follow each prompt: batches of similar length, padded on the left, cut after the first stop."""
     ignored = [name for name in SAMPLING if name in decoding]
     if ignored and not decoding.get("do_sample"):
         raise ValueError(f"{', '.join(ignored)} would be ignored: greedy decoding draws nothing. Add do_sample=True.")
-    encoded = [encode_chat(_as_conversation(prompt, system), tokenizer, add_generation_prompt=True,
-                           enable_thinking=enable_thinking) for prompt in prompts]
     limit = getattr(model.config, "max_position_embeddings", None)
     for place, ids in enumerate(encoded):
         if limit and len(ids) + max_new_tokens > limit:
@@ -178,6 +201,11 @@ def _ready_to_generate(model: PreTrainedModel) -> Iterator[None]:
         model.train(training)
         for part, config in kept.items():
             part.generation_config = config
+
+
+def _marked(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, PreTrainedTokenizerBase, str]:
+    conversation, mark = mark_literals([{"role": "user", "content": text}], tokenizer)
+    return conversation[0]["content"], tokenizer, mark
 
 
 def _as_conversation(prompt: str | Conversation, system: str | None) -> Conversation:

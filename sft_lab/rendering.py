@@ -158,7 +158,7 @@ def _encode_pieces(
     text: str, tokenizer: PreTrainedTokenizerBase, mark: str, edges: list[int]
 ) -> tuple[list[int], list[tuple[int, int]]]:
     known = control_tokens(tokenizer)
-    written, hidden = _either(known), _either(_hide(token, mark) for token in known)
+    written, hidden, controls = _either(known), _either(_hide(token, mark) for token in known), set(known.values())
     ids: list[int] = []
     offsets: list[tuple[int, int]] = []
     for place, last in zip(edges, edges[1:], strict=False):
@@ -166,7 +166,7 @@ def _encode_pieces(
             letters = hidden.search(text, place, last) if mark in text else None
             end = letters.start() if letters else last
             part = tokenizer(text[place:end], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-            found = sum(index in known.values() for index in part["input_ids"])
+            found = sum(index in controls for index in part["input_ids"])
             if mark in text[place:end] or found > len(written.findall(text, place, end)):
                 near = text[place:end].replace(mark, "")[:80]
                 raise ValueError(f"a message would become a control token near {near!r}: the chat template or the "

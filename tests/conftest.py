@@ -38,25 +38,23 @@ def conversations() -> list[Conversation]:
 
 
 PIECES = (
-    *("The capital of Chile is Santiago.", "what", "is", "42", "3.14", "don't", "naïve café", "cafe\u0301", "....", "%"),
-    *("我爱你", "首都是北京。", "こんにちは", "Привет", "שלום", "😀", "👩‍👩‍👧", "🇫🇷", "\u00a0", "\u2028", "\ue000", "\x00"),
+    *("The capital of Chile is Santiago.", "what", "is", "42", "3.14", "don't", "naïve café", "cafe\u0301", "..."),
+    *("我爱你", "首都是北京。", "こんにちは", "Привет", "שלום", "😀", "👩‍👩‍👧", "🇫🇷", "\u00a0"),
     *("\n", "\n\n", "  ", "\t", "\r\n", "  indented", "```py\nx = 1\n```", "<b>bold</b>", "{% if x %}", "{{ y }}"),
-    *("a|b", "im_end", "<|", "|>", "\\n"),
+    *("\u2028", "\ue000", "\x00", "a|b", "im_end", "<|", "|>", "\\n", "%"),
 )
 
 
 def random_conversation(rng: random.Random, *, answers_begin_with_line_break: bool) -> Conversation:
     def text(most: int) -> str:
         words = rng.choices(PIECES, k=rng.randint(0, most))
-        first, between, last = rng.choice(["", "", "\n", " ", "  "]), rng.choice([" ", ""]), rng.choice(["", "", "\n", " "])
-        return first + between.join(words) + last
+        first, last = rng.choice(["", "", "\n", " ", "  "]), rng.choice(["", "", "\n", " "])
+        return first + rng.choice([" ", ""]).join(words) + last
 
     turns = [{"role": "system", "content": text(6)}] if rng.random() < 0.3 else []
     for _ in range(rng.randint(1, 4)):
         reasoning = "<think>\n" + text(4).strip() + "\n</think>\n\n" if rng.random() < 0.2 else ""
-        answer = re.sub(r"^\s*[\r\n]", "", reasoning + text(12))
-        while re.match(r"\s*[\r\n]", answer):
-            answer = answer.lstrip()
+        answer = re.sub(r"^\s*[\r\n]", "", reasoning + text(12))  # greedy: through the last line break it begins with
         if answers_begin_with_line_break:
             answer = rng.choice(["\n", "\n\n", " \n"]) + answer
         turns += [{"role": "user", "content": text(12)}, {"role": "assistant", "content": answer}]
