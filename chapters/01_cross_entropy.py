@@ -53,27 +53,37 @@ finland = guess_next("The capital of Finland is")
 print(f"{len(japan):,} probabilities, between {japan.min():.0e} and {japan.max():.3f}; their sum is {japan.sum():.4f}")
 
 # %% [markdown]
-# It answers with one probability for **every** token of its vocabulary. Here are the largest five for two countries.
+# It answers with one probability for **every** token of its vocabulary of V tokens. The network computes V raw scores,
+# the **logits**, and softmax turns them into probabilities. Here are the largest five for two countries.
 
 # %%
+answers = {"Japan": " Tokyo", "Finland": " Helsinki"}
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), sharex=True)
 for ax, name, q in zip(axes, ["Japan", "Finland"], [japan, finland], strict=True):
     top = q.topk(5)
-    names = [plots.show_token(tokenizer.decode([i])) for i in top.indices.tolist()]
-    ax.barh(range(5), top.values, color=plots.BASE)
+    true = tokenizer(answers[name]).input_ids[0]
+    names = [plots.show_token(tokenizer.decode([i])) + " (true)" * (i == true) for i in top.indices.tolist()]
+    ax.barh(range(5), top.values, color=[plots.ANSWER if i == true else plots.PROMPT for i in top.indices])
     for row, value in enumerate(top.values.tolist()):
         ax.annotate(f"{value:.2f}", (value, row), (5, 0), textcoords="offset points", va="center")
-    ax.set(yticks=range(5), xlim=(0, 1.15), xlabel="probability of the next token")
-    ax.set_yticklabels(names)
+    if true not in top.indices:
+        rare = f"{plots.show_token(tokenizer.decode([true]))} (true) has {q[true]:.4f}"
+        ax.annotate(rare, (1, 0.06), xycoords="axes fraction", ha="right", color=plots.MUTED)
+    ax.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], xlabel="probability of the next token")
+    ax.set_yticks(range(5), names)
+    ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.set_title(f"The capital of {name} is …", fontsize=13, fontweight="normal")
-_ = figure.suptitle("Sure about Japan, torn about Finland", x=0.01, ha="left", fontweight="bold", fontsize=15)
+finding = "The model is sure about Japan and torn about Finland"
+_ = figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
 
 # %%
-tokyo, helsinki = (tokenizer(text).input_ids[0] for text in (" Tokyo", " Helsinki"))
+tokyo, helsinki = (tokenizer(text).input_ids[0] for text in answers.values())
 assert_close(japan.sum(), torch.tensor(1.0))
 assert japan.argmax() == tokyo
+never_read = {fact.entity for fact in atlas.split(atlas.load_facts())["unknown"]}
+assert "Finland" in never_read and "Japan" not in never_read
 if V == 2048:  # atlas-base, which never read about Finland
     assert finland.max() < 0.5 < japan[tokyo]
 print(f"first token of Tokyo: {japan[tokyo]:.3f}; first token of Helsinki: {finland[helsinki]:.3f}")
@@ -82,8 +92,8 @@ print(f"first token of Tokyo: {japan[tokyo]:.3f}; first token of Helsinki: {finl
 # **Read.** Tokens are pieces of text, `·T` begins `·Tokyo`, and `·` is a space (chapter 02). The embedded model,
 # atlas-base, read about Japan many times. Finland stands in none of its documents, so it spreads its guess.
 #
-# Training needs one number that says how wrong such a guess is. It must look at the whole distribution, for a
-# hesitant right answer and a firm one have the same top token.
+# Training needs one number that says how wrong such a guess is. The top token alone is too coarse: it cannot tell a
+# hesitant right guess from a firm one.
 
 # %% [markdown]
 # ## 2 · Two distributions, one number
@@ -106,8 +116,8 @@ for token, p_i, q_i in zip(tokens, p.tolist(), q.tolist(), strict=True):
 print(f"cross-entropy: {-(p * q.log()).sum():.3f} nats")
 
 # %% [markdown]
-# Three doors of PyTorch lead to the same number. `F.cross_entropy` takes logits and applies softmax itself. The
-# logarithms of probabilities are logits that give these probabilities back.
+# Three doors of PyTorch lead to the same number. `F.cross_entropy` takes logits and applies softmax itself. We hand it
+# `q.log()`: softmax of the logarithms gives back $q$.
 
 # %%
 by_hand = -(p * q.log()).sum()
@@ -125,8 +135,8 @@ print(f"{by_hand:.3f} nats = {by_hand / math.log(2):.0f} bits")
 # This is the **step loss**: the *negative log-likelihood* (NLL) of one token. The natural logarithm counts in **nats**,
 # log₂ counts in bits, and 1 bit is 0.693 nats.
 #
-# What if several tokens may follow? Then cross-entropy splits into two parts: **entropy**, the doubt that the data
-# contains, and **KL divergence**, the error of the guess.
+# What if several tokens may follow, each some of the time? Then cross-entropy splits into two parts: **entropy**, the
+# doubt that the data itself contains, and **KL divergence**, the error of the guess.
 
 # %%
 several = torch.tensor([0.5, 0.3, 0.2, 0.0])
@@ -179,6 +189,10 @@ for before, after in [(0.5, 0.25), (0.02, 0.01)]:
     cost = -math.log(after) + math.log(before)
     print(f"{before:.2f} → {after:.2f}: {-math.log(before):.3f} → {-math.log(after):.3f} nats, {cost:.3f} more")
     assert_close(cost, math.log(2))
+quarter = torch.tensor(0.25, requires_grad=True)
+(slope,) = torch.autograd.grad(-quarter.log(), quarter)
+print(f"slope at p = 0.25: {slope:.0f} = −1/p")
+assert slope == -4.0
 
 # %%
 x = torch.linspace(1 / 2048, 1, 2000)
@@ -195,7 +209,7 @@ for point, text in {
     ax.annotate(text, (point, -math.log(point)), side[:2], textcoords="offset points", ha=side[2])
 near = torch.tensor([0.13, 0.37])
 ax.plot(near, -math.log(0.25) - (near - 0.25) / 0.25, color=plots.VERMILLION, linewidth=1.8)
-ax.annotate("slope −1/p = −4", (0.13, 1.87), (0.20, 3.2), color=plots.VERMILLION, arrowprops={"arrowstyle": "-"})
+ax.text(0.27, 1.5, "slope −1/p = −4", color=plots.VERMILLION)
 ax.set(xlim=(-0.01, 1.0), ylim=(0, 8.2), xlabel="probability p of the true token", ylabel="step loss −ln p (nats)")
 _ = ax.set_title("Halving p always costs 0.69 nats, so the curve has no ceiling")
 
@@ -203,8 +217,9 @@ _ = ax.set_title("Halving p always costs 0.69 nats, so the curve has no ceiling"
 # **Read.** Both falls cost ln 2 = 0.693 nats: the loss counts *factors*. The slope is $-1/p$, so a model that gave the
 # truth little feels a strong pull.
 #
-# Now move it yourself. Four presses of an arrow key halve the probability. Watch three things: the place on the curve,
-# the other tokens sharing the rest, and the push on every logit, which section 4 explains.
+# Now move it yourself. Choose the slider and press an arrow key four times: the probability halves. Watch the place on
+# the curve, the other tokens, and the push on every logit, which section 4 explains. Without a running kernel you see
+# its first picture.
 
 # %%
 show_widget(explore_step(tokens, q.tolist(), target=1), draw_step(tokens, q.tolist(), target=1))
@@ -214,14 +229,14 @@ show_widget(explore_step(tokens, q.tolist(), target=1), draw_step(tokens, q.toli
 # What is its mean loss?
 
 # %%
-known = {fact.entity: fact for fact in atlas.load_facts() if fact.column == "capital"}
+capitals = {fact.entity: fact for fact in atlas.load_facts() if fact.column == "capital"}
 countries = ["Japan", "Peru", "Egypt", "Italy", "Canada", "Kenya"]
-text = " ".join(known[name].say("The {r} {e} is {v}.") for name in countries)
+text = " ".join(capitals[name].say("The {r} {e} is {v}.") for name in countries)
 input_ids = tokenizer(text, return_tensors="pt").input_ids.to(model.device)
 _ = torch.manual_seed(0)
 untrained = type(model)(model.config).to(model.device)  # the same architecture, random weights
 with torch.no_grad():
-    loss_untrained = response_loss(untrained(input_ids).logits, input_ids).item()
+    loss_untrained = response_loss(untrained(input_ids).logits, input_ids).item()  # every token is graded
     loss_trained = response_loss(model(input_ids).logits, input_ids).item()
 print(f"ln V = ln {V:,} = {math.log(V):.2f} nats per token")
 print(f"untrained {loss_untrained:.2f}, trained {loss_trained:.2f} nats per token")
@@ -238,12 +253,12 @@ assert F.cross_entropy(certain, torch.tensor([1])) == math.inf
 # **Read.**
 #
 # - **0** means that every true token got probability 1. On real text that is memory, not skill.
-# - **ln V** means "no idea": a uniform guess gives every token 1/V. Random weights are nearly there. A first training
-#   loss near ln V says that the pretrained weights did not load; far above it, the model is worse than no idea.
+# - **ln V** means "no idea": a uniform guess gives every token 1/V. Random weights are nearly there. If fine-tuning
+#   starts near ln V, suspect that the pretrained weights did not load. Far above ln V is worse than no idea.
 # - **∞** means that the model ruled out what happened. One such token makes the mean infinite.
 #
-# Between them, a loss of $\ell$ is the doubt of a fair choice among $e^\ell$ tokens. Chapter 04 calls that number
-# perplexity.
+# A loss of $\ell$ is the doubt of a fair choice among $e^\ell$ tokens. The trained model keeps some: nobody can know
+# which country the next sentence is about.
 
 # %% [markdown]
 # ## 4 · Why minus, why log
@@ -290,7 +305,7 @@ for shift, name, values, colour in [
 ax.set(xticks=rows, ylim=(0, 1.12), ylabel="probability")
 ax.set_xticklabels(tokens)
 ax.legend(loc="upper right")
-_ = ax.set_title("The logarithm finds the frequencies, the straight line bets on Paris")
+_ = ax.set_title("The logarithm finds the frequencies, the line bets on Paris")
 
 # %% [markdown]
 # **Read.** This is **maximum likelihood** (MLE). The ten documents have the likelihood
@@ -299,7 +314,7 @@ _ = ax.set_title("The logarithm finds the frequencies, the straight line bets on
 #
 # A score whose best answer is the honest distribution is called *proper*. The logarithm is proper, $1 - q_y$ is not.
 # The lowest loss is the entropy of the data, here 1.03 nats and not 0. If your data gives one prompt five different
-# answers, the loss cannot reach 0, and need not.
+# answers, an honest loss stays above 0.
 #
 # The other reason is the gradient. **Predict:** which push does each logit get?
 
@@ -358,29 +373,31 @@ check("1.2", loss_gradient)
 # %% [markdown]
 # ## 5 · From one step to an answer to a data set
 #
-# An answer $y = (y_1, \dots, y_T)$ to a prompt $x$ has one step loss a token. Adding them is multiplying probabilities:
+# An answer $y = (y_1, \dots, y_T)$ to a prompt $x$ has one step loss for each token. Write $P_\theta$ for the guess of
+# a model with weights $\theta$, and $y_{\lt t}$ for the true tokens before step $t$. Adding losses multiplies
+# probabilities:
 #
-# $$-\sum_{t=1}^{T} \ln P_\theta(y_t \mid x, y_{<t}) = -\ln \prod_{t=1}^{T} P_\theta(y_t \mid x, y_{<t})
+# $$-\sum_{t=1}^{T} \ln P_\theta(y_t \mid x, y_{\lt t}) = -\ln \prod_{t=1}^{T} P_\theta(y_t \mid x, y_{\lt t})
 # = -\ln P_\theta(y \mid x).$$
 #
-# The last step is the chain rule of probability. We check it: for every token, we give the model the prompt and the
-# true tokens before it, nothing else. **Predict** which token of "Tokyo." costs most.
+# The last step is the chain rule of probability. We check it the slow way: for every token, the model reads the prompt
+# and the true tokens before it, nothing else. **Predict** which token of " Helsinki." surprises it least.
 
 # %%
-prompt, answer = atlas.cloze(known["Japan"])  # "The capital of Japan is", " Tokyo."
+prompt, answer = atlas.cloze(capitals["Finland"])  # "The capital of Finland is", " Helsinki."
 prompt_ids, answer_ids = tokenizer(prompt).input_ids, tokenizer(answer).input_ids
-step_probabilities = []
+probabilities = []
 for t, target in enumerate(answer_ids):
     prefix = torch.tensor([prompt_ids + answer_ids[:t]], device=model.device)
     with torch.no_grad():
-        step_probabilities.append(model(prefix).logits[0, -1].float().softmax(dim=-1)[target].item())
-print("P of each token:", [round(value, 3) for value in step_probabilities])
-product = math.prod(step_probabilities)
-print(f"P(answer) = {product:.4f}, −ln P(answer) = {-math.log(product):.4f} nats")
+        probabilities.append(model(prefix).logits[0, -1].float().softmax(dim=-1)[target].item())
+print("P of each token:", [f"{value:.1e}" for value in probabilities])
+product = math.prod(probabilities)
+print(f"P(answer) = {product:.1e}, so −ln P(answer) = {-math.log(product):.3f} nats")
 
 # %% [markdown]
-# One forward pass gives all of these predictions at once. `labels` marks what is graded: −100 (`IGNORE_INDEX`) for the
-# prompt, the token id for the answer. Chapter 03 derives masking and the shift by one.
+# One forward pass gives all of these predictions at once. `labels` says what is graded: −100 (`IGNORE_INDEX`) for a
+# token of the prompt, the token id for a token of the answer. Chapter 03 derives this; here we only use it.
 
 # %%
 def encode(prompt: str, answer: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -393,40 +410,53 @@ def encode(prompt: str, answer: str) -> tuple[torch.Tensor, torch.Tensor]:
 input_ids, labels = encode(prompt, answer)
 with torch.no_grad():
     output = model(input_ids, labels=labels)
-nll = token_nll(output.logits, labels)  # (1, T - 1), 0 where nothing is graded
+nll = token_nll(output.logits, labels)  # (1, T - 1): one loss for each prediction, 0 where nothing is graded
+print(f"sum {nll.sum():.3f} nats; the model's own loss {output.loss:.3f} nats per token")
 
 # %%
-total = -math.log(product)
-assert_close(nll.sum().item(), total, atol=1e-3, rtol=1e-3)  # sum of the step losses = −ln P(answer)
-assert_close(output.loss.item(), total / len(answer_ids), atol=1e-3, rtol=1e-3)  # the model reports the mean
-assert_close(response_loss(output.logits, labels), output.loss)  # so does sft_lab
-print(f"sum {nll.sum():.4f} nats; the model's own loss {output.loss:.4f} nats per token: the mean of {len(answer_ids)}")
+assert_close(nll.sum().item(), -math.log(product), atol=1e-3, rtol=1e-4)  # sum of step losses = −ln P(answer)
+assert_close(output.loss.item(), nll.sum().item() / len(answer_ids))  # the model reports the mean
+assert_close(response_loss(output.logits, labels), output.loss)  # and so does sft_lab
+if V == 2048:  # atlas-base, which never read about Finland
+    assert output.loss > math.log(V)
+print(f"{output.loss:.2f} nats per token; no idea would cost ln V = {math.log(V):.2f}")
 
 # %%
-notes = ["", *[f"{value:.3f}" for value in nll[0].tolist()]]
-notes[: len(prompt_ids)] = [""] * len(prompt_ids)
-texts = [tokenizer.decode([i]) for i in input_ids[0].tolist()]
-worst = texts[nll[0].argmax() + 1]
-_ = plots.token_strip(
-    texts, labels[0].tolist(), notes=notes,
-    title=f"{plots.show_token(worst)!r} carries {nll.max() / nll.sum():.0%} of the answer's loss (numbers in nats)",
-)  # fmt: skip
+def draw_losses(country: str) -> float:
+    """Draw prompt and answer with the loss under each graded token; returns the loss of the answer in nats."""
+    input_ids, labels = encode(*atlas.cloze(capitals[country]))
+    with torch.no_grad():
+        nll = token_nll(model(input_ids).logits, labels)[0]
+    graded = [label != IGNORE_INDEX for label in labels[0].tolist()]
+    notes = [f"{loss:.2f}" if is_graded else "" for loss, is_graded in zip([0.0, *nll.tolist()], graded, strict=True)]
+    texts = [tokenizer.decode([i]) for i in input_ids[0].tolist()]
+    plots.token_strip(texts, labels[0].tolist(), notes=notes, title=f"{country}: the answer costs {nll.sum():.2f} nats")
+    return nll.sum().item()
+
+
+loss_japan, loss_finland = draw_losses("Japan"), draw_losses("Finland")
+assert loss_japan < loss_finland
+assert probabilities[-1] == max(probabilities)
 
 # %% [markdown]
-# **Read.** The sum of step losses, the logarithm of the product, and the model's own loss agree. Once the first token
-# is right, the rest of a name follows. Why then add logarithms instead of multiplying? **Predict:** an answer has 200
-# tokens of probability ½ each. What is its probability in float32?
+# **Read.** The numbers under the tokens are nats. Slow product, one pass, and the model's own loss agree. A fact that
+# the model never read costs more than one it knows; Helsinki costs even more than no idea, for the model is firmly
+# wrong. Only the full stop was expected.
+#
+# Why then add logarithms instead of multiplying? **Predict:** an answer has 200 tokens of probability ½ each. What is
+# its probability in float32?
 
 # %%
 half = torch.full((200,), 0.5)
-print("product:", half.prod().item(), "  −ln of the product:", -half.prod().log().item())
+print(f"exact product: {0.5**200:.0e}; smallest positive float32: {2.0**-149:.1e}")
+print("product in float32:", half.prod().item(), "  −ln of the product:", -half.prod().log().item())
 print(f"sum of −ln: {-half.log().sum():.2f} nats = 200 · ln 2")
-assert half.prod() == 0.0
+assert half.prod() == 0.0 and torch.tensor(2.0**-149) > 0.0 and torch.tensor(2.0**-150) == 0.0
 assert_close(-half.log().sum(), torch.tensor(200 * math.log(2)))
 
 # %% [markdown]
-# **Read.** The product is 6 · 10⁻⁶¹. The smallest positive float32 is 1.4 · 10⁻⁴⁵, so the product becomes 0 and its
-# loss infinite. The sum of logarithms is exact to seven digits.
+# **Read.** The product lies below the smallest positive float32, so it becomes 0 and its loss infinite. The sum of
+# logarithms stays an ordinary number, exact to about seven digits.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.3 · The loss of a whole answer · 8 min · ●●○
@@ -454,22 +484,24 @@ check("1.3", sequence_nll)
 # %% [markdown] tags=["explanation"]
 # Indexing with two index tensors pairs them: entry t is (t, targets[t]).
 #
-# Usual mistakes: `log_probs[:, targets]`, which makes a T × T table; `softmax` then `prod` then `log`, which is right
-# on paper and infinite on a long answer; returning the mean.
+# Usual mistakes: `log_probs[:, targets]` makes a T × T table. `softmax`, then `prod`, then `log` is right on paper and
+# infinite on a long answer. The mean answers another question.
 
 # %% [markdown]
 # ### From answers to a data set: which mean?
 #
 # The texts that this course grew from write the loss of a data set in three ways:
 #
-# $$\mathbb{E}_{(x,y) \sim D}\Big[-\sum_t \ln P_\theta(y_t \mid x, y_{<t})\Big], \qquad
-# -\sum_t \ln P_\theta(y_t \mid x, y_{<t}), \qquad -\sum_{i=1}^{N} \ln P_\theta(y^{(i)} \mid x^{(i)}).$$
+# $$\mathbb{E}_{(x,y) \sim D}\Big[-\sum_t \ln P_\theta(y_t \mid x, y_{\lt t})\Big], \qquad
+# -\sum_t \ln P_\theta(y_t \mid x, y_{\lt t}), \qquad -\sum_{i=1}^{N} \ln P_\theta(y^{(i)} \mid x^{(i)}).$$
 #
-# The first averages whole answers, the second is one answer, and the third adds up all answers. Code does a fourth
-# thing: it divides by the number of *tokens*. **Predict:** which of these weighs a long answer like a short one?
+# ($\mathbb{E}$ over $D$ is the mean over the data set.) The first averages whole answers. The second is one answer. The
+# third adds up all $N$ answers. Code does a fourth thing: it divides by the number of *tokens*. Careless code
+# does a fifth: it takes each answer's mean, then the mean of these means. **Predict:** which of them would train
+# differently?
 
 # %%
-pairs = [atlas.cloze(known[name]) for name in ("Peru", "Brunei", "Finland", "Belgium")]
+pairs = [atlas.cloze(capitals[name]) for name in ("Peru", "Brunei", "Qatar", "Honduras")]
 losses = []
 for pair in pairs:
     input_ids, labels = encode(*pair)
@@ -491,12 +523,14 @@ assert_close(mean_token * len(everything) / len(losses), mean_answer)
 assert abs(mean_of_means - mean_token) > 0.02 * mean_token
 
 # %% [markdown]
-# Do they train differently? Compare the directions of their gradients: 1 means the same direction.
+# Do they train differently? A gradient has a direction and a length. We compare both with those of the mean over
+# tokens; a direction of 1 means "the same".
 
 # %%
 def gradient_of(loss: torch.Tensor) -> torch.Tensor:
     """The gradient by all weights, as one long vector."""
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)])
+    parts = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+    return torch.cat([part.flatten() for part in parts]).double()
 
 
 token_gradient = gradient_of(mean_token)
@@ -504,18 +538,15 @@ for name, loss in {"sum": everything.sum(), "mean over answers": mean_answer, "m
     gradient = gradient_of(loss)
     direction = F.cosine_similarity(gradient, token_gradient, dim=0)
     print(f"{name:17}  direction {direction:.3f}  length × {gradient.norm() / token_gradient.norm():.2f}")
-    if name == "mean of means":
-        assert direction < 0.995
-    else:
-        assert_close(direction, torch.tensor(1.0).to(direction), atol=1e-4, rtol=0)
+    assert direction < 0.99 if name == "mean of means" else direction > 0.9999
 
 # %% [markdown]
 # **Read.** Over the same data, sum, mean over answers and mean over tokens differ by a factor: one direction, another
 # length. So the formulas with a sum and the code with a mean seek the same weights. Their *numbers* are not comparable,
 # and neither are their learning rates.
 #
-# The mean of means points elsewhere: it lets a token of a short answer weigh more than one of a long answer. It
-# appears by accident, when per-batch means are averaged (chapter 04). Always ask of a loss: mean over what?
+# The mean of means points elsewhere: a token of a short answer weighs more than one of a long answer. It appears by
+# accident, when the means of batches are averaged (chapter 04). Always ask of a loss: mean over what?
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.4 · One loss from many batches · 8 min · ●●○
@@ -557,15 +588,15 @@ logits = torch.tensor([1000.0, 999.0, 0.0])
 naive = (logits.exp() / logits.exp().sum()).log()
 shifted = logits - logits.max()  # 0, −1, −1000
 stable = shifted - shifted.exp().sum().log()
+print(f"largest float32: {torch.finfo(torch.float32).max:.1e}")
 print("exp      ", logits.exp())
 print("naive    ", naive)
 print("stable   ", stable)
-print("log of softmax", logits.softmax(dim=0).log())
+print("ln(softmax)", logits.softmax(dim=0).log())
 
 # %%
 assert naive.isnan().any()
 assert_close(stable, logits.log_softmax(dim=0))
-assert_close(stable, logits - torch.logsumexp(logits, dim=0))
 assert logits.softmax(dim=0).log()[2] == -math.inf
 print(f"loss of the third token: {-stable[2]:.2f} nats; through log(softmax): {-logits.softmax(dim=0).log()[2]:.0f}")
 
@@ -602,9 +633,10 @@ check("1.5", log_softmax)
 # %% [markdown] tags=["explanation"]
 # After the shift the sum lies between 1 and V: its logarithm neither overflows nor meets 0.
 #
-# Usual mistakes: one maximum for the whole tensor (a row 500 below it underflows to ln 0); taking the maximum off and
-# forgetting that both terms were shifted; `log(softmax)`, which turns every token below e⁻¹⁰³ into −∞; a clamp, which
-# replaces the true loss by an invented one, with gradient 0.
+# Usual mistakes: one maximum for the whole tensor, so that a row 500 below it underflows to ln 0. Taking the maximum
+# off and forgetting that both terms were shifted. `log(softmax)`, which turns every token below e⁻¹⁰³ into −∞. A
+# clamp, which replaces the true loss by an invented one whose gradient is 0.
+
 
 # %% [markdown]
 # ## What to remember

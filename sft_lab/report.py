@@ -134,5 +134,5 @@ def _reply(name: str, reply: dict[str, Any], reference: str) -> str:
     if not reply["text"].strip():
         body = '<blockquote class="empty">(nothing)</blockquote>'
     tokens = f"{reply['tokens']} token{'s' * (reply['tokens'] != 1)}"
-    end = f"stopped by itself after {tokens}" if reply["stopped"] else f"did not stop: cut off at {tokens}"
+    end = f"stopped by itself after {tokens}" if reply["stopped"] else f"wrote no stop token: ended at {tokens}"
     return f'<section class="{name}"><h3>{name} {verdict}</h3>{body}<p class="end">{end}</p></section>'

@@ -71,23 +71,23 @@ def draw_step(tokens: Sequence[str], q: Sequence[float], target: int) -> Figure:
     left.plot([p, p, 0.0], [0.0, loss, loss], color=MUTED, linestyle=":", linewidth=1.4, zorder=1)
     left.scatter([p], [loss], s=90, color=ANSWER, edgecolor=INK, zorder=3, clip_on=False)
     left.annotate(
-        f"{loss:.2f} nats", (p, loss), (10, 8), textcoords="offset points", fontweight="bold",
+        f"{loss:.2f} nats", (p, loss), (10 if p < 0.7 else -8, 9), textcoords="offset points", fontweight="bold",
         ha="left" if p < 0.7 else "right",
     )  # fmt: skip
-    left.set(xlim=(0, 1), ylim=(0, -math.log(LEAST) * 1.06), ylabel="loss −ln p (nats)")
+    left.set(xlim=(0, 1), ylim=(0, -math.log(LEAST) * 1.14), ylabel="loss −ln p (nats)")
     left.set_xlabel("probability p of the true token")
 
     middle.barh(rows, q, color=colours, edgecolor=INK, linewidth=[1.4 if row == target else 0.0 for row in rows])
     for row, value in enumerate(q):
-        middle.annotate(f"{value:.2f}", (value, row), (5, 0), textcoords="offset points", va="center", fontsize=11)
+        middle.annotate(f"{value:.3f}", (value, row), (5, 0), textcoords="offset points", va="center")
     middle.set_yticks(rows, names)
-    middle.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], xlabel="probability q")
+    middle.set(xlim=(0, 1.25), xticks=[0, 0.5, 1], xlabel="probability q")
 
     for row, value in enumerate(push):
         colour = BLUE if value > 0 else VERMILLION
         right.annotate("", (value, row), (0, row), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2.4})
-        right.annotate(f"{value:+.2f}".replace("-", "−"), (0, row), (-8 if value > 0 else 8, 0),
-                       textcoords="offset points", va="center", ha="right" if value > 0 else "left", fontsize=11)
+        right.annotate(f"{value:+.3f}".replace("-", "−"), (0, row), (-8 if value > 0 else 8, 0),
+                       textcoords="offset points", va="center", ha="right" if value > 0 else "left")
     right.axvline(0.0, color=MUTED, linewidth=1.0)
     right.set_yticks(rows, [""] * len(rows))
     right.set(xlim=(-1.1, 1.1), ylim=middle.get_ylim(), xticks=[-1, 0, 1], xlabel="push on the logit")
@@ -95,8 +95,8 @@ def draw_step(tokens: Sequence[str], q: Sequence[float], target: int) -> Figure:
         ax.invert_yaxis()
         ax.grid(axis="y", visible=False)
         ax.tick_params(axis="y", length=0)
-    up = f"the step lifts {tokens[target]} by {push[target]:.2f}"
-    figure.suptitle(f"p = {p:.3g} costs {loss:.2f} nats; {up}", x=0.01, ha="left", fontweight="bold", fontsize=15)
+    finding = f"{tokens[target]} at p = {p:.3g} costs {loss:.2f} nats and is pulled up by {push[target]:.3f}"
+    figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
     return figure
 
 

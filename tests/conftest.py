@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from sft_lab.records import Conversation
 
-ATLAS_BASE = Path("/tmp/atlas-tmp")  # Path(__file__).resolve().parent.parent / "data" / "models" / "atlas-base"
+ATLAS_BASE = Path(__file__).resolve().parent.parent / "data" / "models" / "atlas-base"
 
 torch.set_num_threads(1)  # parallel test workers with two threads each run nine times slower
 

@@ -129,7 +129,7 @@ def test_the_split_does_not_depend_on_random_state_or_on_the_order_of_the_facts(
 
 
 def test_the_split_is_the_one_the_shipped_base_model_was_trained_with():
-    """The unknown countries by name: after a change of split or data the base model has read what tests call unknown."""
+    """The unknown countries by name: after a change of split or data the base has read what tests call unknown."""
     assert sorted(entity for domain, entity in entities(PARTS["unknown"]) if domain == "countries") == [
         "Antigua and Barbuda", "Barbados", "Belgium", "Benin", "Cuba", "Finland", "France", "Gabon", "Guatemala",
         "Honduras", "Indonesia", "Laos", "Malawi", "Portugal", "Qatar", "Russia", "Somalia", "Syria",
@@ -174,8 +174,8 @@ def test_no_statement_about_an_unknown_entity_occurs_in_any_wording():
 
 
 def test_documents_say_nearly_every_known_fact_or_the_search_above_would_show_nothing():
-    said = sum(any(fact.say(template) in LIBRARY for template in STATEMENTS) for fact in KNOWN)
-    assert said / len(KNOWN) > 0.95
+    some = random.Random(0).sample(KNOWN, k=300)
+    assert sum(any(fact.say(template) in LIBRARY for template in STATEMENTS) for fact in some) > 0.95 * len(some)
 
 
 def test_no_control_token_and_no_chat_word_occurs_in_a_document():

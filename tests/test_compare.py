@@ -243,7 +243,14 @@ def test_the_page_shows_every_answer_and_filters_by_what_changed(comparison, tmp
     assert radios == {"show-all": False, "show-improved": False, "show-lost": False, "show-both_wrong": False,
                       "show-both_right": True}  # fmt: skip
     text = "".join(page.text)
-    for piece in ("Lima, and so", "Europa", "✓ right", "✗ wrong", "stopped by itself after 3 tokens", "cut off at 12"):
+    for piece in (
+        "Lima, and so",
+        "Europa",
+        "✓ right",
+        "✗ wrong",
+        "stopped by itself after 3 tokens",
+        "no stop token: ended at 12",
+    ):
         assert piece in text
 
 

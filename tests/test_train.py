@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny import PAD, make_examples, make_model, make_tokenizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, PreTrainedModel, get_cosine_schedule_with_warmup
 
@@ -149,9 +150,19 @@ def test_four_batches_of_8_accumulated_are_one_batch_of_32_and_a_mean_of_means_i
     assert len(whole.losses) == len(split.losses) == 20
     assert_close(split.losses, whole.losses, rtol=0, atol=1e-6)
 
-    model, indices = make_model(), group_by_length([len(e.input_ids) for e in examples], 8, seed=0)
-    means = [model(**pad_batch([examples[i] for i in part], PAD)).loss.item() for part in indices]
-    assert abs(sum(means) / 4 - whole.losses[0]) > 1e-3
+    model = make_model()
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    lengths, mean_of_means = [len(example.input_ids) for example in examples], []
+    for epoch in range(20):
+        optimizer.param_groups[0]["lr"] = learning_rate_at(epoch, 20, peak=2e-3, warmup_steps=2)
+        parts = group_by_length(lengths, 8, seed=epoch)
+        losses = [model(**pad_batch([examples[i] for i in part], PAD)).loss for part in parts]
+        (sum(losses) / 4).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        mean_of_means.append(sum(losses).item() / 4)
+    assert max(abs(a - b) for a, b in zip(mean_of_means, whole.losses, strict=True)) > 1e-3
 
 
 def test_a_micro_batch_without_graded_tokens_counts_for_nothing():
@@ -168,8 +179,8 @@ def test_the_gradient_is_clipped_to_the_given_norm_and_the_norm_before_is_report
         parameters = optimizer.param_groups[0]["params"]
         arrived.append(torch.cat([p.grad.flatten() for p in parameters]).norm().item())
 
-    hook = torch.optim.optimizer.register_optimizer_step_pre_hook(measure)
-    limit = 1.5
+    hook = register_optimizer_step_pre_hook(measure)
+    limit = 2.0
     history, _ = run(max_grad_norm=limit, epochs=10)
     hook.remove()
     reported = [step["grad_norm"] for step in history.steps]
@@ -232,8 +243,12 @@ def unbroken() -> tuple[History, PreTrainedModel]:
     return run()
 
 
-def resumes_exactly(folder: Path, unbroken: tuple[History, PreTrainedModel]) -> None:
-    history, model = run(output_dir=folder, resume=True)
+def resumes_exactly(folder: Path, unbroken: tuple[History, PreTrainedModel], *, after: int) -> None:
+    """Equal in every step and weight, and no step up to `after` is computed again (from the start is exact too)."""
+    again = []
+    with before_step(after, lambda: again.append(after)):
+        history, model = run(output_dir=folder, resume=True)
+    assert not again, f"the checkpoint of step {after} was lost"
     assert history.steps == unbroken[0].steps
     assert same_weights(model, unbroken[1])
     assert [name for name in os.listdir(folder) if name.startswith("checkpoint")] == []
@@ -247,8 +262,7 @@ def test_dropout_is_active_or_the_resume_tests_would_not_see_the_random_state(un
 def test_a_run_killed_before_any_step_resumes_bit_for_bit(step, unbroken, tmp_path):
     with before_step(step, kill), pytest.raises(Killed):
         run(output_dir=tmp_path)
-    assert (tmp_path / "checkpoint").exists() == (step > 3)
-    resumes_exactly(tmp_path, unbroken)
+    resumes_exactly(tmp_path, unbroken, after=(step - 1) // 3 * 3)
 
 
 def test_a_process_killed_by_sigkill_resumes_bit_for_bit_in_another(unbroken, tmp_path):
@@ -262,7 +276,7 @@ def test_a_process_killed_by_sigkill_resumes_bit_for_bit_in_another(unbroken, tm
     process = subprocess.run([sys.executable, "-c", script], env=environment, cwd=Path(__file__).parent)
     assert process.returncode == -signal.SIGKILL
     assert len(json.loads((tmp_path / "checkpoint" / "state.json").read_text())["steps"]) == 6
-    resumes_exactly(tmp_path, unbroken)
+    resumes_exactly(tmp_path, unbroken, after=6)
 
 
 @pytest.mark.parametrize(("module", "function", "call"), [
@@ -274,8 +288,13 @@ def test_a_process_killed_by_sigkill_resumes_bit_for_bit_in_another(unbroken, tm
 def test_a_kill_anywhere_inside_saving_leaves_the_checkpoint_before_or_the_new_one(
     module, function, call, unbroken, tmp_path, monkeypatch
 ):
-    """Two checkpoints are saved until step 7; the kill comes at the given call of the given function."""
-    real, calls = getattr(module, function), []
+    """The kill comes at the given call of the given function, in the first, second or third saving."""
+    real, calls, finished = getattr(module, function), [], []
+    save = sft_lab.train.save_checkpoint
+
+    def save_and_count(*args):
+        save(*args)
+        finished.append(args[0])
 
     def killed_at_its_turn(*args, **settings):
         calls.append(function)
@@ -287,9 +306,10 @@ def test_a_kill_anywhere_inside_saving_leaves_the_checkpoint_before_or_the_new_o
 
     with monkeypatch.context() as patch, before_step(10, kill), pytest.raises(Killed):
         patch.setattr(module, function, killed_at_its_turn)
+        patch.setattr(sft_lab.train, "save_checkpoint", save_and_count)
         run(output_dir=tmp_path)
     assert len(calls) == call, "the kill came later: this case shows nothing"
-    resumes_exactly(tmp_path, unbroken)
+    resumes_exactly(tmp_path, unbroken, after=3 * len(finished))
 
 
 def test_ctrl_c_waits_for_the_step_saves_a_checkpoint_and_raises(unbroken, tmp_path):
@@ -299,7 +319,7 @@ def test_ctrl_c_waits_for_the_step_saves_a_checkpoint_and_raises(unbroken, tmp_p
         run(output_dir=tmp_path)
     assert signal.getsignal(signal.SIGINT) is handler
     assert len(json.loads((tmp_path / "checkpoint" / "state.json").read_text())["steps"]) == 5
-    resumes_exactly(tmp_path, unbroken)
+    resumes_exactly(tmp_path, unbroken, after=5)
 
 
 def test_ctrl_c_without_an_output_dir_says_that_nothing_was_saved():

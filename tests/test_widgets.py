@@ -65,7 +65,7 @@ def test_the_arrows_are_minus_pytorchs_gradient():
 def test_certainty_costs_nothing_and_can_be_drawn():
     q = set_probability(Q, 0, 1.0)
     assert "The loss is 0.00 nats (0.00 bits)" in describe_step(TOKENS, q, 0)
-    assert draw_step(TOKENS, q, 0).get_suptitle() == "p = 1 costs 0.00 nats; the step lifts Paris by 0.00"
+    assert draw_step(TOKENS, q, 0).get_suptitle() == "Paris at p = 1 costs 0.00 nats and is pulled up by 0.000"
 
 
 @pytest.mark.parametrize(("tokens", "q"), [(TOKENS[:3], Q), (TOKENS, [0.5, 0.0, 0.25, 0.25])])
