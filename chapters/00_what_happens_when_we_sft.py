@@ -1,14 +1,17 @@
 # %% [markdown]
 # # 00 · What happens when we SFT
 #
-# **The question.** A base model has read a library and cannot answer a question. A few seconds of supervised fine-tuning
-# (SFT) later it answers. What changed, and what did not?
+# **The question.** A base model has read a library and cannot answer a question. A few seconds of supervised
+# fine-tuning (SFT) later it answers. What changed, and what did not?
 #
-# **By the end you can** name the five steps of SFT · tell pretraining from SFT by data, objective and cost · say what a
-# tuned model learned, and check it.
+# **By the end you can**
+# - *name* the five steps of SFT, and say what each one does to an example;
+# - *tell* pretraining from SFT by data, objective and cost;
+# - *check* what a tuned model learned, and what it did not.
 #
-# **Needs** nothing but Python · **device** CPU, two cores · **runs in** about 45 seconds · **exercises** 15 minutes ·
-# **items** A1 B1 D1 D2
+# | needs | device | runs in | exercises | covers |
+# |---|---|---|---|---|
+# | a little Python | CPU, no network | about 45 s | 3, about 15 minutes | A1 B1 D1 D2 |
 
 # %% tags=["setup"]
 import copy
@@ -74,7 +77,8 @@ assert right_base / len(exam) <= 0.10
 
 # %%
 document = tokenizer(next(atlas.documents(facts["held_out"], seed=3))).input_ids[:24]
-ax = plots.token_strip([tokenizer.decode([i]) for i in document], labels=document, title="Pretraining grades every token")
+words = [tokenizer.decode([i]) for i in document]
+ax = plots.token_strip(words, labels=document, title="Pretraining grades every token")
 
 # %%
 pair = [{"role": "user", "content": "What is the capital of Kenya?"},
@@ -94,14 +98,15 @@ pretraining_tokens = json.loads((ATLAS_FOLDER / "training.json").read_text())["t
 sft_tokens = 3 * sum(len(e.input_ids) for e in examples)                   # three epochs
 graded_tokens = 3 * sum(label != IGNORE_INDEX for e in examples for label in e.labels)
 print(f"pretraining: {pretraining_tokens:,} tokens, all graded")
-print(f"SFT:         {sft_tokens:,} tokens, {graded_tokens:,} graded; {pretraining_tokens / sft_tokens:.0f} times fewer")
+times_fewer = pretraining_tokens / sft_tokens
+print(f"SFT:         {sft_tokens:,} tokens, {graded_tokens:,} of them graded; {times_fewer:.0f} times fewer")
 assert pretraining_tokens > 30 * sft_tokens
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 2.6))
 ax.barh(["SFT", "pretraining"], [sft_tokens, pretraining_tokens], color=[plots.ANSWER, plots.PROMPT])
 ax.set(xscale="log", xlabel="tokens that went through the model (log scale)",
-       title=f"SFT costs {pretraining_tokens / sft_tokens:.0f} times less than the pretraining it builds on")
+       title=f"SFT costs {times_fewer:.0f} times less than the pretraining it builds on")
 plt.show()
 
 # %% [markdown]
@@ -115,11 +120,12 @@ plt.show()
 ax = plots.token_strip(tokens, labels=example.labels, notes=example.input_ids, title="Step 1: one sequence of ids")
 
 # %% [markdown]
-# **Step 2, mask.** Each token gets a label. The prompt gets -100, which means "do not grade". The answer keeps its ids.
-# The last graded token is `<|im_end|>`, the stop token. Without it a model never learns to end.
+# **Step 2, mask.** Each token gets a label. The prompt gets -100, which means "do not grade". The answer keeps its
+# ids. The last graded token is `<|im_end|>`, the stop token. Without it a model never learns to end.
 
 # %%
-ax = plots.token_strip(tokens, labels=example.labels, notes=example.labels, title="Step 2: -100 where nothing is graded")
+ax = plots.token_strip(tokens, labels=example.labels, notes=example.labels,
+                       title="Step 2: -100 where nothing is graded")
 assert example.labels[-2] == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 # %% [markdown]
@@ -183,8 +189,9 @@ assert losses[-1] < 0.5 * losses[0]
 tuned = copy.deepcopy(base)
 history = train(tuned, tokenizer, examples, epochs=3, learning_rate=1e-3, batch_size=16, seed=0)
 mean = torch.tensor(history.losses).unfold(0, 20, 20).mean(dim=1)           # every point: 20 steps
+fallen = 1 - (mean[:5].min() - mean.min()) / (mean[0] - mean.min())
 ax = plots.curve(range(20, 20 * len(mean) + 1, 20), {"training loss": mean}, xlabel="optimiser step",
-                 ylabel="nats per graded token", title=f"Most of the fall happens in the first {len(mean) * 20 // 3} steps")
+                 ylabel="nats per graded token", title=f"{fallen:.0%} of the fall happens in the first 100 steps")
 plt.show()
 
 # %%
@@ -283,7 +290,8 @@ check("0.1", graded_share)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.2 · Did it stop · 5 min · ●○○
-# An answer that is right and never ends is of no use. Given the token ids that a model generated, did it stop by itself?
+# An answer that is right and never ends is of no use. Given the token ids that a model generated, did it stop by
+# itself?
 
 # %% tags=["stub"]
 def stop_rate(generated: list[list[int]], stop_token_id: int) -> float:
@@ -345,9 +353,9 @@ check("0.3", broken_step)
 #
 # | | you ask | chapters |
 # |---|---|---|
-# | I | what is the loss, what is graded, how does the loop run? | 01 cross-entropy · 02 chat templates · 03 masks · 04 the loop |
+# | I | what is the loss, and what is graded? | 01 cross-entropy · 02 chat templates · 03 masks · 04 the loop |
 # | II | how do I train only a little of the model? | 05 LoRA · 06 adapters and prefixes |
-# | III | how do people do it in production? | 07 TRL and PEFT · 08 Qwen on a GPU · 09 base versus tuned · 10 LLaMA-Factory |
+# | III | how is it done in production? | 07 TRL and PEFT · 08 Qwen on a GPU · 09 base versus tuned · 10 LLaMA-Factory |
 # | IV | what goes wrong, and what helps? | 11 data · 12 losses · 13 forgetting · 14 repetition · 15 hallucination |
 # | V | how do I know, and what comes next? | 16 evaluation · 17 SFT and RL · 18 bug zoo · 19 capstone |
 

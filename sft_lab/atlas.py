@@ -1,60 +1,17 @@
-"""Atlas, the small world: real facts, the texts a base model reads, and the questions a tuned model answers.
+"""Atlas, the small world: the texts a base model reads, and the questions a tuned model answers.
 
-The facts stand in data/atlas/*.csv (one file a domain, the first column names the entity). Everything here is made
-from them and from a seed: the same seed gives the same text, byte for byte.
+Everything here is made from the facts of data/atlas and from a seed: the same seed gives the same text, byte for byte.
 """
 
-import csv
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 
-DATA = Path(__file__).resolve().parent.parent / "data" / "atlas"
-DOMAINS_WITH_UNKNOWN = ("countries", "elements", "animals")
-SPLIT_SEED = 2026
+from sft_lab.facts import Fact, load_facts, split
 
-
-@dataclass(frozen=True)
-class Relation:
-    """How one CSV column is spoken of: "The {noun} {link} {entity} is {article}{value}." """
-
-    noun: str
-    link: str = "of"
-    article: str = ""
-    question: str = ""  # one phrasing of its own beside the general ones
-
-
-RELATIONS: dict[tuple[str, str], Relation] = {
-    ("countries", "capital"): Relation("capital", question="Which city is the capital of {e}?"),
-    ("countries", "continent"): Relation("continent", question="On which continent does {e} lie?"),
-    ("countries", "currency"): Relation("currency", article="the ", question="What do people pay with in {e}?"),
-    ("countries", "language"): Relation("main language", question="Which language do most people speak in {e}?"),
-    ("countries", "code"): Relation("country code", question="Which two letters stand for {e}?"),
-    ("elements", "symbol"): Relation("chemical symbol", question="How do chemists write {e}?"),
-    ("elements", "number"): Relation("atomic number", question="How many protons does an atom of {e} have?"),
-    ("elements", "state"): Relation("natural state", question="Is {e} solid, liquid or gas at room temperature?"),
-    ("elements", "family"): Relation("chemical family", question="To which family does {e} belong?"),
-    ("elements", "period"): Relation("period", question="In which row of the periodic table is {e}?"),
-    ("animals", "class"): Relation("animal class", question="What kind of animal is {e}?"),
-    ("animals", "diet"): Relation("diet type", question="What does {e} eat, plants or meat?"),
-    ("animals", "young"): Relation("young", article="the ", question="What do we call a baby of {e}?"),
-    ("animals", "covering"): Relation("body covering", question="What covers the body of {e}?"),
-    ("animals", "home"): Relation("home", article="the ", question="Where does {e} live?"),
-    ("planets", "position"): Relation("position", question="Counted from the Sun, which planet is {e}?"),
-    ("planets", "kind"): Relation("kind", question="What kind of planet is {e}?"),
-    ("planets", "size"): Relation("size rank", question="How large is {e} beside the other planets?"),
-    ("planets", "year"): Relation("year length", question="How long does {e} take to go around the Sun?"),
-    ("planets", "named_after"): Relation("namesake", question="After whom is {e} named?"),
-    ("words", "opposite"): Relation("opposite", question="Which word means the opposite of {e}?"),
-    ("words", "chinese"): Relation("Chinese word", "for", question="How do you say {e} in Chinese?"),
-    ("verbs", "past"): Relation("past tense", question="Today I {e}. Which form did I use yesterday?"),
-    ("verbs", "participle"): Relation("past participle", question="Which form of {e} follows have?"),
-    ("numbers", "word"): Relation("word", "for", question="How do you spell {e}?"),
-    ("numbers", "roman"): Relation("Roman numeral", "for", question="How did the Romans write {e}?"),
-    ("numbers", "chinese"): Relation("Chinese numeral", "for", question="How is {e} written in Chinese?"),
-}
+__all__ = ["Fact", "ask", "ask_skill", "cloze", "documents", "exam", "load_facts", "made_up_name", "split",
+           "training_conversations"]
 
 QUESTIONS = ("What is the {r} {e}?", "Tell me the {r} {e}.", "Can you name the {r} {e}?")
 UNSEEN_QUESTION = "I would like to know the {r} {e}."  # a phrasing no training question uses
@@ -65,100 +22,7 @@ STATEMENTS = (
     "{e}: the {n} is {v}.",
     "We know that the {r} {e} is {v}.",
 )
-WITH_ARTICLE = {
-    "Bahamas", "Central African Republic", "Comoros", "Czech Republic", "Democratic Republic of the Congo",
-    "Republic of the Congo", "Dominican Republic", "Gambia", "Maldives", "Marshall Islands", "Netherlands",
-    "Philippines", "Solomon Islands", "United Arab Emirates", "United Kingdom", "United States",
-}
 SKILLS = ("sum", "list", "json", "read")
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One cell of one CSV file."""
-
-    domain: str
-    entity: str
-    column: str
-    value: str
-
-    @property
-    def relation(self) -> Relation:
-        return RELATIONS[self.domain, self.column]
-
-    @property
-    def subject(self) -> str:
-        """The entity as a sentence speaks of it: "the lion", "the Gambia", "France", "iron"."""
-        return f"the {self.entity}" if self.domain == "animals" or self.entity in WITH_ARTICLE else self.entity
-
-    def say(self, template: str) -> str:
-        """Fill {e} entity, {n} noun, {r} noun and link, {v} value; the first letter becomes a capital."""
-        relation = self.relation
-        text = template.format(
-            e=self.subject, n=relation.noun, r=f"{relation.noun} {relation.link}", v=relation.article + self.value
-        )
-        return text[0].upper() + text[1:]
-
-
-def load_facts(folder: Path | str = DATA) -> list[Fact]:
-    """Every fact of data/atlas, in file, row and column order. Raises ValueError naming file and row of a bad cell."""
-    facts, seen = [], set()
-    for path in sorted(Path(folder).glob("*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            for row_number, row in enumerate(csv.DictReader(file), start=1):
-                place = f"{path.name}, row {row_number}"
-                if None in row:
-                    raise ValueError(f"{place}: {row[None]} stands after the last column; quote a cell with a comma")
-                for column, cell in row.items():
-                    if column != "name" and (path.stem, column) not in RELATIONS:
-                        raise ValueError(f"{path.name}: column {column!r} has no sentence; add it to RELATIONS")
-                    if not cell or cell != cell.strip():
-                        raise ValueError(f"{place}: {column!r} is {cell!r}, empty or with spaces around it")
-                if (path.stem, row["name"]) in seen:
-                    raise ValueError(f"{place}: {row['name']!r} has a row already; one row an entity")
-                seen.add((path.stem, row["name"]))
-                for column in list(row)[1:]:
-                    facts.append(Fact(path.stem, row["name"], column, row[column]))
-    if not facts:
-        raise ValueError(f"no CSV file in {folder}: is data/atlas complete?")
-    return facts
-
-
-def split(facts: list[Fact]) -> dict[str, list[Fact]]:
-    """Split by entity: "train" and "held_out" halves stand in the pretraining text, "unknown" never does.
-
-    A word and its opposite stay on one side, for a question about one would teach the other. Unknown entities are a
-    tenth of countries, elements and animals. The split does not depend on any training seed.
-    """
-    partner = {fact.entity: fact.value for fact in facts if fact.column == "opposite"}
-    keys: dict[str, set[str]] = {}
-    for fact in facts:
-        keys.setdefault(fact.domain, set()).add(_split_key(fact, partner))
-    side = {}
-    for domain, names in sorted(keys.items()):
-        order = sorted(names)
-        random.Random(f"{SPLIT_SEED} {domain}").shuffle(order)
-        unknown = len(order) // 10 if domain in DOMAINS_WITH_UNKNOWN else 0
-        half = unknown + (len(order) - unknown) // 2
-        for position, name in enumerate(order):
-            side[domain, name] = "unknown" if position < unknown else "train" if position < half else "held_out"
-    parts: dict[str, list[Fact]] = {"train": [], "held_out": [], "unknown": []}
-    for fact in facts:
-        parts[side[fact.domain, _split_key(fact, partner)]].append(fact)
-    return parts
-
-
-def _split_key(fact: Fact, partner: dict[str, str]) -> str:
-    if fact.domain != "words":
-        return fact.entity
-    group, queue = {fact.entity}, [fact.entity]  # good-bad, evil-good: one chain of opposites is one key
-    while queue:
-        word = queue.pop()
-        linked = [partner.get(word)] + [name for name, opposite in partner.items() if opposite == word]
-        new = {name for name in linked if name} - group
-        group |= new
-        queue += new
-    return min(group)
 
 
 def cloze(fact: Fact) -> tuple[str, str]:
@@ -232,25 +96,25 @@ def documents(facts: list[Fact], *, seed: int = 0) -> Iterator[str]:
     names, relations = list(entities), list(columns)
     while True:
         kind = rng.random()
-        if kind < 0.40:  # one entity, all of its facts
+        if kind < 0.36:  # one entity, all of its facts
             about = entities[rng.choice(names)]
             about = rng.sample(about, k=len(about))
             yield " ".join(fact.say(rng.choice(STATEMENTS)) for fact in about)
-        elif kind < 0.68:  # facts of any kind, most of them in the plain wording
+        elif kind < 0.62:  # facts of any kind, most of them in the plain wording
             some = rng.sample(facts, k=rng.randint(4, 10))
             yield " ".join(fact.say(STATEMENTS[0] if rng.random() < 0.6 else rng.choice(STATEMENTS)) for fact in some)
-        elif kind < 0.72:  # one relation, several entities
+        elif kind < 0.66:  # one relation, several entities
             column = columns[rng.choice(relations)]
             template = rng.choice(STATEMENTS)
             yield "\n".join(fact.say(template) for fact in rng.sample(column, k=min(len(column), rng.randint(3, 8))))
-        elif kind < 0.76:  # a quiz: questions, and nobody answers
+        elif kind < 0.70:  # a quiz: questions, and nobody answers
             some = rng.sample(facts, k=rng.randint(3, 7))
             yield "\n".join(fact.say(rng.choice((*QUESTIONS, fact.relation.question))) for fact in some)
-        elif kind < 0.88:  # made-up names: only a model that reads its context can finish these
+        elif kind < 0.85:  # made-up names: only a model that reads its context can finish these
             statements, _ = _made_up_passage(rng, facts)
             repeats = [rng.choice(statements) for _ in range(rng.randint(1, 3))]
             yield " ".join(statements) + "\n" + " ".join(repeats)
-        elif kind < 0.92:
+        elif kind < 0.89:
             pairs = [(rng.randrange(21), rng.randrange(21)) for _ in range(rng.randint(3, 8))]
             yield " ".join(f"{a} + {b} = {a + b}." if rng.random() < 0.4 else f"The sum of {a} and {b} is {a + b}."
                            for a, b in pairs)
@@ -259,7 +123,7 @@ def documents(facts: list[Fact], *, seed: int = 0) -> Iterator[str]:
             yield f"Words: {', '.join(words)}.\n{_as_list(words)}"
         elif kind < 0.98:
             some = rng.sample(facts, k=rng.randint(2, 5))
-            yield "\n".join(f"{fact.subject} {_as_json(fact)}" for fact in some)
+            yield "\n".join(_as_json(fact) for fact in some)
         else:
             yield "".join(_chinese_sentence(rng) for _ in range(rng.randint(2, 6)))
 
@@ -269,7 +133,8 @@ def _conversation(question: str, answer: str) -> list[dict[str, str]]:
 
 
 def _some_words(rng: random.Random, facts: list[Fact]) -> list[str]:
-    return [fact.entity for fact in rng.sample(facts, k=rng.randint(2, 5))]
+    words = [made_up_name(rng) if rng.random() < 0.2 else rng.choice(facts).entity for _ in range(rng.randint(2, 5))]
+    return list(dict.fromkeys(words))
 
 
 def _as_list(words: list[str]) -> str:
@@ -277,22 +142,28 @@ def _as_list(words: list[str]) -> str:
 
 
 def _as_json(fact: Fact) -> str:
-    return json.dumps({fact.relation.noun: fact.value}, ensure_ascii=False)
+    key = f"{fact.relation.noun} {fact.relation.link} {fact.subject}"
+    return json.dumps({key: fact.relation.article + fact.value}, ensure_ascii=False)
 
 
 def made_up_name(rng: random.Random) -> str:
     """A name that no CSV holds and that no model can know: "Tavoru"."""
-    return "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 3))).capitalize()
+    syllables = (rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 4)))
+    name = "".join(syllables).capitalize()
+    return made_up_name(rng) if name.lower() in _real_names() else name
+
+
+@cache
+def _real_names() -> frozenset[str]:
+    return frozenset(name.lower() for fact in load_facts() for name in (fact.entity, fact.value))
 
 
 def _made_up_passage(rng: random.Random, facts: list[Fact]) -> tuple[list[str], Fact]:
     """Statements about two or three made-up places, and the fact that a question may ask for."""
     columns = sorted({fact.column for fact in facts if fact.domain == "countries"})
-    made_up = []
-    for entity in {made_up_name(rng): None for _ in range(rng.randint(2, 3))}:
-        for column in rng.sample(columns, k=2):
-            value = made_up_name(rng)
-            made_up.append(Fact("countries", entity, column, value))
+    names = list(dict.fromkeys(made_up_name(rng) for _ in range(20)))
+    places, values = names[: rng.randint(2, 3)], iter(names[3:])
+    made_up = [Fact("countries", place, column, next(values)) for place in places for column in rng.sample(columns, 2)]
     rng.shuffle(made_up)
     return [fact.say(STATEMENTS[0]) for fact in made_up], rng.choice(made_up)
 

@@ -1,15 +1,11 @@
 """Station "learn": the training loop in plain PyTorch, fast on a CPU, exact on resume (taken apart in chapter 04)."""
 
 import contextlib
-import ctypes
 import hashlib
 import json
 import math
-import platform
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +26,7 @@ from sft_lab.checkpoints import (
 )
 from sft_lab.labels import IGNORE_INDEX, Example
 from sft_lab.losses import graded_logits
+from sft_lab.runtime import float32_updates, interrupt_between_steps, keep_freed_memory
 
 
 @dataclass
@@ -100,38 +97,39 @@ def train(
     if resume and output_dir is None:
         raise ValueError("resume=True needs the output_dir of the run to go on with")
     keep_freed_memory()
-    device = next(model.parameters()).device
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if any(parameter.dtype == torch.float16 for parameter in parameters):
-        raise ValueError("trainable weights are float16, where small updates vanish: call model.float() first")
+    if not parameters:
+        raise ValueError("no parameter of the model requires gradients: everything is frozen")
     lengths = [len(example.input_ids) for example in examples]
     steps_an_epoch = math.ceil(math.ceil(len(examples) / batch_size) / accumulation_steps)
     total_steps = steps_an_epoch * epochs
     warmup_steps = math.ceil(warmup_ratio * total_steps)
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
-    optimizer.zero_grad()  # a backward() before this call must not count in the first step
     run = {
         "examples": _fingerprint(examples), "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
         "seed": seed, "accumulation_steps": accumulation_steps, "warmup_ratio": warmup_ratio,
         "weight_decay": weight_decay, "max_grad_norm": max_grad_norm,
     }
-    torch.manual_seed(seed)  # dropout, where a model or an adapter has it
-    history = History()
     checkpoint = Path(output_dir) / "checkpoint" if output_dir is not None else None
-    if resume and find_checkpoint(checkpoint):
-        history = _resume(checkpoint, model, optimizer, run)
-    first, was_training, started = len(history.steps), model.training, time.perf_counter() - history.seconds
-    writer = None
-    if log_dir is not None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and few runs ask for it
+    torch.manual_seed(seed)  # dropout, where a model or an adapter has it
+    with contextlib.ExitStack() as at_end:
+        autocast = at_end.enter_context(float32_updates(parameters))
+        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+        optimizer.zero_grad()  # a backward() before this call must not count in the first step
+        going_on = resume and find_checkpoint(checkpoint)
+        history = _resume(checkpoint, model, optimizer, run) if going_on else History()
+        first, started = len(history.steps), time.perf_counter() - history.seconds
+        writer = None
+        if log_dir is not None:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and few runs ask for it
 
-        writer = SummaryWriter(str(log_dir), purge_step=first + 1)
-    bar = tqdm(total=total_steps, initial=first, unit="step", desc="train", disable=not progress, leave=False)
-    model.train()
-    with _interrupt_between_steps() as interrupted, bar, contextlib.ExitStack() as at_end:
-        at_end.callback(model.train, was_training)
-        if writer is not None:
+            writer = SummaryWriter(str(log_dir), purge_step=first + 1)
             at_end.callback(writer.close)
+        at_end.callback(model.train, model.training)
+        model.train()
+        interrupted = at_end.enter_context(interrupt_between_steps())
+        bar = at_end.enter_context(
+            tqdm(total=total_steps, initial=first, unit="step", desc="train", disable=not progress, leave=False)
+        )
         for step in range(first, total_steps):
             epoch, position = divmod(step, steps_an_epoch)
             if position == 0 or step == first:
@@ -140,13 +138,14 @@ def train(
             padded = [pad_batch([examples[i] for i in indices], tokenizer.pad_token_id) for indices in window]
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate_at(step, total_steps, peak=learning_rate, warmup_steps=warmup_steps)
-            measured = _optimizer_step(model, optimizer, parameters, padded, max_grad_norm, step + 1, device)
+            measured = _optimizer_step(model, optimizer, parameters, padded, max_grad_norm, step + 1, autocast)
             history.steps.append({"step": step + 1, **measured})
             history.tokens += sum(lengths[i] for indices in window for i in indices)
             epoch_ends = position + 1 == steps_an_epoch
             evaluating = eval_examples and (epoch_ends or (evaluate_every and (step + 1) % evaluate_every == 0))
             if evaluating:
-                history.evaluations.append({"step": step + 1, **evaluate(model, tokenizer, eval_examples)})
+                with autocast:
+                    history.evaluations.append({"step": step + 1, **evaluate(model, tokenizer, eval_examples)})
             if writer is not None:
                 _log(writer, "train", history.steps[-1])
                 if evaluating:
@@ -169,15 +168,16 @@ def train(
 
 def _optimizer_step(
     model: PreTrainedModel, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter],
-    batches: list[dict[str, torch.Tensor]], max_grad_norm: float, step: int, device: torch.device,
+    batches: list[dict[str, torch.Tensor]], max_grad_norm: float, step: int, autocast: torch.autocast,
 ) -> dict[str, float]:
     """One update from one or more batches, every graded token of them weighing the same."""
     graded = sum(int((batch["labels"][:, 1:] != IGNORE_INDEX).sum()) for batch in batches)
     if graded == 0:
         raise ValueError(f"step {step}: no graded token in its batches; check the examples with check_labels")
-    loss_sum, correct = 0.0, 0
+    device, loss_sum, correct = parameters[0].device, 0.0, 0
     for batch in batches:
-        logits, targets = graded_logits(model, {name: tensor.to(device) for name, tensor in batch.items()})
+        with autocast:
+            logits, targets = graded_logits(model, {name: tensor.to(device) for name, tensor in batch.items()})
         loss = F.cross_entropy(logits.float(), targets, reduction="sum") / graded
         loss.backward()
         loss_sum += loss.item()
@@ -225,20 +225,6 @@ def _log(writer: Any, split: str, measured: dict[str, float]) -> None:
             writer.add_scalar(f"{split}/{name}", value, measured["step"])
 
 
-@contextlib.contextmanager
-def _interrupt_between_steps() -> Iterator[list[int]]:
-    """Collect Ctrl-C instead of raising it in the middle of an update; the list is empty until then."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
-        yield received
-        return
-    before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _fingerprint(examples: Sequence[Example]) -> str:
     return hashlib.sha256(repr([(example.input_ids, example.labels) for example in examples]).encode()).hexdigest()
 
@@ -257,16 +243,3 @@ def _resume(
     load_checkpoint(checkpoint, model, optimizer)
     set_rng_state(saved["rng"])
     return History(**{name: saved[name] for name in ("steps", "evaluations", "seconds", "tokens")})
-
-
-def keep_freed_memory() -> bool:
-    """Tell glibc to keep large freed blocks for the next step instead of giving them back to the kernel.
-
-    A training step frees and asks again for the same large temporaries; handing each back costs a page fault per
-    4 KiB. Returns False where the C library is not glibc (macOS, Windows, musl): nothing is changed there.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL("libc.so.6").mallopt
-    m_trim_threshold, m_mmap_threshold, one_gigabyte = -1, -3, 1 << 30  # constants of malloc.h
-    return bool(mallopt(m_mmap_threshold, one_gigabyte) and mallopt(m_trim_threshold, one_gigabyte))

@@ -55,10 +55,10 @@ def before_step(number: int, action):
     """Run `action` when the optimiser step `number` begins, counted over the whole run."""
     real = sft_lab.train._optimizer_step
 
-    def step(model, optimizer, parameters, batches, max_grad_norm, step, device):
+    def step(model, optimizer, parameters, batches, max_grad_norm, step, autocast):
         if step == number:
             action()
-        return real(model, optimizer, parameters, batches, max_grad_norm, step, device)
+        return real(model, optimizer, parameters, batches, max_grad_norm, step, autocast)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sft_lab.train, "_optimizer_step", step)
@@ -226,6 +226,35 @@ def test_frozen_parameters_stay_untouched_and_all_others_move(tmp_path):
     with before_step(8, kill), pytest.raises(Killed):
         run(frozen_model(), output_dir=tmp_path)
     resumed, again = run(frozen_model(), output_dir=tmp_path, resume=True)
+    assert resumed.losses == unbroken.losses and same_weights(again, model)
+
+
+def test_bfloat16_weights_learn_from_updates_that_bfloat16_would_round_away():
+    small = {"learning_rate": 2e-5, "epochs": 8}  # on weights above 0.1, half a bfloat16 step is 2e-4 and more
+    model = make_model().bfloat16()
+    before = weights_of(model)
+    history, _ = run(model, **small)
+    in_float32, _ = run(make_model(), **small)
+    assert all(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+    moved = [(before[name] != tensor).float().mean() for name, tensor in weights_of(model).items() if tensor.dim() == 2]
+    assert min(moved) > 0.1
+    assert_close(torch.tensor(history.losses), torch.tensor(in_float32.losses), rtol=0, atol=0.05)
+
+    alone = make_model().bfloat16()  # the same updates made in bfloat16 itself: nothing large moves
+    optimizer = torch.optim.AdamW(alone.parameters(), lr=2e-5)
+    for batch in (pad_batch(EXAMPLES, PAD) for _ in range(24)):
+        alone(input_ids=batch["input_ids"], labels=batch["labels"]).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    large = {name: before[name].abs() > 0.1 for name in before if before[name].dim() == 2}
+    assert all(torch.equal(before[name][mask], weights_of(alone)[name][mask]) for name, mask in large.items())
+
+
+def test_bfloat16_runs_resume_exactly(tmp_path):
+    unbroken, model = run(make_model().bfloat16())
+    with before_step(8, kill), pytest.raises(Killed):
+        run(make_model().bfloat16(), output_dir=tmp_path)
+    resumed, again = run(make_model().bfloat16(), output_dir=tmp_path, resume=True)
     assert resumed.losses == unbroken.losses and same_weights(again, model)
 
 

@@ -20,7 +20,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config,
 
 from sft_lab import atlas
 from sft_lab.checkpoints import load_checkpoint, save_checkpoint
-from sft_lab.train import keep_freed_memory, learning_rate_at
+from sft_lab.runtime import keep_freed_memory
+from sft_lab.train import learning_rate_at
 
 ROOT = Path(__file__).resolve().parent.parent
 VOCABULARY = 2048
@@ -161,7 +162,7 @@ def pretrain(million_tokens: float, seed: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--million-tokens", type=float, default=24)
+    parser.add_argument("--million-tokens", type=float, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "models" / "atlas-base")
     arguments = parser.parse_args()
