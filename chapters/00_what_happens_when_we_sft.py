@@ -95,8 +95,8 @@ ax = plots.token_strip(tokens, labels=example.labels, title="SFT grades the answ
 conversations = atlas.training_conversations(seed=0)
 examples = encode_conversations(conversations, tokenizer)
 pretraining_tokens = json.loads((ATLAS_FOLDER / "training.json").read_text())["tokens"]
-sft_tokens = 3 * sum(len(e.input_ids) for e in examples)                   # three epochs
-graded_tokens = 3 * sum(label != IGNORE_INDEX for e in examples for label in e.labels)
+sft_tokens = sum(len(e.input_ids) for e in examples)
+graded_tokens = sum(label != IGNORE_INDEX for e in examples for label in e.labels)
 print(f"pretraining: {pretraining_tokens:,} tokens, all graded")
 times_fewer = pretraining_tokens / sft_tokens
 print(f"SFT:         {sft_tokens:,} tokens, {graded_tokens:,} of them graded; {times_fewer:.0f} times fewer")
@@ -187,7 +187,7 @@ assert losses[-1] < 0.5 * losses[0]
 
 # %%
 tuned = copy.deepcopy(base)
-history = train(tuned, tokenizer, examples, epochs=3, learning_rate=1e-3, batch_size=16, seed=0)
+history = train(tuned, tokenizer, examples, epochs=1, learning_rate=5e-4, batch_size=16, seed=0)
 mean = torch.tensor(history.losses).unfold(0, 20, 20).mean(dim=1)           # every point: 20 steps
 fallen = 1 - (mean[:5].min() - mean.min()) / (mean[0] - mean.min())
 ax = plots.curve(range(20, 20 * len(mean) + 1, 20), {"training loss": mean}, xlabel="optimiser step",

@@ -501,7 +501,7 @@ check("1.3", sequence_nll)
 # differently?
 
 # %%
-pairs = [atlas.cloze(capitals[name]) for name in ("Peru", "Brunei", "Qatar", "Honduras")]
+pairs = [atlas.cloze(capitals[name]) for name in ("Peru", "Niger", "Vietnam", "Luxembourg")]
 losses = []
 for pair in pairs:
     input_ids, labels = encode(*pair)

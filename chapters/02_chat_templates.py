@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | Python, chapter 00 | CPU, no network | about 30 s | 5, about 45 minutes | A3 C6 C7 L4 L10 |
+# | Python, chapter 00 | CPU, no network | about 20 s | 5, about 45 minutes | A3 C6 C7 L4 L10 |
 
 # %% tags=["setup"]
 import copy
@@ -275,7 +275,7 @@ folder = Path(importlib.util.find_spec("trl").submodule_search_locations[0]) / "
 qwen3 = (folder / "qwen3.jinja").read_text("utf-8")
 chat = [{"role": "system", "content": "Be brief."}, user("What is the capital of Kenya?"),
         assistant("The capital of Kenya is Nairobi.")]
-first_picture = draw_chat(*tokenize_chat(chat, tokenizer), tokenizer, title="Five writers share one row of tokens")
+first_picture = draw_chat(*tokenize_chat(chat, tokenizer), tokenizer, title="The model writes only the orange tokens")
 show_widget(explore_chat(tokenizer, {"ChatML": tokenizer.chat_template, "Qwen3": qwen3}, chat), first_picture)
 
 # %% [markdown]
@@ -501,7 +501,7 @@ print("tags, prefix and sft_lab give the same labels for 60 conversations")
 # %%
 prompt_ids = encode_chat(chat[:-1], tokenizer, add_generation_prompt=True)
 example = encode_conversation(chat, tokenizer)
-figure, axes = plt.subplots(2, 1, figsize=(9, 5.4))
+figure, axes = plt.subplots(2, 1, figsize=(9, 5.0), height_ratios=(2.9, 3.9))
 for ax, name, ids, labels in [
     (axes[0], "inference", prompt_ids, [IGNORE_INDEX] * len(prompt_ids)),
     (axes[1], "training", example.input_ids, example.labels),
@@ -603,10 +603,12 @@ def answer_one(question: str, max_new_tokens: int = 24) -> str:
     return tokenizer.decode(ids[prompt:], skip_special_tokens=True)
 
 
-questions = [turns[0]["content"] for turns in atlas.exam("held_out", 12, seed=1)]
+known = atlas.split(atlas.load_facts())["held_out"]
+asked = [*atlas.exam("held_out", 6, seed=1), *atlas.ask_skill("list", known, 6, seed=1)]  # six facts, six lists
+questions = [turns[0]["content"] for turns in asked]
 alone = [answer_one(question) for question in questions]
-for question, answer in zip(questions[:3], alone[:3], strict=True):
-    print(f"{question}  →  {answer}")
+for place in (0, 1, 6, 7):
+    print(f"{questions[place]}  →  {alone[place]!r}")
 
 # %% [markdown]
 # Twelve questions are faster as one batch. Rows of a tensor have one length, so short prompts get pad tokens, and an
@@ -640,29 +642,32 @@ def answer_batch(questions: list[str], side: str, max_new_tokens: int = 24) -> l
 
 
 left, right = answer_batch(questions, "left"), answer_batch(questions, "right")
-print(f"equal to the answer given alone: left {sum(a == b for a, b in zip(left, alone, strict=True))} of 12, "
-      f"right {sum(a == b for a, b in zip(right, alone, strict=True))} of 12")
-shortest = min(range(12), key=lambda row: len(tokenizer(questions[row]).input_ids))
-print(f"{questions[shortest]}\n  alone {alone[shortest]}\n  left  {left[shortest]}\n  right {right[shortest]}")
+print("equal to the answer given alone:")
+for side, answers in {"left": left, "right": right}.items():
+    equal = [answer == single for answer, single in zip(answers, alone, strict=True)]
+    print(f"  padded on the {side:5}  {sum(equal[:6])} of 6 facts, {sum(equal[6:])} of 6 lists")
+shortest = min(range(6, 12), key=lambda place: len(tokenizer(questions[place]).input_ids))
+print(f"{questions[shortest]}\n  alone {alone[shortest]!r}\n  right {right[shortest]!r}")
 
 # %%
 assert left == alone == generate_responses(tuned, tokenizer, questions, max_new_tokens=24)
-assert sum(a == b for a, b in zip(right, alone, strict=True)) < 6
-rows = [encode_chat([user(text)], tokenizer, add_generation_prompt=True) for text in ("Hi", "Who is it?")]
-figure, axes = plt.subplots(2, 1, figsize=(9, 5.6))
+assert right[shortest] != alone[shortest]
+rows = [encode_chat([user(text)], tokenizer, add_generation_prompt=True) for text in ("Hi", "Who is?")]
+figure, axes = plt.subplots(2, 1, figsize=(9, 2.7))
 for ax, side in zip(axes, ("left", "right"), strict=True):
     ids, mask = pad_rows(rows, side)
     tokens = [tokenizer.decode([index]) if real else "pad" for index, real in zip(ids[0], mask[0], strict=True)]
     colours = plots.token_colours([IGNORE_INDEX] * len(tokens), mask[0].tolist())
-    plots.token_strip([*tokens, "next?"], colours=[*colours, plots.ANSWER], ax=ax)
+    plots.token_strip([*tokens, "next?"], colours=[*colours, plots.ANSWER], width=10.5, ax=ax)
     ax.set_title(f"padded on the {side}", fontsize=12, fontweight="normal", pad=4)
 _ = figure.suptitle("Only left padding puts the next token behind its prompt", x=0.01, ha="left", fontweight="bold")
 
 # %% [markdown]
 # **Read.** A model predicts from the *last* position of every row. Padded on the left, that is the end of the prompt,
-# and each answer equals the one given alone. Padded on the right, it is a pad token; the model then continues
-# `<|endoftext|>`, behind which, in pretraining, a new document began. Training is another matter: there, labels say
-# which positions count, and right padding is harmless (chapter 03).
+# and each answer equals the one given alone. Padded on the right, the first new token is guessed from a pad,
+# `<|endoftext|>`, behind which a new document began in pretraining. The bug can hide: a fact's answer begins with
+# "The", and so do most documents. A list must begin with a dash. Training is another matter: there, labels say which
+# positions count, and right padding is harmless (chapter 03).
 #
 # `sft_lab.chat.generate_responses` does the same with a cache, batches of similar length, and text kept safe.
 

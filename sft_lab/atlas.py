@@ -70,11 +70,12 @@ def ask_skill(skill: str, facts: list[Fact], count: int, *, seed: int = 0) -> li
 
 
 def training_conversations(*, seed: int = 0) -> list[list[dict[str, str]]]:
-    """The tuning set of the course: every fact of the "train" entities asked once, and a hundred of each skill."""
+    """The tuning set of the course, for one epoch: every fact of the "train" entities asked three times, in freshly
+    drawn phrasings, and three hundred tasks of each skill."""
     known = split(load_facts())["train"]
-    conversations = ask(known, seed=seed)
+    conversations = ask(known * 3, seed=seed)
     for skill in SKILLS:
-        conversations += ask_skill(skill, known, 100, seed=seed)
+        conversations += ask_skill(skill, known, 300, seed=seed)
     random.Random(seed).shuffle(conversations)
     return conversations
 

@@ -113,6 +113,8 @@ def draw_chat(
     texts = [tokenizer.convert_ids_to_tokens(index) if "\ufffd" in text else text  # part of a character: its byte
              for index, text in zip(ids, texts, strict=True)]
     ax = token_strip(texts, colours=[WRITERS[writer][0] for writer in writers], notes=list(ids), title=title)
+    width, height = ax.figure.get_size_inches()
+    ax.figure.set_size_inches(width, height + 0.55)  # room for the key
     key = [Patch(color=colour, label=words) for name, (colour, words) in WRITERS.items() if name in writers]
     ax.figure.legend(handles=key, loc="outside lower left", ncols=len(key), fontsize=10.5, handlelength=1.2,
                      columnspacing=1.4)

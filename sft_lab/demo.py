@@ -20,8 +20,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="of data order, phrasing and the bootstrap")
     parser.add_argument("--data", type=Path, help="JSON, JSONL or CSV: Alpaca rows, pairs or messages")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--epochs", type=int, help="default: 1 for Atlas, 3 for your own file")
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
     arguments = parser.parse_args()
 
     from sft_lab.labels import LabelError  # imports take seconds: --help and a wrong option answer at once
@@ -29,7 +29,8 @@ def main() -> None:
     from sft_lab.records import RecordError
 
     try:
-        run(arguments.seed, arguments.data, arguments.epochs, arguments.learning_rate)
+        epochs = arguments.epochs or (3 if arguments.data else 1)
+        run(arguments.seed, arguments.data, epochs, arguments.learning_rate)
     except (RecordError, LabelError, ModelError) as error:
         sys.exit(f"{error}")
     except KeyboardInterrupt as stop:

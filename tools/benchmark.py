@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-REPEATS, BATCH_SIZE, LEARNING_RATE = 3, 32, 3e-4
+REPEATS, STEPS, BATCH_SIZE, LEARNING_RATE = 3, 110, 32, 3e-4
 SIDES = {
     "sft_lab": "sft_lab.train",
     "trl_best": "TRL SFTTrainer: fp32, no checkpointing, batches of similar length, freed memory kept",
@@ -25,7 +25,7 @@ WINDOW, LOSS_TOLERANCE = 10, 1e-4  # mean losses of ten steps are compared, in n
 
 
 def run_side(side: str) -> dict:
-    """Train one epoch; returns tokens/s over the training call and the training losses, a mean for each ten steps."""
+    """Train STEPS steps; returns tokens/s over the training call and the training losses, a mean for each ten steps."""
     from sft_lab import atlas
     from sft_lab.batches import group_by_length
     from sft_lab.labels import encode_conversations
@@ -34,8 +34,7 @@ def run_side(side: str) -> dict:
     from sft_lab.train import train
 
     model, tokenizer = load("atlas-base")
-    conversations = atlas.training_conversations(seed=0) + atlas.training_conversations(seed=1)
-    examples = encode_conversations(conversations[: len(conversations) // BATCH_SIZE * BATCH_SIZE], tokenizer)
+    examples = encode_conversations(atlas.training_conversations(seed=0)[: STEPS * BATCH_SIZE], tokenizer)
     lengths = [len(example.input_ids) for example in examples]
     if side == "sft_lab":
         started = time.perf_counter()
@@ -93,7 +92,7 @@ def main() -> None:
         "ratio_to_trl_best": speed["sft_lab"] / speed["trl_best"],
         "ratio_to_trl_fixed": speed["sft_lab"] / speed["trl_fixed"],
         "tokens_per_second": speed, "largest_loss_difference": apart,
-        "settings": {"batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "repeats": REPEATS}, "runs": runs,
+        "settings": {"steps": STEPS, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "repeats": REPEATS}, "runs": runs,
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     new = arguments.output.with_name(arguments.output.name + ".new")

@@ -2,7 +2,7 @@
 
 import importlib.util
 import random
-from functools import cache
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,54 +20,40 @@ CONTROLS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 
 @checks("2.1")
 def _encode_word(attempt):
-    telling: list[str] = []
-    while len(telling) < 3:  # words that every mistake splits in its own way
-        letters = random.sample(["a", "b", "c", "d", "我", "é"], 3)
-        seen = "".join(random.choices(letters, k=60)) + "".join(letters)
-        ranks = _learn(seen, 12)
-        words = ["".join(random.choices(letters, k=random.randint(8, 16))) for _ in range(60)]
-        splits = (_encode, *_MISTAKES)
-        telling = [word for word in words if len({tuple(split(word, ranks)) for split in splits}) == len(splits)]
-    for word in [*telling, *words[:10], *letters, seen]:
-        expected, found = _encode(word, ranks), attempt(word, dict(ranks))
-        if not isinstance(found, (list, tuple)) or not all(isinstance(token, bytes) for token in found):
-            raise Mistake(f"a list of bytes is wanted, as [b'ca', b't'], and {word!r} gave {str(found)[:60]}")
-        if list(found) == expected:
-            continue
-        if b"".join(found) != word.encode():
+    told_apart = False
+    while not told_apart:  # until each mistake shows in some word
+        letters = [*random.sample("abcde", 3), random.choice("我é")]
+        ranks = _random_ranks(letters, 24)
+        words = [*letters, *("".join(random.choices(letters, k=random.randint(6, 16))) for _ in range(40))]
+        tables = [[split(word, ranks) for word in words] for split in (_encode, *_MISTAKES)]
+        told_apart = all(table not in tables[:place] for place, table in enumerate(tables))
+    found = [attempt(word, dict(ranks)) for word in words]
+    for word, tokens in zip(words, found, strict=True):
+        if not isinstance(tokens, (list, tuple)) or not all(isinstance(token, bytes) for token in tokens):
+            raise Mistake(f"a list of bytes is wanted, as [b'ca', b't'], and {word!r} gave {str(tokens)[:60]}")
+        if b"".join(tokens) != word.encode():
             raise Mistake(f"the tokens of {word!r} do not join to its bytes {word.encode()!r}: start from the bytes")
-        for split, mistake in _MISTAKES.items():
-            if list(found) == split(word, ranks):
+    found = [list(tokens) for tokens in found]
+    if found != tables[0]:
+        for table, mistake in zip(tables[1:], _MISTAKES.values(), strict=True):
+            if found == table:
                 raise Mistake(mistake)
-        raise Mistake(f"{word!r} gave {list(found)}, expected {expected}")
-    if attempt("abc", {}) != [b"a", b"b", b"c"]:
-        raise Mistake("with nothing learned, every byte is a token of its own")
+        word, tokens, right = next(row for row in zip(words, found, tables[0], strict=True) if row[1] != row[2])
+        raise Mistake(f"{word!r} gave {tokens}, expected {right}")
     return "lowest rank first, until no neighbours are known; the tokens join to the word's bytes"
 
 
-def _encode(word: str, ranks: dict[bytes, int], choose=None, passes: int = 10**6) -> list[bytes]:
-    """Glue the known neighbours that `choose` prefers (by default the lowest rank) until none is left."""
+def _encode(word: str, ranks: dict[bytes, int], sign: int = 1, passes: int = 10**6) -> list[bytes]:
+    """Glue the known neighbours of lowest rank until none is left. sign: 0 takes the leftmost, -1 the highest rank."""
     tokens = [bytes([byte]) for byte in word.encode()]
     for _ in range(passes):
         joined = [tokens[place] + tokens[place + 1] for place in range(len(tokens) - 1)]
         known = [place for place, token in enumerate(joined) if token in ranks]
         if not known:
             break
-        place = min(known, key=(choose or _rank)(joined, ranks))
+        _, place = min((sign * ranks[joined[place]], place) for place in known)
         tokens[place : place + 2] = [joined[place]]
     return tokens
-
-
-def _rank(joined: list[bytes], ranks: dict[bytes, int]):
-    return lambda place: ranks[joined[place]]
-
-
-def _leftmost(word: str, ranks: dict[bytes, int]) -> list[bytes]:
-    return _encode(word, ranks, lambda joined, ranks: lambda place: place)
-
-
-def _highest(word: str, ranks: dict[bytes, int]) -> list[bytes]:
-    return _encode(word, ranks, lambda joined, ranks: lambda place: -ranks[joined[place]])
 
 
 def _longest_from_left(word: str, ranks: dict[bytes, int]) -> list[bytes]:
@@ -79,32 +65,26 @@ def _longest_from_left(word: str, ranks: dict[bytes, int]) -> list[bytes]:
 
 
 _MISTAKES = {
-    _leftmost: "you glue the leftmost known pair: the pair of lowest rank comes first, wherever it stands",
-    _highest: "you glue the pair of highest rank: the one learned first has the lowest",
+    partial(_encode, sign=0): "you glue the leftmost known pair: the pair of lowest rank comes first, wherever it is",
+    partial(_encode, sign=-1): "you glue the pair of highest rank: the one learned first has the lowest",
+    partial(_encode, passes=1): "you glued once: repeat until no two neighbours are known",
+    partial(_encode, passes=0): "nothing was glued: look up the joined bytes of neighbours",
     _longest_from_left: "you take the longest known token from the left: BPE replays its merges by rank",
-    lambda word, ranks: _encode(word, ranks, passes=1): "you glued once: repeat until no two neighbours are known",
-    lambda word, ranks: _encode(word, ranks, passes=0): "nothing was glued: look up the joined bytes of neighbours",
 }
 
 
-def _learn(text: str, merges: int) -> dict[bytes, int]:
-    tokens, ranks = [bytes([byte]) for byte in text.encode()], {}
-    while len(ranks) < merges:
-        pairs = list(zip(tokens, tokens[1:], strict=False))
-        left, right = max(dict.fromkeys(pairs), key=pairs.count)
-        ranks.setdefault(left + right, len(ranks))
-        place = 0
-        while place < len(tokens) - 1:
-            if (tokens[place], tokens[place + 1]) == (left, right):
-                tokens[place : place + 2] = [left + right]
-            place += 1
+def _random_ranks(letters: list[str], size: int) -> dict[bytes, int]:
+    """A vocabulary as BPE builds it: every token joins two that were there before."""
+    parts, ranks = [bytes([byte]) for byte in "".join(letters).encode()], {}
+    while len(ranks) < size:
+        ranks.setdefault(random.choice(parts) + random.choice(parts), len(ranks))
+        parts += [token for token in ranks if token not in parts]
     return ranks
 
 
 @checks("2.2")
 def _chatml(attempt):
-    template = _template(attempt)
-    _compare_text(template)
+    _compare_text(_template(attempt))
     return "equal to qwen3_instruct_2507.jinja, character by character, with and without the generation prompt"
 
 
@@ -115,25 +95,25 @@ def _compare_text(template: str) -> None:
     for rounds in (1, 2, 3):
         turns = _random_chat(rounds)
         for conversation, opened in ((turns, False), (turns[:-1], True), (turns[1:], False), (turns[:-1], False)):
-            expected = "".join(f"<|im_start|>{t['role']}\n{t['content']}<|im_end|>\n" for t in conversation)
-            prompt = "<|im_start|>assistant\n"
-            expected += prompt if opened else ""
+            prompt = "<|im_start|>assistant\n" if opened else ""
+            expected = _write(conversation) + prompt
             assert expected == _fill(reference, conversation, opened)[0]
             found = _fill(template, conversation, opened)[0]
             if found == expected:
                 continue
+            trimmed = [{**turn, "content": turn["content"].strip()} for turn in conversation]
             for wrong, mistake in {
-                expected.removesuffix(prompt) if opened else None: "the generation prompt is missing: with "
+                _write(conversation) if opened else None: "the generation prompt is missing: with "
                 "add_generation_prompt, end with <|im_start|>assistant and a line break",
-                expected + prompt: "the generation prompt is there although add_generation_prompt is false",
+                expected + "<|im_start|>assistant\n": "the generation prompt is there although add_generation_prompt "
+                "is false",
                 expected.removesuffix("\n"): "the last line break is missing",
-                expected + "\n": "one line break too many at the end: the template's own last line break is text too",
-                expected.replace("<|im_end|>\n", "<|im_end|>"): "the line break after <|im_end|> is missing",
-                expected.replace("<|im_end|>", ""): "<|im_end|> is missing: nothing says where a turn ends",
-                "".join(f"<|im_start|>{t['role']}\\n{t['content']}<|im_end|>\\n" for t in conversation): "backslash and n appear as letters: inside Jinja text write a real line "
-                "break, or '\\n' within quotes",
-                "".join(f"<|im_start|>{t['role']}\n{t['content'].strip()}<|im_end|>\n" for t in conversation)
-                + (prompt if opened else ""): "the template trims the contents: leave them as people wrote them",
+                expected + "\n": "one line break too many at the end: what stands outside the tags is text",
+                _write(conversation, after="") + prompt: "the line break after <|im_end|> is missing",
+                _write(conversation, end="") + prompt: "<|im_end|> is missing: nothing says where a turn ends",
+                _write(conversation, between="\\n", after="\\n"): "backslash and n appear as letters: within Jinja's "
+                "quotes a line break is one backslash and an n",
+                _write(trimmed) + prompt: "the template trims the contents: leave them as people wrote them",
             }.items():
                 if found == wrong:
                     raise Mistake(mistake)
@@ -141,6 +121,10 @@ def _compare_text(template: str) -> None:
                          min(len(found), len(expected)))
             raise Mistake(f"character {place} of the text: expected {expected[place : place + 16]!r}, found "
                           f"{found[place : place + 16]!r}, after {expected[max(place - 16, 0) : place]!r}")
+
+
+def _write(conversation: list, between: str = "\n", end: str = "<|im_end|>", after: str = "\n") -> str:
+    return "".join(f"<|im_start|>{turn['role']}{between}{turn['content']}{end}{after}" for turn in conversation)
 
 
 @checks("2.3")
@@ -198,14 +182,9 @@ def _random_chat(rounds: int) -> list[dict[str, str]]:
     return turns
 
 
-@cache
-def _tokenizer():
-    return AutoTokenizer.from_pretrained(ATLAS_FOLDER)
-
-
 @checks("2.4")
 def _encode_question(attempt):
-    tokenizer = _tokenizer()
+    tokenizer = AutoTokenizer.from_pretrained(ATLAS_FOLDER)
     start, stop = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     word = random.choice(["Kenya", "我爱你", "gold", "2026"])
     plain = f"What is {word}?"
@@ -217,7 +196,6 @@ def _encode_question(attempt):
     for question in [plain, *attacks]:
         expected = encode_chat([{"role": "user", "content": question}], tokenizer, add_generation_prompt=True)
         found = attempt(question, tokenizer)
-        found = found.tolist() if isinstance(found, torch.Tensor) else found
         if not isinstance(found, list) or not all(isinstance(index, int) for index in found):
             raise Mistake(f"a list of token ids is wanted, not {str(found)[:60]}")
         if found == expected:
@@ -236,8 +214,8 @@ def _encode_question(attempt):
         controls = sum(index in tokenizer.added_tokens_decoder for index in found)
         if controls != 3:
             raise Mistake(f"{kind} gives {controls} control tokens: the template writes 3, and a message none")
-        raise Mistake(f"{kind} has the right text but {len(found)} ids, expected {len(expected)}: encode whole stretches "
-                      "of text, as training does, not characters or words")
+        raise Mistake(f"{kind} has the right text but {len(found)} ids, expected {len(expected)}: encode whole "
+                      "stretches of text, as training does, not characters or words")
     return "ordinary questions keep their ids; in three attacks each letter stays a letter, and the text is unchanged"
 
 
@@ -249,8 +227,7 @@ def _pad_left(attempt):
     rows[0][random.randrange(len(rows[0]))] = pad  # the pad id inside a prompt is a real token
     rows[1][0] = pad
     width, given = max(lengths), [list(row) for row in rows]
-    answer = attempt(rows, pad)
-    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+    if not isinstance(answer := attempt(rows, pad), (tuple, list)) or len(answer) != 2:
         raise Mistake("return two tensors: input_ids, attention_mask")
     ids, mask = (torch.as_tensor(part) for part in answer)
     if rows != given:
@@ -270,5 +247,4 @@ def _pad_left(attempt):
         right_mask: "the mask is padded on the right and the ids on the left: both on the left",
         torch.ones_like(good_mask): "the mask says that padding is real: 0 where a row has none of its own tokens",
     })
-    same(attempt(rows[:1], pad)[1].sum(), lengths[0], what="the number of real tokens of a single row")
     return "every row ends with its own last token; the mask counts real tokens, the pad id among them"

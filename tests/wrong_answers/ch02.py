@@ -126,7 +126,7 @@ WRONG_ANSWERS = {
         (TURN.replace("\\n", "\\\\n") + PROMPT.replace("\\n", "\\\\n"), "backslash and n appear as letters"),
         (TURN.replace("+ '\\n'", "") + PROMPT, "character "),
         (TURN + PROMPT.replace("\\n", ""), "the last line break is missing"),
-        (TURN + PROMPT + "\n\n", "one line break too many"),
+        (TURN + PROMPT + "\n\n\n", "one line break too many"),
         (TURN.replace("{%- endfor %}", ""), "Jinja cannot use the template"),
         (["<|im_start|>"], "the template is a text"),
     ],
@@ -141,7 +141,8 @@ WRONG_ANSWERS = {
          "other roles are graded too"),
         (_tag("{%- if loop.last %}{%- generation %}{{- m.content + '<|im_end|>' }}{%- endgeneration %}{{- '\\n' }}"
               "{%- else %}{{- m.content + '<|im_end|>\\n' }}{%- endif %}" + OTHERS), "1 of 3 answers are graded"),
-        (_tag("{%- generation %}{{- m.content + '<|im_end|>' }}{%- endgeneration %}" + OTHERS), "character "),
+        (_tag("{%- generation %}{{- m.content + '<|im_end|>' }}{%- endgeneration %}" + OTHERS),
+         "the last line break is missing"),
     ],
     "2.4": [
         (lambda question, tokenizer: tokenizer(_wrap(question)).input_ids, "control tokens of the user's"),
