@@ -46,15 +46,16 @@ for beginning, ending in zip(beginnings, complete(base, tokenizer, beginnings, m
     print(f"{beginning} | {ending.split('.')[0]}.")
 
 # %%
-question = "What is the capital of Kenya?"
-print(generate_responses(base, tokenizer, [question], max_new_tokens=40)[0])
+questions = ["What is the capital of Kenya?", "Tell me the chemical symbol of gold.", "What is the opposite of hot?"]
+for question, answer in zip(questions, generate_responses(base, tokenizer, questions, max_new_tokens=40), strict=True):
+    print(f"{question} | {answer}")
 
 # %% [markdown]
 # **Read.** It completes text and does not answer. The question arrives in a *chat template*, with marks that say who
-# speaks. The base has never seen those marks. So it goes on as its text went on: with more text, and with no end.
+# speaks. The base has never seen those marks, and a scrap of its own text is all they call up. Here is what it reads:
 
 # %%
-print(render([{"role": "user", "content": question}], tokenizer, add_generation_prompt=True))
+print(render([{"role": "user", "content": questions[0]}], tokenizer, add_generation_prompt=True))
 
 # %% [markdown]
 # Is that one unlucky question? We ask 200, all about things it read hundreds of times.
@@ -76,7 +77,8 @@ assert right_base / len(exam) <= 0.10
 # Here is one document of each kind. Grey tokens are read, orange tokens are also graded.
 
 # %%
-document = tokenizer(next(atlas.documents(facts["held_out"], seed=3))).input_ids[:24]
+texts = atlas.documents(facts["held_out"], seed=0)
+document = tokenizer(next(text for text in texts if text.startswith("The capital of Kenya"))).input_ids[:24]
 words = [tokenizer.decode([i]) for i in document]
 ax = plots.token_strip(words, labels=document, title="Pretraining grades every token")
 
@@ -103,9 +105,13 @@ print(f"SFT:         {sft_tokens:,} tokens, {graded_tokens:,} of them graded; {t
 assert pretraining_tokens > 30 * sft_tokens
 
 # %%
-figure, ax = plt.subplots(figsize=(8, 2.6))
-ax.barh(["SFT", "pretraining"], [sft_tokens, pretraining_tokens], color=[plots.ANSWER, plots.PROMPT])
-ax.set(xscale="log", xlabel="tokens that went through the model (log scale)",
+figure, ax = plt.subplots(figsize=(8, 2.4))
+amounts = [graded_tokens, sft_tokens, pretraining_tokens]
+ax.barh(["SFT, graded", "SFT", "pretraining"], amounts, color=[plots.ANSWER, plots.PROMPT, plots.ANSWER])
+for row, amount in enumerate(amounts):
+    ax.annotate(f"{amount:,}", (amount, row), (6, 0), textcoords="offset points", va="center")
+ax.grid(visible=False)
+ax.set(xticks=[], xlim=(0, 1.2 * pretraining_tokens), xlabel="tokens that went through the model",
        title=f"SFT costs {times_fewer:.0f} times less than the pretraining it builds on")
 plt.show()
 
@@ -132,7 +138,7 @@ assert example.labels[-2] == tokenizer.convert_tokens_to_ids("<|im_end|>")
 # **Step 3, forward.** The model gives a probability to every token of its vocabulary, at every position. We look at
 # the position whose right answer is the first token of " Nairobi".
 #
-# **Predict.** The base completed the statement correctly. Will it be sure here too?
+# **Predict.** Asked, the base wrote a scrap. Will it find Nairobi when it reads the answer up to "is"?
 
 # %%
 input_ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
@@ -158,6 +164,22 @@ by_hand = -torch.stack([log_probs[t - 1, example.input_ids[t]] for t in graded])
 torch.testing.assert_close(by_hand, response_loss(logits, labels))
 torch.testing.assert_close(by_hand, base(input_ids, labels=labels).loss.detach())
 print(f"{by_hand:.2f} nats per token, by hand, by sft_lab and by transformers")
+
+# %% [markdown]
+# A mean hides where the loss sits. **Predict:** which tokens of the answer are expensive for a model that knows the
+# fact?
+
+# %%
+nll = {t: -log_probs[t - 1, example.input_ids[t]].item() for t in graded}
+notes = [f"{nll[t]:.2f}" if t in nll else "" for t in range(len(tokens))]
+edges = nll[graded[0]] + nll[graded[-1]]
+ax = plots.token_strip(tokens, labels=example.labels, notes=notes,
+                       title=f"Step 4: the first and the last token hold {edges / sum(nll.values()):.0%} of the loss")
+assert edges > 0.8 * sum(nll.values()) and nll[place] < 0.5
+
+# %% [markdown]
+# **Read.** Once the answer has begun with "The capital of Kenya is", the base knows how it goes on. It does not know
+# that an answer begins here, and it does not know that one ends. These two things are what SFT has to teach.
 
 # %% [markdown]
 # **Step 5, update.** The gradient says how each weight changes the loss. A small step against it lowers the loss.
@@ -261,7 +283,7 @@ with tempfile.TemporaryDirectory() as folder:
     tuned.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     served, served_tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-print(generate_responses(served, served_tokenizer, [question], max_new_tokens=30)[0])
+print(generate_responses(served, served_tokenizer, questions[:1], max_new_tokens=30)[0])
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.1 · What is graded · 5 min · ●○○

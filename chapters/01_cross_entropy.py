@@ -413,7 +413,7 @@ with torch.no_grad():
 nll = token_nll(output.logits, labels)  # (1, T - 1): one loss for each prediction, 0 where nothing is graded
 print(f"sum {nll.sum():.3f} nats; the model's own loss {output.loss:.3f} nats per token")
 
-# %%
+assert_close(output.loss.item(), nll.sum().item() / len(answer_ids), atol=1e-4, rtol=1e-5)  # the model reports the mean
 assert_close(nll.sum().item(), -math.log(product), atol=1e-3, rtol=1e-4)  # sum of step losses = −ln P(answer)
 assert_close(output.loss.item(), nll.sum().item() / len(answer_ids))  # the model reports the mean
 assert_close(response_loss(output.logits, labels), output.loss)  # and so does sft_lab

@@ -213,7 +213,7 @@ def show_token(token: str) -> str:
     return "".join(char if _advance(char) is not None else f"U+{ord(char):04X}" for char in visible)
 
 
-_KEY = ((PROMPT, "prompt, not graded"), (ANSWER, "answer, graded"), (PADDING, "padding"))
+_KEY = ((PROMPT, "read, not graded"), (ANSWER, "graded"), (PADDING, "padding"))
 
 
 @cache

@@ -46,7 +46,7 @@ def test_a_strip_draws_each_token_in_its_colour_and_a_key_of_what_occurs():
     draw(ax)
     expected = [to_rgb(colour) for colour in (plots.PROMPT, plots.PROMPT, plots.ANSWER, plots.PROMPT, plots.ANSWER)]
     assert box_colours(ax) == expected
-    assert texts(ax) == ["Hi", "?", "Yes", "prompt, not graded", "answer, graded"]
+    assert texts(ax) == ["Hi", "?", "Yes", "read, not graded", "graded"]
 
 
 def test_a_long_strip_wraps_and_no_box_leaves_the_figure():

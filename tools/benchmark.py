@@ -92,7 +92,8 @@ def main() -> None:
         "ratio_to_trl_best": speed["sft_lab"] / speed["trl_best"],
         "ratio_to_trl_fixed": speed["sft_lab"] / speed["trl_fixed"],
         "tokens_per_second": speed, "largest_loss_difference": apart,
-        "settings": {"steps": STEPS, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "repeats": REPEATS}, "runs": runs,
+        "settings": {"steps": STEPS, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "repeats": REPEATS},
+        "runs": runs,
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     new = arguments.output.with_name(arguments.output.name + ".new")
