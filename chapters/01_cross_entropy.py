@@ -413,12 +413,12 @@ with torch.no_grad():
 nll = token_nll(output.logits, labels)  # (1, T - 1): one loss for each prediction, 0 where nothing is graded
 print(f"sum {nll.sum():.3f} nats; the model's own loss {output.loss:.3f} nats per token")
 
-assert_close(output.loss.item(), nll.sum().item() / len(answer_ids), atol=1e-4, rtol=1e-5)  # the model reports the mean
+# %%
 assert_close(nll.sum().item(), -math.log(product), atol=1e-3, rtol=1e-4)  # sum of step losses = −ln P(answer)
-assert_close(output.loss.item(), nll.sum().item() / len(answer_ids))  # the model reports the mean
+assert_close(output.loss.item(), nll.sum().item() / len(answer_ids), atol=1e-4, rtol=1e-5)  # the model reports the mean
 assert_close(response_loss(output.logits, labels), output.loss)  # and so does sft_lab
 if V == 2048:  # atlas-base, which never read about Finland
-    assert output.loss > math.log(V)
+    assert output.loss > 0.8 * math.log(V)
 print(f"{output.loss:.2f} nats per token; no idea would cost ln V = {math.log(V):.2f}")
 
 # %%
@@ -440,8 +440,8 @@ assert probabilities[-1] == max(probabilities)
 
 # %% [markdown]
 # **Read.** The numbers under the tokens are nats. Slow product, one pass, and the model's own loss agree. A fact that
-# the model never read costs more than one it knows; Helsinki costs even more than no idea, for the model is firmly
-# wrong. Only the full stop was expected.
+# the model never read costs far more than one it knows: Helsinki comes close to no idea at all. Only the full stop was
+# expected.
 #
 # Why then add logarithms instead of multiplying? **Predict:** an answer has 200 tokens of probability ½ each. What is
 # its probability in float32?
