@@ -110,7 +110,7 @@ print(f"first token of Tokyo: {japan[tokyo]:.3f}; first token of Helsinki: {finl
 tokens = ["Paris", "Rome", "Lima", "Oslo"]
 p = torch.tensor([0.0, 1.0, 0.0, 0.0])
 q = torch.tensor([0.5, 0.25, 0.125, 0.125])
-print("token    p      q   −ln q  −p ln q")
+print("token  p      q   −ln q  −p ln q")
 for token, p_i, q_i in zip(tokens, p.tolist(), q.tolist(), strict=True):
     print(f"{token:5}  {p_i:.0f}  {q_i:.3f}   {-math.log(q_i):.3f}    {abs(-p_i * math.log(q_i)):.3f}")
 print(f"cross-entropy: {-(p * q.log()).sum():.3f} nats")

@@ -1,7 +1,7 @@
 """A chat as a model reads it (chapter 02): every token with its id, coloured by who writes it.
 
 A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, and the controls are
-text boxes, menus and switches that the keyboard reaches.
+text boxes, buttons and switches that the keyboard reaches.
 """
 
 import base64
@@ -18,10 +18,10 @@ from sft_lab.chat import encode_chat, stop_token_id
 from sft_lab.plots import ANSWER, INK, PROMPT, PURPLE, SKY, show_token, token_strip
 from sft_lab.records import Conversation
 from sft_lab.rendering import control_tokens, find_template
-from sft_lab.widgets import to_png
+from sft_lab.widgets import choose, paragraph, to_png
 
 WRITERS = {  # who writes a token: colour, and words for the key
-    "control": (INK, "control token"),
+    "control": (INK, "control tokens"),
     "template": (PROMPT, "other text of the template"),
     "system": (PURPLE, "system"),
     "user": (SKY, "user"),
@@ -124,19 +124,19 @@ def draw_chat(
 def explore_chat(
     tokenizer: PreTrainedTokenizerBase, templates: Mapping[str, str], conversation: Conversation
 ) -> ipywidgets.VBox:
-    """Boxes for what system, user and assistant say, a menu of templates and two switches; draws `draw_chat` below.
+    """Boxes for what system, user and assistant say, buttons for the template and two switches; draws `draw_chat` below.
 
     templates: Jinja texts by name. conversation: what the boxes hold at first, one turn a role. An empty system box
     gives no system turn, an empty assistant box the inference prompt. Returns the box of controls, picture and words.
     """
     said = {turn["role"]: turn["content"] for turn in conversation}
-    wide, layout = {"description_width": "6em"}, ipywidgets.Layout(width="46em", height="3.2em")
+    wide, layout = {"description_width": "6em"}, ipywidgets.Layout(width="46em", height="4.4em")
     boxes = {
         role: ipywidgets.Textarea(value=said.get(role, ""), description=role, continuous_update=False, style=wide,
                                   layout=layout)
         for role in ("system", "user", "assistant")
     }
-    menu = ipywidgets.Dropdown(options=list(templates.items()), description="template", style=wide)
+    menu = choose("template", list(templates.items()))
     thinking = ipywidgets.Checkbox(value=False, description="thinking", indent=False)
     protect = ipywidgets.Checkbox(value=True, description="control tokens in messages stay text", indent=False)
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
@@ -149,12 +149,13 @@ def explore_chat(
         source = base64.b64encode(to_png(draw_chat(ids, writers, tokenizer))).decode()
         spoken = html.escape(f"{sentence} {' '.join(show_token(tokenizer.decode([index])) for index in ids)}")
         picture.value = f'<img alt="{spoken}" src="data:image/png;base64,{source}" style="max-width: 100%">'
-        words.value = f"<p>{html.escape(sentence)}</p>"
+        words.value = paragraph(sentence)
 
     for control in (*boxes.values(), menu, thinking, protect):
         control.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([*boxes.values(), ipywidgets.HBox([menu, thinking, protect]), picture, words])
+    switches = ipywidgets.HBox([menu, thinking, protect], layout={"flex_flow": "row wrap"})
+    return ipywidgets.VBox([*boxes.values(), switches, picture, words])
 
 
 def _last_turn(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int:

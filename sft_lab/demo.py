@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 REPORTS = Path("reports")
-QUESTIONS = 400  # asked after tuning, about entities the tuning never saw
+MOST_QUESTIONS = 2000  # asked after tuning, about what the tuning never saw
 
 
 def main() -> None:
@@ -38,6 +38,8 @@ def main() -> None:
 
 
 def run(seed: int, data: Path | None, epochs: int, learning_rate: float) -> None:
+    from transformers.utils import logging
+
     from sft_lab import atlas
     from sft_lab.chat import generate_responses
     from sft_lab.compare import compare
@@ -46,18 +48,20 @@ def run(seed: int, data: Path | None, epochs: int, learning_rate: float) -> None
     from sft_lab.records import load_conversations
     from sft_lab.train import train
 
+    logging.disable_progress_bar()  # of saving weights; training shows its own
     print("1  Load a base model: it has read plain text and nothing else")
     base, tokenizer = load()
 
     print("\n2  Data: questions with the answers we want")
     if data is None:
-        conversations, questions = atlas.training_conversations(seed=seed), atlas.exam("held_out", QUESTIONS, seed=seed)
+        conversations = atlas.training_conversations(seed=seed)
+        questions = atlas.exam("held_out", MOST_QUESTIONS, seed=seed)
         held_out = "about entities that no training question names"
         source = "atlas"
     else:
         conversations = load_conversations(data)
         random.Random(seed).shuffle(conversations)
-        count = min(QUESTIONS, max(1, len(conversations) // 10))
+        count = min(MOST_QUESTIONS, max(1, len(conversations) // 10))
         if len(conversations) < 2:
             sys.exit(f"{data} has one conversation; at least two are needed: one to learn, one to be asked")
         questions, conversations = conversations[:count], conversations[count:]

@@ -1,6 +1,8 @@
 """Interactive views. Each is a thin shell around a plain function that draws one picture, which tests can look at.
 
-Controls are ordinary sliders and menus, so that the keyboard reaches them; every picture is also said in words.
+Controls are sliders, buttons, switches and text boxes, which the keyboard reaches: Tab goes to them, Space presses,
+arrows slide. There are no drop-down menus, for on those JupyterLab takes arrows and letters as its own commands.
+Every picture is also said in words.
 """
 
 import base64
@@ -71,7 +73,7 @@ def draw_step(tokens: Sequence[str], q: Sequence[float], target: int) -> Figure:
     left.plot([p, p, 0.0], [0.0, loss, loss], color=MUTED, linestyle=":", linewidth=1.4, zorder=1)
     left.scatter([p], [loss], s=90, color=ANSWER, edgecolor=INK, zorder=3, clip_on=False)
     left.annotate(
-        f"{loss:.2f} nats", (p, loss), (10 if p < 0.7 else -8, 9), textcoords="offset points", fontweight="bold",
+        f"{loss:.2f} nats", (p, loss), (10, 9) if p < 0.7 else (-8, 16), textcoords="offset points", fontweight="bold",
         ha="left" if p < 0.7 else "right",
     )  # fmt: skip
     left.set(xlim=(0, 1), ylim=(0, -math.log(LEAST) * 1.14), ylabel="loss −ln p (nats)")
@@ -101,16 +103,15 @@ def draw_step(tokens: Sequence[str], q: Sequence[float], target: int) -> Figure:
 
 
 def explore_step(tokens: Sequence[str], q: Sequence[float], target: int = 0) -> ipywidgets.VBox:
-    """A slider for the probability of the true token and a menu for which one is true; draws `draw_step` beside them.
+    """Buttons for which token is true and a slider for its probability; draws `draw_step` below them.
 
     Four steps of the slider (arrow keys) halve or double the probability. Returns the box of controls and picture.
     """
     wide = {"description_width": "initial"}
-    menu = ipywidgets.Dropdown(
-        options=[(token, i) for i, token in enumerate(tokens)], value=target, description="true token", style=wide
-    )
+    menu = choose("true token", [(token, i) for i, token in enumerate(tokens)])
+    menu.value = target
     slider = ipywidgets.FloatLogSlider(
-        value=float(q[target]), base=2, min=math.log2(LEAST), max=0.0, step=0.25, readout_format=".4f",
+        value=float(q[target]), base=2, min=math.log2(LEAST), max=0.0, step=0.25, readout_format=".3g",
         description="its probability", style=wide, layout=ipywidgets.Layout(width="32em"),
     )  # fmt: skip
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
@@ -121,7 +122,7 @@ def explore_step(tokens: Sequence[str], q: Sequence[float], target: int = 0) -> 
         figure = draw_step(tokens, moved, menu.value)
         source = f"data:image/png;base64,{base64.b64encode(to_png(figure)).decode()}"
         picture.value = f'<img alt="{html.escape(sentence)}" src="{source}" style="max-width: 100%">'
-        words.value = f"<p>{html.escape(sentence)}</p>"
+        words.value = paragraph(sentence)
 
     def change_target(change: dict) -> None:
         slider.value = float(q[change["new"]])
@@ -130,7 +131,18 @@ def explore_step(tokens: Sequence[str], q: Sequence[float], target: int = 0) -> 
     menu.observe(change_target, names="value")
     slider.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([ipywidgets.HBox([menu, slider]), picture, words])
+    return ipywidgets.VBox([ipywidgets.HBox([menu, slider], layout={"flex_flow": "row wrap"}), picture, words])
+
+
+def choose(description: str, options: Sequence[tuple[str, object]]) -> ipywidgets.ToggleButtons:
+    """A row of buttons of which one is down; options are pairs of name and value, the first is chosen."""
+    style = {"description_width": "initial", "button_width": "auto"}
+    return ipywidgets.ToggleButtons(options=options, description=description, style=style)
+
+
+def paragraph(sentence: str) -> str:
+    """The sentence as HTML, at the line spacing of the chapter's own text."""
+    return f'<p style="line-height: 1.5">{html.escape(sentence)}</p>'
 
 
 def show_widget(widget: ipywidgets.Widget, figure: Figure) -> None:
