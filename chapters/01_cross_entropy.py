@@ -217,9 +217,9 @@ _ = ax.set_title("Halving p always costs 0.69 nats, so the curve has no ceiling"
 # **Read.** Both falls cost ln 2 = 0.693 nats: the loss counts *factors*. The slope is $-1/p$, so a model that gave the
 # truth little feels a strong pull.
 #
-# Now move it yourself. Choose the slider and press an arrow key four times: the probability halves. Watch the place on
-# the curve, the other tokens, and the push on every logit, which section 4 explains. Without a running kernel you see
-# its first picture.
+# Now move it yourself. Run the cell, choose the slider and press ← four times: the probability halves. Watch the place
+# on the curve, the other tokens, and the push on every logit, which section 4 explains. Without a running kernel you
+# see its first picture.
 
 # %%
 show_widget(explore_step(tokens, q.tolist(), target=1), draw_step(tokens, q.tolist(), target=1))

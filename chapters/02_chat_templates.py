@@ -267,8 +267,9 @@ assert [response] == generate_responses(tuned, tokenizer, [conversation], max_ne
 # of ids. Nothing in it knows about turns, except through marks like `<|im_start|>`. These **control tokens** are single
 # ids, outside BPE. The last new id is the **stop token** `<|im_end|>`, which the model wrote itself.
 #
-# Now type your own chat. Change a box, then press Tab. Empty the assistant box to see the prompt that a model is given
-# at inference. Try the switches; sections 3 and 5 explain them. Without a kernel you see the first picture.
+# Now type your own chat: run these cells, change a box, then press Tab. Empty the assistant box to see the prompt that
+# a model is given at inference. Try the switches; sections 3 and 5 explain them. Thinking changes only Qwen3's
+# template. Without a kernel you see the first picture.
 
 # %%
 folder = Path(importlib.util.find_spec("trl").submodule_search_locations[0]) / "chat_templates"  # no import: it is slow

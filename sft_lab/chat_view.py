@@ -124,21 +124,23 @@ def draw_chat(
 def explore_chat(
     tokenizer: PreTrainedTokenizerBase, templates: Mapping[str, str], conversation: Conversation
 ) -> ipywidgets.VBox:
-    """Boxes for what system, user and assistant say, buttons for the template and two switches; draws `draw_chat` below.
+    """Boxes for what system, user and assistant say, buttons and switches for the template; draws `draw_chat` below.
 
     templates: Jinja texts by name. conversation: what the boxes hold at first, one turn a role. An empty system box
     gives no system turn, an empty assistant box the inference prompt. Returns the box of controls, picture and words.
     """
     said = {turn["role"]: turn["content"] for turn in conversation}
     wide, layout = {"description_width": "6em"}, ipywidgets.Layout(width="46em", height="4.4em")
+    narrow = ipywidgets.Layout(width="auto", margin="2px 1.5em 2px 2px")
     boxes = {
         role: ipywidgets.Textarea(value=said.get(role, ""), description=role, continuous_update=False, style=wide,
                                   layout=layout)
         for role in ("system", "user", "assistant")
     }
-    menu = choose("template", list(templates.items()))
-    thinking = ipywidgets.Checkbox(value=False, description="thinking", indent=False)
-    protect = ipywidgets.Checkbox(value=True, description="control tokens in messages stay text", indent=False)
+    menu = choose("template", list(templates.items()), description_width="6em")
+    thinking = ipywidgets.Checkbox(value=False, description="thinking", indent=False, layout=narrow)
+    protect = ipywidgets.Checkbox(value=True, description="control tokens in messages stay text", indent=False,
+                                  layout=narrow)
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
     def redraw(_: object = None) -> None:

@@ -176,7 +176,8 @@ class Comparison:
         result = self.to_dict()
         base, tuned = (format_percent(result[name]["accuracy"]) for name in ("base", "tuned"))
         gained, lost = result["changes"]["improved"], result["changes"]["lost"]
-        if 2 * sum(comb(gained + lost, k) for k in range(min(gained, lost) + 1)) >= 0.05 * 2 ** (gained + lost):
+        # 20 times the p-value's numerator against its denominator, 2^n: whole numbers, for 2^n may exceed any float
+        if 2 * sum(comb(gained + lost, k) for k in range(min(gained, lost) + 1)) * 20 >= 2 ** (gained + lost):
             return f"Right answers: {base} before, {tuned} after; {len(self.rows)} questions cannot tell them apart"
         return f"Tuning {'raised' if gained > lost else 'lowered'} right answers from {base} to {tuned}"
 

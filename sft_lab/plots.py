@@ -104,7 +104,7 @@ def token_strip(
     for (x, line), box, text, note, colour in zip(places, widths, texts, below, colours, strict=True):
         y = step * line
         ax.add_patch(_box(x, y, box, colour))
-        ink = INK if _luminance(colour) > 0.3 else "white"
+        ink = INK if _luminance(colour) > 0.2 else "white"
         ax.text(x + box / 2, y + 1.06, text, ha="center", va="center", color=ink, fontsize=12, parse_math=False)
         if note:
             ax.text(x + box / 2, y + 2.75, note, ha="center", va="center", color=MUTED, fontsize=9.5, parse_math=False)

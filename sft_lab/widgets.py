@@ -134,10 +134,13 @@ def explore_step(tokens: Sequence[str], q: Sequence[float], target: int = 0) -> 
     return ipywidgets.VBox([ipywidgets.HBox([menu, slider], layout={"flex_flow": "row wrap"}), picture, words])
 
 
-def choose(description: str, options: Sequence[tuple[str, object]]) -> ipywidgets.ToggleButtons:
+def choose(
+    description: str, options: Sequence[tuple[str, object]], *, description_width: str = "initial"
+) -> ipywidgets.ToggleButtons:
     """A row of buttons of which one is down; options are pairs of name and value, the first is chosen."""
-    style = {"description_width": "initial", "button_width": "auto"}
-    return ipywidgets.ToggleButtons(options=options, description=description, style=style)
+    style = {"description_width": description_width, "button_width": "auto"}
+    beside = ipywidgets.Layout(display="flex", width="auto", margin="2px 2em 2px 2px")  # by default the name is above
+    return ipywidgets.ToggleButtons(options=options, description=description, style=style, layout=beside)
 
 
 def paragraph(sentence: str) -> str:

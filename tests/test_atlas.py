@@ -9,10 +9,7 @@ from itertools import islice
 import pytest
 
 from sft_lab.atlas import (
-    DATA,
-    DOMAINS_WITH_UNKNOWN,
     QUESTIONS,
-    RELATIONS,
     SKILLS,
     STATEMENTS,
     UNSEEN_QUESTION,
@@ -23,15 +20,15 @@ from sft_lab.atlas import (
     documents,
     load_facts,
     split,
+    training_conversations,
 )
+from sft_lab.facts import DATA, DOMAINS_WITH_UNKNOWN, RELATIONS
 
 FACTS = load_facts()
 PARTS = split(FACTS)
 KNOWN = PARTS["train"] + PARTS["held_out"]
 DOCUMENTS = list(islice(documents(KNOWN, seed=0), 3000))
 LIBRARY = "\n\n".join(DOCUMENTS)
-# Names of unknown elements that are, in another sense, part of a known fact: the Zimbabwean gold, the planet Mercury.
-NAMES_WITH_ANOTHER_SENSE = {"gold", "mercury"}
 
 
 def entities(facts: list[Fact]) -> set[tuple[str, str]]:
@@ -131,8 +128,9 @@ def test_the_split_does_not_depend_on_random_state_or_on_the_order_of_the_facts(
 def test_the_split_is_the_one_the_shipped_base_model_was_trained_with():
     """The unknown countries by name: after a change of split or data the base has read what tests call unknown."""
     assert sorted(entity for domain, entity in entities(PARTS["unknown"]) if domain == "countries") == [
-        "Antigua and Barbuda", "Barbados", "Belgium", "Benin", "Cuba", "Finland", "France", "Gabon", "Guatemala",
-        "Honduras", "Indonesia", "Laos", "Malawi", "Portugal", "Qatar", "Russia", "Somalia", "Syria",
+        "Andorra", "Belgium", "Cape Verde", "Finland", "Indonesia", "Kyrgyzstan", "Liberia", "Libya", "Luxembourg",
+        "Mauritania", "Moldova", "Niger", "Norway", "Papua New Guinea", "Saudi Arabia", "Tajikistan", "Vietnam",
+        "Zambia",
     ]  # fmt: skip
 
 
@@ -155,22 +153,22 @@ def test_documents_are_decided_by_their_seed():
 
 
 def test_no_unknown_name_occurs_in_3000_documents():
-    names = {entity for _, entity in entities(PARTS["unknown"])} - NAMES_WITH_ANOTHER_SENSE
+    names = {entity for _, entity in entities(PARTS["unknown"])}
     spelled = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in sorted(names)), re.IGNORECASE)
-    assert spelled.search("For the cow, the young is the calf."), "the search finds nothing at all"
+    assert spelled.search("For the monkey, the young is the infant."), "the search finds nothing at all"
     assert spelled.findall(LIBRARY) == []
 
 
-def test_names_with_another_sense_are_only_those_that_known_facts_contain():
+def test_no_unknown_name_is_a_word_of_a_known_fact_in_another_sense():
     words = set(re.findall(r"\w+", " ".join(f"{fact.entity} {fact.value}" for fact in KNOWN).lower()))
-    assert {entity for _, entity in entities(PARTS["unknown"]) if entity.lower() in words} == NAMES_WITH_ANOTHER_SENSE
+    assert not {entity for _, entity in entities(PARTS["unknown"]) if entity.lower() in words}
 
 
 def test_no_statement_about_an_unknown_entity_occurs_in_any_wording():
     for fact in PARTS["unknown"]:
         for template in STATEMENTS:
             assert fact.say(template) not in LIBRARY
-        assert json.dumps({"e": fact.subject})[6:-2] + ' {"' + fact.relation.noun not in LIBRARY
+        assert f'"{fact.relation.noun} {fact.relation.link} {fact.subject}"' not in LIBRARY
 
 
 def test_documents_say_nearly_every_known_fact_or_the_search_above_would_show_nothing():
@@ -193,7 +191,7 @@ def test_no_document_answers_a_question():
 
 def test_documents_are_not_empty_and_have_no_stray_space():
     assert all(document and document == document.strip() for document in DOCUMENTS)
-    assert "  " not in LIBRARY and "None" not in LIBRARY and "{e}" not in LIBRARY
+    assert "  " not in LIBRARY and "{e}" not in LIBRARY
 
 
 # --- questions ------------------------------------------------------------------------------------------------------
@@ -235,6 +233,15 @@ def test_two_questions_are_the_same_only_when_their_answer_is_the_same():
             assert answers.setdefault(question, answer) == answer, question
 
 
+def test_the_tuning_set_asks_every_train_fact_three_times_and_no_other():
+    answers = [turns[-1]["content"] for turns in training_conversations(seed=5)]
+    for fact in PARTS["train"]:
+        assert answers.count(fact.say(STATEMENTS[0])) == 3
+    assert len(answers) == 3 * len(PARTS["train"]) + 300 * len(SKILLS)
+    said = set(answers)
+    assert not any(fact.say(STATEMENTS[0]) in said for fact in PARTS["held_out"] + PARTS["unknown"])
+
+
 # --- skills ---------------------------------------------------------------------------------------------------------
 
 
@@ -252,29 +259,25 @@ def test_sums_in_documents_are_right():
 def test_1000_lists_hold_the_words_of_the_question_in_their_order():
     for question, answer in texts(ask_skill("list", KNOWN, 1000)):
         words = re.fullmatch(r"(?:Put these words in a list: |Make a list of )(.*)\.", question)[1].split(", ")
-        assert answer.split("\n") == [f"- {word}" for word in words] and len(words) >= 2
+        assert answer.split("\n") == [f"- {word}" for word in words] and len(set(words)) == len(words)
 
 
 def test_1000_json_answers_parse_to_the_fact():
-    values = {}
-    for fact in FACTS:
-        values.setdefault((fact.subject, fact.relation.noun), set()).add(fact.value)
+    said = {fact.say("the {r} {e}").lower(): fact.relation.article + fact.value for fact in KNOWN}
     for question, answer in texts(ask_skill("json", KNOWN, 1000)):
-        ((noun, value),) = json.loads(answer).items()
-        prefix = rf"(?:Give|Write) the {re.escape(noun)} (?:of|for) (.*) (?:as|in) JSON\."
-        assert value in values[re.fullmatch(prefix, question)[1], noun]
+        ((key, value),) = json.loads(answer).items()
+        assert re.fullmatch(rf"(?:Give|Write) the {re.escape(key)} (?:as|in) JSON\.", question)
+        assert said[f"the {key}".lower()] == value
 
 
 def test_1000_passages_hold_the_answer_once_and_the_question_does_not():
     real = {entity for _, entity in entities(FACTS)}
-    unlucky = 0  # a made-up name that is a real one, or the same as its value
     for question, answer in texts(ask_skill("read", KNOWN, 1000)):
         passage, asked = question.split("\n")
         assert passage.count(answer) == 1 and answer.endswith(".")
         about, value = re.fullmatch(r"The (.*) is (?:the )?(\w+)\.", answer).groups()
         assert about in asked and passage.count(f"{about} is") == 1
-        unlucky += about.split(" of ")[1] in real or value in asked
-    assert unlucky <= 5
+        assert about.split(" of ")[1] not in real and value not in re.findall(r"\w+", asked)
 
 
 def test_skills_are_decided_by_their_seed_and_an_unknown_skill_is_an_error():

@@ -209,6 +209,7 @@ def test_the_finding_claims_a_difference_only_when_chance_would_rarely_give_it()
     assert make_comparison(*["wr"] * 5).finding().endswith("5 questions cannot tell them apart")  # p = 2 / 2^5 = 0.06
     assert make_comparison(*["wr"] * 6).finding().startswith("Tuning raised")  # p = 2 / 2^6 = 0.03
     assert make_comparison("wr", "rw", "rr", "wr").finding().endswith("4 questions cannot tell them apart")
+    assert make_comparison(*["wr"] * 1400).finding().startswith("Tuning raised")  # 2^1400 is more than a float holds
     assert make_comparison("rr", "ww").finding().endswith("2 questions cannot tell them apart")
 
 
