@@ -176,12 +176,12 @@ edges = nll[graded[0]] + nll[graded[-1]]
 ax = plots.token_strip(tokens, labels=example.labels, notes=notes,
                        title=f"Step 4: the first and the last token hold {edges / sum(nll.values()):.0%} of the loss")
 assert edges > 0.8 * sum(nll.values()) and nll[place] < 0.5
+assert {tokens[t] for t in sorted(nll, key=nll.get)[-3:]} == {"The", " Kenya", "<|im_end|>"}
 
 # %% [markdown]
-# **Read.** Once the answer has begun with "The capital of Kenya is", the base knows how it goes on. It does not know
-# that an answer begins here, and it does not know that one ends. These two things are what SFT has to teach.
-
-# %% [markdown]
+# **Read.** The fact itself, Nairobi, costs next to nothing. Expensive are three decisions: to begin a statement, to
+# speak of Kenya, and to stop. These are what SFT has to teach.
+#
 # **Step 5, update.** The gradient says how each weight changes the loss. A small step against it lowers the loss.
 
 # %%
