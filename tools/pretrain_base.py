@@ -146,7 +146,7 @@ def pretrain(million_tokens: float, seed: int, folder: Path) -> None:
         optimizer.zero_grad()
         losses.append(loss.item())
         if step % 50 == 49:
-            bar.set_postfix(loss=f"{sum(losses[-50:]) / 50:.3f}")
+            bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}")
         if step % STEPS_PER_CHUNK == STEPS_PER_CHUNK - 1 and step + 1 < steps:
             save_checkpoint(checkpoint, model, optimizer, {"run": run, "step": step + 1})
     seconds = time.perf_counter() - started
