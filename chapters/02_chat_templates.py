@@ -31,6 +31,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+# %% tags=["setup"]
 from sft_lab import atlas, plots
 from sft_lab.chat import encode_chat, generate_responses, render, stop_token_id
 from sft_lab.chat_view import draw_chat, explore_chat, name_writers, tokenize_chat
@@ -641,7 +642,7 @@ def answer_batch(questions: list[str], side: str, max_new_tokens: int = 24) -> l
     answers = [row[: row.index(stop)] if stop in row else row for row in ids[:, prompt:].tolist()]
     return [tokenizer.decode(answer, skip_special_tokens=True) for answer in answers]
 
-
+# %%
 left, right = answer_batch(questions, "left"), answer_batch(questions, "right")
 print("equal to the answer given alone:")
 for side, answers in {"left": left, "right": right}.items():
