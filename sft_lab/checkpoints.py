@@ -1,4 +1,4 @@
-"""Station "learn": checkpoints that a kill cannot break, in safetensors and JSON."""
+"""Station "learn": what a run leaves, in safetensors and JSON: checkpoints that a kill cannot break, and its result."""
 
 import json
 import os
@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sft_lab.lora import LoRALinear, save_adapter
 
 
 def save_checkpoint(
@@ -82,6 +85,27 @@ def load_checkpoint(
         device = "cpu" if field == "step" and not optimizer.defaults.get("fused") else trained[name].device
         optimizer.state[trained[name]][field] = value.to(device)
     return state
+
+
+def check_result(model: torch.nn.Module) -> None:
+    """Refuse, before a run, a model that save_result could not save after it: LoRA beside other trained weights."""
+    layers = [module for module in model.modules() if isinstance(module, LoRALinear)]
+    own = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    rest = [name for name, value in model.named_parameters() if value.requires_grad and id(value) not in own]
+    if layers and rest:
+        raise ValueError(
+            f"an adapter's files cannot hold {rest[0]} (one of {len(rest)} that train beside LoRA): freeze them, or "
+            "train without output_dir and then save merge_lora(model).save_pretrained(folder)"
+        )
+
+
+def save_result(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
+    """Save what a run has made: the adapter of a model with LoRA layers (chapter 05), else the model; the tokenizer."""
+    if any(isinstance(module, LoRALinear) for module in model.modules()):
+        save_adapter(model, folder)
+    else:
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _beside(folder: Path) -> tuple[Path, Path]:

@@ -50,8 +50,13 @@ def graded_logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tup
             raise ValueError(f"this model changes its logits after the head ({setting}); train it with model(labels=…)")
     if "attention_mask" in batch and (batch["attention_mask"].diff(dim=1) > 0).any():
         raise ValueError("this batch is padded on the left; pad on the right (sft_lab.batches.pad_batch)")
-    inputs = {name: batch[name] for name in ("input_ids", "position_ids") if name in batch}
-    hidden = model.get_decoder()(**inputs, use_cache=False).last_hidden_state  # (B, T, D)
+    from sft_lab import short_rows  # imports transformers' model code: not for a chapter that only needs a loss
+
     targets = batch["labels"][:, 1:]
     graded = targets != IGNORE_INDEX
-    return model.get_output_embeddings()(hidden[:, :-1][graded]), targets[graded]
+    if short_rows.handles(model, batch):
+        hidden = short_rows.graded_states(model, batch["input_ids"][:, :-1], graded)  # (N, D)
+    else:
+        inputs = {name: batch[name] for name in ("input_ids", "position_ids") if name in batch}
+        hidden = model.get_decoder()(**inputs, use_cache=False).last_hidden_state[:, :-1][graded]
+    return model.get_output_embeddings()(hidden), targets[graded]

@@ -17,11 +17,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.batches import group_by_length, pad_batch
 from sft_lab.checkpoints import (
+    check_result,
     find_checkpoint,
     load_checkpoint,
     remove_checkpoint,
     rng_state,
     save_checkpoint,
+    save_result,
     set_rng_state,
 )
 from sft_lab.labels import IGNORE_INDEX, Example
@@ -85,9 +87,9 @@ def train(
     every `evaluate_every` steps if given.
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted), and the tuned
-    model at the end; `resume=True` then goes on exactly where the checkpoint was made (from the start if a kill came
-    before the first one). With `log_dir` it writes TensorBoard events. Raises FloatingPointError, with the weights of
-    the step before, when a loss is not finite.
+    model, or its LoRA adapter, at the end; `resume=True` then goes on exactly where the checkpoint was made (from the
+    start if a kill came before the first one). With `log_dir` it writes TensorBoard events. Raises FloatingPointError,
+    with the weights of the step before, when a loss is not finite.
     """
     if not examples:
         raise ValueError("no examples to train on")
@@ -96,6 +98,8 @@ def train(
             raise ValueError(f"{name} is {value}; it must be at least 1")
     if resume and output_dir is None:
         raise ValueError("resume=True needs the output_dir of the run to go on with")
+    if output_dir is not None:
+        check_result(model)
     keep_freed_memory()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
@@ -160,8 +164,7 @@ def train(
                 kept = f"; train(…, resume=True) goes on from {checkpoint}" if checkpoint else ", nothing was saved"
                 raise KeyboardInterrupt(f"stopped after step {step + 1} of {total_steps}{kept}")
     if output_dir is not None:
-        model.save_pretrained(output_dir)
-        tokenizer.save_pretrained(output_dir)
+        save_result(model, tokenizer, output_dir)
         remove_checkpoint(checkpoint)
     return history
 

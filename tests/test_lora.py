@@ -261,6 +261,16 @@ def test_a_killed_training_goes_on_exactly_and_its_checkpoint_holds_only_a_and_b
     resumed = fresh(8)  # other A: the checkpoint's must take their place
     assert train(resumed, TOKENIZER, EXAMPLES, output_dir=tmp_path, resume=True, **settings).losses == expected
     assert torch.equal(logits(resumed), logits(whole))
+    assert torch.equal(logits(load_adapter(make_model(), tmp_path)), logits(whole)), "a run leaves its adapter"
+
+
+def test_a_run_whose_result_no_adapter_could_hold_is_refused_before_it_starts(tmp_path):
+    model = add_lora(make_model())
+    model.get_input_embeddings().weight.requires_grad_(True)
+    with pytest.raises(ValueError, match="cannot hold model.embed_tokens.weight"):
+        train(model, TOKENIZER, EXAMPLES, output_dir=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    assert len(train(model, TOKENIZER, EXAMPLES, progress=False).losses) == 2, "without a folder it trains"
 
 
 def test_a_merged_model_is_plain_and_is_saved_and_loaded_as_any_other(tmp_path):
