@@ -1,5 +1,6 @@
 """Station "learn": what a run leaves, in safetensors and JSON: checkpoints that a kill cannot break, and its result."""
 
+import copy
 import json
 import os
 import shutil
@@ -88,7 +89,7 @@ def load_checkpoint(
 
 
 def check_result(model: torch.nn.Module) -> None:
-    """Refuse, before a run, a model that save_result could not save after it: LoRA beside other trained weights."""
+    """Refuse, before a run, a model whose result save_result could not save so that it can be loaded again."""
     layers = [module for module in model.modules() if isinstance(module, LoRALinear)]
     own = {id(parameter) for layer in layers for parameter in layer.parameters()}
     rest = [name for name, value in model.named_parameters() if value.requires_grad and id(value) not in own]
@@ -97,6 +98,14 @@ def check_result(model: torch.nn.Module) -> None:
             f"an adapter's files cannot hold {rest[0]} (one of {len(rest)} that train beside LoRA): freeze them, or "
             "train without output_dir and then save merge_lora(model).save_pretrained(folder)"
         )
+    if isinstance(model, PreTrainedModel) and not layers:
+        with torch.device("meta"):  # the architecture alone, without memory for its weights
+            plain = type(model)(copy.deepcopy(model.config)).state_dict().keys()
+        if added := [name for name in model.state_dict() if name not in plain]:
+            raise ValueError(
+                f"{added[0]} is not part of a {type(model).__name__}, so nothing could load what this run saves: train "
+                "without output_dir, and keep the trained part by hand"
+            )
 
 
 def save_result(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import Qwen3ForCausalLM
-from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3DecoderLayer, Qwen3RMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3DecoderLayer, Qwen3Model, Qwen3RMSNorm
 
 LONGEST_ROW = 256  # attention scores are built in full, T x T for each head; beyond this a blockwise kernel wins
 
@@ -63,14 +63,14 @@ def handles(model: nn.Module, batch: dict[str, torch.Tensor]) -> bool:
     decoder = model.model
     if decoder.has_sliding_layers or model.config.attention_dropout or model.is_activation_checkpointing:
         return False
-    rewritten = [decoder.norm]
+    rewritten = [decoder, decoder.norm]
     for layer in decoder.layers:
         if type(layer) is not Qwen3DecoderLayer or type(layer.self_attn) is not Qwen3Attention:
             return False
         norms = (layer.input_layernorm, layer.post_attention_layernorm, layer.self_attn.q_norm, layer.self_attn.k_norm)
         rewritten += [layer, layer.self_attn, *norms]
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    known = (Qwen3DecoderLayer, Qwen3Attention, Qwen3RMSNorm)
+    known = (Qwen3Model, Qwen3DecoderLayer, Qwen3Attention, Qwen3RMSNorm)
     return all(type(part) in known and not any(getattr(part, hook) for hook in hooks) for part in rewritten)
 
 

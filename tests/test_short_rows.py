@@ -88,6 +88,7 @@ def _replace_attention(model):
 CHANGES = {
     "half precision": lambda model: model.bfloat16(),
     "a hook on a layer": lambda model: model.model.layers[0].register_forward_hook(lambda *a: None),
+    "a hook on the decoder": lambda model: model.model.register_forward_pre_hook(lambda *a: None),
     "a hook on attention": lambda model: model.model.layers[1].self_attn.register_forward_pre_hook(lambda *a: None),
     "another norm": _replace_mlp_norm,
     "attention in a wrapper": _replace_attention,
