@@ -1,4 +1,5 @@
-# `make demo` tunes the embedded model, `make test` runs every test and notebook, `make lab` opens JupyterLab.
+# `make demo` tunes the embedded model, `make test` runs every test and notebook, `make test-browser` moves the views'
+# controls in a real browser, `make lab` opens JupyterLab.
 .DELETE_ON_ERROR:
 .ONESHELL:
 SHELL := /bin/bash
@@ -12,7 +13,7 @@ DATA ?=
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lab notebooks lint bench base smollm2 clean
+.PHONY: demo test test-browser lab notebooks lint bench base smollm2 clean
 
 .venv/installed: requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Missing: $(PYTHON). Install Python 3.11 or newer (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python." >&2; exit 1; }
@@ -33,6 +34,20 @@ test: lint
 	@$(BIN)/python -m pytest -n 2 tests
 	$(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=300 notebooks
 	SFT_LAB_STRICT=1 $(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=300 solutions
+
+# One JupyterLab, one browser and one kernel at a time: nothing here runs in parallel.
+test-browser: export MPLBACKEND := agg
+test-browser: .venv/installed
+	@if ! command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; then
+	  if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	    echo "Missing: Chromium, in which the views are tested. Install it (Debian: apt-get install chromium)." >&2
+	    exit 1
+	  fi
+	  echo "Installing Debian's chromium (once; a minute)"
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium; } \
+	    >/dev/null || { echo "apt-get could not install chromium: its message is above." >&2; exit 1; }
+	fi
+	$(BIN)/python -m pytest tests/browser
 
 lint: .venv/installed
 	@$(BIN)/ruff check .

@@ -150,8 +150,17 @@ def paragraph(sentence: str) -> str:
 
 def show_widget(widget: ipywidgets.Widget, figure: Figure) -> None:
     """Show the widget where a kernel runs, and `figure` where none does (GitHub, PDF, a notebook opened cold)."""
+    _fill_tooltips(widget)
     still = base64.b64encode(to_png(figure)).decode()
     display({**widget._repr_mimebundle_(), "image/png": still}, raw=True)
+
+
+def _fill_tooltips(widget: ipywidgets.Widget) -> None:
+    """Under the mouse a control shows its name; without a tooltip of its own it would show the word "null"."""
+    if getattr(widget, "tooltip", "") is None:
+        widget.tooltip = getattr(widget, "description", "")
+    for child in getattr(widget, "children", ()):
+        _fill_tooltips(child)
 
 
 def to_png(figure: Figure) -> bytes:
