@@ -1,0 +1,191 @@
+"""Wrong answers to the exercises of chapter 03, each with what its reader is told."""
+
+import torch
+import torch.nn.functional as F
+
+IGNORE = -100
+
+
+def _one_list(prompt, answer):
+    ids, steps = list(prompt), []
+    for target in answer:
+        steps.append((ids, target))
+        ids.append(target)
+    return steps
+
+
+def _eats_its_prompt(prompt, answer):
+    steps = []
+    for target in answer:
+        steps.append((list(prompt), target))
+        prompt.append(target)
+    return steps
+
+
+def _label(turns, graded, *, header=False, end=None):
+    ids, labels = [], []
+    for place, (_, opening, said) in enumerate(turns):
+        ids += opening + said
+        row = (opening if header else [IGNORE] * len(opening)) + said[:end]
+        row += [IGNORE] * (len(opening + said) - len(row))
+        labels += row if place in graded else [IGNORE] * len(row)
+    return ids, labels
+
+
+def _answers(turns, last_only):
+    places = [place for place, (role, _, _) in enumerate(turns) if role == "assistant"]
+    return places[-1:] if last_only else places
+
+
+def _right(turns, last_only):
+    return _label(turns, _answers(turns, last_only))
+
+
+def _lengthens_a_header(turns, last_only):
+    ids = turns[0][1]
+    for _, header, said in turns:
+        ids += header + said
+    return ids, _right(turns, last_only)[1]
+
+
+def _nll(logits, labels):
+    return F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none")
+
+
+def _mean_of_means(logits, labels):
+    graded = (labels[:, 1:] != IGNORE).sum(dim=1)
+    return (_nll(logits, labels).sum(dim=1) / graded).mean()
+
+
+def _shifted_back(logits, labels):
+    return F.cross_entropy(logits[:, 1:].flatten(0, 1), labels[:, :-1].flatten())
+
+
+def _pad(rows, pad, *, label=IGNORE, left=False, longest=max):
+    width = longest(len(ids) for ids, _ in rows)
+    made = []
+    for ids, labels in rows:
+        gap = width - len(ids)
+        parts = [(ids, [pad] * gap), (labels, [label] * gap), ([1] * len(ids), [0] * gap)]
+        made.append([filler + part if left else part + filler for part, filler in parts])
+    return tuple(torch.tensor([row[i] for row in made]) for i in range(3))
+
+
+def _ignore_by_id(rows, pad):
+    ids, labels, mask = _pad(rows, pad)
+    return ids, labels.masked_fill(ids == pad, IGNORE), mask
+
+
+def _copy_ids(rows, pad):
+    ids, _, mask = _pad(rows, pad)
+    return ids, ids.masked_fill(ids == pad, IGNORE), mask
+
+
+def _mask_by_id(rows, pad):
+    ids, labels, _ = _pad(rows, pad)
+    return ids, labels, (ids != pad).long()
+
+
+def _invert_mask(rows, pad):
+    ids, labels, mask = _pad(rows, pad)
+    return ids, labels, 1 - mask
+
+
+def _mask_graded(rows, pad):
+    ids, labels, _ = _pad(rows, pad)
+    return ids, labels, (labels != IGNORE).long()
+
+
+def _lengthens_its_input(rows, pad):
+    made = _pad(rows, pad)
+    for ids, _ in rows:
+        ids += [pad] * (made[0].shape[1] - len(ids))
+    return made
+
+
+def _pack(rows, *, first=IGNORE, start=0, restart=True, between=()):
+    ids, labels, positions = [], [], []
+    for row, graded in rows:
+        ids += [*row, *between]
+        labels += [graded[0] if first is None else first, *graded[1:], *(IGNORE for _ in between)]
+        begin = start if restart else len(positions)
+        positions += range(begin, begin + len(row) + len(between))
+    return tuple(torch.tensor([values]) for values in (ids, labels, positions))
+
+
+def _numbers_examples(rows):
+    ids, labels, _ = _pack(rows)
+    return ids, labels, torch.tensor([[number for number, (row, _) in enumerate(rows) for _ in row]])
+
+
+def _overwrites_first_labels(rows):
+    for _, labels in rows:
+        labels[0] = IGNORE
+    return _pack(rows)
+
+
+WRONG_ANSWERS = {
+    "3.1": [
+        (lambda p, a: [(p + a[: t + 1], y) for t, y in enumerate(a)], "the target stands in its own input"),
+        (lambda p, a: [(a[:t], y) for t, y in enumerate(a)], "the prompt is missing"),
+        (lambda p, a: [(p, y) for y in a], "the prompt alone"),
+        (_one_list, "if you append to one list"),
+        (_eats_its_prompt, "changed its input"),
+        (lambda p, a: [(p + a[:t], a[t]) for t in range(1, len(a))], "the first step is missing"),
+        (lambda p, a: [(p + a[:t], a[t]) for t in range(len(a) - 1)], "the last step is missing"),
+        (lambda p, a: [((p + a)[:t], y) for t, y in enumerate(p + a)], "the prompt's own tokens are not graded"),
+        (lambda p, a: a, "a list of pairs"),
+    ],
+    "3.2": [
+        (lambda turns, last: _label(turns, _answers(turns, last), header=True), "the header is graded"),
+        (lambda turns, last: _label(turns, _answers(turns, last), end=-1), "the stop token is not graded"),
+        (lambda turns, last: _label(turns, [i for i, turn in enumerate(turns) if turn[0] != "system"]),
+         "the questions are graded too"),
+        (lambda turns, last: _label(turns, range(len(turns)), header=True), "everything is graded"),
+        (lambda turns, last: _label(turns, _answers(turns, False)), "grades the last answer alone"),
+        (lambda turns, last: _label(turns, _answers(turns, True)), "last_only=False grades every answer"),
+        (lambda turns, last: _label(turns, [i for i in _answers(turns, False) if not last or i == len(turns) - 1]),
+         "need not be the last turn"),
+        (lambda turns, last: _label(turns, _answers(turns, False)[: 1 if last else None]), "this is the first answer"),
+        (lambda turns, last: (_right(turns, last)[0], _right(turns, last)[1][1:] + [IGNORE]), "the labels are shifted"),
+        (lambda turns, last: (_right(turns, last)[0], [int(x != IGNORE) for x in _right(turns, last)[1]]),
+         "a mask of 0 and 1"),
+        (lambda turns, last: (_right(turns, last)[0], [max(x, 0) for x in _right(turns, last)[1]]), "0 is a token"),
+        (lambda turns, last: (_right(turns, last)[0], _right(turns, last)[1][:-1]), "one label for each token"),
+        (_lengthens_a_header, "changed its input"),
+    ],
+    "3.3": [
+        (lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten()), "the shift is missing"),
+        (_shifted_back, "the shift goes the wrong way"),
+        (lambda z, y: _nll(z, y).sum(), "this is the sum"),
+        (lambda z, y: _nll(z, y).mean(), "you divided by all positions"),
+        (lambda z, y: _nll(z, y).sum() / y.numel(), "you divided by all positions"),
+        (lambda z, y: _nll(z, y).sum() / len(y), "the number of rows"),
+        (_mean_of_means, "the mean of each row's mean"),
+        (lambda z, y: _nll(z, y)[y[:, 1:] > 0].mean(), "token id 0 is a real token"),
+        (lambda z, y: -_nll(z, y)[y[:, 1:] != IGNORE].mean(), "the minus sign is missing"),
+        (lambda z, y: _nll(z, y)[y[:, 1:] != IGNORE].mean().item(), "has no gradient"),
+    ],
+    "3.4": [
+        (lambda rows, pad: _pad(rows, pad, label=pad), "the padding is graded"),
+        (lambda rows, pad: _pad(rows, pad, label=0), "graded as token 0"),
+        (_ignore_by_id, "the stop tokens lost their labels"),
+        (_copy_ids, "the prompts are graded"),
+        (_mask_by_id, "the mask hides stop tokens"),
+        (_invert_mask, "the mask is inverted"),
+        (_mask_graded, "attention reads the prompt too"),
+        (lambda rows, pad: (*_pad(rows, pad)[:2], torch.ones_like(_pad(rows, pad)[0])), "1 everywhere"),
+        (lambda rows, pad: _pad(rows, pad, left=True), "padding stands on the left"),
+        (lambda rows, pad: tuple(F.pad(x, (0, 2)) for x in _pad(rows, pad)), "pad to the longest row"),
+        (_lengthens_its_input, "changed its input"),
+    ],
+    "3.5": [
+        (lambda rows: _pack(rows, restart=False), "the positions run on"),
+        (lambda rows: _pack(rows, start=1), "positions begin at 0"),
+        (_numbers_examples, "the numbers of the examples"),
+        (lambda rows: _pack(rows, first=None), "a first label is kept"),
+        (lambda rows: _pack(rows, between=(7,)), "no separator"),
+        (lambda rows: tuple(x[0] for x in _pack(rows)), "one row of a batch"),
+        (_overwrites_first_labels, "changed its input"),
+    ],
+}
