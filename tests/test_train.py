@@ -88,6 +88,56 @@ def test_the_learning_rate_is_transformers_cosine_schedule_on_200_random_setting
             assert math.isclose(ours, peak * theirs(step), rel_tol=1e-12, abs_tol=1e-18), (total, warmup, step)
 
 
+@pytest.mark.parametrize(("warmup_share", "longest"), [
+    (0.0, 300), (0.1, 300), (0.5, 300), (1.0, 300), (0.1, 3),
+], ids=["without warm-up", "a tenth", "half", "warm-up only", "one to three steps"])  # fmt: skip
+def test_the_learning_rate_is_transformers_for_each_family_of_40_random_schedules(warmup_share, longest):
+    for seed in range(40):
+        rng = random.Random(seed)
+        total, peak = rng.randint(1, longest), 10 ** rng.uniform(-6, -1)
+        warmup = math.ceil(warmup_share * total)
+        optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=peak)
+        schedule = get_cosine_schedule_with_warmup(optimizer, warmup, total)
+        for step in range(total):
+            ours = learning_rate_at(step, total, peak=peak, warmup_steps=warmup)
+            assert math.isclose(ours, schedule.get_last_lr()[0], rel_tol=1e-12, abs_tol=1e-18), (total, warmup, step)
+            optimizer.step()
+            schedule.step()
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"weight_decay": 0.3}, {"max_grad_norm": 0.1}, {"max_grad_norm": math.inf}, {"warmup_ratio": 0.0},
+    {"warmup_ratio": 0.5}, {"accumulation_steps": 2}, {"accumulation_steps": 3, "weight_decay": 0.1},
+    {"batch_size": 1, "accumulation_steps": 4, "max_grad_norm": 0.5},
+], ids=lambda settings: ", ".join(f"{name} {value}" for name, value in settings.items()) or "as it comes")  # fmt: skip
+def test_losses_are_those_of_torch_adamw_and_transformers_schedule(settings):
+    """3 random data sets each; the reference joins the batches of a step into one and takes the model's own loss."""
+    for seed in range(3):
+        given = {"epochs": 3, "batch_size": 4, "learning_rate": 2e-3, **settings}
+        examples, theirs = make_examples(21, seed=50 + seed), make_model(seed=seed).train()
+        history = train(make_model(seed=seed), TOKENIZER, examples, seed=seed, progress=False, **given)
+
+        window = given.get("accumulation_steps", 1)
+        total = math.ceil(math.ceil(21 / given["batch_size"]) / window) * 3
+        optimizer = torch.optim.AdamW(theirs.parameters(), lr=2e-3, weight_decay=given.get("weight_decay", 0.0))
+        warmup = math.ceil(given.get("warmup_ratio", 0.1) * total)
+        schedule, losses = get_cosine_schedule_with_warmup(optimizer, warmup, total), []
+        for epoch in range(3):
+            batches = group_by_length([len(example.input_ids) for example in examples], given["batch_size"],
+                                      seed=1_000_003 * seed + epoch)
+            for start in range(0, len(batches), window):
+                joined = [examples[i] for batch in batches[start : start + window] for i in batch]
+                loss = theirs(**pad_batch(joined, PAD)).loss
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(theirs.parameters(), given.get("max_grad_norm", 1.0))
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+                losses.append(loss.item())
+        assert len(losses) == total
+        assert_close(history.losses, losses, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("architecture", ["qwen3", "llama"])
 def test_24_steps_are_those_of_a_plain_loop_on_the_models_own_loss(architecture):
     examples, epochs, batch_size, rate, seed = make_examples(32), 6, 8, 2e-3, 5

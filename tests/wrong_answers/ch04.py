@@ -1,0 +1,161 @@
+"""Wrong answers to the exercises of chapter 04, each with the words that must name its mistake."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def _adamw(hats=True, l2=False, shrink=True, root=True, sign=1.0, keep_hats=False, plain=False):
+    def step(w, g, m, v, t, lr, weight_decay):
+        g = g + weight_decay * w if l2 else g
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        m_hat, v_hat = (m / (1 - 0.9**t), v / (1 - 0.999**t)) if hats else (m, v)
+        move = g if plain else m_hat / ((v_hat.sqrt() if root else v_hat) + 1e-8)
+        w = w - lr * weight_decay * w * (shrink and not l2) - sign * lr * move
+        return (w, m_hat, v_hat) if keep_hats else (w, m, v)
+
+    return step
+
+
+def _adamw_in_place(w, g, m, v, t, lr, weight_decay):
+    m.mul_(0.9).add_(0.1 * g)
+    v.mul_(0.999).add_(0.001 * g**2)
+    return w - lr * weight_decay * w - lr * m / (1 - 0.9**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8), m, v
+
+
+def _decay_without_rate(w, g, m, v, t, lr, weight_decay):
+    new, m, v = _adamw(shrink=False)(w, g, m, v, t, lr, weight_decay)
+    return new - weight_decay * w, m, v
+
+
+def _cosine(step, start, total):
+    return 0.5 * (1 + math.cos(math.pi * (step - start) / (total - start)))
+
+
+def _norm(gradients):
+    return torch.cat([g.flatten() for g in gradients]).norm()
+
+
+def _clip_in_place(gradients, max_norm):
+    norm = _norm(gradients)
+    if norm > max_norm:
+        for g in gradients:
+            g.mul_(max_norm / norm)
+    return gradients
+
+
+def _shifted(logits, labels):
+    graded = labels[:, 1:] != -100
+    return logits[:, :-1][graded], labels[:, 1:][graded]
+
+
+def _three(logits, targets, perplexity=None):
+    loss = F.cross_entropy(logits, targets)
+    accuracy = (logits.argmax(dim=-1) == targets).float().mean()
+    return loss.item(), accuracy.item(), math.exp(loss) if perplexity is None else perplexity
+
+
+def _all_positions(logits, labels):
+    loss, _, perplexity = _three(*_shifted(logits, labels))
+    return loss, (logits[:, :-1].argmax(dim=-1) == labels[:, 1:]).float().mean(), perplexity
+
+
+def _mean_of_exp(logits, labels):
+    kept = _shifted(logits, labels)
+    return _three(*kept, perplexity=F.cross_entropy(*kept, reduction="none").exp().mean())
+
+
+def _stops(losses, patience, late=0):
+    best = 0
+    for epoch, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = epoch
+        if epoch - best == patience + late:
+            return best, epoch
+    return best, len(losses) - 1
+
+
+def _counts_rises(losses, patience):
+    rises = 0
+    for epoch in range(1, len(losses)):
+        rises = rises + 1 if losses[epoch] > losses[epoch - 1] else 0
+        if rises == patience:
+            return losses.index(min(losses[: epoch + 1])), epoch
+    return losses.index(min(losses)), len(losses) - 1
+
+
+def _equal_is_new(losses, patience):
+    best = 0
+    for epoch, loss in enumerate(losses):
+        if loss <= losses[best]:
+            best = epoch
+        if epoch - best == patience:
+            return best, epoch
+    return best, len(losses) - 1
+
+
+WRONG_ANSWERS = {
+    "4.1": [
+        (_adamw(hats=False), "the hats are missing"),
+        (_adamw(l2=True), "weight decay went into the slope"),
+        (_adamw(shrink=False), "weight decay is missing"),
+        (_adamw(root=False), "the square root of v is missing"),
+        (_adamw(sign=-1.0), "the sign is reversed"),
+        (_adamw(keep_hats=True), "m is returned with its hat"),
+        (_adamw(plain=True), "plain gradient descent"),
+        (_adamw_in_place, "changed w, g, m or v in place"),
+        (_decay_without_rate, "weight decay without the learning rate"),
+        (lambda w, g, m, v, t, lr, decay: _adamw()(w, g, m, v, t, lr, decay)[0], "return three tensors"),
+    ],
+    "4.2": [
+        (lambda s, n, w, p: s / w if s < w else _cosine(s, w, n), "multiply it by the peak"),
+        (lambda s, n, w, p: p * (s + 1) / w if s < w else p * _cosine(s, w, n), "step 0 has rate 0"),
+        (lambda s, n, w, p: p * s / w if s < w else p * _cosine(s, 0, n), "the cosine runs over all steps"),
+        (lambda s, n, w, p: p * s / w if s < w else p * math.cos(math.pi * (s - w) / (n - w)), "half of 1 + cos"),
+        (lambda s, n, w, p: p * s / w if s < w else p * math.cos(math.pi / 2 * (s - w) / (n - w)), "a quarter of a"),
+        (lambda s, n, w, p: p * s / w if s < w else p * (1 - (s - w) / (n - w)), "this falls in a line"),
+        (lambda s, n, w, p: p * min(1.0, s / w), "stays at the peak"),
+        (lambda s, n, w, p: min(p * s / w, p) if s <= w else p * _cosine(s, w, n), "you divide by zero"),
+    ],
+    "4.3": [
+        (lambda gs, limit: [g * min(1.0, limit / g.norm()) for g in gs], "clipped by its own norm"),
+        (lambda gs, limit: [g.clamp(-limit, limit) for g in gs], "turns the direction"),
+        (lambda gs, limit: [g / _norm(gs) for g in gs], "the limit is max_norm"),
+        (lambda gs, limit: [g * limit / sum(g.norm() for g in gs) for g in gs], "norms do not add"),
+        (lambda gs, limit: [g * min(1.0, limit / _norm(gs) ** 2) for g in gs], "the square root is missing"),
+        (lambda gs, limit: [g * limit / _norm(gs) for g in gs], "was scaled up"),
+        (lambda gs, limit: gs, "nothing was clipped"),
+        (lambda gs, limit: [g * torch.clamp(limit / _norm(gs), max=1e9).clamp(max=1.0) * (_norm(gs) / _norm(gs))
+                            for g in gs], "nan where every slope is 0"),
+        (_clip_in_place, "changed the gradients in place"),
+    ],
+    "4.4": [
+        (lambda parts: [part.sum() for part in parts], "nothing is divided"),
+        (lambda parts: [part.mean() / len(parts) for part in parts], "this is the mean of means"),
+        (lambda parts: [part.mean() for part in parts], "divided by its own tokens"),
+        (lambda parts: [part.sum() / len(parts) for part in parts], "by the number of micro-batches"),
+        (lambda parts: [part.sum() / sum(map(len, parts)) / len(parts) for part in parts], "once too often"),
+        (lambda parts: [part.detach().sum() / sum(map(len, parts)) for part in parts], "the slope is lost"),
+        (lambda parts: torch.cat(parts).mean(), "not their total"),
+        (lambda parts: [part.mean() * len(part) / sum(map(len, parts)) for part in parts], "gave nan"),
+    ],
+    "4.5": [
+        (lambda logits, labels: _three(logits[labels != -100], labels[labels != -100]), "no shift"),
+        (_all_positions, "divided by all positions"),
+        (_mean_of_exp, "the exponential comes last"),
+        (lambda logits, labels: _three(*(kept := _shifted(logits, labels)), 2 ** F.cross_entropy(*kept).item()),
+         "the loss is in nats"),
+        (lambda logits, labels: _three(*_shifted(logits, labels))[:2], "return three numbers"),
+    ],
+    "4.6": [
+        (lambda losses, patience: (losses.index(min(losses)), _stops(losses, patience)[1]), "epochs seen by then"),
+        (lambda losses, patience: (_stops(losses, patience)[1],) * 2, "not the last one's"),
+        (lambda losses, patience: (_stops(losses, patience)[0],) * 2, "is the last epoch run"),
+        (lambda losses, patience: _stops(losses, patience, late=1), "one epoch too late"),
+        (lambda losses, patience: tuple(i + 1 for i in _stops(losses, patience)), "epochs count from 0"),
+        (_equal_is_new, "a flat run"),
+        (_counts_rises, "(best, last)"),
+        (lambda losses, patience: _stops(losses, patience)[0], "return two indices"),
+    ],
+}  # fmt: skip
