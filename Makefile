@@ -35,7 +35,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=300 notebooks
 	SFT_LAB_STRICT=1 $(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=300 solutions
 
-# One JupyterLab, one browser and one kernel at a time: nothing here runs in parallel.
+# Two workers, each with its own JupyterLab and browser, one thread a kernel.
 test-browser: export MPLBACKEND := agg
 test-browser: .venv/installed
 	@if ! command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; then
@@ -47,7 +47,7 @@ test-browser: .venv/installed
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium; } \
 	    >/dev/null || { echo "apt-get could not install chromium: its message is above." >&2; exit 1; }
 	fi
-	$(BIN)/python -m pytest tests/browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/browser
 
 lint: .venv/installed
 	@$(BIN)/ruff check .
