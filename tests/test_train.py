@@ -175,7 +175,7 @@ def test_24_steps_are_those_of_trl(tmp_path):
     trainer = SFTTrainer(
         model=theirs,
         args=SFTConfig(
-            output_dir=str(tmp_path), use_cpu=True, bf16=False, gradient_checkpointing=False, num_train_epochs=24,
+            output_dir=str(tmp_path), use_cpu=True, bf16=False, activation_checkpointing=False, num_train_epochs=24,
             per_device_train_batch_size=len(EXAMPLES), learning_rate=rate, lr_scheduler_type="cosine",
             warmup_steps=0.1, weight_decay=0.0, max_grad_norm=1.0, logging_steps=1, save_strategy="no",
             report_to="none", disable_tqdm=True, dataloader_num_workers=0,

@@ -72,7 +72,7 @@ def run_side(side: str) -> dict:
         rows = [{"input_ids": e.input_ids, "completion_mask": [int(x >= 0) for x in e.labels]} for e in examples]
         with tempfile.TemporaryDirectory() as folder:
             config = SFTConfig(
-                output_dir=folder, use_cpu=True, bf16=False, gradient_checkpointing=False, num_train_epochs=1,
+                output_dir=folder, use_cpu=True, bf16=False, activation_checkpointing=False, num_train_epochs=1,
                 per_device_train_batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, lr_scheduler_type="cosine",
                 warmup_steps=0.1, weight_decay=0.0, logging_steps=WINDOW, save_strategy="no", report_to="none",
                 disable_tqdm=True, packing=False, completion_only_loss=True, seed=0,
