@@ -90,7 +90,7 @@ def add_adapters(model: PreTrainedModel, *, width: int = 16) -> PreTrainedModel:
 def add_prefix(model: PreTrainedModel, token_ids: Sequence[int]) -> PreTrainedModel:
     """A trainable prefix that starts as the keys and values of `token_ids`: at step 0 they might as well stand there.
 
-    Starting from keys and values of real tokens is the paper's advice: random ones cost many steps.
+    Starting from keys and values of real tokens is the paper's advice; chapter 06 compares it with random ones.
     """
     start = _start(model, token_ids)
     _freeze_plain(model)

@@ -27,12 +27,14 @@ from sft_lab.report import format_percent, render_report
 
 Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 Interval = tuple[float, float]
+Names = tuple[str, str]
+NAMES: Names = ("base", "tuned")
 RESAMPLES = 2000
 CHANGES = ("improved", "lost", "both_wrong", "both_right")
 
 
 def compare(
-    base: Pair, tuned: Pair, questions: Sequence[Any], *, seed: int = 0, max_new_tokens: int = 64
+    base: Pair, tuned: Pair, questions: Sequence[Any], *, seed: int = 0, max_new_tokens: int = 64, names: Names = NAMES
 ) -> "Comparison":
     """Ask both models every question, greedily and in batches, and grade the answers.
 
@@ -41,19 +43,16 @@ def compare(
     or a conversation and the group gets a line of its own in the results. seed: of the bootstrap; decoding has none.
     Raises TypeError for anything but a pair, ValueError for no questions or bad ones, naming each by its place.
     """
-    for name, pair in (("base", base), ("tuned", tuned)):
+    for name, pair in zip(NAMES, (base, tuned), strict=True):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not callable(getattr(pair[0], "generate", None)):
             raise TypeError(f"{name} must be (model, tokenizer), as load() returns it, not {pair!r:.80}")
-    if base[0] is tuned[0]:
+    if base[0] is tuned[0] and base[1].chat_template == tuned[1].chat_template:  # asked in two ways is fine
         warnings.warn("base and tuned are one model: training changed it in place? load the base again", stacklevel=2)
     asked = read_questions(questions)
-    prompts, references = [prompt for prompt, _, _ in asked], [answer for _, answer, _ in asked]
-    before, after = (_answer(pair, prompts, references, max_new_tokens) for pair in (base, tuned))
-    rows = [
-        Row(_as_text(prompt), answer, group, reply_before, reply_after)
-        for (prompt, answer, group), reply_before, reply_after in zip(asked, before, after, strict=True)
-    ]
-    return Comparison(rows, seed=seed, max_new_tokens=max_new_tokens)
+    replies = (_answer(pair, asked, max_new_tokens) for pair in (base, tuned))
+    rows = [Row(_as_text(prompt), answer, group, *both)
+            for (prompt, answer, group), *both in zip(asked, *replies, strict=True)]
+    return Comparison(rows, seed=seed, max_new_tokens=max_new_tokens, names=tuple(names))
 
 
 def normalise(text: str) -> str:
@@ -92,10 +91,9 @@ def paired_bootstrap(
     """95 % intervals of the base's accuracy, the tuned model's, and tuned minus base, as fractions.
 
     Paired: a resample draws questions, each with both answers, so what makes a question hard cancels in the difference.
-    A resample only needs to know how many questions of each of the four kinds (right or wrong, before and after) it
-    drew, and that is one multinomial draw: no (resamples, n) table of indices. (Efron and Tibshirani 1993, percentile)
-    If all n outcomes are equal the interval has no width, which is too sure: the rule of three puts the chance of the
-    other outcome below 3/n.
+    How many questions of each of the four kinds (right or wrong, before and after) it drew is one multinomial draw: no
+    (resamples, n) table of indices. (Efron and Tibshirani 1993, percentile; derived in chapter 09) If all n outcomes
+    are equal the interval has no width, too sure: the rule of three puts the other outcome's chance below 3/n.
     """
     before, after = np.asarray(base_right, dtype=bool), np.asarray(tuned_right, dtype=bool)
     if before.ndim != 1 or before.shape != after.shape or not before.size:
@@ -142,6 +140,7 @@ class Comparison:
     rows: list[Row]
     seed: int
     max_new_tokens: int
+    names: Names = NAMES
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON: accuracies and rates are fractions, intervals [low, high], lengths in tokens."""
@@ -163,7 +162,7 @@ class Comparison:
             groups[group] = {"questions": len(members)} | accuracies
         difference = sides["tuned"]["accuracy"] - sides["base"]["accuracy"]
         return {
-            "questions": len(self.rows), **sides,
+            "questions": len(self.rows), "names": list(self.names), **sides,
             "difference": {"accuracy": difference, "interval": list(intervals[2])},
             "changes": {change: sum(row.change == change for row in self.rows) for change in CHANGES},
             "groups": groups, "seed": self.seed, "resamples": RESAMPLES, "max_new_tokens": self.max_new_tokens,
@@ -174,12 +173,14 @@ class Comparison:
         """The result in one sentence. It claims a difference only when chance alone (a fair coin for every answer that
         changed: McNemar's exact test) gives one as large in less than 5 % of cases; few questions fool a bootstrap."""
         result = self.to_dict()
-        base, tuned = (format_percent(result[name]["accuracy"]) for name in ("base", "tuned"))
-        gained, lost = result["changes"]["improved"], result["changes"]["lost"]
+        base, tuned = (format_percent(result[side]["accuracy"]) for side in NAMES)
+        gained, lost, (one, other) = result["changes"]["improved"], result["changes"]["lost"], self.names
         # 20 times the p-value's numerator against its denominator, 2^n: whole numbers, for 2^n may exceed any float
         if 2 * sum(comb(gained + lost, k) for k in range(min(gained, lost) + 1)) * 20 >= 2 ** (gained + lost):
-            return f"Right answers: {base} before, {tuned} after; {len(self.rows)} questions cannot tell them apart"
-        return f"Tuning {'raised' if gained > lost else 'lowered'} right answers from {base} to {tuned}"
+            return f"Right answers: {one} {base}, {other} {tuned}; {len(self.rows)} questions cannot tell them apart"
+        if self.names == NAMES:
+            return f"Tuning {'raised' if gained > lost else 'lowered'} right answers from {base} to {tuned}"
+        return f"{other} gives {'more' if gained > lost else 'fewer'} right answers than {one}: {tuned} against {base}"
 
     def table(self) -> str:
         """The results as plain text."""
@@ -209,14 +210,12 @@ class Comparison:
         base, tuned, difference = result["base"], result["tuned"], result["difference"]
         accuracies = [format_percent(side["accuracy"]) for side in (base, tuned)]
         spans = ["{} to {}".format(*map(format_percent, side["accuracy_interval"])) for side in (base, tuned)]
-        cells = [("", "base", "tuned", "difference")]
         gains = "{:+.1f} to {:+.1f}".format(*(100 * x for x in difference["interval"]))
-        cells.append(("right answers", *accuracies, f"{100 * difference['accuracy']:+.1f} points"))
-        cells.append(("  95 % interval", *spans, gains))
+        cells = [("", *self.names, "difference"), ("  95 % interval", *spans, gains)]
+        cells.insert(1, ("right answers", *accuracies, f"{100 * difference['accuracy']:+.1f} points"))
         for group, part in result["groups"].items():
-            before, after = part["base"], part["tuned"]
-            label, gain = f"  {group} ({part['questions']})", f"{100 * (after - before):+.1f}"
-            cells.append((label, format_percent(before), format_percent(after), gain))
+            label, gain = f"  {group} ({part['questions']})", f"{100 * (part['tuned'] - part['base']):+.1f}"
+            cells.append((label, format_percent(part["base"]), format_percent(part["tuned"]), gain))
         cells.append(("stopped by itself", format_percent(base["stop_rate"]), format_percent(tuned["stop_rate"]), ""))
         cells.append(("tokens an answer", f"{base['mean_tokens']:.1f}", f"{tuned['mean_tokens']:.1f}", ""))
         return cells
@@ -233,11 +232,11 @@ class Comparison:
         return note
 
 
-def _answer(pair: Pair, prompts: list, references: list[str], max_new_tokens: int) -> list[Reply]:
+def _answer(pair: Pair, asked: list[tuple[str | Conversation, str, str]], max_new_tokens: int) -> list[Reply]:
     model, tokenizer = pair
     stop, replies = stop_token_id(tokenizer), []
-    rows = generate_ids(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
-    for ids, reference in zip(rows, references, strict=True):
+    rows = generate_ids(model, tokenizer, [prompt for prompt, _, _ in asked], max_new_tokens=max_new_tokens)
+    for ids, (_, reference, _) in zip(rows, asked, strict=True):
         text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         right = normalise(text) == normalise(reference)
         replies.append(Reply(text, len(ids), stopped=bool(ids) and ids[-1] == stop, right=right))
@@ -246,5 +245,6 @@ def _answer(pair: Pair, prompts: list, references: list[str], max_new_tokens: in
 
 def _as_text(prompt: str | Conversation) -> str:
     """A prompt to read: the question itself, or the turns with their roles when there are several."""
-    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    return turns[0]["content"] if len(turns) == 1 else "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+    if isinstance(prompt, str):
+        return prompt
+    return prompt[0]["content"] if len(prompt) == 1 else "\n".join(f"{t['role']}: {t['content']}" for t in prompt)

@@ -18,10 +18,10 @@ FILTERS = {
     "both_right": "Both right",
 }
 VERDICTS = {
-    "improved": "wrong before, right after",
-    "lost": "right before, wrong after",
-    "both_wrong": "wrong both times",
-    "both_right": "right both times",
+    "improved": "{0} wrong, {1} right",
+    "lost": "{0} right, {1} wrong",
+    "both_wrong": "both wrong",
+    "both_right": "both right",
 }
 WORDS = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+|\s+|[^\w\s]")  # a Chinese character counts as a word
 
@@ -37,11 +37,12 @@ def render_report(result: dict[str, Any], finding: str, footnote: str) -> str:
         buttons += f'<label for="show-{key}" class="{key}{state}">{name} <b>{counts[key]}</b></label>'
     return template.substitute(
         finding=html.escape(finding),
+        names=html.escape(" against ".join(result["names"])),
         tiles=_tiles(result),
         figure=draw_figure(result),
         radios=radios,
         buttons=buttons,
-        cards="\n".join(_card(number, row) for number, row in enumerate(result["answers"], start=1)),
+        cards="\n".join(_card(number, row, result["names"]) for number, row in enumerate(result["answers"], start=1)),
         footnote=html.escape(footnote),
     )
 
@@ -55,21 +56,26 @@ def format_percent(fraction: float) -> str:
 
 
 def draw_figure(result: dict[str, Any]) -> str:
-    """Inline SVG: base (ring) and tuned (disc) on one scale from 0 to 100 %: overall with intervals, and by group."""
+    """Inline SVG: base (ring) and tuned (disc) on one scale from 0 to 100 %: overall with intervals, and by group.
+    Words use the comparison's own names for the two; classes and keys stay base and tuned."""
+    names = {side: html.escape(name) for side, name in zip(("base", "tuned"), result["names"], strict=True)}
     lines = [("right answers", result["questions"], result["base"]["accuracy"], result["tuned"]["accuracy"])]
     lines += [(group, part["questions"], part["base"], part["tuned"]) for group, part in result["groups"].items()]
     lines += [("stopped by itself", None, result["base"]["stop_rate"], result["tuned"]["stop_rate"])]
     left, right, top, step = 230, 920, 46, 38
+    after = left + 50 + 9 * len(result["names"][0])  # where the key goes on
+    ending = after + 35 + 9 * len(result["names"][1])
     bottom = top + step * len(lines) - 8
 
     def at(fraction: float) -> float:
         return round(left + fraction * (right - left), 1)
 
     parts = [
-        f'<svg viewBox="0 0 980 {bottom + 34}" role="img" aria-label="base and tuned from 0 to 100 percent">',
-        f'<circle class="base" cx="{left + 6}" cy="14" r="6"/><text x="{left + 20}" y="19">base</text>',
-        f'<circle class="tuned" cx="{left + 86}" cy="14" r="6"/><text x="{left + 100}" y="19">tuned</text>',
-        f'<text class="muted" x="{left + 166}" y="19">bars: 95 % interval</text>',
+        f'<svg viewBox="0 0 980 {bottom + 34}" role="img" aria-label="{names["base"]} and '
+        f'{names["tuned"]} from 0 to 100 percent">',
+        f'<circle class="base" cx="{left + 6}" cy="14" r="6"/><text x="{left + 20}" y="19">{names["base"]}</text>',
+        f'<circle class="tuned" cx="{after}" cy="14" r="6"/><text x="{after + 14}" y="19">{names["tuned"]}</text>',
+        f'<text class="muted" x="{ending}" y="19">bars: 95 % interval</text>',
     ]
     for tick in (0, 25, 50, 75, 100):
         x = at(tick / 100)
@@ -85,7 +91,7 @@ def draw_figure(result: dict[str, Any]) -> str:
                 low, high = map(at, result[side]["accuracy_interval"])
                 parts.append(f'<line class="interval {side}" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>')
         for side, value in (("base", base), ("tuned", tuned)):
-            tip = f"<title>{side} {format_percent(value)}</title>"
+            tip = f"<title>{names[side]} {format_percent(value)}</title>"
             parts.append(f'<circle class="{side}" cx="{at(value)}" cy="{y}" r="7">{tip}</circle>')
     return "\n".join([*parts, "</svg>"])
 
@@ -116,18 +122,20 @@ def _tiles(result: dict[str, Any]) -> str:
     )
 
 
-def _card(number: int, row: dict[str, Any]) -> str:
+def _card(number: int, row: dict[str, Any], names: list[str]) -> str:
     group = f'<span class="group">{html.escape(row["group"])}</span>' if row["group"] else ""
-    replies = "".join(_reply(name, row[name], row["reference"]) for name in ("base", "tuned"))
+    sides = zip(("base", "tuned"), names, strict=True)
+    replies = "".join(_reply(side, name, row[side], row["reference"]) for side, name in sides)
+    verdict = html.escape(VERDICTS[row["change"]].format(*names))
     return f"""<article class="{row["change"]}">
 <header><span class="number">{number}</span><h2>{html.escape(row["question"])}</h2>{group}
-<span class="verdict">{VERDICTS[row["change"]]}</span></header>
+<span class="verdict">{verdict}</span></header>
 <p class="reference"><span>reference</span>{html.escape(row["reference"])}</p>
 <div class="replies">{replies}</div>
 </article>"""
 
 
-def _reply(name: str, reply: dict[str, Any], reference: str) -> str:
+def _reply(side: str, name: str, reply: dict[str, Any], reference: str) -> str:
     verdict = '<b class="right">✓ right</b>' if reply["right"] else '<b class="wrong">✗ wrong</b>'
     text = html.escape(reply["text"]) if reply["right"] else mark_differences(reply["text"], reference)
     body = f"<blockquote>{text}</blockquote>"
@@ -135,4 +143,4 @@ def _reply(name: str, reply: dict[str, Any], reference: str) -> str:
         body = '<blockquote class="empty">(nothing)</blockquote>'
     tokens = f"{reply['tokens']} token{'s' * (reply['tokens'] != 1)}"
     end = f"stopped by itself after {tokens}" if reply["stopped"] else f"wrote no stop token: ended at {tokens}"
-    return f'<section class="{name}"><h3>{name} {verdict}</h3>{body}<p class="end">{end}</p></section>'
+    return f'<section class="{side}"><h3>{html.escape(name)} {verdict}</h3>{body}<p class="end">{end}</p></section>'

@@ -1,5 +1,6 @@
 """Base against tuned: what counts as right, how sure the numbers are, and a page that is safe to open."""
 
+import copy
 import json
 import re
 from html.parser import HTMLParser
@@ -9,7 +10,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from sft_lab.compare import Comparison, Reply, Row, compare, normalise, paired_bootstrap, read_questions
 from sft_lab.report import format_percent, mark_differences
@@ -201,6 +202,50 @@ def make_comparison(*changes: str, text: str = "x") -> Comparison:
     return Comparison(
         [Row("q", "a", "", *(Reply(text, 3, True, letter == "r") for letter in change)) for change in changes], 0, 64
     )
+
+
+def test_one_model_asked_in_two_ways_is_no_mistake(tokenizer, recwarn):
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = "{% for turn in messages %}{{ turn.content }}{% endfor %}"
+    model = make_parrot(tokenizer, TUNED)
+    compare((model, other), (model, tokenizer), ASKED, max_new_tokens=12)
+    assert not [warning for warning in recwarn if "one model" in str(warning.message)]
+
+
+def test_any_two_models_are_compared_each_through_its_own_tokenizer(tokenizer, tmp_path):
+    """Another architecture, other control tokens, another template, another stop token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(BPE(vocab={char: i for i, char in enumerate(reversed(alphabet))}, merges=[]))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    other = PreTrainedTokenizerFast(tokenizer_object=backend)
+    other.add_special_tokens({"eos_token": "</s>", "pad_token": "<pad>"})
+    other.chat_template = "{% for turn in messages %}[{{ turn.role }}] {{ turn.content }}</s>{% endfor %}"
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    stranger = LlamaForCausalLM(LlamaConfig(vocab_size=len(other), **sizes))
+    comparison = compare((stranger, other), (make_parrot(tokenizer, TUNED), tokenizer), ASKED, max_new_tokens=12,
+                         names=("random <Llama>", "parrot"))  # fmt: skip
+    result = comparison.to_dict()
+    assert result["names"] == ["random <Llama>", "parrot"] and result["base"]["accuracy"] == 0.0
+    assert result["tuned"]["accuracy"] == 0.5
+    header = comparison.table().splitlines()[0]
+    assert "random <Llama>" in header and "parrot" in header and "base" not in header
+    page = Page(comparison.to_html(tmp_path / "page.html").read_text(encoding="utf-8"))
+    text = "".join(page.text)
+    assert "random <Llama> wrong, parrot right" in text and not re.search(r"\b(base|tuned)\b", text.split("}")[-1])
+
+
+def test_a_model_without_a_chat_template_is_told_where_to_get_one(tokenizer):
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = None
+    with pytest.raises(ValueError, match="has no chat template.*Copy one"):
+        compare((make_parrot(tokenizer, BASE), other), (make_parrot(tokenizer, TUNED), tokenizer), ASKED)
+
+
+def test_other_names_speak_of_two_models_and_not_of_before_and_after():
+    rows = make_comparison(*["wr"] * 20).rows
+    assert Comparison(rows, 0, 64, ("A", "B")).finding() == "B gives more right answers than A: 100 % against 0 %"
+    assert Comparison(rows[:3], 0, 64, ("A", "B")).finding().startswith("Right answers: A 0 %, B 100 %; 3 questions")
 
 
 def test_the_finding_claims_a_difference_only_when_chance_would_rarely_give_it():

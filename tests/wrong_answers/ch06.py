@@ -1,0 +1,189 @@
+"""Wrong answers to the exercises of chapter 06, each with what its reader is told."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def _hits(logits, labels):
+    return logits[:, :-1].argmax(-1) == labels[:, 1:], labels[:, 1:] != -100
+
+
+class _Adapter(nn.Module):
+    def __init__(self, features, width):
+        super().__init__()
+        self.down, self.up = nn.Linear(features, width), nn.Linear(width, features)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+
+class _NoResidual(_Adapter):
+    def forward(self, x):
+        return self.up(F.gelu(self.down(x)))
+
+
+class _NoGelu(_Adapter):
+    def forward(self, x):
+        return x + self.up(self.down(x))
+
+
+class _Relu(_Adapter):
+    def forward(self, x):
+        return x + self.up(F.relu(self.down(x)))
+
+
+class _RandomUp(nn.Module):
+    def __init__(self, features, width):
+        super().__init__()
+        self.down, self.up = nn.Linear(features, width), nn.Linear(width, features)
+
+    def forward(self, x):
+        return x + self.up(F.gelu(self.down(x)))
+
+
+class _AllZero(_RandomUp):
+    def __init__(self, features, width):
+        super().__init__(features, width)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+
+class _NoBias(nn.Module):
+    def __init__(self, features, width):
+        super().__init__()
+        self.down, self.up = nn.Linear(features, width, bias=False), nn.Linear(width, features, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x):
+        return x + self.up(F.gelu(self.down(x)))
+
+
+class _Wide(_Adapter):
+    def __init__(self, features, width):
+        super().__init__(features, features)
+
+    def forward(self, x):
+        return x + self.up(F.gelu(self.down(x)))
+
+
+def _attention(*, causal=True, scaled=True, first=True, offset=True):
+    def answer(q, k, v, prefix_keys, prefix_values):
+        keys = torch.cat((prefix_keys, k) if first else (k, prefix_keys))
+        values = torch.cat((prefix_values, v) if first else (v, prefix_values))
+        scores = q @ keys.T * (q.shape[-1] ** -0.5 if scaled else 1.0)
+        if causal:
+            later = torch.ones_like(scores, dtype=torch.bool).triu(1 + (len(prefix_keys) if offset else 0))
+            scores = scores.masked_fill(later, -torch.inf)
+        return scores.softmax(-1) @ values
+
+    return answer
+
+
+def _two_softmaxes(q, k, v, prefix_keys, prefix_values):
+    return _attention()(q, k, v, prefix_keys[:0], prefix_values[:0]) + (
+        q @ prefix_keys.T * q.shape[-1] ** -0.5
+    ).softmax(-1) @ prefix_values
+
+
+def _in_front(prompt, embeddings):
+    return torch.cat((prompt.expand(len(embeddings), -1, -1), embeddings), dim=1)
+
+
+def _ignored(prompt, labels):
+    return torch.full((len(labels), len(prompt)), -100)
+
+
+def _count(**changed):
+    def answer(shape, method, size):
+        layers, width, middle, heads, kv_heads, head_dim = shape[1:7]
+        pairs = [(heads * head_dim, width), (kv_heads * head_dim, width), (kv_heads * head_dim, width),
+                 (width, heads * head_dim), (middle, width), (middle, width), (width, middle)]
+        right = {
+            "LoRA": layers * sum(size * (rows + columns) for rows, columns in pairs),
+            "adapter": layers * 2 * (2 * width * size + size + width),
+            "prefix": layers * 2 * kv_heads * head_dim * size,
+            "prompt": size * width,
+            "BitFit": layers * sum(rows for rows, _ in pairs),
+        }
+        other = {
+            "LoRA": layers * sum(size * rows * columns for rows, columns in pairs),
+            "adapter": layers * (2 * width * size + size + width),
+            "prefix": layers * 2 * heads * head_dim * size,
+            "prompt": layers * size * width,
+            "BitFit": layers * sum(columns for _, columns in pairs),
+        }
+        return changed[method](shape, right[method], size) if callable(changed.get(method)) else (
+            other if changed.get(method) else right)[method]
+
+    return answer
+
+
+def _merge(*, bias=True, check=True, transposed=False, shifted=True):
+    def answer(part, features):
+        eye = torch.eye(features)
+        at_zero = part(torch.zeros_like(eye))[0]
+        weight = (part(eye) - (at_zero if shifted else 0.0)).T
+        x = torch.randn(9, features)
+        if check and not torch.allclose(part(x), x @ weight.T + at_zero, atol=1e-5):
+            raise ValueError("not affine")
+        return weight.T if transposed else weight, at_zero if bias else torch.zeros_like(at_zero)
+
+    return answer
+
+
+WRONG_ANSWERS = {
+    "6.1": [
+        (lambda z, y: _hits(z, y)[0].all(1), "no row is right"),
+        (lambda z, y: (_hits(z, y)[0] & _hits(z, y)[1]).any(1), "one right token is not enough"),
+        (lambda z, y: (_hits(z, y)[0] & _hits(z, y)[1]).sum(1) / _hits(z, y)[1].sum(1), "the share of right tokens"),
+        (lambda z, y: (_hits(z, y)[0] | ~_hits(z, y)[1]).all(1).float().mean(), "not their mean"),
+        (lambda z, y: ((z.argmax(-1) == y) | (y == -100)).all(1), "row t of the logits predicts"),
+        (lambda z, y: ~(_hits(z, y)[0] | ~_hits(z, y)[1]).all(1), "where an answer is wrong"),
+    ],
+    "6.2": [
+        (_NoResidual, "the residual is missing"),
+        (_NoGelu, "the nonlinearity is missing"),
+        (_Relu, "this is ReLU"),
+        (_RandomUp, "the output before training"),
+        (_AllZero, "nothing can learn"),
+        (_NoBias, "the biases are missing"),
+        (_Wide, "as wide as the input"),
+        (lambda features, width: nn.Sequential(nn.Linear(features, width)), "self.down and self.up"),
+    ],
+    "6.3": [
+        (lambda q, k, v, pk, pv: _attention()(q, k, v, pk[:0], pv[:0]), "the prefix is not there"),
+        (_attention(causal=False), "the causal mask is missing"),
+        (_attention(scaled=False), "divided by the square root"),
+        (_attention(offset=False), "counts the prefix as tokens"),
+        (_two_softmaxes, "one softmax over prefix and tokens"),
+        (_attention(first=False, causal=False), "the causal mask is missing"),
+    ],
+    "6.4": [
+        (lambda p, x, y: (_in_front(p, x), y), "the labels are too short"),
+        (lambda p, x, y: (_in_front(p, x), torch.cat((0 * _ignored(p, y), y), 1)), "0 is a token id"),
+        (lambda p, x, y: (_in_front(p, x), torch.cat((y, _ignored(p, y)), 1)), "the -100 stand behind"),
+        (lambda p, x, y: (torch.cat((x, p.expand(len(x), -1, -1)), 1), torch.cat((y, _ignored(p, y)), 1)),
+         "the prompt stands behind"),
+        (lambda p, x, y: (_in_front(p.detach(), x), torch.cat((_ignored(p, y), y), 1)), "no gradient reaches"),
+        (lambda p, x, y: (_in_front(p, x), torch.cat((_ignored(p, y).float(), y.float()), 1)), "wants token ids"),
+        (lambda p, x, y: _in_front(p, x), "return two things"),
+    ],
+    "6.5": [
+        (_count(LoRA=True), "rank · (in + out)"),
+        (_count(adapter=True), "two in every layer"),
+        (_count(prefix=True), "kv_heads heads, not heads"),
+        (_count(prefix=lambda shape, right, size: right // 2), "a key and a value"),
+        (_count(prefix=lambda shape, right, size: right // shape.layers), "every layer has its own"),
+        (_count(adapter=lambda shape, right, size: shape.layers * 4 * shape.width * size), "have biases"),
+        (_count(prompt=True), "it stands once"),
+        (_count(BitFit=True), "one number for each output"),
+        (_count(LoRA=lambda shape, right, size: right // shape.layers), "one decoder layer"),
+    ],
+    "6.6": [
+        (_merge(check=False), "an adapter with GELU was merged"),
+        (_merge(bias=False, check=False), "the bias of a LoRA layer"),
+        (_merge(transposed=True), "the weight is transposed"),
+        (_merge(shifted=False, check=False), "take the bias off"),
+        (lambda part, features: _merge()(part, features)[0], "return two things"),
+    ],
+}
