@@ -329,7 +329,8 @@ assert taught[: len(asked)] != asked
 # 5. A prompt that ends in a blank, "Assistant: ", is not how taught answers began: the blank belongs to `·The`.
 #
 # **ChatML** avoids all five: each turn stands between `<|im_start|>` and `<|im_end|>`, and the line break after the
-# role keeps the answer's first token apart.
+# role keeps the answer's first token apart. Against the first fault Jinja has a sign of its own: a minus inside a tag,
+# `{%-` or `{{-`, removes all white space in front of the tag, so a template may be indented as its author likes.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2.2 · ChatML, to the character · 10 min · ●●○
@@ -353,8 +354,8 @@ chatml = """\
 check("2.2", chatml)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>A minus inside a tag, <code>{%-</code> or <code>{{-</code>, removes all white space
-# before it. In a Python string, write <code>'\\n'</code> so that Jinja sees a backslash and an n.</details>
+# <details><summary>Hint</summary>A loop over the messages, then an <code>if</code>. In a Python string, write
+# <code>'\\n'</code> so that Jinja sees a backslash and an n.</details>
 
 # %% [markdown] tags=["explanation"]
 # With a minus in each opening, the layout of the template leaves no trace, in any program. Line breaks that should
@@ -367,8 +368,8 @@ check("2.2", chatml)
 # ### Thinking on and off
 #
 # Qwen3 answers in two modes. With thinking, it writes its reasoning between `<think>` and `</think>` first. We render
-# one chat under every flag of `qwen3.jinja` and show what differs from plain ChatML. **Predict:** what does
-# `enable_thinking=False` *add*?
+# one chat under every flag of `qwen3.jinja`. Each line lists how its text differs from plain ChatML: `insert` is what
+# Qwen3's template adds, `delete` what it leaves out. **Predict:** what does `enable_thinking=False` *add*?
 
 # %%
 question, fact = user("What is the capital of Kenya?"), "The capital of Kenya is Nairobi."
@@ -405,8 +406,8 @@ for taught_as, turns in {"reasoning": reasoned, "no reasoning": direct}.items():
 # training text the last answer always gets a block, empty where there was no reasoning.
 #
 # The NO is a common bug: the model was taught to reason after `assistant↵` and is asked after an empty block that it
-# never saw in training. Ask as you taught: set `enable_thinking` to what the data had. Also note the last row above:
-# earlier reasoning disappears from the history, so a many-turn chat is not one growing text.
+# never saw in training. Ask as you taught: set `enable_thinking` to what the data had. One more line of the first list
+# deserves a look, `history, with reasoning`: earlier reasoning is deleted, so a many-turn chat is not one growing text.
 
 # %% [markdown]
 # ## 4 · Which tokens are the answer?
