@@ -46,11 +46,15 @@ def _adamw_mistakes(w, g, m, v, t, lr, decay):
             mean, square = mean / (1 - 0.9**t), square / (1 - 0.999**t)
         return w - lr * shrink * w - lr * mean / ((square.sqrt() if root else square) + 1e-8)
 
+    no_decay, in_slope = weight(shrink=0.0), weight(slope=g + decay * w, shrink=0.0)
+    missing = "weight decay is missing: w also shrinks by lr · weight_decay · w"
+    slope = "weight decay went into the slope (Adam with L2): AdamW shrinks w directly, by lr · weight_decay"
+    if torch.allclose(no_decay, in_slope, rtol=1e-3):  # a first step has length lr, whatever the slope's size
+        missing = slope = f"weight decay is missing, or {slope}"
     return {
         weight(hats=False): "the hats are missing: divide m by 1 - 0.9^t and v by 1 - 0.999^t",
-        weight(slope=g + decay * w, shrink=0.0): "weight decay went into the slope (Adam with L2): AdamW shrinks w "
-        "directly, by lr · weight_decay",
-        weight(shrink=0.0): "weight decay is missing: w also shrinks by lr · weight_decay · w",
+        in_slope: slope,
+        no_decay: missing,
         weight(root=False): "the square root of v is missing",
         weight() - lr * decay * w * (1 / lr - 1): "weight decay without the learning rate: it shrinks by lr · decay",
         2 * w * (1 - lr * decay) - weight(): "the sign is reversed: w moves against its slope",
@@ -62,7 +66,9 @@ def _adamw_mistakes(w, g, m, v, t, lr, decay):
 def _rate_at(attempt):
     total, peak = random.randint(40, 90), random.uniform(1e-4, 1e-1)
     warmup = random.randint(5, total // 3)
-    for step in (random.randint(1, warmup - 1), random.randint(warmup + 3, total - 4)):
+    fall = total - warmup  # not near its ends or its middle, where a line and a cosine meet
+    later = (warmup + random.randint(fall // 5, fall // 3), total - random.randint(fall // 5, fall // 3))
+    for step in (random.randint(1, warmup - 2), *later):
         rising, done = step < warmup, (step - warmup) / (total - warmup)
         expected = peak * (step / warmup if rising else 0.5 * (1 + math.cos(math.pi * done)))
         hints = {

@@ -155,7 +155,7 @@ def _with_prompt(attempt):
 @checks("6.5")
 def _count_trained(attempt):
     kv_heads = random.choice([2, 3])
-    shape = Shape("random", random.randint(3, 5), random.choice([20, 28]), random.choice([44, 52]), 2 * kv_heads,
+    shape = Shape("random", random.randint(3, 5), random.choice([20, 28]), random.choice([46, 52]), 2 * kv_heads,
                   kv_heads, random.choice([6, 10]), 100, True)
     size = random.randint(3, 7)
     layers, width, keys = shape.layers, shape.width, shape.kv_heads * shape.head_dim
