@@ -14,7 +14,7 @@ run once, through the menu, and its kernel ends with its file. So:
         view.tab_to(view.slider("its probability"))  # also view.button(label), view.box(label) for text and switches
         page.keyboard.press("ArrowLeft")
         view.expect_text(describe_step(...))  # what the plain functions say and draw for these values,
-        view.expect_picture(draw_step(...))  # after plots.style(), to the pixel
+        view.expect_picture(draw_step(...))  # after plots.style()
         view.check("ch01")  # no error anywhere, alternative texts, every control reached with Tab; a screenshot
 
 `find_view(page)` is the view as it stands. `view.root` is a Playwright locator for all else; wait with `expect`, never
