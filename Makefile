@@ -10,6 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 0
 DATA ?=
+NOTEBOOKS ?= notebooks
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
@@ -32,7 +33,7 @@ test: export OMP_NUM_THREADS := 1
 test: export MPLBACKEND := agg
 test: lint
 	@$(BIN)/python -m pytest -n 2 tests
-	$(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=300 notebooks
+	$(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=300 $(NOTEBOOKS)
 	SFT_LAB_STRICT=1 $(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=300 solutions
 
 # Two workers, each with its own JupyterLab and browser, one thread a kernel.
