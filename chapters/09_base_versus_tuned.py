@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 00 to 04 | CPU, no network | about 45 s | 6, about 45 minutes | C9 D12 D16 |
+# | chapters 00 to 04 | CPU, no network | about 95 s | 6, about 45 minutes | C9 D12 D16 |
 
 # %% tags=["setup"]
 import copy
@@ -554,7 +554,7 @@ for name, pairs in tasks.items():
 library = atlas.documents(facts["train"] + facts["held_out"], seed=99)
 plain_text = [Example(ids, list(ids)) for ids in (tokenizer(text).input_ids[:200] for text in islice(library, 48))]
 
-
+# %%
 @torch.no_grad()
 def measure(model: PreTrainedModel) -> dict[str, float]:
     """Shares of tasks whose completion begins right, and the loss on plain documents in nats per token."""
