@@ -77,3 +77,20 @@ def pack(examples: Sequence[Example], max_tokens: int) -> list[dict[str, torch.T
         }
         for row in rows
     ]
+
+
+def join_rows(rows: Sequence[dict[str, torch.Tensor]], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Several packed rows of (1, T) as one batch, (B, longest T), padded on the right by an example of padding.
+
+    Its position_ids start again at 0, so that no example sees it, and its labels are IGNORE_INDEX.
+    """
+    longest = max(row["input_ids"].shape[1] for row in rows)
+
+    def filled(row: dict[str, torch.Tensor], name: str) -> torch.Tensor:
+        missing = longest - row[name].shape[1]
+        filler = torch.arange(missing) if name == "position_ids" else torch.full(
+            (missing,), pad_token_id if name == "input_ids" else IGNORE_INDEX
+        )
+        return torch.cat((row[name], filler[None]), dim=1)
+
+    return {name: torch.cat([filled(row, name) for row in rows]) for name in rows[0]}

@@ -1,9 +1,13 @@
 """Station "score": negative log-likelihood of the graded tokens, in nats (derived in chapters 01 and 03)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 from sft_lab.labels import IGNORE_INDEX
+
+SCORES_AT_ONCE = 1 << 28  # 1,766 positions of Qwen3's vocabulary: 0.5 GiB in bfloat16, 1 GiB in float32
 
 
 def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -44,6 +48,80 @@ def graded_logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tup
     padding token comes after everything that is graded, so no attention mask is needed. Packed rows (one row, several
     examples) bring position_ids, from which transformers keeps the examples apart.
     """
+    hidden, targets = _graded_states(model, batch)
+    return model.get_output_embeddings()(hidden), targets
+
+
+def graded_loss(
+    model: torch.nn.Module, batch: dict[str, torch.Tensor], *, factor: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`factor` times the summed NLL of the graded tokens, in nats, and how many of them rank first; both 0-dim tensors.
+
+    The same loss as from `graded_logits`, whose (N, V) scores never exist in full: a vocabulary of 151,936 entries
+    makes them larger than the model. They are made SCORES_AT_ONCE at a time and turned into gradients at once, so
+    give here, as `factor`, all that the loss is to be multiplied with (1 / graded tokens, a loss scale).
+    """
+    hidden, targets = _graded_states(model, batch)
+    head = model.get_output_embeddings()
+    if type(head) is torch.nn.Linear and head.bias is None and not head._forward_hooks:
+        return _HeadNLL.apply(hidden, head.weight, targets, factor)
+    logits = head(hidden)
+    loss = F.cross_entropy(logits.float(), targets, reduction="sum") * factor
+    return loss, (logits.argmax(-1) == targets).sum()
+
+
+class _HeadNLL(torch.autograd.Function):
+    """Output head, softmax and NLL in one, in chunks of positions; the gradients are made on the way forward.
+
+    For one position with scores z = W h and target y: the gradient by z is softmax(z) - onehot(y) (chapter 01), by h
+    it is W^T of that, by W the outer product with h.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, factor: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        states, matrix = hidden.detach().to(dtype), weight.detach().to(dtype)
+        to_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+        to_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        inside = factor if dtype == torch.float16 else 1.0  # there, small numbers vanish unless it comes first
+        total, correct = torch.zeros((), device=device), torch.zeros((), device=device, dtype=torch.int64)
+        size = max(1, SCORES_AT_ONCE // len(matrix))
+        for start in range(0, len(states), size):
+            part, target = states[start : start + size], targets[start : start + size, None]
+            scores = part @ matrix.t()  # (n, V)
+            correct += (scores.argmax(-1, keepdim=True) == target).sum()
+            log_probs = scores.log_softmax(-1, dtype=torch.float32)
+            total -= log_probs.gather(1, target).sum()
+            if to_states is None and to_weight is None:
+                continue
+            to_scores = log_probs.exp_()
+            if inside != 1.0:
+                to_scores.mul_(inside)
+            to_scores.scatter_add_(1, target, torch.full_like(target, -inside, dtype=torch.float32))
+            to_scores = to_scores.to(dtype)
+            if to_states is not None:
+                torch.mm(to_scores, matrix, out=to_states[start : start + size])
+            if to_weight is not None:
+                to_weight += to_scores.t() @ part
+        ctx.gradients, ctx.factor = (to_states, to_weight), factor / inside
+        ctx.mark_non_differentiable(correct)
+        return total * factor, correct
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor, _: None) -> tuple[torch.Tensor | None, ...]:
+        if ctx.gradients is None:  # they were multiplied in place
+            raise RuntimeError("graded_loss allows backward once: call it again for another gradient")
+        gradient = gradient * ctx.factor
+        to_states, to_weight = (None if part is None else part.mul_(gradient) for part in ctx.gradients)
+        ctx.gradients = None
+        return to_states, to_weight, None, None
+
+
+def _graded_states(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The decoder's last hidden states at the graded positions, (N, D), and their (N,) target tokens."""
     config = model.config.get_text_config()
     for setting in ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier"):
         if getattr(config, setting, None):
@@ -55,8 +133,7 @@ def graded_logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tup
     targets = batch["labels"][:, 1:]
     graded = targets != IGNORE_INDEX
     if short_rows.handles(model, batch):
-        hidden = short_rows.graded_states(model, batch["input_ids"][:, :-1], graded)  # (N, D)
-    else:
-        inputs = {name: batch[name] for name in ("input_ids", "position_ids") if name in batch}
-        hidden = model.get_decoder()(**inputs, use_cache=False).last_hidden_state[:, :-1][graded]
-    return model.get_output_embeddings()(hidden), targets[graded]
+        return short_rows.graded_states(model, batch["input_ids"][:, :-1], graded), targets[graded]
+    inputs = {name: batch[name] for name in ("input_ids", "position_ids") if name in batch}
+    hidden = model.get_decoder()(**inputs, use_cache=False).last_hidden_state[:, :-1]
+    return hidden[graded], targets[graded]

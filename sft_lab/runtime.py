@@ -1,13 +1,11 @@
-"""Under "learn": what the loop asks of the process it runs in: memory, signals, and number formats."""
+"""Under "learn": what the loop asks of the process it runs in: memory and signals."""
 
 import contextlib
 import ctypes
 import platform
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-
-import torch
+from collections.abc import Iterator
 
 
 def keep_freed_memory() -> bool:
@@ -35,26 +33,3 @@ def interrupt_between_steps() -> Iterator[list[int]]:
         yield received
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def float32_updates(parameters: Sequence[torch.nn.Parameter]) -> Iterator[torch.autocast]:
-    """Hold bfloat16 parameters in float32 while they are trained; yields the autocast to run the model under.
-
-    A bfloat16 number has 8 significant bits, so an update smaller than 1/256 of a weight is rounded away, and SFT's
-    updates are smaller than that. The matrix products still run in bfloat16. Afterwards the parameters have their
-    format back. Raises ValueError for float16, whose gradients also need a loss scale.
-    """
-    if any(parameter.dtype == torch.float16 for parameter in parameters):
-        raise ValueError(
-            "trainable weights are float16, in which small gradients and updates vanish: load the model in float32, "
-            'load(name, dtype=torch.float32), or call model.float()'
-        )
-    half = [parameter for parameter in parameters if parameter.dtype == torch.bfloat16]
-    for parameter in half:
-        parameter.data = parameter.data.float()
-    try:
-        yield torch.autocast(parameters[0].device.type, dtype=torch.bfloat16, enabled=bool(half))
-    finally:
-        for parameter in half:
-            parameter.data = parameter.data.bfloat16()

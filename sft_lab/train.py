@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sft_lab.batches import group_by_length, pad_batch
+from sft_lab.batches import group_by_length, join_rows, pack, pad_batch
 from sft_lab.checkpoints import (
     check_result,
     find_checkpoint,
@@ -27,8 +26,9 @@ from sft_lab.checkpoints import (
     set_rng_state,
 )
 from sft_lab.labels import IGNORE_INDEX, Example
-from sft_lab.losses import graded_logits
-from sft_lab.runtime import float32_updates, interrupt_between_steps, keep_freed_memory
+from sft_lab.losses import graded_loss
+from sft_lab.runtime import interrupt_between_steps, keep_freed_memory
+from sft_lab.update import mixed_precision, optimizer_step
 
 
 @dataclass
@@ -72,6 +72,7 @@ def train(
     warmup_ratio: float = 0.1,
     weight_decay: float = 0.0,
     max_grad_norm: float = 1.0,
+    pack_to: int | None = None,
     evaluate_every: int | None = None,
     output_dir: Path | str | None = None,
     checkpoint_every: int = 100,
@@ -84,7 +85,8 @@ def train(
     One step takes `accumulation_steps` batches of `batch_size` examples, and every graded token of the step weighs
     the same: the gradient is that of one batch of all of them. AdamW; linear warm-up over `warmup_ratio` of the steps,
     then cosine decay to 0; the gradient's norm is clipped at `max_grad_norm`. Evaluates at the end of every epoch, and
-    every `evaluate_every` steps if given.
+    every `evaluate_every` steps if given. With `pack_to`, examples are packed into rows of at most so many tokens
+    (chapter 03), and `batch_size` counts rows. Half-precision models train with float32 updates (`mixed_precision`).
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted), and the tuned
     model, or its LoRA adapter, at the end; `resume=True` then goes on exactly where the checkpoint was made (from the
@@ -104,23 +106,24 @@ def train(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise ValueError("no parameter of the model requires gradients: everything is frozen")
-    lengths = [len(example.input_ids) for example in examples]
-    steps_an_epoch = math.ceil(math.ceil(len(examples) / batch_size) / accumulation_steps)
+    rows = pack(examples, pack_to) if pack_to else None
+    lengths = [row["input_ids"].shape[1] for row in rows] if rows else [len(example.input_ids) for example in examples]
+    steps_an_epoch = math.ceil(math.ceil(len(lengths) / batch_size) / accumulation_steps)
     total_steps = steps_an_epoch * epochs
     warmup_steps = math.ceil(warmup_ratio * total_steps)
     run = {
         "examples": _fingerprint(examples), "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
         "seed": seed, "accumulation_steps": accumulation_steps, "warmup_ratio": warmup_ratio,
-        "weight_decay": weight_decay, "max_grad_norm": max_grad_norm,
+        "weight_decay": weight_decay, "max_grad_norm": max_grad_norm, "pack_to": pack_to,
     }
     checkpoint = Path(output_dir) / "checkpoint" if output_dir is not None else None
     torch.manual_seed(seed)  # dropout, where a model or an adapter has it
     with contextlib.ExitStack() as at_end:
-        autocast = at_end.enter_context(float32_updates(parameters))
+        autocast, scaler = at_end.enter_context(mixed_precision(model))
         optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
         optimizer.zero_grad()  # a backward() before this call must not count in the first step
         going_on = resume and find_checkpoint(checkpoint)
-        history = _resume(checkpoint, model, optimizer, run) if going_on else History()
+        history = _resume(checkpoint, model, optimizer, scaler, run) if going_on else History()
         first, started = len(history.steps), time.perf_counter() - history.seconds
         writer = None
         if log_dir is not None:
@@ -139,10 +142,17 @@ def train(
             if position == 0 or step == first:
                 batches = group_by_length(lengths, batch_size, seed=1_000_003 * seed + epoch)
             window = batches[position * accumulation_steps : (position + 1) * accumulation_steps]
-            padded = [pad_batch([examples[i] for i in indices], tokenizer.pad_token_id) for indices in window]
+            gathered = [
+                join_rows([rows[i] for i in indices], tokenizer.pad_token_id) if rows
+                else pad_batch([examples[i] for i in indices], tokenizer.pad_token_id)
+                for indices in window
+            ]
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate_at(step, total_steps, peak=learning_rate, warmup_steps=warmup_steps)
-            measured = _optimizer_step(model, optimizer, parameters, padded, max_grad_norm, step + 1, autocast)
+            measured = optimizer_step(
+                model, optimizer, parameters, gathered, max_grad_norm=max_grad_norm, step=step + 1, autocast=autocast,
+                scaler=scaler,
+            )
             history.steps.append({"step": step + 1, **measured})
             history.tokens += sum(lengths[i] for indices in window for i in indices)
             epoch_ends = position + 1 == steps_an_epoch
@@ -159,7 +169,8 @@ def train(
             bar.update()
             last = step + 1 == total_steps
             if checkpoint is not None and not last and (interrupted or (step + 1) % checkpoint_every == 0):
-                save_checkpoint(checkpoint, model, optimizer, {"run": run, "rng": rng_state(), **asdict(history)})
+                state = {"run": run, "rng": rng_state(), "scaler": scaler.state_dict(), **asdict(history)}
+                save_checkpoint(checkpoint, model, optimizer, state)
             if interrupted and not last:
                 kept = f"; train(…, resume=True) goes on from {checkpoint}" if checkpoint else ", nothing was saved"
                 raise KeyboardInterrupt(f"stopped after step {step + 1} of {total_steps}{kept}")
@@ -167,35 +178,6 @@ def train(
         save_result(model, tokenizer, output_dir)
         remove_checkpoint(checkpoint)
     return history
-
-
-def _optimizer_step(
-    model: PreTrainedModel, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter],
-    batches: list[dict[str, torch.Tensor]], max_grad_norm: float, step: int, autocast: torch.autocast,
-) -> dict[str, float]:
-    """One update from one or more batches, every graded token of them weighing the same."""
-    graded = sum(int((batch["labels"][:, 1:] != IGNORE_INDEX).sum()) for batch in batches)
-    if graded == 0:
-        raise ValueError(f"step {step}: no graded token in its batches; check the examples with check_labels")
-    device, loss_sum, correct = parameters[0].device, 0.0, 0
-    for batch in batches:
-        with autocast:
-            logits, targets = graded_logits(model, {name: tensor.to(device) for name, tensor in batch.items()})
-        loss = F.cross_entropy(logits.float(), targets, reduction="sum") / graded
-        loss.backward()
-        loss_sum += loss.item()
-        correct += int((logits.argmax(-1) == targets).sum())
-    norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm).item()
-    rate = optimizer.param_groups[0]["lr"]
-    if not math.isfinite(loss_sum + norm):
-        optimizer.zero_grad()
-        raise FloatingPointError(
-            f"step {step}: loss {loss_sum}, gradient norm {norm}, learning rate {rate:.1e}. Usual causes: a learning "
-            "rate too high, half precision, broken weights. The weights are those of the step before"
-        )
-    optimizer.step()
-    optimizer.zero_grad()
-    return {"loss": loss_sum, "accuracy": correct / graded, "learning_rate": rate, "grad_norm": norm, "graded": graded}
 
 
 @torch.inference_mode()
@@ -210,10 +192,10 @@ def evaluate(
     total, correct, graded = 0.0, 0, 0
     for indices in group_by_length([len(example.input_ids) for example in examples], batch_size, seed=0):
         batch = pad_batch([examples[i] for i in indices], tokenizer.pad_token_id)
-        logits, targets = graded_logits(model, {name: tensor.to(device) for name, tensor in batch.items()})
-        total += F.cross_entropy(logits.float(), targets, reduction="sum").item()
-        correct += int((logits.argmax(-1) == targets).sum())
-        graded += len(targets)
+        loss, ranked_first = graded_loss(model, {name: tensor.to(device) for name, tensor in batch.items()})
+        total += loss.item()
+        correct += ranked_first.item()
+        graded += int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())
     model.train(was_training)
     if graded == 0:
         raise ValueError("no graded token in the examples to evaluate; check them with sft_lab.labels.check_labels")
@@ -233,7 +215,8 @@ def _fingerprint(examples: Sequence[Example]) -> str:
 
 
 def _resume(
-    checkpoint: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, run: dict[str, Any]
+    checkpoint: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
+    run: dict[str, Any],
 ) -> History:
     """Weights, optimizer, random state and history of a checkpoint of this very run; ValueError for another's."""
     saved = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
@@ -245,4 +228,5 @@ def _resume(
         )
     load_checkpoint(checkpoint, model, optimizer)
     set_rng_state(saved["rng"])
+    scaler.load_state_dict(saved["scaler"])
     return History(**{name: saved[name] for name in ("steps", "evaluations", "seconds", "tokens")})

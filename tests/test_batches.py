@@ -7,7 +7,7 @@ import torch
 from tiny import PAD, make_examples
 from torch.nn.utils.rnn import pad_sequence
 
-from sft_lab.batches import group_by_length, pack, pad_batch
+from sft_lab.batches import group_by_length, join_rows, pack, pad_batch
 from sft_lab.labels import IGNORE_INDEX, Example
 
 
@@ -126,3 +126,17 @@ def test_packing_wastes_little_and_an_example_longer_than_a_row_is_an_error():
     assert tokens / (128 * len(pack(examples, 128))) > 0.95
     with pytest.raises(ValueError, match="of 24 tokens does not fit a row of 23"):
         pack([Example([5] * 24, [5] * 24)], 23)
+
+
+def test_joined_rows_keep_every_row_and_pad_with_an_example_of_its_own():
+    for seed in range(50):
+        rows = pack(make_examples(9, seed=seed), 50)
+        batch = join_rows(rows, PAD)
+        for place, row in enumerate(rows):
+            length = row["input_ids"].shape[1]
+            for name in ("input_ids", "labels", "position_ids"):
+                assert torch.equal(batch[name][place, :length], row[name][0])
+            assert set(batch["input_ids"][place, length:].tolist()) <= {PAD}
+            assert set(batch["labels"][place, length:].tolist()) <= {IGNORE_INDEX}
+            padding = batch["position_ids"][place, length:].tolist()
+            assert padding == list(range(len(padding)))

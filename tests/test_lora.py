@@ -246,15 +246,15 @@ def test_a_killed_training_goes_on_exactly_and_its_checkpoint_holds_only_a_and_b
 
     whole = fresh(7)
     expected = train(whole, TOKENIZER, EXAMPLES, **settings).losses
-    real = sft_lab.train._optimizer_step
+    real = sft_lab.train.optimizer_step
 
-    def step(*arguments):
-        if arguments[5] == 8:
+    def step(*arguments, **settings):
+        if settings["step"] == 8:
             raise Killed
-        return real(*arguments)
+        return real(*arguments, **settings)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(sft_lab.train, "_optimizer_step", step)
+        patch.setattr(sft_lab.train, "optimizer_step", step)
         train(fresh(7), TOKENIZER, EXAMPLES, output_dir=tmp_path, **settings)
     kept = load_file(tmp_path / "checkpoint" / "weights.safetensors")
     assert kept and all(".lora_" in name for name in kept)

@@ -1,5 +1,7 @@
 """The loss of sft_lab is torch's, and transformers' own, on random logits, models, paddings and packings."""
 
+import random
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,9 +9,10 @@ from tiny import PAD, VOCABULARY, make_examples, make_model
 from torch.testing import assert_close
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
+import sft_lab.losses
 from sft_lab.batches import pack, pad_batch
 from sft_lab.labels import IGNORE_INDEX, Example
-from sft_lab.losses import graded_logits, response_loss, token_nll
+from sft_lab.losses import graded_logits, graded_loss, response_loss, token_nll
 
 ARCHITECTURES = ("qwen3", "llama")
 
@@ -81,6 +84,55 @@ def test_the_gradient_of_graded_scores_is_that_of_the_models_own_loss():
     theirs(**batch).loss.backward()
     for (name, parameter), (_, reference) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
         assert_close(parameter.grad, reference.grad, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("frozen", ["nothing", "head", "all but the head"])
+def test_the_loss_in_chunks_and_its_gradients_are_torchs_on_20_random_batches(architecture, frozen, monkeypatch):
+    model = make_model(architecture)
+    head = model.get_output_embeddings().weight
+    for parameter in model.parameters():
+        parameter.requires_grad_({"nothing": True, "head": parameter is not head}.get(frozen, parameter is head))
+    for seed in range(20):
+        monkeypatch.setattr(sft_lab.losses, "SCORES_AT_ONCE", random.Random(seed).choice([1, 3, 17]) * VOCABULARY)
+        batch, factor = pad_batch(make_examples(1 + seed % 5, seed=seed), PAD), random.Random(seed).uniform(0.1, 3)
+        logits, targets = graded_logits(model, batch)
+        right = factor * F.cross_entropy(logits, targets, reduction="sum")
+        loss, correct = graded_loss(model, batch, factor=factor)
+        assert_close(loss, right, rtol=1e-5, atol=1e-5)
+        assert correct == (logits.argmax(-1) == targets).sum()
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        ours, theirs = (torch.autograd.grad(7 * value, list(trained.values())) for value in (loss, right))
+        for name, one, other in zip(trained, ours, theirs, strict=True):
+            assert_close(one, other, rtol=1e-4, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast_the_loss_in_chunks_is_as_near_to_float32_as_torchs_own(dtype):
+    model, batch = make_model(), pad_batch(make_examples(40), PAD)
+    exact, _ = graded_loss(model, batch)
+    with torch.autocast("cpu", dtype=dtype):
+        logits, targets = graded_logits(model, batch)
+        torchs, (ours, _) = F.cross_entropy(logits.float(), targets, reduction="sum"), graded_loss(model, batch)
+    gradients = [torch.autograd.grad(loss, model.model.embed_tokens.weight)[0] for loss in (exact, torchs, ours)]
+    assert ours.dtype == torch.float32
+    assert abs(ours - exact) <= 1.2 * abs(torchs - exact) + 1e-3 * exact
+    theirs, mine = ((gradient - gradients[0]).norm() / gradients[0].norm() for gradient in gradients[1:])
+    assert mine <= 1.2 * theirs + 1e-4 and theirs < 0.05
+
+
+def test_a_head_that_is_no_plain_linear_layer_is_called():
+    model, batch = make_model("llama"), pad_batch(make_examples(6), PAD)
+    model.lm_head = torch.nn.Linear(32, VOCABULARY)  # with a bias
+    torch.nn.init.normal_(model.lm_head.bias)
+    assert_close(graded_loss(model, batch)[0], F.cross_entropy(*graded_logits(model, batch), reduction="sum"))
+
+
+def test_a_second_backward_through_the_same_loss_fails_instead_of_counting_twice():
+    loss, _ = graded_loss(make_model(), pad_batch(make_examples(2), PAD))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="once"):
+        loss.backward()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -10,6 +10,7 @@ from tiny import PAD, VOCABULARY, make_examples, make_model
 from torch import nn
 from torch.testing import assert_close
 from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention
 
 from sft_lab import short_rows
 from sft_lab.batches import pack, pad_batch
@@ -68,13 +69,23 @@ def test_the_gradient_by_hand_of_the_norm_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(lambda x, weight: short_rows._RMSNorm.apply(x, weight, 1e-6), (x, weight))
 
 
-def test_a_rotation_forwards_and_its_gradient_backwards_undo_each_other():
-    angle, x = torch.rand(5, 1, 4, dtype=torch.float64), torch.rand(2, 5, 3, 8, dtype=torch.float64, requires_grad=True)
+def test_the_gradient_by_hand_of_attention_is_that_of_finite_differences():
+    length, size = 4, 6
+    attention = Qwen3Attention(Qwen3Config(
+        hidden_size=8, num_attention_heads=4, num_key_value_heads=2, head_dim=size, rms_norm_eps=1e-6,
+    ), layer_idx=0)  # fmt: skip
+    angle = torch.rand(length, 1, size // 2, dtype=torch.float64)
     cos, sin = torch.cat((angle.cos(), angle.cos()), -1), torch.cat((-angle.sin(), angle.sin()), -1)
-    turned = short_rows._Rotate.apply(x, cos, sin)
-    back = torch.autograd.grad(turned, x, turned.detach())[0]
-    assert_close(back, x.detach())
-    assert torch.autograd.gradcheck(lambda x: short_rows._Rotate.apply(x, cos, sin), (x,))
+    later = torch.full((length, length), -torch.inf, dtype=torch.float64).triu(1).repeat(2, 1)
+    qkv = torch.randn(2, length, (4 + 2 * 2) * size, dtype=torch.float64, requires_grad=True)
+    weights = [torch.rand(size, dtype=torch.float64).add_(0.5).requires_grad_() for _ in range(2)]
+    run = lambda *inputs: short_rows._Attend.apply(*inputs, cos, sin, later, attention)  # noqa: E731
+    assert torch.autograd.gradcheck(run, (qkv, *weights))
+
+
+def test_the_gradient_by_hand_of_swiglu_is_that_of_finite_differences():
+    gate_up = torch.randn(2, 3, 10, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(short_rows._SwiGLU.apply, (gate_up,))
 
 
 def _replace_mlp_norm(model):

@@ -22,9 +22,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, get_cosine_sched
 
 import sft_lab.checkpoints
 import sft_lab.train
-from sft_lab.batches import group_by_length, pad_batch
+from sft_lab.batches import group_by_length, pack, pad_batch
 from sft_lab.labels import IGNORE_INDEX, Example
+from sft_lab.lora import add_lora
+from sft_lab.losses import graded_loss
 from sft_lab.train import History, evaluate, learning_rate_at, train
+from sft_lab.update import mixed_precision, optimizer_step
 
 EXAMPLES = make_examples(24)
 TOKENIZER = make_tokenizer()
@@ -53,15 +56,15 @@ def files_in(folder: Path) -> list[str]:
 @contextlib.contextmanager
 def before_step(number: int, action):
     """Run `action` when the optimiser step `number` begins, counted over the whole run."""
-    real = sft_lab.train._optimizer_step
+    real = sft_lab.train.optimizer_step
 
-    def step(model, optimizer, parameters, batches, max_grad_norm, step, autocast):
-        if step == number:
+    def step(*arguments, **settings):
+        if settings["step"] == number:
             action()
-        return real(model, optimizer, parameters, batches, max_grad_norm, step, autocast)
+        return real(*arguments, **settings)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft_lab.train, "_optimizer_step", step)
+        patch.setattr(sft_lab.train, "optimizer_step", step)
         yield
 
 
@@ -300,12 +303,98 @@ def test_bfloat16_weights_learn_from_updates_that_bfloat16_would_round_away():
     assert all(torch.equal(before[name][mask], weights_of(alone)[name][mask]) for name, mask in large.items())
 
 
-def test_bfloat16_runs_resume_exactly(tmp_path):
-    unbroken, model = run(make_model().bfloat16())
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_runs_resume_exactly(tmp_path, dtype):
+    unbroken, model = run(make_model().to(dtype))
     with before_step(8, kill), pytest.raises(Killed):
-        run(make_model().bfloat16(), output_dir=tmp_path)
-    resumed, again = run(make_model().bfloat16(), output_dir=tmp_path, resume=True)
+        run(make_model().to(dtype), output_dir=tmp_path)
+    resumed, again = run(make_model().to(dtype), output_dir=tmp_path, resume=True)
     assert resumed.losses == unbroken.losses and same_weights(again, model)
+    assert [step.get("loss_scale") for step in resumed.steps] == [step.get("loss_scale") for step in unbroken.steps]
+
+
+@pytest.mark.parametrize("trained", ["all", "LoRA"])
+def test_float16_trains_as_float32_does(trained):
+    model, in_float32 = make_model().half(), make_model()
+    for each in (model, in_float32) if trained == "LoRA" else ():
+        torch.manual_seed(0)
+        add_lora(each, rank=4)
+    history, _ = run(model)
+    right, _ = run(in_float32)
+    assert {parameter.dtype for name, parameter in model.named_parameters() if "lora" not in name} == {torch.float16}
+    assert right.losses[-1] < right.losses[0] - 0.3
+    assert_close(torch.tensor(history.losses), torch.tensor(right.losses), rtol=0, atol=0.02)
+    assert {step["loss_scale"] for step in history.steps} == {65536.0}
+
+
+def test_a_float16_gradient_that_overflows_costs_one_update_and_half_of_the_scale():
+    model = make_model().half()
+    before = weights_of(model)
+    with mixed_precision(model) as (autocast, scaler):
+        parameters = list(model.parameters())
+        optimizer = torch.optim.AdamW(parameters, lr=1e-2, fused=True)
+        settings = {"max_grad_norm": 1.0, "autocast": autocast, "scaler": scaler}
+        scaler.load_state_dict({**scaler.state_dict(), "scale": 2.0**40})
+        batch = pad_batch(EXAMPLES, PAD)
+        measured = optimizer_step(model, optimizer, parameters, [batch], step=1, **settings)
+        assert not math.isfinite(measured["grad_norm"]) and math.isfinite(measured["loss"])
+        assert measured["loss_scale"] == 2.0**40 and scaler.get_scale() == 2.0**39
+        kept = weights_of(model)
+        assert all(torch.equal(kept[name], tensor.float()) for name, tensor in before.items())
+        scaler.load_state_dict({**scaler.state_dict(), "scale": 1.0})
+        with torch.no_grad():
+            model.model.norm.weight.fill_(math.inf)
+        with pytest.raises(FloatingPointError, match="step 2"):
+            optimizer_step(model, optimizer, parameters, [batch], step=2, **settings)
+
+
+def test_small_float16_gradients_survive_because_the_loss_is_scaled():
+    """A loss divided by 1e8 has most gradients below 6e-8: 0 in float16, unless they are scaled up meanwhile."""
+    lost = {}
+    for scaled in (True, False):
+        model = make_model().half()
+        with mixed_precision(model) as (autocast, scaler), autocast:
+            scale = scaler.get_scale() if scaled else 1.0
+            graded_loss(model, pad_batch(EXAMPLES, PAD), factor=1e-8 * scale)[0].backward()
+            weight = model.model.layers[0].mlp.gate_proj.weight
+            lost[scaled] = (weight.grad == 0).float().mean().item()
+    assert lost[True] < 0.01 < 0.5 < lost[False]
+
+
+def test_a_model_in_two_half_precisions_is_refused():
+    model = make_model().half()
+    model.model.norm.bfloat16()
+    with pytest.raises(ValueError, match="both bfloat16 and float16"):
+        run(model)
+
+
+def test_packed_runs_are_a_plain_loop_over_the_same_rows_each_alone():
+    """Rows joined into batches, several a step, against one unpadded row at a time through the model's own decoder."""
+    settings = {"pack_to": 60, "batch_size": 2, "accumulation_steps": 2, "epochs": 2}
+    history, model = run(make_model(), **settings)
+    rows = pack(EXAMPLES, 60)
+    assert len(rows) >= 6 and len({row["input_ids"].shape[1] for row in rows}) > 1  # some rows are padded in a batch
+    plain = make_model().train()
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=RUN["learning_rate"], weight_decay=0.0)
+    steps = math.ceil(math.ceil(len(rows) / 2) / 2)
+    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(0.1 * 2 * steps), 2 * steps)
+    losses = []
+    for epoch in range(2):
+        batches = group_by_length([row["input_ids"].shape[1] for row in rows], 2, seed=epoch)
+        for start in range(0, len(batches), 2):
+            taken = [rows[i] for indices in batches[start : start + 2] for i in indices]
+            graded = sum(int((row["labels"] >= 0).sum()) for row in taken)
+            total = 0.0
+            for row in taken:
+                logits = plain(input_ids=row["input_ids"], position_ids=row["position_ids"], use_cache=False).logits
+                loss = F.cross_entropy(logits[0, :-1], row["labels"][0, 1:], reduction="sum") / graded
+                loss.backward()
+                total += loss.item()
+            torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+            optimizer.step(), schedule.step(), optimizer.zero_grad()
+            losses.append(total)
+    assert_close(torch.tensor(history.losses), torch.tensor(losses), rtol=1e-5, atol=1e-5)
+    assert history.tokens == 2 * sum(len(example.input_ids) for example in EXAMPLES)
 
 
 def test_the_model_comes_back_in_the_mode_it_was_given_in():
@@ -480,13 +569,11 @@ def test_settings_that_make_no_run_are_errors(settings, message):
         run(**settings)
 
 
-def test_no_examples_no_graded_token_and_half_precision_are_errors():
+def test_no_examples_and_no_graded_token_are_errors():
     with pytest.raises(ValueError, match="no examples"):
         train(make_model(), TOKENIZER, [], progress=False)
     with pytest.raises(ValueError, match="step 1: no graded token"):
         train(make_model(), TOKENIZER, [Example([5, 6], [IGNORE_INDEX] * 2)], progress=False)
-    with pytest.raises(ValueError, match="float16"):
-        run(make_model().half())
 
 
 # --- what a run reports and writes ----------------------------------------------------------------------------------
