@@ -14,7 +14,7 @@ NOTEBOOKS ?= notebooks
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-browser lab notebooks lint bench base smollm2 clean
+.PHONY: demo test test-browser lab notebooks lint bench gpu base smollm2 clean
 
 .venv/installed: requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Missing: $(PYTHON). Install Python 3.11 or newer (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python." >&2; exit 1; }
@@ -25,13 +25,19 @@ export TOKENIZERS_PARALLELISM := false
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt || { echo "The installation failed: pip's message above names the package; without network nothing can be installed." >&2; exit 1; }
 	touch $@
 
+# Beside the environment, not in it: configs/requirements-deepspeed.txt says why.
+.venv/deepspeed/installed: configs/requirements-deepspeed.txt .venv/installed
+	@rm -rf .venv/deepspeed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/deepspeed -r $<
+	touch $@
+
 demo: .venv/installed
 	@$(BIN)/python -m sft_lab.demo --seed $(SEED) $(if $(DATA),--data "$(DATA)")
 
 # Two workers with one thread each: two threads in each of two workers run nine times slower on two cores.
 test: export OMP_NUM_THREADS := 1
 test: export MPLBACKEND := agg
-test: lint
+test: lint .venv/deepspeed/installed
 	@$(BIN)/python -m pytest -n 2 tests
 	$(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=300 $(NOTEBOOKS)
 	SFT_LAB_STRICT=1 $(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=300 solutions
@@ -61,6 +67,9 @@ notebooks: .venv/installed
 
 bench: .venv/installed
 	@$(BIN)/python tools/benchmark.py
+
+gpu: .venv/installed  # the quality run asks the hub
+	@HF_HUB_OFFLINE=0 $(BIN)/python tools/gpu.py
 
 base: .venv/installed
 	@$(BIN)/python tools/pretrain_base.py

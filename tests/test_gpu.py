@@ -1,0 +1,102 @@
+"""`make gpu` where there is no GPU: every measurement runs on a tiny model on the CPU, and counts what it should."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen3Config
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+import gpu
+import gpu_measure
+
+from sft_lab.memory import named_config
+from sft_lab.models import ModelError
+
+CPU = torch.device("cpu")
+
+
+def tiny_config() -> Qwen3Config:
+    return Qwen3Config(
+        vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        intermediate_size=48, max_position_embeddings=128, tie_word_embeddings=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Everything but torch.compile, which needs a C++ compiler on a CPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        real = gpu.measure_steps
+
+        def measure_steps(*arguments, compiled=False, **settings):
+            if compiled:
+                raise RuntimeError("no compiler here\nand a second line")
+            return real(*arguments, **settings)
+
+        def measure_quality(name):
+            if name != "atlas":
+                raise ModelError(f"{name} cannot be loaded")
+            return {"model": name, "heldout_loss_before": 2.0, "heldout_loss_after": 1.0}
+
+        patch.setattr(gpu, "measure_steps", measure_steps)
+        patch.setattr(gpu, "measure_quality", measure_quality)
+        yield gpu.run_all(tiny_config(), device=CPU, dtype=torch.bfloat16, length=64, rows=2, head_sizes=((32, 100),),
+                          quality=("neither/of-both", "atlas"))
+
+
+def test_every_run_has_a_speed_and_what_failed_says_why(results):
+    for runs in results["methods"].values():
+        assert runs["sft_lab"]["tokens_per_second"] > 0 and runs["TRL"]["tokens_per_second"] > 0
+        assert runs["sft_lab, torch.compile"] == {"failed": "RuntimeError: no compiler here"}
+    failed = [name for name, found in results["switches"].items() if "failed" in found]
+    assert failed == ["torch.compile"]
+    assert results["loss_head"][0]["in chunks"]["times_bare"] > 0
+    assert 0.2 < results["packing"]["real_tokens_in_padded_batches"] < 0.95
+    assert results["packing"]["packed"]["tokens_per_second"] > 0
+
+
+def test_the_table_has_a_row_for_every_figure(results):
+    text = gpu.table(results)
+    for name in (*gpu.SWITCHES, "lora · TRL", "full · sft_lab", "width 32, 100 tokens, in chunks", "- packed: ",
+                 "Quality: ModelError: neither/of-both", "atlas, LoRA on data/instructions: held-out loss 2.000"):
+        assert name in text
+    assert "nan" not in text and "None" not in text
+
+
+def test_operations_a_token_are_the_published_arithmetic_of_qwen3():
+    config = named_config("Qwen3-0.6B")
+    assert gpu.operations_a_token(config, 2048, "full") == pytest.approx(4.28e9, rel=0.003)
+    assert gpu.operations_a_token(config, 2048, "lora") == pytest.approx(3.15e9, rel=0.003)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_operations_a_token_are_those_that_torch_counts(method):
+    """torch counts attention over all of T x T, so its share is halved here; the rest must agree."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config, length = tiny_config(), 32
+    model = gpu_measure.build(config, method, torch.float32, CPU, attention="eager")
+    batch = gpu_measure.random_rows(config, 2, length, 1.0, seed=0)
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=batch["input_ids"], labels=batch["input_ids"]).loss.backward()
+    attention = 3 * 4 * length / 2 * 32 * 2  # half of it: 3 passes, 2 products, width 32, 2 layers
+    expected = gpu.operations_a_token(config, length, method) + attention
+    if method == "lora":  # the first layer's q, k, v and their A pass no gradient on to the embedding
+        expected -= 2 * (32 * (32 + 16 + 16) + 3 * 32 * gpu.RANK)
+    assert counter.get_total_flops() / (2 * length) == expected
+
+
+def test_more_rows_are_chosen_for_a_larger_card():
+    config = named_config("Qwen3-0.6B")
+    rows = [gpu.choose_rows(config, "full", 2048, memory) for memory in (15, 24, 80)]
+    assert rows == sorted(rows) and rows[0] < rows[-1] == 8
+
+
+def test_without_a_card_it_says_so_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "local_device", lambda: (CPU, torch.float32))
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--output", str(tmp_path / "gpu.json")])
+    with pytest.raises(SystemExit, match="measures an NVIDIA card"):
+        gpu.main()
+    assert not list(tmp_path.iterdir())
