@@ -39,7 +39,7 @@ def main() -> None:
 
     try:
         run(arguments)
-    except (RecordError, LabelError, ModelError, OSError) as error:  # OSError: transformers, where the hub is out of reach
+    except (RecordError, LabelError, ModelError, OSError) as error:  # OSError: the hub, or a file
         sys.exit(f"{error}")
 
 
