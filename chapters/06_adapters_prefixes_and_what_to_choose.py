@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | attention, chapters 03 to 05 | CPU, no network | about 50 s | 6, about 45 minutes | C5 |
+# | attention, chapters 03 to 05 | CPU, no network | about a minute | 6, about 45 minutes | C5 |
 
 # %% tags=["setup"]
 import copy

@@ -32,7 +32,6 @@ from unittest import mock
 import datasets
 import matplotlib.pyplot as plt
 import torch
-import torch.nn.functional as F
 import trl
 from datasets import Dataset
 from peft import LoraConfig
@@ -47,7 +46,7 @@ from sft_lab.checks import check
 from sft_lab.labels import IGNORE_INDEX, encode_conversation, encode_conversations
 from sft_lab.ladder_view import TOLERANCE, differences, draw_ladder, explore_ladder
 from sft_lab.lora import LoRALinear, add_lora
-from sft_lab.losses import graded_logits
+from sft_lab.losses import graded_loss
 from sft_lab.models import load
 from sft_lab.runtime import keep_freed_memory
 from sft_lab.train import train
@@ -662,7 +661,7 @@ print("written:", ", ".join(sorted(path.name for path in (work / "tuned").glob("
 # ## 8 · Where the time goes on a CPU
 #
 # Equal losses, unequal speed. **Predict** which of these saves most for this small model: batches of similar length;
-# the output head only where a token is graded; freed memory kept; RMSNorm and attention written out for short rows.
+# the output head only where a token is graded; freed memory kept; the decoder's small operations written out again.
 
 # %%
 mixed = encode_conversations(atlas.training_conversations(seed=1)[:48], tokenizer)  # all kinds of tasks
@@ -680,8 +679,9 @@ def give_memory_back() -> None:
 
 
 def head_where_graded(model, batch) -> torch.Tensor:
-    """Loss from the logits of graded positions alone."""
-    return F.cross_entropy(*graded_logits(model, batch))
+    """Loss from the scores of graded positions alone."""
+    graded = int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())
+    return graded_loss(model, batch, factor=1 / graded)[0]
 
 # %%
 def phases(loss_of, batches, keep: bool, written_out: bool) -> list[float]:
@@ -747,8 +747,9 @@ _ = figure.suptitle("Each step leaves out work that changes no loss", x=0.01, ha
 # %% [markdown]
 # **Read.** None of these changes the result: the first rung of this chapter was the fastest of them. Padding is work
 # for nothing, so similar lengths come first. The head is the widest layer, and most positions are prompt. Freed memory
-# that is kept need not be asked of the kernel again at the next step. What remains is small operations: written out
-# (`sft_lab/short_rows.py`), they become few. `make bench` measures longer runs, against TRL too.
+# that is kept need not be asked of the kernel again at the next step. What remains is many small operations. Written
+# out for short rows, with their gradients by hand, they become few (`sft_lab/short_rows.py`). `make bench` measures
+# longer runs, against TRL too.
 #
 # ### Many prompts at once
 #

@@ -1,9 +1,10 @@
 """Under "score": the Qwen3 decoder once more, for training short rows on a CPU; the same numbers in half the time.
 
 Matrix products are half of a training step of a small model. The other half is many small operations of the
-transformers model: RMSNorm as seven of them with a gradient each, an attention kernel made for long rows, and a last
-layer that also computes positions nobody grades. This forward pass calls the same weights and linear modules (so LoRA
-layers work) and writes out only those parts again. Where the time goes is measured in chapter 07.
+transformers model: RMSNorm as seven of them with a gradient each, an attention kernel made for long rows, three
+products where one would do, and a last layer that also computes positions nobody grades. This forward pass uses the
+same weights, and calls every linear layer that is not a plain one (so LoRA and adapters work). It writes out the rest
+again, with the gradients by hand. Where the time goes is measured in chapter 07.
 """
 
 from typing import Any
