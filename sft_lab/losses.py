@@ -64,13 +64,13 @@ def graded_loss(
     hidden, targets = _graded_states(model, batch)
     head = model.get_output_embeddings()
     if type(head) is torch.nn.Linear and head.bias is None and not head._forward_hooks:
-        return _HeadNLL.apply(hidden, head.weight, targets, factor)
+        return HeadNLL.apply(hidden, head.weight, targets, factor)
     logits = head(hidden)
     loss = F.cross_entropy(logits.float(), targets, reduction="sum") * factor
     return loss, (logits.argmax(-1) == targets).sum()
 
 
-class _HeadNLL(torch.autograd.Function):
+class HeadNLL(torch.autograd.Function):
     """Output head, softmax and NLL in one, in chunks of positions; the gradients are made on the way forward.
 
     For one position with scores z = W h and target y: the gradient by z is softmax(z) - onehot(y) (chapter 01), by h
@@ -106,6 +106,7 @@ class _HeadNLL(torch.autograd.Function):
                 torch.mm(to_scores, matrix, out=to_states[start : start + size])
             if to_weight is not None:
                 to_weight += to_scores.t() @ part
+            del scores, log_probs, to_scores  # or they would live on beside the next chunk's
         ctx.gradients, ctx.factor = (to_states, to_weight), factor / inside
         ctx.mark_non_differentiable(correct)
         return total * factor, correct

@@ -1,0 +1,158 @@
+"""The memory of one training step, measured: every tensor counted while it lives, also for models too large to hold.
+
+With fake tensors, which have a shape and no content, PyTorch goes through the same operations and allocates nothing:
+a step of a model of 7 billion parameters is measured on a laptop. The counts are those of the tensors alone, as in
+`sft_lab.memory`, which predicts them; on a GPU compare with torch.cuda.max_memory_allocated (chapter 08).
+"""
+
+import contextlib
+import copy
+import weakref
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from sft_lab.lora import LoRALinear, add_lora
+from sft_lab.losses import HeadNLL
+from sft_lab.memory import PARTS, check_settings
+
+
+def measure_memory(
+    config: PreTrainedConfig, *, method: str = "lora", rank: int = 16, batch_size: int = 1, length: int = 2048,
+    half: bool = True, checkpointing: bool = False, head: str = "all", graded: float = 1.0, attention: str = "sdpa",
+    fake: bool = True,
+) -> dict[str, int]:
+    """What predict_memory predicts, measured: one step with random weights, every tensor counted while it lives.
+
+    fake: run it with tensors that have a shape and no content, so that a model of 7 B parameters is measured on a
+    laptop. fake=False computes it for real, on the CPU.
+    """
+    check_settings(config, method, head, attention, batch_size, length, rank, graded)
+    if method == "qlora" and not fake:
+        raise ValueError("method is 'qlora' and fake is False: the 4-bit layer here holds the bytes, not the numbers")
+    if config.model_type == "llama" and fake:
+        raise ValueError("transformers gives Llama a mask when tensors are fake, and no mask otherwise: fake=False")
+    config, kind = copy.deepcopy(config), torch.bfloat16 if half and method != "full" else torch.float32
+    config._attn_implementation = attention
+    shape, scored = (batch_size, length), round(graded * batch_size * length)
+    with FakeTensorMode() if fake else contextlib.nullcontext(), _Meter(config.vocab_size) as meter:
+        model = AutoModelForCausalLM.from_config(config, dtype=kind).train()
+        if method != "full":
+            add_lora(model, rank=rank)
+        for layer in [module for module in model.modules() if method == "qlora" and isinstance(module, LoRALinear)]:
+            layer.base_layer = _FourBitLinear(layer.base_layer)
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        meter.part = "optimizer"
+        optimizer = torch.optim.AdamW(trained, fused=True)
+        for parameter in trained:  # what its first step makes; the first forward pass of interest is the second
+            averages = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[parameter] = {"step": torch.zeros(()), **averages}
+            parameter.register_post_accumulate_grad_hook(lambda weight: meter.move(weight.grad, "gradients"))
+        meter.start_step()
+        input_ids = torch.zeros(shape, dtype=torch.long)
+        # Given as a dict, the mask is taken as it is; None is what rows without padding get.
+        later = None if attention == "sdpa" else torch.zeros(batch_size, 1, length, length, dtype=kind).triu(1)
+        mask = later if config.model_type == "llama" else {"full_attention": later}
+        inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": False}
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            if head == "all":
+                output = model(labels=input_ids, **inputs)
+                loss = output.loss
+            else:  # sft_lab.losses.graded_loss, whose choice of positions needs numbers that fake tensors do not have
+                hidden = model.model(**inputs).last_hidden_state.flatten(0, 1)[torch.arange(scored)]
+                loss, _ = HeadNLL.apply(hidden, model.lm_head.weight, input_ids.flatten()[:scored], 1.0)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+    return {part: meter.peak[part] for part in PARTS}
+
+
+class _Meter(TorchDispatchMode):
+    """Counts every tensor from the operation that makes it until it is freed, under the part it belongs to."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary, self.part = vocabulary, "weights"
+        self.live: dict[int, tuple[str, int]] = {}  # of each storage: its part and bytes
+        self.now, self.peak = Counter(), Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor)
+        if self.now.total() > self.peak.total():
+            self.peak = Counter(self.now)
+        return made
+
+    def _add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()  # views share one, so it counts once
+        if storage._cdata not in self.live:
+            part = self._find_part(tensor)
+            self.live[storage._cdata] = (part, storage.nbytes())
+            self.now[part] += storage.nbytes()
+            weakref.finalize(storage, self._drop, storage._cdata)
+
+    def _find_part(self, tensor: torch.Tensor) -> str:
+        """In a step: (…, V) are scores, and a float32 (V, D) is the gradient of the embedding or of the head."""
+        if self.part != "activations" or tensor.dim() < 2:
+            return self.part
+        if tensor.shape[-1] == self.vocabulary:
+            return "logits"
+        return "gradients" if tensor.shape[0] == self.vocabulary and tensor.dtype == torch.float32 else "activations"
+
+    def _drop(self, key: int) -> None:
+        part, size = self.live.pop(key)
+        self.now[part] -= size
+
+    def move(self, tensor: torch.Tensor, part: str) -> None:
+        """Count this tensor under another part from now on."""
+        self._add(tensor)
+        key = tensor.untyped_storage()._cdata
+        old, size = self.live[key]
+        self.live[key] = (part, size)
+        self.now[old] -= size
+        self.now[part] += size
+
+    def start_step(self) -> None:
+        """From here on, what is made is activations; what making the model took is forgotten."""
+        self.part, self.peak = "activations", Counter(self.now)
+
+
+class _Unpacked(torch.autograd.Function):
+    """x W^T with W unpacked for the moment, in forward and again in backward, as bitsandbytes does."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, layer: "_FourBitLinear") -> torch.Tensor:
+        ctx.layer = layer
+        return x @ layer.unpack(x.dtype).T
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient @ ctx.layer.unpack(gradient.dtype), None
+
+
+class _FourBitLinear(nn.Module):
+    """The bytes of a 4-bit linear layer, for measuring with fake tensors; it holds no numbers."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.shape, count, self.bias = layer.weight.shape, layer.weight.numel(), layer.bias
+        sizes = {"packed": (count // 2, torch.uint8), "scales": (count // 64, torch.uint8)}
+        for name, (size, kind) in (sizes | {"scales_of_scales": (count // (64 * 256), torch.float32)}).items():
+            self.register_buffer(name, torch.empty(size, dtype=kind))
+
+    def unpack(self, kind: torch.dtype) -> torch.Tensor:
+        return self.packed.new_empty(self.shape, dtype=kind)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        product = _Unpacked.apply(x, self)
+        return product if self.bias is None else product + self.bias
