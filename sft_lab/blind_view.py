@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from math import comb
 
 import ipywidgets
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from sft_lab.figures import new_figure, one_at_a_time
 from sft_lab.plots import BASE, INK, MUTED, PROMPT, TUNED
 from sft_lab.widgets import paragraph, to_png
 
@@ -60,7 +60,7 @@ def describe_tally(tally: dict[str, int], right: dict[str, int] | None = None) -
 def draw_pair(question: str, first: str, second: str, *, ax: Axes | None = None, title: str = "") -> Figure:
     """A question above two boxes with the answers A and B. Returns the figure; nothing in it says who wrote which."""
     if ax is None:
-        _, ax = plt.subplots(figsize=(9.0, 2.8))
+        ax = new_figure((9.0, 2.8)).subplots()
     ax.text(0.0, 0.97, textwrap.fill(question, 70), va="top", fontsize=14, fontweight="bold", parse_math=False)
     for left, name, answer in ((0.0, "A", first), (0.51, "B", second)):
         box = FancyBboxPatch((left, 0.0), 0.49, 0.7, boxstyle="round,pad=0,rounding_size=0.02", facecolor="#F6F7F9",
@@ -78,7 +78,7 @@ def draw_pair(question: str, first: str, second: str, *, ax: Axes | None = None,
 def draw_tally(tally: dict[str, int], *, ax: Axes | None = None, title: str = "") -> Figure:
     """One bar a name and one for ties, with the votes; the title is the finding unless another is given."""
     if ax is None:
-        _, ax = plt.subplots(figsize=(9.0, 2.6))
+        ax = new_figure((9.0, 2.6)).subplots()
     (one, wins), (other, losses), (_, ties) = tally.items()
     ax.barh([0, 1, 2], [wins, ties, losses], color=[BASE, PROMPT, TUNED], edgecolor=INK, linewidth=0.6)
     for row, votes in enumerate((wins, ties, losses)):
@@ -97,7 +97,8 @@ def draw_tally(tally: dict[str, int], *, ax: Axes | None = None, title: str = ""
 
 def draw_example(pair: "Pair", names: tuple[str, str]) -> Figure:
     """What the view looks like, for readers without a kernel: one pair, and a tally that is marked as an example."""
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(9.0, 5.4), height_ratios=(1.15, 1))
+    figure = new_figure((9.0, 5.4))
+    top, bottom = figure.subplots(2, 1, height_ratios=(1.15, 1))
     draw_pair(pair.question, *pair.answers, ax=top, title="Which answer is better: A, B, or a tie?")
     example = {names[0]: 1, names[1]: 8, "tie": 3}
     draw_tally(example, ax=bottom, title="EXAMPLE of a tally, with invented votes")
@@ -118,6 +119,7 @@ def explore_blind(
     back = ipywidgets.Button(description="take back", layout=wide)
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
+    @one_at_a_time
     def redraw() -> None:
         if vote.finished:
             sentence, figure = describe_tally(vote.tally(), vote.count_right()), draw_tally(vote.tally())
@@ -131,11 +133,13 @@ def explore_blind(
         picture.value = (f'<img alt="{html.escape(sentence)}" src="data:image/png;base64,{source}" '
                          'style="max-width: 100%">')
 
+    @one_at_a_time
     def cast(choice: str) -> None:
         if not vote.finished:  # a button keeps the focus after the last vote; pressing it again changes nothing
             vote.cast(choice)
             redraw()
 
+    @one_at_a_time
     def take_back(_: object) -> None:
         if vote.votes:
             vote.votes.pop()

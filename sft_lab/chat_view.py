@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from transformers import PreTrainedTokenizerBase
 
 from sft_lab.chat import encode_chat, stop_token_id
+from sft_lab.figures import one_at_a_time
 from sft_lab.plots import ANSWER, INK, PROMPT, PURPLE, SKY, show_token, token_strip
 from sft_lab.records import Conversation
 from sft_lab.rendering import control_tokens, find_template
@@ -143,6 +144,7 @@ def explore_chat(
                                   layout=narrow)
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
+    @one_at_a_time
     def redraw(_: object = None) -> None:
         turns = [{"role": role, "content": box.value} for role, box in boxes.items() if box.value or role == "user"]
         ids, writers = tokenize_chat(turns, tokenizer, template=menu.value, thinking=thinking.value,

@@ -9,10 +9,10 @@ import html
 from typing import NamedTuple
 
 import ipywidgets
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sft_lab.figures import new_figure, one_at_a_time
 from sft_lab.models import format_count
 from sft_lab.plots import ANSWER, INK, PROMPT
 from sft_lab.widgets import choose, paragraph, to_png
@@ -130,7 +130,8 @@ def draw_choice(shape: Shape, method: str, size: int) -> Figure:
     Methods with a size all have this one. A cost of nothing has no bar and says 0, because 0 has no logarithm.
     """
     costs = {name: cost(shape, name, size) for name in METHODS}
-    figure, axes = plt.subplots(1, 3, figsize=(11.0, 3.9), sharey=True, width_ratios=(1.2, 1, 1))
+    figure = new_figure((11.0, 3.9))
+    axes = figure.subplots(1, 3, sharey=True, width_ratios=(1.2, 1, 1))
     share = {name: found.operations / model_operations(shape) for name, found in costs.items()}
     _draw_bars(axes[0], {name: found.trained for name, found in costs.items()}, method, format_count,
                "trained parameters\n(× 8 bytes for AdamW)")
@@ -169,6 +170,7 @@ def explore_choice(model: str = "Qwen3-0.6B", method: str = "LoRA", size: int = 
     models.value, methods.value = model, method
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
+    @one_at_a_time
     def redraw(_: object = None) -> None:
         chosen = (shapes[models.value], methods.value, slider.value)
         sentence = describe_choice(*chosen)

@@ -8,9 +8,9 @@ import base64
 import html
 
 import ipywidgets
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from sft_lab.figures import new_figure, one_at_a_time
 from sft_lab.memory import METHODS, PARTS, SHAPES, named_config, predict_memory
 from sft_lab.plots import BLUE, GREEN, INK, MUTED, ORANGE, PROMPT, PURPLE, SKY, VERMILLION
 from sft_lab.widgets import choose, paragraph, to_png
@@ -95,7 +95,7 @@ def draw_fit(
     model: str, card: str, method: str, batch_size: int, length: int, checkpointing: bool, head: str
 ) -> Figure:
     """Stacked bars of the three methods, the chosen one marked, against the line of the card."""
-    has, figure = _card(card), plt.figure(figsize=(10.5, 4.1))
+    has, figure = _card(card), new_figure((10.5, 4.1))
     ax = figure.subplots()
     needs = {kind: needed_gib(model, kind, batch_size, length, checkpointing, head) for kind in METHODS}
     totals = {kind: sum(parts.values()) for kind, parts in needs.items()}
@@ -152,6 +152,7 @@ def explore_fit(
         control.value = start[name]
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
+    @one_at_a_time
     def redraw(_: object = None) -> None:
         now = {name: control.value for name, control in controls.items()}
         sentence = describe_fit(**now)

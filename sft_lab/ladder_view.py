@@ -5,10 +5,10 @@ import html
 from collections.abc import Mapping, Sequence
 
 import ipywidgets
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from sft_lab.figures import new_figure, one_at_a_time
 from sft_lab.plots import BLUE, INK, MUTED, PROMPT, VERMILLION
 from sft_lab.widgets import choose, paragraph, to_png
 
@@ -50,7 +50,8 @@ def draw_ladder(name: str, reference: Sequence[float], losses: Sequence[float]) 
     steps = np.arange(1, len(apart) + 1)
     same = apart.max() <= TOLERANCE
     colour = BLUE if same else VERMILLION
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11.0, 3.9))
+    figure = new_figure((11.0, 3.9))
+    left, right = figure.subplots(1, 2)
     left.plot(np.arange(1, len(reference) + 1), reference, color=PROMPT, linewidth=7.0, label="reference")
     left.plot(steps, losses[: len(apart)], color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
     left.set(xlabel="step", ylabel="nats per graded token", xlim=(0.5, len(reference) + 0.5))
@@ -82,6 +83,7 @@ def explore_ladder(reference: Sequence[float], runs: Mapping[str, Sequence[float
     buttons.layout.flex_flow = "row wrap"
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
+    @one_at_a_time
     def redraw(_: object = None) -> None:
         sentence = describe_ladder(buttons.value, reference, runs[buttons.value])
         figure = draw_ladder(buttons.value, reference, runs[buttons.value])

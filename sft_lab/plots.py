@@ -3,9 +3,7 @@
 Colours are from Okabe and Ito (2008), chosen to stay apart for readers with any colour vision. A title states the
 finding, not the topic ("The loss falls by half in 100 steps", not "Loss curve"); axes carry units.
 
-Token text is drawn as it is: "$" starts no formula, spaces and newlines are made visible, and a character that no
-font here can draw is written as its code point (U+6211), so that nothing turns into an empty box.
-"""
+Token text is drawn as it is: "$" starts no formula, spaces and newlines show, no character becomes an empty box."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -19,6 +17,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.patches import FancyBboxPatch
 from numpy.typing import ArrayLike
 
+from sft_lab.figures import new_figure
 from sft_lab.labels import IGNORE_INDEX
 
 ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
@@ -100,7 +99,7 @@ def token_strip(
     step = 3.6 if notes is not None else 2.7
     height = step * (line + 1) + (2.2 if key else 0.0)
     if ax is None:
-        _, ax = plt.subplots(figsize=(width, 1.05 * height * width / across + (0.6 if title else 0.15)))
+        ax = new_figure((width, 1.05 * height * width / across + (0.6 if title else 0.15))).subplots()
     for (x, line), box, text, note, colour in zip(places, widths, texts, below, colours, strict=True):
         y = step * line
         ax.add_patch(_box(x, y, box, colour))
@@ -143,7 +142,7 @@ def bars_with_spread(
         for group, seeds in parts.items():
             if len(seeds) == 0:
                 raise ValueError(f"no values for {f'{name} {group}'.strip()!r}: one number a seed is needed")
-    ax = ax or plt.subplots()[1]
+    ax = ax or new_figure().subplots()
     highest = max(max(seeds) for parts in series.values() for seeds in parts.values())
     thick = (0.8 if grouped else 0.62) / len(series)
     for s, (name, parts) in enumerate(series.items()):
@@ -183,7 +182,7 @@ def curve(
     x: N numbers; each series: N numbers, or (seeds, N): then the line is the mean and the band reaches from the lowest
     to the highest seed. Raises ValueError when a series does not have N points.
     """
-    ax = ax or plt.subplots()[1]
+    ax = ax or new_figure().subplots()
     x, ends = np.asarray(x, dtype=float), []
     for i, (name, values) in enumerate(series.items()):
         runs = np.atleast_2d(np.asarray(values, dtype=float))

@@ -9,12 +9,12 @@ import html
 from collections.abc import Mapping
 
 import ipywidgets
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sft_lab.figures import new_figure, one_at_a_time
 from sft_lab.plots import ANSWER, INK, MUTED, PROMPT
 from sft_lab.widgets import choose, paragraph, to_png
 
@@ -67,7 +67,7 @@ def draw_rank(name: str, update: torch.Tensor, rank: int) -> Figure:
     left, values, right = torch.linalg.svd(update, full_matrices=False)
     rows, columns = left[:, 0].argsort(), right[0].argsort()
     limit = update.abs().flatten().kthvalue(max(1, int(0.995 * update.numel()))).values.item()
-    figure = plt.figure(figsize=(11.0, 4.9))
+    figure = new_figure((11.0, 4.9))
     above, below = figure.subfigures(2, height_ratios=(4, 1))
     axes = above.subplot_mosaic([["true", "near", "error", "values"]], width_ratios=(1, 1, 1, 1.3))
     titles = {"true": "true update", "near": f"its best rank {rank}", "error": "what is missing"}
@@ -105,6 +105,7 @@ def explore_rank(updates: Mapping[str, torch.Tensor], rank: int = 4) -> ipywidge
     slider.value = rank
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
+    @one_at_a_time
     def redraw(_: object = None) -> None:
         name, update = layers.value, updates[layers.value]
         sentence = describe_rank(name, update, slider.value)
@@ -113,6 +114,7 @@ def explore_rank(updates: Mapping[str, torch.Tensor], rank: int = 4) -> ipywidge
                          'style="max-width: 100%">')
         words.value = paragraph(sentence)
 
+    @one_at_a_time
     def change_layer(_: object) -> None:
         slider.unobserve(redraw, names="value")  # a lower maximum may move the value: one picture is enough
         slider.max = min(updates[layers.value].shape)

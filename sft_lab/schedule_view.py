@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import ipywidgets
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.batches import pad_batch
+from sft_lab.figures import new_figure, one_at_a_time
 from sft_lab.labels import IGNORE_INDEX, Example
 from sft_lab.plots import BLUE, INK, MUTED, PROMPT, VERMILLION
 from sft_lab.train import learning_rate_at
@@ -105,7 +105,8 @@ def judge(run: "HeadRun") -> str:
 
 def draw_schedule(run: "HeadRun", previous: "HeadRun | None" = None) -> Figure:
     """Left the learning rate of every step, right the loss of every step and its running mean; `previous` in grey."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11.0, 3.9), width_ratios=(1, 1.25))
+    figure = new_figure((11.0, 3.9))
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
     for shown, colour, name in ((previous, PROMPT, "the setting before"), (run, BLUE, "this run")):
         if shown is None:
             continue
@@ -166,6 +167,7 @@ def explore_schedule(
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
     runs: list[HeadRun] = []
 
+    @one_at_a_time
     def redraw(_: object = None) -> None:
         runs.append(train_head(task, peak=rate.value, warmup_ratio=warmup.value, steps=count.value))
         del runs[:-2]

@@ -17,6 +17,7 @@ import numpy as np
 from IPython.display import display
 from matplotlib.figure import Figure
 
+from sft_lab.figures import new_figure, one_at_a_time
 from sft_lab.plots import ANSWER, BLUE, INK, MUTED, PROMPT, VERMILLION
 
 LEAST = 2.0**-12  # the smallest probability of the slider
@@ -66,7 +67,8 @@ def draw_step(tokens: Sequence[str], q: Sequence[float], target: int) -> Figure:
     push = np.eye(len(tokens))[target] - q
     colours = [ANSWER if row == target else PROMPT for row in rows]
     names = [f"{token}\n(true)" if row == target else token for row, token in enumerate(tokens)]
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11.0, 3.9), width_ratios=(1.25, 1, 1))
+    figure = new_figure((11.0, 3.9))
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.25, 1, 1))
 
     grid = np.geomspace(LEAST, 1.0, 300)
     left.plot(grid, -np.log(grid), color=BLUE)
@@ -116,6 +118,7 @@ def explore_step(tokens: Sequence[str], q: Sequence[float], target: int = 0) -> 
     )  # fmt: skip
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
+    @one_at_a_time
     def redraw(_: object = None) -> None:
         moved = set_probability(q, menu.value, min(slider.value, 1.0))
         sentence = describe_step(tokens, moved, menu.value)
@@ -124,6 +127,7 @@ def explore_step(tokens: Sequence[str], q: Sequence[float], target: int = 0) -> 
         picture.value = f'<img alt="{html.escape(sentence)}" src="{source}" style="max-width: 100%">'
         words.value = paragraph(sentence)
 
+    @one_at_a_time
     def change_target(change: dict) -> None:
         slider.value = float(q[change["new"]])
         redraw()

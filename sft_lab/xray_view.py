@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.chat_view import WRITERS, name_writers
+from sft_lab.figures import one_at_a_time
 from sft_lab.labels import IGNORE_INDEX, Example, encode_conversation
 from sft_lab.losses import token_nll
 from sft_lab.plots import INK, MUTED, PADDING, show_token, token_strip
@@ -158,6 +159,7 @@ def explore_labels(
             known[tuple(ids)] = {name: read_losses(model, ids) for name, model in models.items()}
         return known[tuple(ids)]
 
+    @one_at_a_time
     def redraw(_: object = None) -> None:
         try:
             turns = parse_turns(box.value)
@@ -174,6 +176,7 @@ def explore_labels(
         picture.value = f'<img alt="{spoken}" src="data:image/png;base64,{source}" style="max-width: 100%">'
         words.value = paragraph(sentence)
 
+    @one_at_a_time
     def read_box(_: object = None) -> None:  # another conversation: the limit begins at its full length
         try:
             tokens = len(label_tokens(parse_turns(box.value), tokenizer, "all").input_ids)
@@ -182,6 +185,7 @@ def explore_labels(
         slider.max = slider.value = max(tokens, 9)
         redraw()
 
+    @one_at_a_time
     def choose_conversation(change: dict) -> None:
         box.value = format_turns(change["new"])
 

@@ -88,6 +88,17 @@ def test_operations_a_token_are_those_that_torch_counts(method):
     assert counter.get_total_flops() / (2 * length) == expected
 
 
+def test_a_switch_that_changes_the_operations_or_the_memory_is_predicted():
+    config = named_config("Qwen3-0.6B")
+    plain, third, again, eager, every = (
+        gpu.predict_switch(config, 8, 2048, switch)
+        for switch in ({}, {"graded": 1 / 3}, {"checkpointing": True}, {"attention": "eager"}, {"head": "all"})
+    )
+    assert plain["times"] == 1 and third["times"] == pytest.approx(3.15 / (3.15 - 4 * 0.1556 * 2 / 3), rel=0.005)
+    assert again["times"] == pytest.approx(1 / 1.45, rel=0.01) and eager["times"] is None
+    assert again["gib"] < third["gib"] < plain["gib"] < every["gib"] < eager["gib"]
+
+
 def test_more_rows_are_chosen_for_a_larger_card():
     config = named_config("Qwen3-0.6B")
     rows = [gpu.choose_rows(config, "full", 2048, memory) for memory in (15, 24, 80)]

@@ -1,9 +1,13 @@
 """The picture of one prediction step shows the right numbers, and the controls move it."""
 
+import base64
 import math
 import re
+import threading
+import time
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -14,9 +18,10 @@ matplotlib.use("Agg")
 from sft_lab import widgets
 from sft_lab.chat import encode_chat
 from sft_lab.chat_view import WRITERS, describe_chat, draw_chat, explore_chat, name_writers, tokenize_chat
+from sft_lab.figures import new_figure, one_at_a_time
 from sft_lab.labels import IGNORE_INDEX, encode_conversation
 from sft_lab.rendering import _bundled_templates
-from sft_lab.widgets import describe_step, draw_step, explore_step, set_probability
+from sft_lab.widgets import describe_step, draw_step, explore_step, set_probability, to_png
 
 TOKENS, Q = ["Paris", "Rome", "Lima", "Oslo"], [0.5, 0.25, 0.125, 0.125]
 
@@ -232,3 +237,47 @@ def test_typing_a_chat_and_moving_the_switches_redraws_it(tokenizer, qwen3):
     protect.value = False
     assert "Turns: user, assistant, assistant. " in words.value
     assert "&lt;|im_start|&gt;" in picture.value
+
+
+def test_a_figure_that_a_view_draws_is_unknown_to_pyplot_so_that_no_other_answer_can_show_it_half_drawn(monkeypatch):
+    tokens, q, known = ["Paris", "Lyon", "Rome"], [0.5, 0.3, 0.2], []
+    expected = to_png(draw_step(tokens, set_probability(q, 0, 0.25), 0))
+    view = explore_step(tokens, q)
+    slider, picture = view.children[0].children[1], view.children[1]
+
+    def draw_and_look(*arguments):
+        figure = draw_step(*arguments)
+        known.append(plt.get_fignums())
+        return figure
+
+    monkeypatch.setattr(widgets, "draw_step", draw_and_look)
+    slider.value = 0.25
+    assert known == [[]]
+    assert base64.b64decode(re.search(r"base64,([^\"]+)", picture.value)[1]) == expected
+
+
+def test_a_figure_drawn_in_a_cell_is_known_to_pyplot_also_while_a_view_answers_elsewhere():
+    before = plt.get_fignums()
+    one_at_a_time(new_figure)()
+    assert plt.get_fignums() == before
+    figure = new_figure()
+    assert figure.number in plt.get_fignums()
+    plt.close(figure)
+
+
+def test_answers_wait_for_each_other():
+    running, most = [], []
+
+    @one_at_a_time
+    def answer() -> None:
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.pop()
+
+    threads = [threading.Thread(target=answer) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 5

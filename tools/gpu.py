@@ -101,6 +101,18 @@ def measure_quality(name: str) -> dict:
     }
 
 
+def predict_switch(config: PreTrainedConfig, rows: int, length: int, switch: dict) -> dict:
+    """What arithmetic says before the measurement: GiB at the peak, and for a switch that changes how many operations a
+    step takes, how many times as fast that alone would make it."""
+    known = {key: value for key, value in switch.items() if key in ("attention", "head", "checkpointing", "graded")}
+    parts = predict_memory(config, method="lora", rank=RANK, batch_size=rows, length=length,
+                           half=switch.get("dtype") != torch.float32, **{"head": "graded", **known})
+    base, graded = operations_a_token(config, length, "lora"), switch.get("graded", 1.0)
+    again = operations_a_token(config, length, "full") / 3 if switch.get("checkpointing") else 0  # a forward pass more
+    times = base / (operations_a_token(config, length, "lora", graded) + again)
+    return {"gib": sum(parts.values()) / 2**30, "times": times if again or graded < 1 or not switch else None}
+
+
 def choose_rows(config: PreTrainedConfig, method: str, length: int, memory_gib: float) -> int:
     """The largest power of two of rows, at most 8, whose predicted memory fills no more than 85 % of the card."""
     for rows in (8, 4, 2):
@@ -148,8 +160,8 @@ def run_all(
     for name, switch in SWITCHES.items():
         settings = {**common, **{key: value for key, value in switch.items() if key != "graded"}}
         batches = [random_rows(config, count, length, switch.get("graded", 1.0), seed) for seed in range(2)]
-        results["switches"][name] = measured(
-            name, lambda s=settings, b=batches: measure_steps(config, b, method="lora", **s))
+        found = measured(name, lambda s=settings, b=batches: measure_steps(config, b, method="lora", **s))
+        results["switches"][name] = {**found, "predicted": predict_switch(config, count, length, switch)}
     results["packing"] = measured("packing", lambda: measure_packing(config, count, length, **common))
     results["quality"] = []
     for name in quality:  # the first that can be loaded
@@ -177,14 +189,17 @@ def table(results: dict) -> str:
             share = found["tokens_per_second"] * runs["operations_a_token"] / peak if peak else None
             lines.append(f"| {method} · {side} | {found['tokens_per_second']:,.0f} | {_percent(share)} | "
                          f"{_number(found['peak_gib'])} | {_number(runs['predicted_gib'])} |")
-    lines += ["", "| LoRA, one setting switched | tokens/s | times as fast | peak memory (GiB) |", "|---|---|---|---|"]
+    lines += ["", "| LoRA, one setting switched | tokens/s | times as fast | predicted | peak (GiB) | predicted |",
+              "|---|---|---|---|---|---|"]
     first = results["switches"]["as sft_lab.train"].get("tokens_per_second")
     for name, found in results["switches"].items():
-        if "failed" in found:
-            lines.append(f"| {name} | {found['failed']} | | |")
-            continue
-        times = _number(found["tokens_per_second"] / first if first else None)
-        lines.append(f"| {name} | {found['tokens_per_second']:,.0f} | {times} | {_number(found['peak_gib'])} |")
+        expected = found["predicted"]
+        cells = [found.get("failed"), None, _number(expected["times"]), None, _number(expected["gib"])]
+        if "failed" not in found:
+            cells[0] = f"{found['tokens_per_second']:,.0f}"
+            cells[1] = _number(found["tokens_per_second"] / first if first else None)
+            cells[3] = _number(found["peak_gib"])
+        lines.append(f"| {name} | " + " | ".join(cell or "–" for cell in cells) + " |")
     lines += ["", "| loss head | times its bare products | peak memory (GiB) |", "|---|---|---|"]
     for found in results["loss_head"]:
         for name in ("in chunks", "all at once") if "failed" not in found else ():
