@@ -42,5 +42,14 @@ def test_method_and_model_are_chosen_with_tab_and_space(page):
     expect_choice(view, LARGE, "prefix", 16)
 
 
+def test_controls_pressed_one_right_after_the_other_end_in_a_whole_picture(page):
+    view = fresh_view(page)
+    for method in ("prefix", "full", "prompt", "prefix"):
+        view.button("Qwen3-4B").click()
+        view.button(method).click()
+        view.button("Qwen3-8B").click()
+    expect_choice(view, LARGE, "prefix", 16)
+
+
 def test_the_view_is_sound_after_all_this(page):
     find_view(page).check("ch06")
