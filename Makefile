@@ -58,6 +58,7 @@ test-browser: .venv/installed
 
 lint: .venv/installed
 	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 lab: .venv/installed
 	@HF_HUB_OFFLINE=0 $(BIN)/jupyter lab notebooks/00_what_happens_when_we_sft.ipynb

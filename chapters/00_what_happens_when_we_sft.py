@@ -22,8 +22,8 @@ import torch
 
 from sft_lab import atlas, plots
 from sft_lab.chat import complete, generate_responses, render
-from sft_lab.checks import check, progress
 from sft_lab.compare import compare
+from sft_lab.course.checks import check, progress
 from sft_lab.labels import IGNORE_INDEX, encode_conversation, encode_conversations
 from sft_lab.losses import response_loss
 from sft_lab.models import ATLAS_FOLDER, load

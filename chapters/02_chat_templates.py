@@ -34,12 +34,12 @@ from transformers.utils import logging as transformers_logging
 # %% tags=["setup"]
 from sft_lab import atlas, plots
 from sft_lab.chat import encode_chat, generate_responses, render, stop_token_id
-from sft_lab.chat_view import draw_chat, explore_chat, name_writers, tokenize_chat
-from sft_lab.checks import check
+from sft_lab.course.checks import check
+from sft_lab.course.views.chat import draw_chat, explore_chat, name_writers, tokenize_chat
+from sft_lab.course.views.widgets import show_widget
 from sft_lab.labels import IGNORE_INDEX, encode_conversation, encode_conversations
 from sft_lab.models import load
 from sft_lab.train import train
-from sft_lab.widgets import show_widget
 
 plots.style()
 base, tokenizer = load("atlas-base")

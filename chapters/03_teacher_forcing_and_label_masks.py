@@ -28,13 +28,26 @@ from transformers import DataCollatorForLanguageModeling
 from sft_lab import atlas, plots
 from sft_lab.batches import pack, pad_batch
 from sft_lab.chat import encode_chat, generate_ids, stop_token_id
-from sft_lab.checks import check
-from sft_lab.labels import IGNORE_INDEX, Example, LabelError, check_labels, encode_conversation, encode_conversations
+from sft_lab.course.checks import check
+from sft_lab.course.views.widgets import show_widget
+from sft_lab.course.views.xray import (
+    describe_labels,
+    draw_labels,
+    explore_labels,
+    label_tokens,
+    read_losses,
+)
+from sft_lab.labels import (
+    IGNORE_INDEX,
+    Example,
+    LabelError,
+    check_labels,
+    encode_conversation,
+    encode_conversations,
+)
 from sft_lab.losses import response_loss, token_nll
 from sft_lab.models import load
 from sft_lab.train import evaluate, train
-from sft_lab.widgets import show_widget
-from sft_lab.xray_view import describe_labels, draw_labels, explore_labels, label_tokens, read_losses
 
 # %% tags=["setup"]
 plots.style()

@@ -36,14 +36,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, get_cosine_schedul
 # %% tags=["setup"]
 from sft_lab import atlas, plots
 from sft_lab.batches import group_by_length, pad_batch
-from sft_lab.checks import check
 from sft_lab.compare import compare
+from sft_lab.course.checks import check
+from sft_lab.course.views.schedule import (
+    draw_schedule,
+    explore_schedule,
+    make_head_task,
+    train_head,
+)
+from sft_lab.course.views.widgets import show_widget
 from sft_lab.labels import IGNORE_INDEX, LabelError, encode_conversations
 from sft_lab.losses import graded_logits, response_loss, token_nll
 from sft_lab.models import ATLAS_FOLDER, load
-from sft_lab.schedule_view import draw_schedule, explore_schedule, make_head_task, train_head
 from sft_lab.train import evaluate, learning_rate_at, train
-from sft_lab.widgets import show_widget
 
 plots.style()
 base, tokenizer = load("atlas-base", dtype=torch.float32)

@@ -31,18 +31,26 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from transformers.utils import logging
 
 # %% tags=["setup"]
-from sft_lab import atlas, plots, short_rows
+from sft_lab import atlas, plots
 from sft_lab.adapters import Adapter, add_adapters, add_biases, add_prefix, add_prompt
 from sft_lab.batches import pad_batch
 from sft_lab.chat import generate_ids
-from sft_lab.checks import check
-from sft_lab.choice_view import SHAPES, Shape, cost, draw_choice, explore_choice, linear_shapes
+from sft_lab.course.checks import check
+from sft_lab.course.views.choice import (
+    SHAPES,
+    Shape,
+    cost,
+    draw_choice,
+    explore_choice,
+    linear_shapes,
+)
+from sft_lab.course.views.widgets import show_widget
+from sft_lab.kernels import short_rows
 from sft_lab.labels import IGNORE_INDEX, Example, encode_conversations
 from sft_lab.lora import add_lora
 from sft_lab.losses import graded_logits
 from sft_lab.models import format_count, load
 from sft_lab.train import evaluate, train
-from sft_lab.widgets import show_widget
 
 plots.style()
 base, tokenizer = load("atlas-base")

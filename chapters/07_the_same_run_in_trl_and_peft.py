@@ -35,22 +35,30 @@ import torch
 import trl
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, get_cosine_schedule_with_warmup
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    get_cosine_schedule_with_warmup,
+)
 from trl import SFTConfig, SFTTrainer
 
 # %% tags=["setup"]
-from sft_lab import atlas, plots, renamed, short_rows
+from sft_lab import atlas, plots
 from sft_lab.batches import group_by_length, pad_batch
 from sft_lab.chat import encode_chat, generate_ids, render
-from sft_lab.checks import check
+from sft_lab.course import renamed
+from sft_lab.course.checks import check
+from sft_lab.course.views.ladder import TOLERANCE, differences, draw_ladder, explore_ladder
+from sft_lab.course.views.widgets import show_widget
+from sft_lab.kernels import short_rows
 from sft_lab.labels import IGNORE_INDEX, encode_conversation, encode_conversations
-from sft_lab.ladder_view import TOLERANCE, differences, draw_ladder, explore_ladder
+from sft_lab.loop.process import keep_freed_memory
 from sft_lab.lora import LoRALinear, add_lora
 from sft_lab.losses import graded_loss
 from sft_lab.models import load
-from sft_lab.runtime import keep_freed_memory
 from sft_lab.train import train
-from sft_lab.widgets import show_widget
 
 plots.style()
 datasets.disable_progress_bars()
@@ -559,7 +567,7 @@ assert graded_text.startswith("<think>\n\n</think>\n\n")
 #
 # ## 6 · Old names, new names
 #
-# Tutorials age. This table is data (`sft_lab.renamed`): a test holds both columns against the installed versions, and
+# Tutorials age. This table is data (`sft_lab.course.renamed`): a test holds both columns against the installed versions, and
 # every call of this course too.
 
 # %%
@@ -748,7 +756,7 @@ _ = figure.suptitle("Each step leaves out work that changes no loss", x=0.01, ha
 # **Read.** None of these changes the result: the first rung of this chapter was the fastest of them. Padding is work
 # for nothing, so similar lengths come first. The head is the widest layer, and most positions are prompt. Freed memory
 # that is kept need not be asked of the kernel again at the next step. What remains is many small operations. Written
-# out for short rows, with their gradients by hand, they become few (`sft_lab/short_rows.py`). `make bench` measures
+# out for short rows, with their gradients by hand, they become few (`sft_lab/kernels/short_rows.py`). `make bench` measures
 # longer runs, against TRL too.
 #
 # ### Many prompts at once

@@ -32,17 +32,25 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 # %% tags=["setup"]
 from sft_lab import atlas, plots
 from sft_lab.chat import generate_responses
-from sft_lab.checks import check
-from sft_lab.fit_view import GIB, draw_fit, explore_fit
+from sft_lab.course.checks import check
+from sft_lab.course.views.fit import GIB, draw_fit, explore_fit
+from sft_lab.course.views.widgets import show_widget
 from sft_lab.labels import encode_conversations
+from sft_lab.loop.update import mixed_precision
 from sft_lab.lora import add_lora
-from sft_lab.memory import PARTS, SHAPES, count_layer, count_weights, named_config, predict_memory, predict_moments
+from sft_lab.memory import (
+    PARTS,
+    SHAPES,
+    count_layer,
+    count_weights,
+    named_config,
+    predict_memory,
+    predict_moments,
+)
 from sft_lab.memory_meter import measure_memory
 from sft_lab.models import ATLAS_FOLDER, ROOT, choose_device, load
 from sft_lab.records import load_conversations
 from sft_lab.train import evaluate, train
-from sft_lab.update import mixed_precision
-from sft_lab.widgets import show_widget
 
 plots.style()
 model, tokenizer = load()  # SFT_LAB_MODEL=qwen3-0.6b-base on a GPU; smollm2-135m on a patient CPU

@@ -37,15 +37,15 @@ from transformers import (
 # %% tags=["setup"]
 from sft_lab import atlas, plots
 from sft_lab.batches import pad_batch
-from sft_lab.blind_view import Pair, draw_example, explore_blind, sign_test
 from sft_lab.chat import complete, encode_chat, generate_ids, render, stop_token_id
-from sft_lab.checks import check
 from sft_lab.compare import compare, normalise, paired_bootstrap
+from sft_lab.course.checks import check
+from sft_lab.course.views.blind import Pair, draw_example, explore_blind, sign_test
+from sft_lab.course.views.widgets import show_widget
 from sft_lab.labels import IGNORE_INDEX, Example, encode_conversations
 from sft_lab.losses import token_nll
 from sft_lab.models import ModelError, load
 from sft_lab.train import train
-from sft_lab.widgets import show_widget
 
 plots.style()
 base, tokenizer = load("atlas-base")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from sft_lab.labels import IGNORE_INDEX, Example
+from sft_lab.examples import IGNORE_INDEX, Example
 
 
 def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch.Tensor]:

@@ -24,7 +24,9 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     arguments = parser.parse_args()
 
-    from sft_lab.labels import LabelError  # imports take seconds: --help and a wrong option answer at once
+    from sft_lab.labels import (
+        LabelError,  # imports take seconds: --help and a wrong option answer at once
+    )
     from sft_lab.models import ModelError
     from sft_lab.records import RecordError
 

@@ -11,12 +11,12 @@ The contract, checked for every example:
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
 from sft_lab.chat import encode_chat, stop_token_id
+from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
     GENERATION_TAG,
@@ -29,7 +29,6 @@ from sft_lab.rendering import (
     training_template,
 )
 
-IGNORE_INDEX = -100  # what torch's cross_entropy skips
 POLICIES = ("assistant", "last", "all")
 PRINTED_PROBLEMS = 20
 
@@ -40,14 +39,6 @@ class LabelError(ValueError):
     def __init__(self, message: str, problems: list[str] | None = None):
         super().__init__(message)
         self.problems = problems or [message]
-
-
-@dataclass(frozen=True)
-class Example:
-    """One training example: T token ids and T labels, unshifted (label t grades the prediction of token t)."""
-
-    input_ids: list[int]
-    labels: list[int]
 
 
 def encode_conversation(

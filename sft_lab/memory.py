@@ -9,7 +9,7 @@ and B in float32 beside frozen weights. What no tensor holds is not counted: the
 
 from transformers import PreTrainedConfig, Qwen2Config, Qwen3Config
 
-from sft_lab.losses import SCORES_AT_ONCE
+from sft_lab.kernels.head import SCORES_AT_ONCE
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits")
 METHODS = ("full", "lora", "qlora")

@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
+from sft_lab.kernels.head import HeadNLL
 from sft_lab.lora import LoRALinear, add_lora
-from sft_lab.losses import HeadNLL
 from sft_lab.memory import PARTS, check_settings
 
 

@@ -5,6 +5,7 @@ finding, not the topic ("The loss falls by half in 100 steps", not "Loss curve")
 
 Token text is drawn as it is: "$" starts no formula, spaces and newlines show, no character becomes an empty box."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -13,12 +14,12 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.patches import FancyBboxPatch
 from numpy.typing import ArrayLike
 
-from sft_lab.figures import new_figure
-from sft_lab.labels import IGNORE_INDEX
+from sft_lab.examples import IGNORE_INDEX
 
 ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -32,6 +33,18 @@ CHINESE_FONTS = (
     "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Noto Sans CJK JP", "PingFang SC", "Hiragino Sans GB",
     "Microsoft YaHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "SimHei", "Arial Unicode MS",
 )  # fmt: skip
+
+
+answering = threading.local()  # `.now` is true in a thread that answers the controls of a view
+
+
+def new_figure(figsize: tuple[float, float] | None = None) -> Figure:
+    """plt.figure, which the notebook shows after the cell; or, inside a view's answer, a figure unknown to pyplot.
+
+    JupyterLab answers every control in a thread of its own, and after each answer the notebook shows whatever figure
+    pyplot knows: also one that another thread has half drawn, and that picture comes out in pieces.
+    """
+    return Figure(figsize=figsize) if getattr(answering, "now", False) else plt.figure(figsize=figsize)
 
 
 def style() -> None:

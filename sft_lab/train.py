@@ -15,7 +15,8 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.batches import group_by_length, join_rows, pack, pad_batch
-from sft_lab.checkpoints import (
+from sft_lab.examples import IGNORE_INDEX, Example
+from sft_lab.loop.checkpoints import (
     check_result,
     find_checkpoint,
     load_checkpoint,
@@ -25,10 +26,9 @@ from sft_lab.checkpoints import (
     save_result,
     set_rng_state,
 )
-from sft_lab.labels import IGNORE_INDEX, Example
+from sft_lab.loop.process import interrupt_between_steps, keep_freed_memory
+from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.losses import graded_loss
-from sft_lab.runtime import interrupt_between_steps, keep_freed_memory
-from sft_lab.update import mixed_precision, optimizer_step
 
 
 @dataclass
@@ -127,7 +127,9 @@ def train(
         first, started = len(history.steps), time.perf_counter() - history.seconds
         writer = None
         if log_dir is not None:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and few runs ask for it
+            from torch.utils.tensorboard import (
+                SummaryWriter,  # slow to import, and few runs ask for it
+            )
 
             writer = SummaryWriter(str(log_dir), purge_step=first + 1)
             at_end.callback(writer.close)

@@ -8,7 +8,7 @@ from tiny import PAD, make_examples
 from torch.nn.utils.rnn import pad_sequence
 
 from sft_lab.batches import group_by_length, join_rows, pack, pad_batch
-from sft_lab.labels import IGNORE_INDEX, Example
+from sft_lab.examples import IGNORE_INDEX, Example
 
 
 def random_lengths(count: int, *, seed: int) -> list[int]:

@@ -9,7 +9,7 @@ import matplotlib
 import pytest
 
 matplotlib.use("Agg")
-from sft_lab.blind_view import (
+from sft_lab.course.views.blind import (
     CHOICES,
     BlindVote,
     Pair,

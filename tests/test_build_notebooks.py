@@ -2,14 +2,11 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
+import build_notebooks
 import nbformat
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-import build_notebooks
 from chapter_source import BuildError, assemble
 
 SLUG = "97_demo"
@@ -25,7 +22,7 @@ import sys
 
 from tqdm import tqdm
 
-from sft_lab.checks import check, checks, same
+from sft_lab.course.checks import check, checks, same
 
 
 @checks("97.1")

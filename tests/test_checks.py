@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from sft_lab.checks import Mistake, check, checks, is_untouched, same
+from sft_lab.course.checks import Mistake, check, checks, is_untouched, same
 
 ID = "98.1"
 
@@ -152,7 +152,7 @@ def test_strict_mode_raises_whatever_is_not_right_and_records_nothing(monkeypatc
 
 def test_a_check_gives_the_random_state_back_and_sees_new_numbers(monkeypatch):
     seen = []
-    monkeypatch.setitem(sys.modules["sft_lab.checks"]._CHECKS, "98.9", (lambda _: seen.append(torch.rand(1)), False))
+    monkeypatch.setitem(sys.modules["sft_lab.course.checks"]._CHECKS, "98.9", (lambda _: seen.append(torch.rand(1)), False))
     _ = torch.manual_seed(0)
     random.seed(0)
     expected = torch.rand(2)[1].item(), random.random()
@@ -210,5 +210,5 @@ def test_same_says_what_differs(actual, expected, message):
 
 
 def test_importing_the_checks_does_not_load_torch():
-    code = "import sys, sft_lab.checks; sys.exit('torch' in sys.modules)"
+    code = "import sys, sft_lab.course.checks; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,7 +12,7 @@ from transformers import DynamicCache, PreTrainedModel, Qwen3Config, Qwen3ForCau
 
 matplotlib.use("Agg")
 from sft_lab.adapters import add_adapters, add_biases, add_prefix, add_prompt
-from sft_lab.choice_view import (
+from sft_lab.course.views.choice import (
     METHODS,
     SHAPES,
     Shape,

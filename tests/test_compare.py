@@ -10,9 +10,23 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
-from sft_lab.compare import Comparison, Reply, Row, compare, normalise, paired_bootstrap, read_questions
+from sft_lab.compare import (
+    Comparison,
+    Reply,
+    Row,
+    compare,
+    normalise,
+    paired_bootstrap,
+    read_questions,
+)
 from sft_lab.report import format_percent, mark_differences
 
 CHATML = (

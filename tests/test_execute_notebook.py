@@ -1,12 +1,9 @@
 """What an executed notebook keeps of its outputs, and what it refuses to keep."""
 
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 from execute_notebook import ADDRESS, WIDGET, clean_outputs, drop_bars, kernel_environment
 
 

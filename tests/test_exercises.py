@@ -1,22 +1,19 @@
 """Every exercise of every chapter: its solution passes its check, and its usual mistakes are named.
 
-A chapter NN with exercises has sft_lab/exercises/chNN.py and tests/wrong_answers/chNN.py with
+A chapter NN with exercises has sft_lab/course/exercises/chNN.py and tests/wrong_answers/chNN.py with
 WRONG_ANSWERS = {"N.k": [(answer, "part of the line that the reader sees"), …at least three]}.
 """
 
 import importlib.util
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 from chapter_source import Cell, find_exercises, read_chapter
 
-from sft_lab.checks import check
-from sft_lab.exercises import list_exercises
+from sft_lab.course.checks import check
+from sft_lab.course.progress import list_exercises
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = {int(path.name[:2]): path for path in sorted((ROOT / "chapters").glob("[0-9][0-9]_*.py"))}

@@ -8,7 +8,7 @@ import matplotlib
 import pytest
 
 matplotlib.use("Agg")
-from sft_lab.fit_view import (
+from sft_lab.course.views.fit import (
     ALLOWANCE,
     BATCH_SIZES,
     CARDS,

@@ -1,15 +1,12 @@
 """`make gpu` where there is no GPU: every measurement runs on a tiny model on the CPU, and counts what it should."""
 
 import sys
-from pathlib import Path
 
+import gpu
+import gpu_measure
 import pytest
 import torch
 from transformers import Qwen3Config
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-import gpu
-import gpu_measure
 
 from sft_lab.memory import named_config
 from sft_lab.models import ModelError

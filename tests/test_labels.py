@@ -11,9 +11,8 @@ from trl import SFTConfig, SFTTrainer
 from trl import chat_template_utils as trl_templates
 
 from sft_lab.chat import encode_chat, stop_token_id
+from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.labels import (
-    IGNORE_INDEX,
-    Example,
     LabelError,
     check_labels,
     encode_conversation,

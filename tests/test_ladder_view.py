@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 matplotlib.use("Agg")
-from sft_lab.ladder_view import FLOOR, TOLERANCE, describe_ladder, differences, draw_ladder, explore_ladder
+from sft_lab.course.views.ladder import (
+    FLOOR,
+    TOLERANCE,
+    describe_ladder,
+    differences,
+    draw_ladder,
+    explore_ladder,
+)
 
 REFERENCE = [3.0, 2.5, 2.0, 1.5]
 

@@ -9,9 +9,9 @@ from tiny import PAD, VOCABULARY, make_examples, make_model
 from torch.testing import assert_close
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
-import sft_lab.losses
+import sft_lab.kernels.head
 from sft_lab.batches import pack, pad_batch
-from sft_lab.labels import IGNORE_INDEX, Example
+from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.losses import graded_logits, graded_loss, response_loss, token_nll
 
 ARCHITECTURES = ("qwen3", "llama")
@@ -94,7 +94,7 @@ def test_the_loss_in_chunks_and_its_gradients_are_torchs_on_20_random_batches(ar
     for parameter in model.parameters():
         parameter.requires_grad_({"nothing": True, "head": parameter is not head}.get(frozen, parameter is head))
     for seed in range(20):
-        monkeypatch.setattr(sft_lab.losses, "SCORES_AT_ONCE", random.Random(seed).choice([1, 3, 17]) * VOCABULARY)
+        monkeypatch.setattr(sft_lab.kernels.head, "SCORES_AT_ONCE", random.Random(seed).choice([1, 3, 17]) * VOCABULARY)
         batch, factor = pad_batch(make_examples(1 + seed % 5, seed=seed), PAD), random.Random(seed).uniform(0.1, 3)
         logits, targets = graded_logits(model, batch)
         right = factor * F.cross_entropy(logits, targets, reduction="sum")

@@ -11,13 +11,20 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from torch.testing import assert_close
-from transformers import PrinterCallback, Trainer, TrainingArguments, get_cosine_schedule_with_warmup
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+    get_cosine_schedule_with_warmup,
+)
 from trl import SFTConfig, SFTTrainer
 
-from sft_lab import atlas, renamed
+from sft_lab import atlas
 from sft_lab.batches import group_by_length, pad_batch
 from sft_lab.chat import render
-from sft_lab.labels import IGNORE_INDEX, encode_conversation, encode_conversations
+from sft_lab.course import renamed
+from sft_lab.examples import IGNORE_INDEX
+from sft_lab.labels import encode_conversation, encode_conversations
 from sft_lab.lora import LoRALinear, add_lora
 from sft_lab.models import ATLAS_FOLDER
 from sft_lab.train import train
@@ -223,8 +230,8 @@ def library_calls(path: Path) -> list[tuple[ast.Call, dict]]:
 
 COURSE = {
     str(path.relative_to(ROOT)): path
-    for folder in ("chapters", "sft_lab", "sft_lab/exercises", "tools")
-    for path in sorted((ROOT / folder).glob("*.py"))
+    for folder in ("chapters", "sft_lab", "tools")
+    for path in sorted((ROOT / folder).rglob("*.py"))
 }
 
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from sft_lab import exercises
-from sft_lab.checks import check, checks, progress
+from sft_lab.course.checks import check, checks, progress
+from sft_lab.course.progress import list_exercises, record
 
 ID = "96.1"
 
@@ -57,9 +57,9 @@ def test_a_progress_file_that_cannot_be_written_does_not_spoil_the_answer(tmp_pa
 def test_progress_shows_every_exercise_as_text_and_as_a_table(tmp_path, monkeypatch):
     headings = ["1.10 · Last & least · 5 min · ●●○", "1.1 · Solved · 5 min · ●○○", "1.2 · Tried · 7 min · ●○○"]
     (tmp_path / "01_a.py").write_text("\n".join(f"# ### Exercise {heading}" for heading in headings), encoding="utf-8")
-    monkeypatch.setattr(exercises.list_exercises, "__defaults__", (tmp_path,))
-    exercises.record("1.1", "solved")
-    exercises.record("1.2", "attempted")
+    monkeypatch.setattr(list_exercises, "__defaults__", (tmp_path,))
+    record("1.1", "solved")
+    record("1.2", "attempted")
     view = progress()
     assert [(exercise.id, state) for exercise, state in view.rows] == [
         ("1.1", "solved"),

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 matplotlib.use("Agg")
-from sft_lab.rank_view import count_parameters, describe_rank, draw_rank, explore_rank, kept_energy, truncate
+from sft_lab.course.views.rank import (
+    count_parameters,
+    describe_rank,
+    draw_rank,
+    explore_rank,
+    kept_energy,
+    truncate,
+)
 
 
 @pytest.fixture(autouse=True)

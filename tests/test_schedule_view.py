@@ -11,8 +11,7 @@ from torch.testing import assert_close
 from transformers import get_cosine_schedule_with_warmup
 
 matplotlib.use("Agg")
-from sft_lab.labels import IGNORE_INDEX, Example
-from sft_lab.schedule_view import (
+from sft_lab.course.views.schedule import (
     MOST_NATS,
     HeadRun,
     describe_schedule,
@@ -24,6 +23,7 @@ from sft_lab.schedule_view import (
     smooth,
     train_head,
 )
+from sft_lab.examples import IGNORE_INDEX, Example
 
 
 @pytest.fixture(autouse=True)

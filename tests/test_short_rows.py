@@ -12,9 +12,9 @@ from torch.testing import assert_close
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention
 
-from sft_lab import short_rows
 from sft_lab.batches import pack, pad_batch
-from sft_lab.labels import IGNORE_INDEX
+from sft_lab.examples import IGNORE_INDEX
+from sft_lab.kernels import short_rows
 from sft_lab.lora import add_lora
 from sft_lab.losses import graded_logits
 

@@ -20,14 +20,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, PreTrainedModel, get_cosine_schedule_with_warmup
 
-import sft_lab.checkpoints
+import sft_lab.loop.checkpoints
 import sft_lab.train
 from sft_lab.batches import group_by_length, pack, pad_batch
-from sft_lab.labels import IGNORE_INDEX, Example
+from sft_lab.examples import IGNORE_INDEX, Example
+from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.lora import add_lora
 from sft_lab.losses import graded_loss
 from sft_lab.train import History, evaluate, learning_rate_at, train
-from sft_lab.update import mixed_precision, optimizer_step
 
 EXAMPLES = make_examples(24)
 TOKENIZER = make_tokenizer()
@@ -448,7 +448,7 @@ def test_a_process_killed_by_sigkill_resumes_bit_for_bit_in_another(unbroken, tm
 
 
 @pytest.mark.parametrize(("module", "function", "call"), [
-    *[(sft_lab.checkpoints, "save_file", call) for call in (1, 2, 3, 4)],
+    *[(sft_lab.loop.checkpoints, "save_file", call) for call in (1, 2, 3, 4)],
     *[(json, "dumps", call) for call in (1, 2)],
     *[(os, "replace", call) for call in (1, 2, 3, 4, 5)],
     *[(shutil, "rmtree", call) for call in (1, 2, 3, 4, 5, 6)],

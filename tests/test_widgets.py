@@ -15,13 +15,28 @@ import torch.nn.functional as F
 from matplotlib.text import Annotation
 
 matplotlib.use("Agg")
-from sft_lab import widgets
 from sft_lab.chat import encode_chat
-from sft_lab.chat_view import WRITERS, describe_chat, draw_chat, explore_chat, name_writers, tokenize_chat
-from sft_lab.figures import new_figure, one_at_a_time
-from sft_lab.labels import IGNORE_INDEX, encode_conversation
+from sft_lab.course.views import widgets
+from sft_lab.course.views.chat import (
+    WRITERS,
+    describe_chat,
+    draw_chat,
+    explore_chat,
+    name_writers,
+    tokenize_chat,
+)
+from sft_lab.course.views.figures import one_at_a_time
+from sft_lab.course.views.widgets import (
+    describe_step,
+    draw_step,
+    explore_step,
+    set_probability,
+    to_png,
+)
+from sft_lab.examples import IGNORE_INDEX
+from sft_lab.labels import encode_conversation
+from sft_lab.plots import new_figure
 from sft_lab.rendering import _bundled_templates
-from sft_lab.widgets import describe_step, draw_step, explore_step, set_probability, to_png
 
 TOKENS, Q = ["Paris", "Rome", "Lima", "Oslo"], [0.5, 0.25, 0.125, 0.125]
 

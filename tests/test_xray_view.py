@@ -10,11 +10,10 @@ import torch
 matplotlib.use("Agg")
 from matplotlib.colors import to_hex
 
-from sft_lab import plots, xray_view
-from sft_lab.chat_view import WRITERS
-from sft_lab.labels import IGNORE_INDEX, LabelError, check_labels, encode_conversation
-from sft_lab.plots import INK, PADDING
-from sft_lab.xray_view import (
+from sft_lab import plots
+from sft_lab.course.views import xray
+from sft_lab.course.views.chat import WRITERS
+from sft_lab.course.views.xray import (
     GRADED,
     describe_labels,
     draw_labels,
@@ -24,6 +23,9 @@ from sft_lab.xray_view import (
     parse_turns,
     read_losses,
 )
+from sft_lab.examples import IGNORE_INDEX
+from sft_lab.labels import LabelError, check_labels, encode_conversation
+from sft_lab.plots import INK, PADDING
 
 CHAT = [
     {"role": "user", "content": "What is the capital of Kenya?"},
@@ -197,7 +199,7 @@ def test_what_cannot_be_graded_is_refused_in_words(view, typed):
 
 def test_losses_of_the_same_row_are_computed_once(view, monkeypatch):
     calls = []
-    monkeypatch.setattr(xray_view, "read_losses", lambda model, ids: calls.append(ids) or [0.0] * (len(ids) - 1))
+    monkeypatch.setattr(xray, "read_losses", lambda model, ids: calls.append(ids) or [0.0] * (len(ids) - 1))
     for policy in (*GRADED, "assistant"):
         view["policies"].value = policy
     assert calls == []

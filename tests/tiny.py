@@ -13,7 +13,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sft_lab.labels import IGNORE_INDEX, Example
+from sft_lab.examples import IGNORE_INDEX, Example
 
 VOCABULARY = 61
 PAD = 0

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the parent process imports neither torch nor transformers
     from transformers import PreTrainedModel
 
-    from sft_lab.labels import Example
+    from sft_lab.examples import Example
 
 REPEATS, STEPS, BATCH_SIZE, LEARNING_RATE = 3, 110, 32, 3e-4
 SIDES = {
@@ -42,8 +42,8 @@ def run_side(side: str) -> dict:
     from sft_lab import atlas
     from sft_lab.batches import group_by_length, pad_batch
     from sft_lab.labels import encode_conversations
+    from sft_lab.loop.process import keep_freed_memory
     from sft_lab.models import load
-    from sft_lab.runtime import keep_freed_memory
     from sft_lab.train import train
 
     model, tokenizer = load("atlas-base")

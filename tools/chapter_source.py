@@ -13,7 +13,7 @@ from pathlib import Path
 import jupytext
 from execute_notebook import BuildError
 
-from sft_lab.exercises import parse_heading
+from sft_lab.course.progress import parse_heading
 
 ROLES = {"exercise": "E", "stub": "S", "solution": "O", "check": "C", "hint": "H", "explanation": "X"}
 ORDER = "exercise, stub, solution, check, hints (any number), explanation"

@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("reports/distributed"), help="folder of model and run.json")
     arguments = parser.parse_args()
 
-    from sft_lab.labels import LabelError  # imports take seconds: --help and a wrong option answer at once
+    from sft_lab.labels import (
+        LabelError,  # imports take seconds: --help and a wrong option answer at once
+    )
     from sft_lab.models import ModelError
     from sft_lab.records import RecordError
 

@@ -34,11 +34,11 @@ from gpu_measure import (
 from transformers import PreTrainedConfig
 
 from sft_lab.labels import encode_conversations
+from sft_lab.loop.update import mixed_precision
 from sft_lab.lora import add_lora
 from sft_lab.memory import named_config, predict_memory
 from sft_lab.models import ROOT, load, local_device
 from sft_lab.train import evaluate, train
-from sft_lab.update import mixed_precision
 
 # Dense half-precision peak in TFLOP/s, from the makers' data sheets; the first name that occurs in the card's name.
 PEAKS = {

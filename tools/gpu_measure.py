@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from sft_lab.batches import join_rows, pack, pad_batch
-from sft_lab.labels import IGNORE_INDEX, Example
+from sft_lab.examples import IGNORE_INDEX, Example
+from sft_lab.kernels.head import HeadNLL
+from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.lora import add_lora
-from sft_lab.losses import HeadNLL
 from sft_lab.memory import count_weights
 from sft_lab.models import ROOT, ModelError
-from sft_lab.update import mixed_precision, optimizer_step
 
 RANK, WARMUP, STEPS = 16, 3, 6
 

@@ -14,13 +14,22 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from sft_lab import atlas
-from sft_lab.checkpoints import load_checkpoint, save_checkpoint
-from sft_lab.runtime import keep_freed_memory
+from sft_lab.loop.checkpoints import load_checkpoint, save_checkpoint
+from sft_lab.loop.process import keep_freed_memory
 from sft_lab.train import learning_rate_at
 
 ROOT = Path(__file__).resolve().parent.parent

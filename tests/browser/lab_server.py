@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from execute_notebook import kernel_environment, strip_colors
 
 __all__ = ["ROOT", "START", "Lab", "find_chromium", "running_lab", "strip_colors"]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from sft_lab.widgets import to_png
+from sft_lab.course.views.widgets import to_png
 
 SHOTS = ROOT / "build" / "browser"
 CHAPTER = 600  # seconds for all cells of a chapter; a quiet machine needs less than a tenth

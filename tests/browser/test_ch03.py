@@ -7,8 +7,8 @@ from notebook_page import ANSWER, find_view, fresh_view
 from playwright.sync_api import expect
 
 from sft_lab import plots
+from sft_lab.course.views.xray import GRADED, format_turns, label_tokens, parse_turns
 from sft_lab.labels import LabelError
-from sft_lab.xray_view import GRADED, format_turns, label_tokens, parse_turns
 
 CHAT = [
     {"role": "user", "content": "What is the capital of Kenya?"},

@@ -7,8 +7,13 @@ from notebook_page import find_view, fresh_view
 from playwright.sync_api import expect
 
 from sft_lab import atlas, plots
+from sft_lab.course.views.schedule import (
+    describe_schedule,
+    draw_schedule,
+    make_head_task,
+    train_head,
+)
 from sft_lab.labels import encode_conversations
-from sft_lab.schedule_view import describe_schedule, draw_schedule, make_head_task, train_head
 
 SCHEDULE, TENSORBOARD = 0, 1
 

@@ -4,7 +4,7 @@ import pytest
 from notebook_page import find_view, fresh_view
 
 from sft_lab import plots
-from sft_lab.choice_view import SHAPES, describe_choice, draw_choice
+from sft_lab.course.views.choice import SHAPES, describe_choice, draw_choice
 
 QWEN, LARGE = SHAPES[1], SHAPES[3]
 

@@ -6,7 +6,7 @@ import pytest
 from notebook_page import find_view, fresh_view
 from playwright.sync_api import expect
 
-from sft_lab.fit_view import describe_fit
+from sft_lab.course.views.fit import describe_fit
 
 START = ["Qwen3-0.6B", "T4", "lora", 8, 1024, False, "all"]  # what the chapter's cell shows first
 

@@ -14,9 +14,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sft_lab.figures import new_figure, one_at_a_time
-from sft_lab.plots import ANSWER, INK, MUTED, PROMPT
-from sft_lab.widgets import choose, paragraph, to_png
+from sft_lab.course.views.figures import one_at_a_time
+from sft_lab.course.views.widgets import choose, paragraph, to_png
+from sft_lab.plots import ANSWER, INK, MUTED, PROMPT, new_figure
 
 
 def truncate(update: torch.Tensor, rank: int) -> torch.Tensor:

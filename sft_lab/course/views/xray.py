@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sft_lab.chat_view import WRITERS, name_writers
-from sft_lab.figures import one_at_a_time
-from sft_lab.labels import IGNORE_INDEX, Example, encode_conversation
+from sft_lab.course.views.chat import WRITERS, name_writers
+from sft_lab.course.views.figures import one_at_a_time
+from sft_lab.course.views.widgets import choose, paragraph, to_png
+from sft_lab.examples import IGNORE_INDEX, Example
+from sft_lab.labels import encode_conversation
 from sft_lab.losses import token_nll
 from sft_lab.plots import INK, MUTED, PADDING, show_token, token_strip
 from sft_lab.records import Conversation
-from sft_lab.widgets import choose, paragraph, to_png
 
 GRADED = {  # policies, in the order of the buttons: how much of a conversation each grades
     "last": "the last answer and its stop token",

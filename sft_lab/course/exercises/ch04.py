@@ -6,7 +6,7 @@ import random
 import torch
 import torch.nn.functional as F
 
-from sft_lab.checks import Mistake, checks, same
+from sft_lab.course.checks import Mistake, checks, same
 
 
 @checks("4.1")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from transformers import PreTrainedModel
 
-from sft_lab.labels import IGNORE_INDEX
+from sft_lab.examples import IGNORE_INDEX
 from sft_lab.losses import graded_loss
 
 SMALLEST_LOSS_SCALE = 1.0  # where even this overflows, the gradients themselves are the trouble

@@ -12,10 +12,10 @@ import ipywidgets
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sft_lab.figures import new_figure, one_at_a_time
+from sft_lab.course.views.figures import one_at_a_time
+from sft_lab.course.views.widgets import choose, paragraph, to_png
 from sft_lab.models import format_count
-from sft_lab.plots import ANSWER, INK, PROMPT
-from sft_lab.widgets import choose, paragraph, to_png
+from sft_lab.plots import ANSWER, INK, PROMPT, new_figure
 
 METHODS = ("full", "LoRA", "adapter", "prefix", "prompt", "BitFit")
 SIZE = {"LoRA": "rank", "adapter": "width", "prefix": "positions", "prompt": "positions"}  # the others have no size

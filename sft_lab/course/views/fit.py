@@ -10,10 +10,21 @@ import html
 import ipywidgets
 from matplotlib.figure import Figure
 
-from sft_lab.figures import new_figure, one_at_a_time
+from sft_lab.course.views.figures import one_at_a_time
+from sft_lab.course.views.widgets import choose, paragraph, to_png
 from sft_lab.memory import METHODS, PARTS, SHAPES, named_config, predict_memory
-from sft_lab.plots import BLUE, GREEN, INK, MUTED, ORANGE, PROMPT, PURPLE, SKY, VERMILLION
-from sft_lab.widgets import choose, paragraph, to_png
+from sft_lab.plots import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PROMPT,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    new_figure,
+)
 
 GIB = 2**30
 # GiB that PyTorch reports as the card's total (torch.cuda.get_device_properties); a driver may take a little more.

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Callable
 
-from sft_lab.checks import Mistake, checks, same
-from sft_lab.labels import IGNORE_INDEX
+from sft_lab.course.checks import Mistake, checks, same
+from sft_lab.examples import IGNORE_INDEX
 
 
 @checks("0.1")

@@ -6,7 +6,7 @@ import random
 import tempfile
 import warnings
 
-from sft_lab.checks import Mistake, checks, same
+from sft_lab.course.checks import Mistake, checks, same
 
 IGNORE = -100
 

@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.batches import pad_batch
-from sft_lab.figures import new_figure, one_at_a_time
-from sft_lab.labels import IGNORE_INDEX, Example
-from sft_lab.plots import BLUE, INK, MUTED, PROMPT, VERMILLION
+from sft_lab.course.views.figures import one_at_a_time
+from sft_lab.course.views.widgets import paragraph, to_png
+from sft_lab.examples import IGNORE_INDEX, Example
+from sft_lab.plots import BLUE, INK, MUTED, PROMPT, VERMILLION, new_figure
 from sft_lab.train import learning_rate_at
-from sft_lab.widgets import paragraph, to_png
 
 MOST_STEPS, LEAST_NATS, MOST_NATS = 150, 0.25, 50.0  # ends of the axes, fixed: two settings can be compared by eye
 SMOOTH = 9  # steps

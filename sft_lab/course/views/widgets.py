@@ -17,8 +17,8 @@ import numpy as np
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from sft_lab.figures import new_figure, one_at_a_time
-from sft_lab.plots import ANSWER, BLUE, INK, MUTED, PROMPT, VERMILLION
+from sft_lab.course.views.figures import one_at_a_time
+from sft_lab.plots import ANSWER, BLUE, INK, MUTED, PROMPT, VERMILLION, new_figure
 
 LEAST = 2.0**-12  # the smallest probability of the slider
 

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from sft_lab.chat import encode_chat
-from sft_lab.checks import Mistake, checks, same
+from sft_lab.course.checks import Mistake, checks, same
 from sft_lab.models import ATLAS_FOLDER
 from sft_lab.rendering import GENERATION_TAG
 

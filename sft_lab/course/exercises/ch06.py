@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sft_lab.checks import Mistake, checks, same
-from sft_lab.choice_view import Shape, linear_shapes
-from sft_lab.labels import IGNORE_INDEX
+from sft_lab.course.checks import Mistake, checks, same
+from sft_lab.course.views.choice import Shape, linear_shapes
+from sft_lab.examples import IGNORE_INDEX
 
 
 @checks("6.1")

@@ -5,7 +5,7 @@ import random
 
 import torch
 
-from sft_lab.checks import Mistake, checks, same
+from sft_lab.course.checks import Mistake, checks, same
 
 
 @checks("8.2")

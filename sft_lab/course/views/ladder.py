@@ -8,9 +8,9 @@ import ipywidgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from sft_lab.figures import new_figure, one_at_a_time
-from sft_lab.plots import BLUE, INK, MUTED, PROMPT, VERMILLION
-from sft_lab.widgets import choose, paragraph, to_png
+from sft_lab.course.views.figures import one_at_a_time
+from sft_lab.course.views.widgets import choose, paragraph, to_png
+from sft_lab.plots import BLUE, INK, MUTED, PROMPT, VERMILLION, new_figure
 
 TOLERANCE = 2e-6  # nats per graded token: float32 rounding over some twenty steps of the same computation
 FLOOR = 1e-9  # what a difference of exactly 0 is drawn as: a logarithmic axis has no 0

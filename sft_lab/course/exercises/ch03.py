@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from sft_lab.batches import pad_batch
-from sft_lab.checks import Mistake, checks, same
-from sft_lab.labels import IGNORE_INDEX, Example
+from sft_lab.course.checks import Mistake, checks, same
+from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.losses import token_nll
 
 VOCABULARY = 61

@@ -1,6 +1,6 @@
 """Exercise checks: `check("1.2", answer)` says in one line whether an answer holds and, if not, which mistake it is.
 
-A check is a function in `sft_lab/exercises/chNN.py`, decorated with `@checks("N.k")`. It takes the reader's answer
+A check is a function in `sft_lab/course/exercises/chNN.py`, decorated with `@checks("N.k")`. It takes the reader's answer
 (a function, a class or a value), raises `Mistake` when a property fails, and returns one line of what was shown:
 
     @checks("1.2")
@@ -28,7 +28,15 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from sft_lab.exercises import ATTEMPTED, NOT_ATTEMPTED, SOLVED, ProgressError, progress, record, sort_key
+from sft_lab.course.progress import (
+    ATTEMPTED,
+    NOT_ATTEMPTED,
+    SOLVED,
+    ProgressError,
+    progress,
+    record,
+    sort_key,
+)
 
 __all__ = ["Mistake", "check", "checks", "is_untouched", "progress", "same"]
 
@@ -146,7 +154,7 @@ def is_untouched(attempt: Any) -> bool:
 
 def _find_check(exercise_id: str) -> tuple[Callable[[Any], str | None], bool]:
     chapter, _ = sort_key(exercise_id)
-    name = f"sft_lab.exercises.ch{chapter:02d}"
+    name = f"sft_lab.course.exercises.ch{chapter:02d}"
     if exercise_id not in _CHECKS:
         try:
             importlib.import_module(name)

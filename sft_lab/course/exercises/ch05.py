@@ -5,7 +5,7 @@ import random
 import torch
 import torch.nn.functional as F
 
-from sft_lab.checks import Mistake, checks, same
+from sft_lab.course.checks import Mistake, checks, same
 
 
 def _layer() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float]:

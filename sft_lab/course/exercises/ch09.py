@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 
-from sft_lab.checks import Mistake, checks, same
+from sft_lab.course.checks import Mistake, checks, same
 
 
 @checks("9.1")

@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from sft_lab.figures import new_figure, one_at_a_time
-from sft_lab.plots import BASE, INK, MUTED, PROMPT, TUNED
-from sft_lab.widgets import paragraph, to_png
+from sft_lab.course.views.figures import one_at_a_time
+from sft_lab.course.views.widgets import paragraph, to_png
+from sft_lab.plots import BASE, INK, MUTED, PROMPT, TUNED, new_figure
 
 CHOICES = ("A", "B", "tie")
 

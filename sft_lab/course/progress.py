@@ -1,7 +1,7 @@
-"""The exercises of the course, and how far a reader has come. `chNN.py` in this folder holds the checks of chapter NN.
+"""The exercises of the course, and how far a reader has come.
 
-`sft_lab.checks` is the door for readers: `check` loads a chapter's checks when one is first asked for, and `progress`
-shows the table below. Nothing here needs torch.
+`sft_lab.course.checks` is the door for readers: its `check` records here what was solved, and `progress` shows the
+table below. Nothing here needs torch.
 
 The reader's progress is one JSON file, {"1.2": "solved" or "attempted"}: the file that SFT_LAB_PROGRESS names, else
 `~/.sft_lab/progress.json`. It is replaced as a whole or not at all, and a file that cannot be read is left alone.

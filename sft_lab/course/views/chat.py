@@ -15,11 +15,11 @@ from matplotlib.patches import Patch
 from transformers import PreTrainedTokenizerBase
 
 from sft_lab.chat import encode_chat, stop_token_id
-from sft_lab.figures import one_at_a_time
+from sft_lab.course.views.figures import one_at_a_time
+from sft_lab.course.views.widgets import choose, paragraph, to_png
 from sft_lab.plots import ANSWER, INK, PROMPT, PURPLE, SKY, show_token, token_strip
 from sft_lab.records import Conversation
 from sft_lab.rendering import control_tokens, find_template
-from sft_lab.widgets import choose, paragraph, to_png
 
 WRITERS = {  # who writes a token: colour, and words for the key
     "control": (INK, "control tokens"),

@@ -1,0 +1,1 @@
+"""What notebooks import to check, view and count. Nothing outside this package imports it."""
