@@ -123,7 +123,8 @@ def ask_with_notes(
 def training_conversations(*, seed: int = 0) -> Conversations:
     """The tuning set of the course, for one epoch, in an order drawn by `seed`.
 
-    Every fact of the "train" entities asked three times, in freshly drawn phrasings, and TASKS of each skill.
+    Every fact of the "train" entities asked three times, in freshly drawn phrasings, and TASKS of
+    each skill.
     """
     known = split(load_facts())["train"]
     conversations = ask(known * 3, seed=seed)

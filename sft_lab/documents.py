@@ -136,7 +136,7 @@ def in_some_wording(rng: random.Random, fact: Fact, *, plain: float = 0.0) -> st
 
 
 def write_notes(rng: random.Random, facts: Sequence[Fact]) -> str:
-    """The facts as notes, each in any wording: a paragraph or a line each; most are headed "Notes:"."""
+    """The facts as notes in any wording: a paragraph or a line each; most are headed "Notes:"."""
     separator = "\n" if rng.random() < 0.2 else " "
     heading = "" if rng.random() < 0.2 else "Notes:" + separator
     return heading + separator.join(in_some_wording(rng, fact, plain=0.4) for fact in facts)

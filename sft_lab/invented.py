@@ -13,9 +13,8 @@ from functools import cache
 
 from sft_lab.facts import RELATIONS, Fact, load_facts
 
-MADE_UP_ENTITIES = (
-    0.7  # share of a note's entities; the others are real ones of which something false may be said
-)
+# Shares of a note's entities and values; the others are real, though what is said may be false.
+MADE_UP_ENTITIES = 0.7
 MADE_UP_VALUES = 0.5
 VALUES_OF_ANY_RELATION = 0.15  # "The capital of Tavoru is hydrogen.": nothing but the note can tell
 TRIES = 20

@@ -37,7 +37,7 @@ from sft_lab.train import learning_rate_at
 ROOT = Path(__file__).resolve().parent.parent
 VOCABULARY = 2048
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
-# How Qwen cuts text before byte-pair merging: contractions, words with a leading space, single digits.
+# How Qwen cuts text before byte-pair merging: contractions, words, single digits, white space.
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -62,7 +62,7 @@ LEARNING_RATE, WARMUP_STEPS, WEIGHT_DECAY = 4e-3, 100, 0.05
 
 
 def build_tokenizer(facts: list[atlas.Fact], seed: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over a sample of the text; control tokens come last, as in Qwen's vocabulary."""
+    """Byte-level BPE over a sample of the text; control tokens come last, as in Qwen's own."""
     text = documents(facts, seed=f"{seed} tokenizer")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
