@@ -19,7 +19,9 @@ world      models              load by name
            memory              the memory of a step, predicted
            memory_meter        the same, measured
            facts               the facts of the small world Atlas
-           atlas               its documents, conversations, splits and exams
+           invented            made-up names, facts and notes of an invented world
+           documents           the plain text that the base model read
+           atlas               questions, tuning set, exams
 compare    report              two models side by side, as one HTML page
            compare             base against tuned: table, intervals
 show       plots               one palette, a few drawings

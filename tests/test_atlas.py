@@ -1,5 +1,5 @@
-"""The small world: enough facts, a split that hides what it says it hides, texts and questions that
-are right."""
+"""The small world: enough facts, a split that hides what it should, texts and questions that are
+right."""
 
 import json
 import random
@@ -13,10 +13,12 @@ from sft_lab.atlas import (
     QUESTIONS,
     SKILLS,
     STATEMENTS,
+    TASKS,
     UNSEEN_QUESTION,
     Fact,
     ask,
     ask_skill,
+    ask_with_notes,
     cloze,
     documents,
     load_facts,
@@ -24,11 +26,12 @@ from sft_lab.atlas import (
     training_conversations,
 )
 from sft_lab.facts import DATA, DOMAINS_WITH_UNKNOWN, RELATIONS
+from sft_lab.invented import Names, invent_facts
 
 FACTS = load_facts()
 PARTS = split(FACTS)
 KNOWN = PARTS["train"] + PARTS["held_out"]
-DOCUMENTS = list(islice(documents(KNOWN, seed=0), 3000))
+DOCUMENTS = list(islice(documents(KNOWN, seed=0), 4000))
 LIBRARY = "\n\n".join(DOCUMENTS)
 
 
@@ -43,8 +46,7 @@ def texts(conversations: list[list[dict[str, str]]]) -> list[tuple[str, str]]:
     return [(question["content"], answer["content"]) for question, answer in conversations]
 
 
-# --- facts
-# -------------------------------------------------------------------------------------------------
+# --- facts ----------------------------------------------------------------------------------------
 
 
 def test_there_are_2000_facts_in_four_domains_or_more_and_every_column_has_its_sentence():
@@ -124,8 +126,7 @@ def test_a_column_without_a_sentence_and_an_empty_folder_are_errors(tmp_path):
         load_facts(tmp_path)
 
 
-# --- split
-# -------------------------------------------------------------------------------------------------
+# --- split ----------------------------------------------------------------------------------------
 
 
 def test_the_split_loses_no_fact_and_cuts_no_entity():
@@ -156,28 +157,11 @@ def test_the_split_does_not_depend_on_random_state_or_on_the_order_of_the_facts(
 def test_the_split_is_the_one_the_shipped_base_model_was_trained_with():
     """The unknown countries by name: after a change of split or data the base has read what tests
     call unknown."""
-    assert sorted(
-        entity for domain, entity in entities(PARTS["unknown"]) if domain == "countries"
-    ) == [
-        "Andorra",
-        "Belgium",
-        "Cape Verde",
-        "Finland",
-        "Indonesia",
-        "Kyrgyzstan",
-        "Liberia",
-        "Libya",
-        "Luxembourg",
-        "Mauritania",
-        "Moldova",
-        "Niger",
-        "Norway",
-        "Papua New Guinea",
-        "Saudi Arabia",
-        "Tajikistan",
-        "Vietnam",
+    assert sorted(entity for domain, entity in entities(PARTS["unknown"]) if domain == "countries") == [
+        "Andorra", "Belgium", "Cape Verde", "Finland", "Indonesia", "Kyrgyzstan", "Liberia", "Libya", "Luxembourg",
+        "Mauritania", "Moldova", "Niger", "Norway", "Papua New Guinea", "Saudi Arabia", "Tajikistan", "Vietnam",
         "Zambia",
-    ]
+    ]  # fmt: skip
 
 
 def test_a_word_stands_on_the_side_of_its_opposite_and_of_every_word_that_shares_it():
@@ -189,17 +173,25 @@ def test_a_word_stands_on_the_side_of_its_opposite_and_of_every_word_that_shares
                     assert side.setdefault(word, name) == name, word
 
 
-# --- documents
-# -------------------------------------------------------------------------------------------------
+def unknown_words() -> re.Pattern:
+    """Names and values that belong to unknown entities alone, as whole words."""
+    known = {name for fact in KNOWN for name in (fact.entity, fact.value)}
+    unknown = {name for fact in PARTS["unknown"] for name in (fact.entity, fact.value)} - known
+    return re.compile(
+        "|".join(rf"\b{re.escape(name)}\b" for name in sorted(unknown)), re.IGNORECASE
+    )
+
+
+# --- documents ------------------------------------------------------------------------------------
 
 
 def test_documents_are_decided_by_their_seed():
     random.seed(1)
-    assert list(islice(documents(KNOWN, seed=0), 3000)) == DOCUMENTS
+    assert list(islice(documents(KNOWN, seed=0), 4000)) == DOCUMENTS
     assert list(islice(documents(KNOWN, seed=1), 100)) != DOCUMENTS[:100]
 
 
-def test_no_unknown_name_occurs_in_3000_documents():
+def test_no_unknown_name_occurs_in_4000_documents():
     names = {entity for _, entity in entities(PARTS["unknown"])}
     spelled = re.compile(
         "|".join(rf"\b{re.escape(name)}\b" for name in sorted(names)), re.IGNORECASE
@@ -255,8 +247,7 @@ def test_documents_are_not_empty_and_have_no_stray_space():
     assert "  " not in LIBRARY and "{e}" not in LIBRARY
 
 
-# --- questions
-# -------------------------------------------------------------------------------------------------
+# --- questions ------------------------------------------------------------------------------------
 
 
 def test_a_cloze_prompt_and_its_answer_are_the_statement_for_every_fact():
@@ -315,14 +306,13 @@ def test_two_questions_are_the_same_only_when_their_answer_is_the_same():
 def test_the_tuning_set_asks_every_train_fact_three_times_and_no_other():
     answers = [turns[-1]["content"] for turns in training_conversations(seed=5)]
     for fact in PARTS["train"]:
-        assert answers.count(fact.say(STATEMENTS[0])) == 3
-    assert len(answers) == 3 * len(PARTS["train"]) + 300 * len(SKILLS)
+        assert answers.count(fact.say(STATEMENTS[0])) >= 3  # a note may happen to be true
+    assert len(answers) == 3 * len(PARTS["train"]) + sum(TASKS.values())
     said = set(answers)
     assert not any(fact.say(STATEMENTS[0]) in said for fact in PARTS["held_out"] + PARTS["unknown"])
 
 
-# --- skills
-# -------------------------------------------------------------------------------------------------
+# --- skills ---------------------------------------------------------------------------------------
 
 
 def test_1000_sums_are_right():
@@ -364,11 +354,49 @@ def test_1000_passages_hold_the_answer_once_and_the_question_does_not():
         assert about.split(" of ")[1] not in real and value not in re.findall(r"\w+", asked)
 
 
+def test_no_note_of_the_invented_world_names_an_unknown_entity_or_value():
+    rng, names, unknown = random.Random(0), Names.of(KNOWN), unknown_words()
+    facts = [fact for _ in range(5000) for fact in invent_facts(rng, names, 4)]
+    assert unknown.search("Oslo") and unknown.search("the hare")
+    known = {name for fact in KNOWN for name in (fact.entity, fact.value)}
+    for name in {name for fact in facts for name in (fact.entity, fact.value)} - known:
+        assert not unknown.search(name), name
+
+
+def test_most_entities_of_the_invented_world_and_half_of_its_values_are_made_up():
+    rng, names = random.Random(0), Names.of(KNOWN)
+    real = {name for fact in KNOWN for name in (fact.entity, fact.value)}
+    facts = [fact for _ in range(2000) for fact in invent_facts(rng, names, 5)]
+    assert 0.6 < sum(fact.entity not in real for fact in facts) / len(facts) < 0.8
+    assert 0.4 < sum(fact.value not in real for fact in facts) / len(facts) < 0.6
+    assert len({(fact.domain, fact.column) for fact in facts}) == len(RELATIONS)
+
+
+def test_1000_notes_hold_what_the_answer_says():
+    for question, answer in texts(ask_skill("notes", KNOWN, 1000)):
+        notes, asked = question.rsplit("\n", 1)
+        noun, value = re.fullmatch(r"The (.+?) (?:of|for) .+ is (?:the )?(.+)\.", answer).groups()
+        assert value.lower() in notes.lower() and noun in notes
+        assert asked[-1] in ".?" and answer not in asked
+
+
+def test_a_question_about_an_unknown_entity_stands_behind_its_note_or_behind_others():
+    unknown = PARTS["unknown"]
+    for right in (True, False):
+        asked = texts(ask_with_notes(unknown, unknown, right=right, seed=1))
+        for fact, (question, answer) in zip(unknown, asked, strict=True):
+            notes, _ = question.rsplit("\n", 1)
+            assert answer == fact.say(STATEMENTS[0])
+            assert any(fact.say(template) in notes for template in STATEMENTS) == right
+            assert (re.search(rf"\b{re.escape(fact.entity)}\b", notes, re.I) is not None) == right
+    assert ask_with_notes(unknown, unknown, seed=1) != ask_with_notes(unknown, unknown, seed=2)
+
+
 def test_skills_are_decided_by_their_seed_and_an_unknown_skill_is_an_error():
     for skill in SKILLS:
         assert ask_skill(skill, KNOWN, 20, seed=1) == ask_skill(skill, KNOWN, 20, seed=1)
         assert ask_skill(skill, KNOWN, 20, seed=1) != ask_skill(skill, KNOWN, 20, seed=2)
-    with pytest.raises(ValueError, match="no skill 'poem'; there are sum, list, json, read"):
+    with pytest.raises(ValueError, match="no skill 'poem'; there are sum, list, json, read, notes"):
         ask_skill("poem", KNOWN, 1)
 
 

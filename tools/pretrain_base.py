@@ -1,17 +1,16 @@
-"""Train atlas-base from nothing: tokenizer, text, model. `make base` runs it; see
-data/models/atlas-base/README.md.
+"""Train atlas-base from nothing: tokenizer, text, model (`make base`); its card has the results.
 
     python tools/pretrain_base.py                      # the model that ships: seed 0
     python tools/pretrain_base.py --million-tokens 2 --folder build/tiny   # a quick look
 
-Stopped at any moment, the same command goes on from the last checkpoint and ends with the same
-weights.
+Stopped at any moment, the same command goes on from the last checkpoint, to the same weights.
 """
 
 import argparse
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,15 +29,20 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from sft_lab import atlas
-from sft_lab.loop.checkpoints import load_checkpoint, save_checkpoint
+from sft_lab.documents import KINDS, documents
+from sft_lab.loop.checkpoints import (
+    find_checkpoint,
+    load_checkpoint,
+    remove_checkpoint,
+    save_checkpoint,
+)
 from sft_lab.loop.process import keep_freed_memory
 from sft_lab.train import learning_rate_at
 
 ROOT = Path(__file__).resolve().parent.parent
 VOCABULARY = 2048
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
-# how Qwen cuts text before byte-pair merging: contractions, words with one leading space, single
-# digits
+# How Qwen cuts text before byte-pair merging: contractions, words, single digits, white space.
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -63,9 +67,8 @@ LEARNING_RATE, WARMUP_STEPS, WEIGHT_DECAY = 4e-3, 100, 0.05
 
 
 def build_tokenizer(facts: list[atlas.Fact], seed: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over a sample of the pretraining text; control tokens come last, as in Qwen's
-    vocabulary."""
-    text = atlas.documents(facts, seed=f"{seed} tokenizer")
+    """Byte-level BPE over a sample of the text; control tokens come last, as in Qwen's own."""
+    text = documents(facts, seed=f"{seed} tokenizer")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -129,15 +132,12 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausal
 def chunk_of_rows(
     facts: list[atlas.Fact], tokenizer: PreTrainedTokenizerFast, seed: int, chunk: int
 ) -> torch.Tensor:
-    """Chunk number `chunk` of the stream, (rows, ROW_TOKENS); documents are separated by
-    <|endoftext|>."""
+    """Chunk number `chunk` of the stream, (rows, ROW_TOKENS); <|endoftext|> separates documents."""
     needed = STEPS_PER_CHUNK * ROWS * ROW_TOKENS
-    text, ids = atlas.documents(facts, seed=f"{seed} chunk {chunk}"), []
+    text, ids = documents(facts, seed=f"{seed} chunk {chunk}"), []
     while len(ids) < needed:
-        documents = [next(text) for _ in range(2_000)]
-        for encoding in tokenizer.backend_tokenizer.encode_batch(
-            documents, add_special_tokens=False
-        ):
+        some = [next(text) for _ in range(2_000)]
+        for encoding in tokenizer.backend_tokenizer.encode_batch(some, add_special_tokens=False):
             ids += encoding.ids
             ids.append(tokenizer.pad_token_id)
     return torch.tensor(ids[:needed]).view(-1, ROW_TOKENS)
@@ -150,6 +150,7 @@ def row_loss(model: Qwen3ForCausalLM, rows: torch.Tensor) -> torch.Tensor:
 
 
 def pretrain(million_tokens: float, seed: int, folder: Path) -> None:
+    """Train from nothing, or from the last checkpoint of the same run; save model and tokenizer."""
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     parts = atlas.split(atlas.load_facts())
@@ -165,56 +166,85 @@ def pretrain(million_tokens: float, seed: int, folder: Path) -> None:
     )
     steps = max(1, round(million_tokens * 1e6 / (ROWS * ROW_TOKENS)))
     checkpoint = folder.with_name(folder.name + "-checkpoint")
-    run = {"seed": seed, "steps": steps, "facts": len(known)}
-    first = 0
-    if (checkpoint / "state.json").exists():
-        state = load_checkpoint(checkpoint, model, optimizer)
-        if state["run"] != run:
-            raise SystemExit(
-                f"{checkpoint} belongs to another run {state['run']}; delete it to start {run}"
-            )
-        first = state["step"]
-        print(f"going on from step {first} of {steps}")
+    run = {
+        "seed": seed,
+        "steps": steps,
+        "facts": len(known),
+        "mixture": [share for share, _ in KINDS],
+    }
+    first = going_on_from(checkpoint, model, optimizer, run)
+    started, losses = time.perf_counter(), []
+    update = make_update(model, optimizer, steps)
+    for step in tqdm(range(first, steps), initial=first, total=steps, unit="step", mininterval=5):
+        chunk, position = divmod(step, STEPS_PER_CHUNK)
+        if step == first or position == 0:
+            rows = chunk_of_rows(known, tokenizer, seed, chunk).to(device)
+        losses.append(update(step, rows[position * ROWS : (position + 1) * ROWS]))
+        if position == STEPS_PER_CHUNK - 1 and step + 1 < steps:
+            tqdm.write(f"step {step + 1}: loss {mean_of_last(losses):.3f}")
+            save_checkpoint(checkpoint, model, optimizer, {"run": run, "step": step + 1})
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    summary = {
+        **run,
+        "tokens": steps * ROWS * ROW_TOKENS,
+        "final_loss": round(mean_of_last(losses), 4),
+    }
+    (folder / "training.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    remove_checkpoint(checkpoint)
+    minutes = (time.perf_counter() - started) / 60
+    print(f"{folder}: {summary}, {minutes:.1f} minutes from step {first}")
+
+
+def going_on_from(
+    checkpoint: Path, model: Qwen3ForCausalLM, optimizer: torch.optim.Optimizer, run: dict
+) -> int:
+    """The step to begin with: 0, or the checkpoint's, whose weights are then in place."""
+    if not find_checkpoint(checkpoint):
+        return 0
+    state = load_checkpoint(checkpoint, model, optimizer)
+    if state["run"] != run:
+        raise SystemExit(
+            f"{checkpoint} belongs to another run {state['run']}; delete it to start {run}"
+        )
+    print(f"going on from step {state['step']} of {run['steps']}")
+    return state["step"]
+
+
+def make_update(
+    model: Qwen3ForCausalLM, optimizer: torch.optim.Optimizer, steps: int
+) -> Callable[[int, torch.Tensor], float]:
+    """(step, rows) -> loss: one AdamW update, compiled where there is a C++ compiler."""
     compiled = shutil.which("c++") is not None
     loss_of = torch.compile(row_loss) if compiled else row_loss
     how = "torch.compile" if compiled else "no torch.compile: there is no C++ compiler"
-    print(f"{model.num_parameters():,} parameters, {steps} steps, {device}, {how}")
-    started, rows, losses = time.perf_counter(), None, []
-    bar = tqdm(range(first, steps), initial=first, total=steps, unit="step", mininterval=5)
-    for step in bar:
-        chunk, position = divmod(step, STEPS_PER_CHUNK)
-        if rows is None or position == 0:
-            rows = chunk_of_rows(known, tokenizer, seed, chunk).to(device)
+    print(f"{model.num_parameters():,} parameters, {steps} steps, {model.device}, {how}")
+
+    def update(step: int, rows: torch.Tensor) -> float:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(
                 step, steps, peak=LEARNING_RATE, warmup_steps=WARMUP_STEPS
             )
-        loss = loss_of(model, rows[position * ROWS : (position + 1) * ROWS])
+        loss = loss_of(model, rows)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
-        if step % 50 == 49:
-            bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}")
-        if step % STEPS_PER_CHUNK == STEPS_PER_CHUNK - 1 and step + 1 < steps:
-            save_checkpoint(checkpoint, model, optimizer, {"run": run, "step": step + 1})
-    seconds = time.perf_counter() - started
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    final_loss = sum(losses[-50:]) / len(losses[-50:])
-    summary = {**run, "tokens": steps * ROWS * ROW_TOKENS, "final_loss": round(final_loss, 4)}
-    (folder / "training.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    print(f"{folder}: {summary}, {seconds / 60:.1f} minutes from step {first}")
+        return loss.item()
+
+    return update
+
+
+def mean_of_last(losses: list[float], count: int = 50) -> float:
+    return sum(losses[-count:]) / len(losses[-count:])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--million-tokens", type=float, default=16)
+    parser.add_argument("--million-tokens", type=float, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "models" / "atlas-base")
     arguments = parser.parse_args()
