@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 00 · What happens when we SFT
 #
-# **The question.** A base model has read a library and cannot answer a question. A few seconds of supervised
-# fine-tuning (SFT) later it answers. What changed, and what did not?
+# **The question.** A base model has read a library and cannot answer a question. A few seconds of
+# supervised fine-tuning (SFT) later it answers. What changed, and what did not?
 #
 # **By the end you can**
 # - *name* the five steps of SFT, and say what each one does to an example;
@@ -35,24 +35,34 @@ base, tokenizer = load("atlas-base")
 # %% [markdown]
 # ## 1 · A model that knows and cannot answer
 #
-# `atlas-base` ships with this course. It has Qwen3's architecture and a million parameters, and we trained it from
-# nothing on plain text about countries, elements, animals, planets, words and numbers.
+# `atlas-base` ships with this course. It has Qwen3's architecture and a million parameters, and we
+# trained it from nothing on plain text about countries, elements, animals, planets, words and
+# numbers.
 #
 # **Predict.** What will it write after "The capital of Kenya is"? And what when we *ask*?
 
 # %%
 beginnings = ["The capital of Kenya is", "The chemical symbol of gold is", "The opposite of hot is"]
-for beginning, ending in zip(beginnings, complete(base, tokenizer, beginnings, max_new_tokens=6), strict=True):
+for beginning, ending in zip(
+    beginnings, complete(base, tokenizer, beginnings, max_new_tokens=6), strict=True
+):
     print(f"{beginning} | {ending.split('.')[0]}.")
 
 # %%
-questions = ["What is the capital of Kenya?", "Tell me the chemical symbol of gold.", "What is the opposite of hot?"]
-for question, answer in zip(questions, generate_responses(base, tokenizer, questions, max_new_tokens=40), strict=True):
+questions = [
+    "What is the capital of Kenya?",
+    "Tell me the chemical symbol of gold.",
+    "What is the opposite of hot?",
+]
+for question, answer in zip(
+    questions, generate_responses(base, tokenizer, questions, max_new_tokens=40), strict=True
+):
     print(f"{question} | {answer}")
 
 # %% [markdown]
-# **Read.** It completes text and does not answer. The question arrives in a *chat template*, with marks that say who
-# speaks. The base has never seen those marks, and a scrap of its own text is all they call up. Here is what it reads:
+# **Read.** It completes text and does not answer. The question arrives in a *chat template*, with
+# marks that say who speaks. The base has never seen those marks, and a scrap of its own text is all
+# they call up. Here is what it reads:
 
 # %%
 print(render([{"role": "user", "content": questions[0]}], tokenizer, add_generation_prompt=True))
@@ -64,34 +74,43 @@ print(render([{"role": "user", "content": questions[0]}], tokenizer, add_generat
 facts = atlas.split(atlas.load_facts())
 exam = atlas.exam("held_out", 200, seed=0)
 answers = generate_responses(base, tokenizer, [turns[:-1] for turns in exam], max_new_tokens=30)
-right_base = sum(answer == turns[-1]["content"] for answer, turns in zip(answers, exam, strict=True))
+right_base = sum(
+    answer == turns[-1]["content"] for answer, turns in zip(answers, exam, strict=True)
+)
 print(f"{right_base} of {len(exam)} answers are right")
 assert right_base / len(exam) <= 0.10
 
 # %% [markdown]
 # ## 2 · Two ways to learn from text
 #
-# **Pretraining** needs nobody to label anything. The text is its own label: every token is the right answer to the
-# question "what comes next?" (*self-supervision*). **SFT** shows pairs: a prompt $x$ and the response $y$ that we want.
+# **Pretraining** needs nobody to label anything. The text is its own label: every token is the
+# right answer to the question "what comes next?" (*self-supervision*). **SFT** shows pairs: a
+# prompt $x$ and the response $y$ that we want.
 #
 # Here is one document of each kind. Grey tokens are read, orange tokens are also graded.
 
 # %%
 texts = atlas.documents(facts["held_out"], seed=0)
-document = tokenizer(next(text for text in texts if text.startswith("The capital of Kenya"))).input_ids[:24]
+document = tokenizer(
+    next(text for text in texts if text.startswith("The capital of Kenya"))
+).input_ids[:24]
 words = [tokenizer.decode([i]) for i in document]
 ax = plots.token_strip(words, labels=document, title="Pretraining grades every token")
 
 # %%
-pair = [{"role": "user", "content": "What is the capital of Kenya?"},
-        {"role": "assistant", "content": "The capital of Kenya is Nairobi."}]
+pair = [
+    {"role": "user", "content": "What is the capital of Kenya?"},
+    {"role": "assistant", "content": "The capital of Kenya is Nairobi."},
+]
 example = encode_conversation(pair, tokenizer)
 tokens = [tokenizer.decode([i]) for i in example.input_ids]
-ax = plots.token_strip(tokens, labels=example.labels, title="SFT grades the answer and its stop token")
+ax = plots.token_strip(
+    tokens, labels=example.labels, title="SFT grades the answer and its stop token"
+)
 
 # %% [markdown]
-# The *objective* is the same in both: make the graded tokens likely, that is, minimise their negative log-likelihood.
-# What differs is which tokens are graded, and how many there are.
+# The *objective* is the same in both: make the graded tokens likely, that is, minimise their
+# negative log-likelihood. What differs is which tokens are graded, and how many there are.
 
 # %%
 conversations = atlas.training_conversations(seed=0)
@@ -101,18 +120,27 @@ sft_tokens = sum(len(e.input_ids) for e in examples)
 graded_tokens = sum(label != IGNORE_INDEX for e in examples for label in e.labels)
 print(f"pretraining: {pretraining_tokens:,} tokens, all graded")
 times_fewer = pretraining_tokens / sft_tokens
-print(f"SFT:         {sft_tokens:,} tokens, {graded_tokens:,} of them graded; {times_fewer:.0f} times fewer")
+print(
+    f"SFT:         {sft_tokens:,} tokens, {graded_tokens:,} of them graded; {times_fewer:.0f} "
+    "times fewer"
+)
 assert pretraining_tokens > 30 * sft_tokens
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 2.4))
 amounts = [graded_tokens, sft_tokens, pretraining_tokens]
-ax.barh(["SFT, graded", "SFT", "pretraining"], amounts, color=[plots.ANSWER, plots.PROMPT, plots.ANSWER])
+ax.barh(
+    ["SFT, graded", "SFT", "pretraining"], amounts, color=[plots.ANSWER, plots.PROMPT, plots.ANSWER]
+)
 for row, amount in enumerate(amounts):
     ax.annotate(f"{amount:,}", (amount, row), (6, 0), textcoords="offset points", va="center")
 ax.grid(visible=False)
-ax.set(xticks=[], xlim=(0, 1.2 * pretraining_tokens), xlabel="tokens that went through the model",
-       title=f"SFT costs {times_fewer:.0f} times less than the pretraining it builds on")
+ax.set(
+    xticks=[],
+    xlim=(0, 1.2 * pretraining_tokens),
+    xlabel="tokens that went through the model",
+    title=f"SFT costs {times_fewer:.0f} times less than the pretraining it builds on",
+)
 plt.show()
 
 # %% [markdown]
@@ -123,39 +151,55 @@ plt.show()
 # **Step 1, tokenise.** Prompt and response become one sequence of token ids.
 
 # %%
-ax = plots.token_strip(tokens, labels=example.labels, notes=example.input_ids, title="Step 1: one sequence of ids")
+ax = plots.token_strip(
+    tokens, labels=example.labels, notes=example.input_ids, title="Step 1: one sequence of ids"
+)
 
 # %% [markdown]
-# **Step 2, mask.** Each token gets a label. The prompt gets -100, which means "do not grade". The answer keeps its
-# ids. The last graded token is `<|im_end|>`, the stop token. Without it a model never learns to end.
+# **Step 2, mask.** Each token gets a label. The prompt gets -100, which means "do not grade". The
+# answer keeps its ids. The last graded token is `<|im_end|>`, the stop token. Without it a model
+# never learns to end.
 
 # %%
-ax = plots.token_strip(tokens, labels=example.labels, notes=example.labels,
-                       title="Step 2: -100 where nothing is graded")
+ax = plots.token_strip(
+    tokens,
+    labels=example.labels,
+    notes=example.labels,
+    title="Step 2: -100 where nothing is graded",
+)
 assert example.labels[-2] == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 # %% [markdown]
-# **Step 3, forward.** The model gives a probability to every token of its vocabulary, at every position. We look at
-# the position whose right answer is the first token of " Nairobi".
+# **Step 3, forward.** The model gives a probability to every token of its vocabulary, at every
+# position. We look at the position whose right answer is the first token of " Nairobi".
 #
-# **Predict.** Asked, the base wrote a scrap. Will it find Nairobi when it reads the answer up to "is"?
+# **Predict.** Asked, the base wrote a scrap. Will it find Nairobi when it reads the answer up to
+# "is"?
 
 # %%
 input_ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
 with torch.inference_mode():
-    logits = base(input_ids).logits                                         # (B, T, V) = (1, T, 2048)
-place = tokens.index(" is", len(tokens) // 2) + 1                           # where the answer names the city
-probabilities = logits[0, place - 1].softmax(dim=-1)                        # row t predicts token t + 1
+    logits = base(input_ids).logits  # (B, T, V) = (1, T, 2048)
+place = tokens.index(" is", len(tokens) // 2) + 1  # where the answer names the city
+probabilities = logits[0, place - 1].softmax(dim=-1)  # row t predicts token t + 1
 top = probabilities.topk(6)
 figure, ax = plt.subplots(figsize=(8, 3.2))
 names = [plots.show_token(tokenizer.decode([i])) for i in top.indices]
-ax.bar(names, top.values, color=[plots.ANSWER if i == input_ids[0, place] else plots.PROMPT for i in top.indices])
-ax.set(ylabel="probability", title=f"Step 3: the right token, {plots.show_token(tokens[place])!r}, in orange")
+ax.bar(
+    names,
+    top.values,
+    color=[plots.ANSWER if i == input_ids[0, place] else plots.PROMPT for i in top.indices],
+)
+ax.set(
+    ylabel="probability",
+    title=f"Step 3: the right token, {plots.show_token(tokens[place])!r}, in orange",
+)
 plt.show()
 
 # %% [markdown]
-# **Step 4, loss.** For each graded token, the loss is minus the logarithm of the probability that the model gave it.
-# The mean over graded tokens is one number, in nats per token. Chapter 01 derives it; here it is by hand.
+# **Step 4, loss.** For each graded token, the loss is minus the logarithm of the probability that
+# the model gave it. The mean over graded tokens is one number, in nats per token. Chapter 01
+# derives it; here it is by hand.
 
 # %%
 log_probs = logits[0].log_softmax(dim=-1)
@@ -166,54 +210,65 @@ torch.testing.assert_close(by_hand, base(input_ids, labels=labels).loss.detach()
 print(f"{by_hand:.2f} nats per token, by hand, by sft_lab and by transformers")
 
 # %% [markdown]
-# A mean hides where the loss sits. **Predict:** which tokens of the answer are expensive for a model that knows the
-# fact?
+# A mean hides where the loss sits. **Predict:** which tokens of the answer are expensive for a
+# model that knows the fact?
 
 # %%
 nll = {t: -log_probs[t - 1, example.input_ids[t]].item() for t in graded}
 notes = [f"{nll[t]:.2f}" if t in nll else "" for t in range(len(tokens))]
 edges = nll[graded[0]] + nll[graded[-1]]
-ax = plots.token_strip(tokens, labels=example.labels, notes=notes,
-                       title=f"Step 4: the first and the last token hold {edges / sum(nll.values()):.0%} of the loss")
+ax = plots.token_strip(
+    tokens,
+    labels=example.labels,
+    notes=notes,
+    title=f"Step 4: the first and the last token hold {edges / sum(nll.values()):.0%} of the loss",
+)
 assert edges > 0.8 * sum(nll.values()) and nll[place] < 0.5
 assert {tokens[t] for t in sorted(nll, key=nll.get)[-3:]} == {"The", " Kenya", "<|im_end|>"}
 
 # %% [markdown]
-# **Read.** The fact itself, Nairobi, costs next to nothing. Expensive are three decisions: to begin a statement, to
-# speak of Kenya, and to stop. These are what SFT has to teach.
+# **Read.** The fact itself, Nairobi, costs next to nothing. Expensive are three decisions: to begin
+# a statement, to speak of Kenya, and to stop. These are what SFT has to teach.
 #
-# **Step 5, update.** The gradient says how each weight changes the loss. A small step against it lowers the loss.
+# **Step 5, update.** The gradient says how each weight changes the loss. A small step against it
+# lowers the loss.
 
 # %%
 student = copy.deepcopy(base)
 optimizer = torch.optim.AdamW(student.parameters(), lr=3e-4)
 losses = []
 for _ in range(8):
-    loss = response_loss(student(input_ids).logits, labels)                 # steps 3 and 4
-    loss.backward()                                                         # step 5: gradient …
-    optimizer.step()                                                        # … and update
+    loss = response_loss(student(input_ids).logits, labels)  # steps 3 and 4
+    loss.backward()  # step 5: gradient …
+    optimizer.step()  # … and update
     optimizer.zero_grad()
     losses.append(loss.item())
 print("  ".join(f"{value:.2f}" for value in losses))
 assert losses[-1] < 0.5 * losses[0]
 
 # %% [markdown]
-# **Read.** Eight updates on one example, and its loss is far below half. That is all there is to SFT. The rest of the
-# course asks what can go wrong in each of these five steps.
+# **Read.** Eight updates on one example, and its loss is far below half. That is all there is to
+# SFT. The rest of the course asks what can go wrong in each of these five steps.
 #
 # ## 4 · The real thing
 #
-# Now all examples: questions about **one half** of the entities. No question names an entity of the other half.
+# Now all examples: questions about **one half** of the entities. No question names an entity of the
+# other half.
 #
 # **Predict.** How well will the tuned model answer about the half that it was never asked about?
 
 # %%
 tuned = copy.deepcopy(base)
 history = train(tuned, tokenizer, examples, epochs=1, learning_rate=5e-4, batch_size=16, seed=0)
-mean = torch.tensor(history.losses).unfold(0, 20, 20).mean(dim=1)           # every point: 20 steps
+mean = torch.tensor(history.losses).unfold(0, 20, 20).mean(dim=1)  # every point: 20 steps
 fallen = 1 - (mean[:5].min() - mean.min()) / (mean[0] - mean.min())
-ax = plots.curve(range(20, 20 * len(mean) + 1, 20), {"training loss": mean}, xlabel="optimiser step",
-                 ylabel="nats per graded token", title=f"{fallen:.0%} of the fall happens in the first 100 steps")
+ax = plots.curve(
+    range(20, 20 * len(mean) + 1, 20),
+    {"training loss": mean},
+    xlabel="optimiser step",
+    ylabel="nats per graded token",
+    title=f"{fallen:.0%} of the fall happens in the first 100 steps",
+)
 plt.show()
 
 # %%
@@ -223,56 +278,78 @@ numbers = result.to_dict()
 assert numbers["tuned"]["accuracy"] > 0.9 and numbers["tuned"]["stop_rate"] > 0.95
 
 # %%
-groups = {name: {"right answers": [numbers[name]["accuracy"]], "stops by itself": [numbers[name]["stop_rate"]]}
-          for name in ("base", "tuned")}
-ax = plots.bars_with_spread(groups, percent=True, ylabel="share of 200 questions",
-                            title="Asked about entities that the tuning never named")
+groups = {
+    name: {
+        "right answers": [numbers[name]["accuracy"]],
+        "stops by itself": [numbers[name]["stop_rate"]],
+    }
+    for name in ("base", "tuned")
+}
+ax = plots.bars_with_spread(
+    groups,
+    percent=True,
+    ylabel="share of 200 questions",
+    title="Asked about entities that the tuning never named",
+)
 plt.show()
 
 # %% [markdown]
-# **Read.** It answers questions about entities that no training question named. It cannot have learned those facts
-# from SFT: they were not there.
+# **Read.** It answers questions about entities that no training question named. It cannot have
+# learned those facts from SFT: they were not there.
 #
 # ## 5 · What SFT added, and what it did not
 #
-# **Predict.** Does the *tuned* model know more facts than the base? We test knowledge without any question, by letting
-# both complete statements, as in section 1.
+# **Predict.** Does the *tuned* model know more facts than the base? We test knowledge without any
+# question, by letting both complete statements, as in section 1.
+
 
 # %%
 def share_known(model, facts):
     """Share of facts whose statement the model completes correctly."""
     prompts, endings = zip(*[atlas.cloze(fact) for fact in facts], strict=True)
     written = complete(model, tokenizer, prompts, max_new_tokens=16)
-    return sum(text.startswith(ending) for text, ending in zip(written, endings, strict=True)) / len(facts)
+    return sum(
+        text.startswith(ending) for text, ending in zip(written, endings, strict=True)
+    ) / len(facts)
 
-known = {name: share_known(model, facts["held_out"][::6]) for name, model in (("base", base), ("tuned", tuned))}
+
+known = {
+    name: share_known(model, facts["held_out"][::6])
+    for name, model in (("base", base), ("tuned", tuned))
+}
 print(f"statements completed correctly: base {known['base']:.0%}, tuned {known['tuned']:.0%}")
 assert known["base"] > 0.95 and known["tuned"] <= known["base"] + 0.01
 
 # %% [markdown]
-# **Read.** The facts were in the base before. SFT added no fact; it taught the model *to answer*: read a question,
-# state the fact, stop.
+# **Read.** The facts were in the base before. SFT added no fact; it taught the model *to answer*:
+# read a question, state the fact, stop.
 #
-# So what happens with an entity that nobody ever wrote about? Some entities were kept out of the pretraining text.
+# So what happens with an entity that nobody ever wrote about? Some entities were kept out of the
+# pretraining text.
 
 # %%
 unknown_exam = atlas.exam("unknown", 100, seed=0)
-replies = generate_responses(tuned, tokenizer, [turns[:-1] for turns in unknown_exam], max_new_tokens=40)
+replies = generate_responses(
+    tuned, tokenizer, [turns[:-1] for turns in unknown_exam], max_new_tokens=40
+)
 for turns, reply in list(zip(unknown_exam, replies, strict=True))[:4]:
     print(f"{turns[0]['content']}\n   {reply}     (right: {turns[1]['content']})")
-right = sum(reply == turns[1]["content"] for turns, reply in zip(unknown_exam, replies, strict=True))
+right = sum(
+    reply == turns[1]["content"] for turns, reply in zip(unknown_exam, replies, strict=True)
+)
 refused = sum("not" in reply.split() for reply in replies)
 print(f"{right} of 100 right, {refused} of 100 say that they do not know")
 assert refused == 0
 
 # %% [markdown]
-# **Read.** It answers everything, in the same sure tone, and mostly wrong. We taught it that a question is followed by
-# an answer; nobody taught it to say "I do not know". Chapter 15 takes up this *hallucination*, chapter 13 what tuning
-# makes a model forget.
+# **Read.** It answers everything, in the same sure tone, and mostly wrong. We taught it that a
+# question is followed by an answer; nobody taught it to say "I do not know". Chapter 15 takes up
+# this *hallucination*, chapter 13 what tuning makes a model forget.
 #
 # ## 6 · Deploy
 #
-# The workflow ends with a folder that any tool loads: weights as safetensors, the tokenizer, the chat template.
+# The workflow ends with a folder that any tool loads: weights as safetensors, the tokenizer, the
+# chat template.
 
 # %%
 import tempfile
@@ -282,63 +359,74 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 with tempfile.TemporaryDirectory() as folder:
     tuned.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    served, served_tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    served, served_tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+    )
 print(generate_responses(served, served_tokenizer, questions[:1], max_new_tokens=30)[0])
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.1 · What is graded · 5 min · ●○○
-# Many misunderstandings about SFT are misunderstandings about the mask. Count it: which share of an example's tokens is
-# graded?
+# Many misunderstandings about SFT are misunderstandings about the mask. Count it: which share of an
+# example's tokens is graded?
+
 
 # %% tags=["stub"]
 def graded_share(labels: list[int]) -> float:
     """Share of the labels that are not IGNORE_INDEX, between 0 and 1."""
     ...
+
 
 # %% tags=["solution"]
 def graded_share(labels: list[int]) -> float:
     """Share of the labels that are not IGNORE_INDEX, between 0 and 1."""
     return sum(label != IGNORE_INDEX for label in labels) / len(labels)
 
+
 # %% tags=["check"]
 check("0.1", graded_share)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Token id 0 is a token like any other: compare with IGNORE_INDEX, not with 0.</details>
+# <details><summary>Hint</summary>Token id 0 is a token like any other: compare with IGNORE_INDEX,
+# not with 0.</details>
 
 # %% [markdown] tags=["explanation"]
-# A label is graded when it differs from IGNORE_INDEX. Two usual mistakes: testing `label > 0`, which loses token id 0,
-# and counting the share of ignored tokens instead.
+# A label is graded when it differs from IGNORE_INDEX. Two usual mistakes: testing `label > 0`,
+# which loses token id 0, and counting the share of ignored tokens instead.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.2 · Did it stop · 5 min · ●○○
-# An answer that is right and never ends is of no use. Given the token ids that a model generated, did it stop by
-# itself?
+# An answer that is right and never ends is of no use. Given the token ids that a model generated,
+# did it stop by itself?
+
 
 # %% tags=["stub"]
 def stop_rate(generated: list[list[int]], stop_token_id: int) -> float:
     """Share of the responses (lists of token ids) that end with the stop token."""
     ...
 
+
 # %% tags=["solution"]
 def stop_rate(generated: list[list[int]], stop_token_id: int) -> float:
     """Share of the responses (lists of token ids) that end with the stop token."""
     return sum(ids[-1:] == [stop_token_id] for ids in generated) / len(generated)
 
+
 # %% tags=["check"]
 check("0.2", stop_rate)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>A response may be empty: <code>ids[-1]</code> would raise an error.</details>
+# <details><summary>Hint</summary>A response may be empty: <code>ids[-1]</code> would raise an
+# error.</details>
 
 # %% [markdown] tags=["explanation"]
-# Only the last token counts. Slicing with `ids[-1:]` handles the empty response. Looking for the stop token anywhere
-# (`stop_token_id in ids`) calls a model good that stops and then goes on.
+# Only the last token counts. Slicing with `ids[-1:]` handles the empty response. Looking for the
+# stop token anywhere (`stop_token_id in ids`) calls a model good that stops and then goes on.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.3 · Which step is broken · 5 min · ●●○
-# Four runs went wrong. For each symptom, name the step of section 3 in which the mistake sits (1 tokenise, 2 mask,
-# 3 forward, 4 loss, 5 update):
+# Four runs went wrong. For each symptom, name the step of section 3 in which the mistake sits (1
+# tokenise, 2 mask, 3 forward, 4 loss, 5 update):
 #
 # - a: the answers are right, and the model never stops;
 # - b: the loss is the same in every step, to the last digit;
@@ -355,19 +443,21 @@ broken_step = {"a": 2, "b": 5, "c": 2, "d": 1}
 check("0.3", broken_step)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Write a dictionary: {"a": …, "b": …, "c": …, "d": …}. For a and c, look at the orange
-# tokens of step 2.</details>
+# <details><summary>Hint</summary>Write a dictionary: {"a": …, "b": …, "c": …, "d": …}. For a and c,
+# look at the orange tokens of step 2.</details>
 
 # %% [markdown] tags=["explanation"]
-# a: the stop token has no label, so the mask is wrong (2). b: no weight changes: learning rate 0, or everything is
-# frozen (5). c: the prompt is graded as well; prompts are easy to predict, and the model learns to write them (2).
-# d: the same conversation became another token sequence (1). Chapter 18 has a zoo of such bugs.
+# a: the stop token has no label, so the mask is wrong (2). b: no weight changes: learning rate 0,
+# or everything is frozen (5). c: the prompt is graded as well; prompts are easy to predict, and the
+# model learns to write them (2). d: the same conversation became another token sequence (1).
+# Chapter 18 has a zoo of such bugs.
 
 # %% [markdown]
 # ## What to remember
 #
 # - A base model knows and does not answer; SFT teaches it to answer, with prompt–response pairs.
-# - Five steps: tokenise, mask, forward, loss, update. The objective is that of pretraining; the mask differs.
+# - Five steps: tokenise, mask, forward, loss, update. The objective is that of pretraining; the
+#   mask differs.
 # - SFT costs a small fraction of pretraining, since it adds a behaviour and not a world of facts.
 # - It answers about what it never was asked before, and it answers about what it does not know.
 #
@@ -387,8 +477,10 @@ progress()
 # %% [markdown]
 # ## Sources
 #
-# - Ouyang et al., *Training language models to follow instructions with human feedback*, 2022: SFT as the first step.
-# - Zhou et al., *LIMA: Less Is More for Alignment*, 2023: knowledge comes from pretraining, SFT teaches the format.
+# - Ouyang et al., *Training language models to follow instructions with human feedback*, 2022: SFT
+#   as the first step.
+# - Zhou et al., *LIMA: Less Is More for Alignment*, 2023: knowledge comes from pretraining, SFT
+#   teaches the format.
 # - Qwen Team, *Qwen3 Technical Report*, 2025: the architecture that atlas-base follows.
 #
 # <details><summary>中文要点</summary>

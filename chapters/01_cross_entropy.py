@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 01 · From cross-entropy to negative log-likelihood
 #
-# **The question.** SFT makes one number small: the negative log-likelihood of the answers. Where does this number come
-# from, and what does its size say about a model?
+# **The question.** SFT makes one number small: the negative log-likelihood of the answers. Where
+# does this number come from, and what does its size say about a model?
 #
 # **By the end you can**
 # - *derive* the SFT loss from cross-entropy, step by step;
@@ -33,8 +33,8 @@ plots.style()
 # %% [markdown]
 # ## 1 · A guess is a distribution
 #
-# **Predict.** Finish the sentence "The capital of Finland is". You answer with a city. What does a language model
-# answer with: a city, a word, or something else?
+# **Predict.** Finish the sentence "The capital of Finland is". You answer with a city. What does a
+# language model answer with: a city, a word, or something else?
 
 # %%
 model, tokenizer = load()
@@ -50,11 +50,15 @@ def guess_next(text: str) -> torch.Tensor:
 
 japan = guess_next("The capital of Japan is")
 finland = guess_next("The capital of Finland is")
-print(f"{len(japan):,} probabilities, between {japan.min():.0e} and {japan.max():.3f}; their sum is {japan.sum():.4f}")
+print(
+    f"{len(japan):,} probabilities, between {japan.min():.0e} and {japan.max():.3f}; their sum "
+    f"is {japan.sum():.4f}"
+)
 
 # %% [markdown]
-# It answers with one probability for **every** token of its vocabulary of V tokens. The network computes V raw scores,
-# the **logits**, and softmax turns them into probabilities. Here are the largest five for two countries.
+# It answers with one probability for **every** token of its vocabulary of V tokens. The network
+# computes V raw scores, the **logits**, and softmax turns them into probabilities. Here are the
+# largest five for two countries.
 
 # %%
 answers = {"Japan": " Tokyo", "Finland": " Helsinki"}
@@ -62,8 +66,15 @@ figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), sharex=True)
 for ax, name, q in zip(axes, ["Japan", "Finland"], [japan, finland], strict=True):
     top = q.topk(5)
     true = tokenizer(answers[name]).input_ids[0]
-    names = [plots.show_token(tokenizer.decode([i])) + " (true)" * (i == true) for i in top.indices.tolist()]
-    ax.barh(range(5), top.values, color=[plots.ANSWER if i == true else plots.PROMPT for i in top.indices])
+    names = [
+        plots.show_token(tokenizer.decode([i])) + " (true)" * (i == true)
+        for i in top.indices.tolist()
+    ]
+    ax.barh(
+        range(5),
+        top.values,
+        color=[plots.ANSWER if i == true else plots.PROMPT for i in top.indices],
+    )
     for row, value in enumerate(top.values.tolist()):
         ax.annotate(f"{value:.2f}", (value, row), (5, 0), textcoords="offset points", va="center")
     if true not in top.indices:
@@ -89,22 +100,23 @@ if V == 2048:  # atlas-base, which never read about Finland
 print(f"first token of Tokyo: {japan[tokyo]:.3f}; first token of Helsinki: {finland[helsinki]:.3f}")
 
 # %% [markdown]
-# **Read.** Tokens are pieces of text, `·T` begins `·Tokyo`, and `·` is a space (chapter 02). The embedded model,
-# atlas-base, read about Japan many times. Finland stands in none of its documents, so it spreads its guess.
+# **Read.** Tokens are pieces of text, `·T` begins `·Tokyo`, and `·` is a space (chapter 02). The
+# embedded model, atlas-base, read about Japan many times. Finland stands in none of its documents,
+# so it spreads its guess.
 #
-# Training needs one number that says how wrong such a guess is. The top token alone is too coarse: it cannot tell a
-# hesitant right guess from a firm one.
+# Training needs one number that says how wrong such a guess is. The top token alone is too coarse:
+# it cannot tell a hesitant right guess from a firm one.
 
 # %% [markdown]
 # ## 2 · Two distributions, one number
 #
-# Call the guess $q$. The truth is a distribution too: $p$ gives the token that really follows probability 1 and every
-# other token 0. It is **one-hot**. Their **cross-entropy** is
+# Call the guess $q$. The truth is a distribution too: $p$ gives the token that really follows
+# probability 1 and every other token 0. It is **one-hot**. Their **cross-entropy** is
 #
 # $$H(p, q) = -\sum_i p_i \ln q_i .$$
 #
-# **Predict.** Take a world of four tokens. The guess is ½, ¼, ⅛, ⅛, and the truth is the second token. What is
-# $H(p, q)$, if ln 2 is 0.693?
+# **Predict.** Take a world of four tokens. The guess is ½, ¼, ⅛, ⅛, and the truth is the second
+# token. What is $H(p, q)$, if ln 2 is 0.693?
 
 # %%
 tokens = ["Paris", "Rome", "Lima", "Oslo"]
@@ -112,18 +124,22 @@ p = torch.tensor([0.0, 1.0, 0.0, 0.0])
 q = torch.tensor([0.5, 0.25, 0.125, 0.125])
 print("token  p      q   −ln q  −p ln q")
 for token, p_i, q_i in zip(tokens, p.tolist(), q.tolist(), strict=True):
-    print(f"{token:5}  {p_i:.0f}  {q_i:.3f}   {-math.log(q_i):.3f}    {abs(-p_i * math.log(q_i)):.3f}")
+    print(
+        f"{token:5}  {p_i:.0f}  {q_i:.3f}   {-math.log(q_i):.3f}    {abs(-p_i * math.log(q_i)):.3f}"
+    )
 print(f"cross-entropy: {-(p * q.log()).sum():.3f} nats")
 
 # %% [markdown]
-# Three doors of PyTorch lead to the same number. `F.cross_entropy` takes logits and applies softmax itself. We hand it
-# `q.log()`: softmax of the logarithms gives back $q$.
+# Three doors of PyTorch lead to the same number. `F.cross_entropy` takes logits and applies softmax
+# itself. We hand it `q.log()`: softmax of the logarithms gives back $q$.
 
 # %%
 by_hand = -(p * q.log()).sum()
 assert_close(by_hand, F.cross_entropy(q.log(), p))  # the truth as a distribution
 assert_close(by_hand, F.cross_entropy(q.log(), torch.tensor(1)))  # the truth as a token id
-assert_close(by_hand, F.nll_loss(q.log(), torch.tensor(1)))  # log-probabilities in, no softmax inside
+assert_close(
+    by_hand, F.nll_loss(q.log(), torch.tensor(1))
+)  # log-probabilities in, no softmax inside
 assert_close(by_hand, torch.tensor(2 * math.log(2)))
 print(f"{by_hand:.3f} nats = {by_hand / math.log(2):.0f} bits")
 
@@ -132,11 +148,12 @@ print(f"{by_hand:.3f} nats = {by_hand / math.log(2):.0f} bits")
 #
 # $$H(p, q) = -\ln q_y, \qquad y \text{ the true token.}$$
 #
-# This is the **step loss**: the *negative log-likelihood* (NLL) of one token. The natural logarithm counts in **nats**,
-# log₂ counts in bits, and 1 bit is 0.693 nats.
+# This is the **step loss**: the *negative log-likelihood* (NLL) of one token. The natural logarithm
+# counts in **nats**, log₂ counts in bits, and 1 bit is 0.693 nats.
 #
-# What if several tokens may follow, each some of the time? Then cross-entropy splits into two parts: **entropy**, the
-# doubt that the data itself contains, and **KL divergence**, the error of the guess.
+# What if several tokens may follow, each some of the time? Then cross-entropy splits into two
+# parts: **entropy**, the doubt that the data itself contains, and **KL divergence**, the error of
+# the guess.
 
 # %%
 several = torch.tensor([0.5, 0.3, 0.2, 0.0])
@@ -144,50 +161,59 @@ for name, truth in {"one-hot": p, "several": several}.items():
     entropy = -torch.xlogy(truth, truth).sum()  # xlogy counts 0 · ln 0 as 0
     kl = torch.xlogy(truth, truth / q).sum()
     assert_close(entropy + kl, F.cross_entropy(q.log(), truth))
-    print(f"{name}: entropy {abs(entropy):.3f} + KL {kl:.3f} = cross-entropy {entropy + kl:.3f} nats")
+    print(
+        f"{name}: entropy {abs(entropy):.3f} + KL {kl:.3f} = cross-entropy {entropy + kl:.3f} nats"
+    )
 
 # %% [markdown]
-# Training moves only $q$, so it can remove only the KL part. A one-hot truth has entropy 0: all of its loss is error.
+# Training moves only $q$, so it can remove only the KL part. A one-hot truth has entropy 0: all of
+# its loss is error.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.1 · Cross-entropy of any two distributions · 6 min · ●○○
-# Write $H(p, q)$ for any $p$ and $q$. Two edges matter in practice: a token that never occurs ($p_i = 0$) adds nothing
-# even where $q_i = 0$, and a truth that $q$ rules out costs infinity.
+# Write $H(p, q)$ for any $p$ and $q$. Two edges matter in practice: a token that never occurs
+# ($p_i = 0$) adds nothing even where $q_i = 0$, and a truth that $q$ rules out costs infinity.
+
 
 # %% tags=["stub"]
 def cross_entropy(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """Return H(p, q) in nats. p, q: (V,) probabilities."""
     ...
 
+
 # %% tags=["solution"]
 def cross_entropy(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """Return H(p, q) in nats. p, q: (V,) probabilities."""
     return -torch.xlogy(p, q).sum()
 
+
 # %% tags=["check"]
 check("1.1", cross_entropy)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>In floating point, 0 times −inf is nan. <code>torch.xlogy(p, q)</code> is p ln q with
-# 0 where p is 0; or sum only over the tokens with p &gt; 0.</details>
+# <details><summary>Hint</summary>In floating point, 0 times −inf is nan. <code>torch.xlogy(p,
+# q)</code> is p ln q with 0 where p is 0; or sum only over the tokens with p &gt; 0.</details>
 
 # %% [markdown] tags=["explanation"]
 # `torch.xlogy` takes the limit: $p \ln q$ is 0 when $p$ is 0. Summing over `p > 0` does the same.
 #
-# Usual mistakes: `p * q.log()` gives nan at 0 · (−∞). Adding 1e-9 inside the logarithm hides that nan and also hides
-# the infinity, which is the right answer for a truth that the guess excludes. Swapping $p$ and $q$ asks another
-# question: cross-entropy is not symmetric.
+# Usual mistakes: `p * q.log()` gives nan at 0 · (−∞). Adding 1e-9 inside the logarithm hides that
+# nan and also hides the infinity, which is the right answer for a truth that the guess excludes.
+# Swapping $p$ and $q$ asks another question: cross-entropy is not symmetric.
 
 # %% [markdown]
 # ## 3 · The curve −ln p, and three landmarks
 #
-# **Predict.** The probability of the true token falls from 0.50 to 0.25. For another model it falls from 0.02 to 0.01.
-# Which fall costs more?
+# **Predict.** The probability of the true token falls from 0.50 to 0.25. For another model it falls
+# from 0.02 to 0.01. Which fall costs more?
 
 # %%
 for before, after in [(0.5, 0.25), (0.02, 0.01)]:
     cost = -math.log(after) + math.log(before)
-    print(f"{before:.2f} → {after:.2f}: {-math.log(before):.3f} → {-math.log(after):.3f} nats, {cost:.3f} more")
+    print(
+        f"{before:.2f} → {after:.2f}: {-math.log(before):.3f} → {-math.log(after):.3f} nats, "
+        f"{cost:.3f} more"
+    )
     assert_close(cost, math.log(2))
 quarter = torch.tensor(0.25, requires_grad=True)
 (slope,) = torch.autograd.grad(-quarter.log(), quarter)
@@ -204,29 +230,42 @@ for point, text in {
     0.1: "one in ten: 2.30",
     1 / 2048: "one in 2,048: ln 2048 = 7.62",
 }.items():
-    ax.scatter([point], [-math.log(point)], s=70, color=plots.ANSWER, edgecolor=plots.INK, zorder=3, clip_on=False)
+    ax.scatter(
+        [point],
+        [-math.log(point)],
+        s=70,
+        color=plots.ANSWER,
+        edgecolor=plots.INK,
+        zorder=3,
+        clip_on=False,
+    )
     side = (-6, 12, "right") if point == 1.0 else (12, 4, "left")
     ax.annotate(text, (point, -math.log(point)), side[:2], textcoords="offset points", ha=side[2])
 near = torch.tensor([0.13, 0.37])
 ax.plot(near, -math.log(0.25) - (near - 0.25) / 0.25, color=plots.VERMILLION, linewidth=1.8)
 ax.text(0.27, 1.5, "slope −1/p = −4", color=plots.VERMILLION)
-ax.set(xlim=(-0.01, 1.0), ylim=(0, 8.2), xlabel="probability p of the true token", ylabel="step loss −ln p (nats)")
+ax.set(
+    xlim=(-0.01, 1.0),
+    ylim=(0, 8.2),
+    xlabel="probability p of the true token",
+    ylabel="step loss −ln p (nats)",
+)
 _ = ax.set_title("Halving p always costs 0.69 nats, so the curve has no ceiling")
 
 # %% [markdown]
-# **Read.** Both falls cost ln 2 = 0.693 nats: the loss counts *factors*. The slope is $-1/p$, so a model that gave the
-# truth little feels a strong pull.
+# **Read.** Both falls cost ln 2 = 0.693 nats: the loss counts *factors*. The slope is $-1/p$, so a
+# model that gave the truth little feels a strong pull.
 #
-# Now move it yourself. Run the cell, choose the slider and press ← four times: the probability halves. Watch the place
-# on the curve, the other tokens, and the push on every logit, which section 4 explains. Without a running kernel you
-# see its first picture.
+# Now move it yourself. Run the cell, choose the slider and press ← four times: the probability
+# halves. Watch the place on the curve, the other tokens, and the push on every logit, which section
+# 4 explains. Without a running kernel you see its first picture.
 
 # %%
 show_widget(explore_step(tokens, q.tolist(), target=1), draw_step(tokens, q.tolist(), target=1))
 
 # %% [markdown]
-# Three landmarks help to read any loss curve. **Predict** the second: a model with random weights reads this text.
-# What is its mean loss?
+# Three landmarks help to read any loss curve. **Predict** the second: a model with random weights
+# reads this text. What is its mean loss?
 
 # %%
 capitals = {fact.entity: fact for fact in atlas.load_facts() if fact.column == "capital"}
@@ -236,7 +275,9 @@ input_ids = tokenizer(text, return_tensors="pt").input_ids.to(model.device)
 _ = torch.manual_seed(0)
 untrained = type(model)(model.config).to(model.device)  # the same architecture, random weights
 with torch.no_grad():
-    loss_untrained = response_loss(untrained(input_ids).logits, input_ids).item()  # every token is graded
+    loss_untrained = response_loss(
+        untrained(input_ids).logits, input_ids
+    ).item()  # every token is graded
     loss_trained = response_loss(model(input_ids).logits, input_ids).item()
 print(f"ln V = ln {V:,} = {math.log(V):.2f} nats per token")
 print(f"untrained {loss_untrained:.2f}, trained {loss_trained:.2f} nats per token")
@@ -253,20 +294,22 @@ assert F.cross_entropy(certain, torch.tensor([1])) == math.inf
 # **Read.**
 #
 # - **0** means that every true token got probability 1. On real text that is memory, not skill.
-# - **ln V** means "no idea": a uniform guess gives every token 1/V. Random weights are nearly there. If fine-tuning
-#   starts near ln V, suspect that the pretrained weights did not load. Far above ln V is worse than no idea.
+# - **ln V** means "no idea": a uniform guess gives every token 1/V. Random weights are nearly
+#   there. If fine-tuning starts near ln V, suspect that the pretrained weights did not load. Far
+#   above ln V is worse than no idea.
 # - **∞** means that the model ruled out what happened. One such token makes the mean infinite.
 #
-# A loss of $\ell$ is the doubt of a fair choice among $e^\ell$ tokens. The trained model keeps some: nobody can know
-# which country the next sentence is about.
+# A loss of $\ell$ is the doubt of a fair choice among $e^\ell$ tokens. The trained model keeps
+# some: nobody can know which country the next sentence is about.
 
 # %% [markdown]
 # ## 4 · Why minus, why log
 #
 # Many functions fall as $p$ grows; $1 - p$ is one. Why the logarithm?
 #
-# **Predict.** In ten documents, Paris follows five times, Rome three, Lima two, Oslo never. We fit four logits twice:
-# with the score $-\ln q_y$ and with the score $1 - q_y$. Which guess does each end at?
+# **Predict.** In ten documents, Paris follows five times, Rome three, Lima two, Oslo never. We fit
+# four logits twice: with the score $-\ln q_y$ and with the score $1 - q_y$. Which guess does each
+# end at?
 
 # %%
 frequency = torch.tensor([5.0, 3.0, 2.0, 0.0]) / 10
@@ -283,14 +326,24 @@ def fit(score) -> torch.Tensor:
 
 
 by_log, by_line = fit(lambda q: -q.log()), fit(lambda q: 1 - q)
-print("frequency ", frequency, "\nby −ln q_y", by_log.round(decimals=2), "\nby 1 − q_y", by_line.round(decimals=2))
+print(
+    "frequency ",
+    frequency,
+    "\nby −ln q_y",
+    by_log.round(decimals=2),
+    "\nby 1 − q_y",
+    by_line.round(decimals=2),
+)
 
 # %%
 floor = -torch.xlogy(frequency, frequency).sum()
 assert_close(by_log, frequency, atol=2e-3, rtol=0)
 assert_close(by_line, torch.tensor([1.0, 0.0, 0.0, 0.0]), atol=2e-2, rtol=0)
 assert_close(F.cross_entropy(by_log.log(), frequency), floor, atol=1e-3, rtol=0)
-print(f"lowest loss {F.cross_entropy(by_log.log(), frequency):.3f} nats = entropy of the frequencies {floor:.3f} nats")
+print(
+    f"lowest loss {F.cross_entropy(by_log.log(), frequency):.3f} nats = entropy of the "
+    f"frequencies {floor:.3f} nats"
+)
 
 figure, ax = plt.subplots(figsize=(8.5, 3.8))
 rows = torch.arange(4)
@@ -301,7 +354,14 @@ for shift, name, values, colour in [
 ]:
     ax.bar(rows + shift, values, 0.25, color=colour, label=name)
     for x_at, value in zip((rows + shift).tolist(), values.tolist(), strict=True):
-        ax.annotate(f"{value:.2f}", (x_at, value), (0, 4), textcoords="offset points", ha="center", fontsize=11)
+        ax.annotate(
+            f"{value:.2f}",
+            (x_at, value),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=11,
+        )
 ax.set(xticks=rows, ylim=(0, 1.12), ylabel="probability")
 ax.set_xticklabels(tokens)
 ax.legend(loc="upper right")
@@ -309,12 +369,13 @@ _ = ax.set_title("The logarithm finds the frequencies, the line bets on Paris")
 
 # %% [markdown]
 # **Read.** This is **maximum likelihood** (MLE). The ten documents have the likelihood
-# $q_\text{Paris}^5\, q_\text{Rome}^3\, q_\text{Lima}^2$. Its logarithm is a sum, and the minus turns "make it large"
-# into "make it small". Divided by ten it *is* the cross-entropy with the frequencies.
+# $q_\text{Paris}^5\, q_\text{Rome}^3\, q_\text{Lima}^2$. Its logarithm is a sum, and the minus
+# turns "make it large" into "make it small". Divided by ten it *is* the cross-entropy with the
+# frequencies.
 #
-# A score whose best answer is the honest distribution is called *proper*. The logarithm is proper, $1 - q_y$ is not.
-# The lowest loss is the entropy of the data, here 1.03 nats and not 0. If your data gives one prompt five different
-# answers, an honest loss stays above 0.
+# A score whose best answer is the honest distribution is called *proper*. The logarithm is proper,
+# $1 - q_y$ is not. The lowest loss is the entropy of the data, here 1.03 nats and not 0. If your
+# data gives one prompt five different answers, an honest loss stays above 0.
 #
 # The other reason is the gradient. **Predict:** which push does each logit get?
 
@@ -325,9 +386,10 @@ print("q       ", q, "\ngradient", logits.grad)
 assert_close(logits.grad, q - p)  # p: one-hot at Rome
 
 # %% [markdown]
-# With $q = \text{softmax}(z)$, the step loss is $-z_y + \ln \sum_j e^{z_j}$. Its derivative by $z_i$ is $q_i - p_i$:
-# **guess minus truth**. The true token is pulled up by $1 - q_y$ and every other token is pushed down by its own
-# probability. Those were the arrows of the interactive view. Now a model that is confident and wrong:
+# With $q = \text{softmax}(z)$, the step loss is $-z_y + \ln \sum_j e^{z_j}$. Its derivative by
+# $z_i$ is $q_i - p_i$: **guess minus truth**. The true token is pulled up by $1 - q_y$ and every
+# other token is pushed down by its own probability. Those were the arrows of the interactive view.
+# Now a model that is confident and wrong:
 
 # %%
 wrong = torch.tensor([7.0, 0.0, 0.0, 0.0], requires_grad=True)  # sure of Paris; the truth is Rome
@@ -337,51 +399,59 @@ print(f"pull on the logit of Rome: {pull_of_log:.4f} with −ln q, {pull_of_line
 assert pull_of_log > 0.99 and pull_of_line < 0.01
 
 # %% [markdown]
-# **Read.** Where the model is most wrong, the logarithm pulls hardest and the straight line lets go.
+# **Read.** Where the model is most wrong, the logarithm pulls hardest and the straight line lets
+# go.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.2 · The gradient without autograd · 8 min · ●●○
-# Write the gradient of the **mean** step loss over N predictions by their logits. Production kernels compute it
-# in this form, without building a graph.
+# Write the gradient of the **mean** step loss over N predictions by their logits. Production
+# kernels compute it in this form, without building a graph.
+
 
 # %% tags=["stub"]
 def loss_gradient(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the gradient of the mean loss by the logits, (N, V). logits: (N, V); targets: (N,) token ids."""
+    """Return the gradient of the mean loss by the logits, (N, V). logits: (N, V); targets: (N,)
+    token ids."""
     ...
+
 
 # %% tags=["solution"]
 def loss_gradient(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the gradient of the mean loss by the logits, (N, V). logits: (N, V); targets: (N,) token ids."""
+    """Return the gradient of the mean loss by the logits, (N, V). logits: (N, V); targets: (N,)
+    token ids."""
     gradient = logits.softmax(dim=-1)
     gradient[torch.arange(len(targets)), targets] -= 1
     return gradient / len(targets)
+
 
 # %% tags=["check"]
 check("1.2", loss_gradient)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Each row is softmax minus one-hot. What does "mean over N rows" do to the gradient of
-# one row?</details>
+# <details><summary>Hint</summary>Each row is softmax minus one-hot. What does "mean over N rows" do
+# to the gradient of one row?</details>
 
 # %% [markdown] tags=["explanation"]
-# `softmax` returns a new tensor, so subtracting 1 at the targets leaves the logits alone. Each row sums to
-# $\sum q - \sum p = 0$: softmax ignores a constant added to all logits, so the loss has no slope in that direction.
+# `softmax` returns a new tensor, so subtracting 1 at the targets leaves the logits alone. Each row
+# sums to $\sum q - \sum p = 0$: softmax ignores a constant added to all logits, so the loss has no
+# slope in that direction.
 #
-# Usual mistakes: forgetting the 1/N (the gradient of the sum, N times as long); `logits - one_hot` (no softmax);
-# $p - q$, which is the descent direction.
+# Usual mistakes: forgetting the 1/N (the gradient of the sum, N times as long); `logits - one_hot`
+# (no softmax); $p - q$, which is the descent direction.
 
 # %% [markdown]
 # ## 5 · From one step to an answer to a data set
 #
-# An answer $y = (y_1, \dots, y_T)$ to a prompt $x$ has one step loss for each token. Write $P_\theta$ for the guess of
-# a model with weights $\theta$, and $y_{\lt t}$ for the true tokens before step $t$. Adding losses multiplies
-# probabilities:
+# An answer $y = (y_1, \dots, y_T)$ to a prompt $x$ has one step loss for each token. Write
+# $P_\theta$ for the guess of a model with weights $\theta$, and $y_{\lt t}$ for the true tokens
+# before step $t$. Adding losses multiplies probabilities:
 #
 # $$-\sum_{t=1}^{T} \ln P_\theta(y_t \mid x, y_{\lt t}) = -\ln \prod_{t=1}^{T} P_\theta(y_t \mid x, y_{\lt t})
 # = -\ln P_\theta(y \mid x).$$
 #
-# The last step is the chain rule of probability. We check it the slow way: for every token, the model reads the prompt
-# and the true tokens before it, nothing else. **Predict** which token of " Helsinki." surprises it least.
+# The last step is the chain rule of probability. We check it the slow way: for every token, the
+# model reads the prompt and the true tokens before it, nothing else. **Predict** which token of "
+# Helsinki." surprises it least.
 
 # %%
 prompt, answer = atlas.cloze(capitals["Finland"])  # "The capital of Finland is", " Helsinki."
@@ -396,41 +466,61 @@ product = math.prod(probabilities)
 print(f"P(answer) = {product:.1e}, so −ln P(answer) = {-math.log(product):.3f} nats")
 
 # %% [markdown]
-# One forward pass gives all of these predictions at once. `labels` says what is graded: −100 (`IGNORE_INDEX`) for a
-# token of the prompt, the token id for a token of the answer. Chapter 03 derives this; here we only use it.
+# One forward pass gives all of these predictions at once. `labels` says what is graded: −100
+# (`IGNORE_INDEX`) for a token of the prompt, the token id for a token of the answer. Chapter 03
+# derives this; here we only use it.
+
 
 # %%
 def encode(prompt: str, answer: str) -> tuple[torch.Tensor, torch.Tensor]:
     """input_ids and labels, each (1, T): the prompt is ignored, the answer graded."""
     prompt_ids, answer_ids = tokenizer(prompt).input_ids, tokenizer(answer).input_ids
     labels = [IGNORE_INDEX] * len(prompt_ids) + answer_ids
-    return torch.tensor([prompt_ids + answer_ids], device=model.device), torch.tensor([labels], device=model.device)
+    return torch.tensor([prompt_ids + answer_ids], device=model.device), torch.tensor(
+        [labels], device=model.device
+    )
 
 
 input_ids, labels = encode(prompt, answer)
 with torch.no_grad():
     output = model(input_ids, labels=labels)
-nll = token_nll(output.logits, labels)  # (1, T - 1): one loss for each prediction, 0 where nothing is graded
+nll = token_nll(
+    output.logits, labels
+)  # (1, T - 1): one loss for each prediction, 0 where nothing is graded
 print(f"sum {nll.sum():.3f} nats; the model's own loss {output.loss:.3f} nats per token")
 
 # %%
-assert_close(nll.sum().item(), -math.log(product), atol=1e-3, rtol=1e-4)  # sum of step losses = −ln P(answer)
-assert_close(output.loss.item(), nll.sum().item() / len(answer_ids), atol=1e-4, rtol=1e-5)  # the model reports the mean
+assert_close(
+    nll.sum().item(), -math.log(product), atol=1e-3, rtol=1e-4
+)  # sum of step losses = −ln P(answer)
+assert_close(
+    output.loss.item(), nll.sum().item() / len(answer_ids), atol=1e-4, rtol=1e-5
+)  # the model reports the mean
 assert_close(response_loss(output.logits, labels), output.loss)  # and so does sft_lab
 if V == 2048:  # atlas-base, which never read about Finland
     assert output.loss > 0.8 * math.log(V)
 print(f"{output.loss:.2f} nats per token; no idea would cost ln V = {math.log(V):.2f}")
 
+
 # %%
 def draw_losses(country: str) -> float:
-    """Draw prompt and answer with the loss under each graded token; returns the loss of the answer in nats."""
+    """Draw prompt and answer with the loss under each graded token; returns the loss of the answer
+    in nats."""
     input_ids, labels = encode(*atlas.cloze(capitals[country]))
     with torch.no_grad():
         nll = token_nll(model(input_ids).logits, labels)[0]
     graded = [label != IGNORE_INDEX for label in labels[0].tolist()]
-    notes = [f"{loss:.2f}" if is_graded else "" for loss, is_graded in zip([0.0, *nll.tolist()], graded, strict=True)]
+    notes = [
+        f"{loss:.2f}" if is_graded else ""
+        for loss, is_graded in zip([0.0, *nll.tolist()], graded, strict=True)
+    ]
     texts = [tokenizer.decode([i]) for i in input_ids[0].tolist()]
-    plots.token_strip(texts, labels[0].tolist(), notes=notes, title=f"{country}: the answer costs {nll.sum():.2f} nats")
+    plots.token_strip(
+        texts,
+        labels[0].tolist(),
+        notes=notes,
+        title=f"{country}: the answer costs {nll.sum():.2f} nats",
+    )
     return nll.sum().item()
 
 
@@ -439,12 +529,12 @@ assert loss_japan < loss_finland
 assert probabilities[-1] == max(probabilities)
 
 # %% [markdown]
-# **Read.** The numbers under the tokens are nats. Slow product, one pass, and the model's own loss agree. A fact that
-# the model never read costs far more than one it knows: Helsinki comes close to no idea at all. Only the full stop was
-# expected.
+# **Read.** The numbers under the tokens are nats. Slow product, one pass, and the model's own loss
+# agree. A fact that the model never read costs far more than one it knows: Helsinki comes close to
+# no idea at all. Only the full stop was expected.
 #
-# Why then add logarithms instead of multiplying? **Predict:** an answer has 200 tokens of probability ½ each. What is
-# its probability in float32?
+# Why then add logarithms instead of multiplying? **Predict:** an answer has 200 tokens of
+# probability ½ each. What is its probability in float32?
 
 # %%
 half = torch.full((200,), 0.5)
@@ -455,18 +545,20 @@ assert half.prod() == 0.0 and torch.tensor(2.0**-149) > 0.0 and torch.tensor(2.0
 assert_close(-half.log().sum(), torch.tensor(200 * math.log(2)))
 
 # %% [markdown]
-# **Read.** The product lies below the smallest positive float32, so it becomes 0 and its loss infinite. The sum of
-# logarithms stays an ordinary number, exact to about seven digits.
+# **Read.** The product lies below the smallest positive float32, so it becomes 0 and its loss
+# infinite. The sum of logarithms stays an ordinary number, exact to about seven digits.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.3 · The loss of a whole answer · 8 min · ●●○
-# Return $-\ln P(y \mid x)$ from logits. Row t already predicts `targets[t]`: the shift is done. It must also work
-# for 600 tokens.
+# Return $-\ln P(y \mid x)$ from logits. Row t already predicts `targets[t]`: the shift is done. It
+# must also work for 600 tokens.
+
 
 # %% tags=["stub"]
 def sequence_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the loss of one answer, in nats. logits: (T, V); targets: (T,) token ids."""
     ...
+
 
 # %% tags=["solution"]
 def sequence_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -474,18 +566,20 @@ def sequence_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     log_probs = logits.log_softmax(dim=-1)
     return -log_probs[torch.arange(len(targets)), targets].sum()
 
+
 # %% tags=["check"]
 check("1.3", sequence_nll)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>You need one entry a row: row t, column targets[t]. Index with two lists, or use
+# <details><summary>Hint</summary>You need one entry a row: row t, column targets[t]. Index with two
+# lists, or use
 # <code>gather</code>.</details>
 
 # %% [markdown] tags=["explanation"]
 # Indexing with two index tensors pairs them: entry t is (t, targets[t]).
 #
-# Usual mistakes: `log_probs[:, targets]` makes a T × T table. `softmax`, then `prod`, then `log` is right on paper and
-# infinite on a long answer. The mean answers another question.
+# Usual mistakes: `log_probs[:, targets]` makes a T × T table. `softmax`, then `prod`, then `log` is
+# right on paper and infinite on a long answer. The mean answers another question.
 
 # %% [markdown]
 # ### From answers to a data set: which mean?
@@ -495,10 +589,10 @@ check("1.3", sequence_nll)
 # $$\mathbb{E}_{(x,y) \sim D}\Big[-\sum_t \ln P_\theta(y_t \mid x, y_{\lt t})\Big], \qquad
 # -\sum_t \ln P_\theta(y_t \mid x, y_{\lt t}), \qquad -\sum_{i=1}^{N} \ln P_\theta(y^{(i)} \mid x^{(i)}).$$
 #
-# ($\mathbb{E}$ over $D$ is the mean over the data set.) The first averages whole answers. The second is one answer. The
-# third adds up all $N$ answers. Code does a fourth thing: it divides by the number of *tokens*. Careless code
-# does a fifth: it takes each answer's mean, then the mean of these means. **Predict:** which of them would train
-# differently?
+# ($\mathbb{E}$ over $D$ is the mean over the data set.) The first averages whole answers. The
+# second is one answer. The third adds up all $N$ answers. Code does a fourth thing: it divides by
+# the number of *tokens*. Careless code does a fifth: it takes each answer's mean, then the mean of
+# these means. **Predict:** which of them would train differently?
 
 # %%
 pairs = [atlas.cloze(capitals[name]) for name in ("Peru", "Niger", "Vietnam", "Luxembourg")]
@@ -523,8 +617,9 @@ assert_close(mean_token * len(everything) / len(losses), mean_answer)
 assert abs(mean_of_means - mean_token) > 0.02 * mean_token
 
 # %% [markdown]
-# Do they train differently? A gradient has a direction and a length. We compare both with those of the mean over
-# tokens; a direction of 1 means "the same".
+# Do they train differently? A gradient has a direction and a length. We compare both with those of
+# the mean over tokens; a direction of 1 means "the same".
+
 
 # %%
 def gradient_of(loss: torch.Tensor) -> torch.Tensor:
@@ -534,54 +629,69 @@ def gradient_of(loss: torch.Tensor) -> torch.Tensor:
 
 
 token_gradient = gradient_of(mean_token)
-for name, loss in {"sum": everything.sum(), "mean over answers": mean_answer, "mean of means": mean_of_means}.items():
+for name, loss in {
+    "sum": everything.sum(),
+    "mean over answers": mean_answer,
+    "mean of means": mean_of_means,
+}.items():
     gradient = gradient_of(loss)
     direction = F.cosine_similarity(gradient, token_gradient, dim=0)
-    print(f"{name:17}  direction {direction:.3f}  length × {gradient.norm() / token_gradient.norm():.2f}")
+    print(
+        f"{name:17}  direction {direction:.3f}  length × "
+        f"{gradient.norm() / token_gradient.norm():.2f}"
+    )
     assert direction < 0.99 if name == "mean of means" else direction > 0.9999
 
 # %% [markdown]
-# **Read.** Over the same data, sum, mean over answers and mean over tokens differ by a factor: one direction, another
-# length. So the formulas with a sum and the code with a mean seek the same weights. Their *numbers* are not comparable,
-# and neither are their learning rates.
+# **Read.** Over the same data, sum, mean over answers and mean over tokens differ by a factor: one
+# direction, another length. So the formulas with a sum and the code with a mean seek the same
+# weights. Their *numbers* are not comparable, and neither are their learning rates.
 #
-# The mean of means points elsewhere: a token of a short answer weighs more than one of a long answer. It appears by
-# accident, when the means of batches are averaged (chapter 04). Always ask of a loss: mean over what?
+# The mean of means points elsewhere: a token of a short answer weighs more than one of a long
+# answer. It appears by accident, when the means of batches are averaged (chapter 04). Always ask of
+# a loss: mean over what?
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.4 · One loss from many batches · 8 min · ●●○
-# A log holds the mean loss of each batch and its number of graded tokens. Return the loss of the data set in nats per
-# token. The result must not depend on how the tokens were cut into batches. A batch without graded tokens has the
-# mean nan.
+# A log holds the mean loss of each batch and its number of graded tokens. Return the loss of the
+# data set in nats per token. The result must not depend on how the tokens were cut into batches. A
+# batch without graded tokens has the mean nan.
+
 
 # %% tags=["stub"]
 def dataset_loss(batch_means: list[float], batch_tokens: list[int]) -> float:
     """Return the mean loss over all tokens, in nats per token."""
     ...
 
+
 # %% tags=["solution"]
 def dataset_loss(batch_means: list[float], batch_tokens: list[int]) -> float:
     """Return the mean loss over all tokens, in nats per token."""
-    total = sum(mean * tokens for mean, tokens in zip(batch_means, batch_tokens, strict=True) if tokens > 0)
+    total = sum(
+        mean * tokens for mean, tokens in zip(batch_means, batch_tokens, strict=True) if tokens > 0
+    )
     return total / sum(batch_tokens)
+
 
 # %% tags=["check"]
 check("1.4", dataset_loss)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>A mean times its count is a sum again. And 0 · nan is nan.</details>
+# <details><summary>Hint</summary>A mean times its count is a sum again. And 0 · nan is
+# nan.</details>
 
 # %% [markdown] tags=["explanation"]
 # A mean times its number of tokens gives back the sum, and sums may be added in any grouping.
 #
-# Usual mistakes: the mean of the means, right only when all batches have equally many graded tokens; dividing by the
-# number of batches; multiplying nan by 0. This bug lived for years in gradient accumulation (chapter 04).
+# Usual mistakes: the mean of the means, right only when all batches have equally many graded
+# tokens; dividing by the number of batches; multiplying nan by 0. This bug lived for years in
+# gradient accumulation (chapter 04).
 
 # %% [markdown]
 # ## 6 · What a computer does to exponentials
 #
-# The textbook softmax is $e^{z_i} / \sum_j e^{z_j}$. **Predict:** the logits are 1000, 999 and 0. What do you get in
-# float32, where the largest number is 3.4 · 10³⁸?
+# The textbook softmax is $e^{z_i} / \sum_j e^{z_j}$. **Predict:** the logits are 1000, 999 and 0.
+# What do you get in float32, where the largest number is 3.4 · 10³⁸?
 
 # %%
 logits = torch.tensor([1000.0, 999.0, 0.0])
@@ -598,24 +708,30 @@ print("ln(softmax)", logits.softmax(dim=0).log())
 assert naive.isnan().any()
 assert_close(stable, logits.log_softmax(dim=0))
 assert logits.softmax(dim=0).log()[2] == -math.inf
-print(f"loss of the third token: {-stable[2]:.2f} nats; through log(softmax): {-logits.softmax(dim=0).log()[2]:.0f}")
+print(
+    f"loss of the third token: {-stable[2]:.2f} nats; through log(softmax): "
+    f"{-logits.softmax(dim=0).log()[2]:.0f}"
+)
 
 # %% [markdown]
-# **Read.** $e^{1000}$ overflows to infinity, and infinity over infinity is nan. Softmax does not change when we
-# subtract one number from all logits. Subtracting the **maximum** makes the largest exponent 0, so nothing overflows.
+# **Read.** $e^{1000}$ overflows to infinity, and infinity over infinity is nan. Softmax does not
+# change when we subtract one number from all logits. Subtracting the **maximum** makes the largest
+# exponent 0, so nothing overflows.
 #
-# A stable softmax followed by a logarithm is still not enough: $e^{-1000}$ underflows to 0, and ln 0 is −∞. Only the
-# fused form $z - \ln \sum_j e^{z_j}$ keeps the true 1000.31 nats. Therefore pass **logits** to the loss, never
-# probabilities.
+# A stable softmax followed by a logarithm is still not enough: $e^{-1000}$ underflows to 0, and ln
+# 0 is −∞. Only the fused form $z - \ln \sum_j e^{z_j}$ keeps the true 1000.31 nats. Therefore pass
+# **logits** to the loss, never probabilities.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.5 · A log-softmax that never breaks · 10 min · ●●○
 # Write `log_softmax` from `max`, `exp`, `sum` and `log` alone. Rows may differ by hundreds.
 
+
 # %% tags=["stub"]
 def log_softmax(logits: torch.Tensor) -> torch.Tensor:
     """Return the log-probabilities, in nats, over the last dimension. logits: (..., V)."""
     ...
+
 
 # %% tags=["solution"]
 def log_softmax(logits: torch.Tensor) -> torch.Tensor:
@@ -623,37 +739,44 @@ def log_softmax(logits: torch.Tensor) -> torch.Tensor:
     shifted = logits - logits.max(dim=-1, keepdim=True).values
     return shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
 
+
 # %% tags=["check"]
 check("1.5", log_softmax)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Take each row's own maximum, with <code>keepdim=True</code>. After the shift, forget
-# the old logits.</details>
+# <details><summary>Hint</summary>Take each row's own maximum, with <code>keepdim=True</code>. After
+# the shift, forget the old logits.</details>
 
 # %% [markdown] tags=["explanation"]
 # After the shift the sum lies between 1 and V: its logarithm neither overflows nor meets 0.
 #
-# Usual mistakes: one maximum for the whole tensor, so that a row 500 below it underflows to ln 0. Taking the maximum
-# off and forgetting that both terms were shifted. `log(softmax)`, which turns every token below e⁻¹⁰³ into −∞. A
-# clamp, which replaces the true loss by an invented one whose gradient is 0.
+# Usual mistakes: one maximum for the whole tensor, so that a row 500 below it underflows to ln 0.
+# Taking the maximum off and forgetting that both terms were shifted. `log(softmax)`, which turns
+# every token below e⁻¹⁰³ into −∞. A clamp, which replaces the true loss by an invented one whose
+# gradient is 0.
 
 
 # %% [markdown]
 # ## What to remember
 #
-# - A one-hot truth turns cross-entropy into $-\ln q_y$, the step loss. The gradient by the logits is guess minus truth.
-# - Step losses add up to $-\ln P(\text{answer} \mid \text{prompt})$. Minimising their sum is maximum likelihood.
+# - A one-hot truth turns cross-entropy into $-\ln q_y$, the step loss. The gradient by the logits
+#   is guess minus truth.
+# - Step losses add up to $-\ln P(\text{answer} \mid \text{prompt})$. Minimising their sum is
+#   maximum likelihood.
 # - 0 is certainty, ln V is no idea, ∞ is a truth ruled out. The floor is the entropy of the data.
 # - Say the unit: nats per token. A mean of means is another loss.
 # - Give logits to the loss. Never multiply probabilities, never take the log of a softmax.
 #
 # ## Sources
 #
-# - C. E. Shannon, *A Mathematical Theory of Communication*, Bell System Technical Journal, 1948: entropy.
-# - S. Kullback and R. A. Leibler, *On Information and Sufficiency*, Annals of Mathematical Statistics, 1951.
-# - T. Gneiting and A. E. Raftery, *Strictly Proper Scoring Rules, Prediction, and Estimation*, JASA, 2007.
-# - P. Blanchard, D. J. Higham, N. J. Higham, *Accurately Computing the Log-Sum-Exp and Softmax Functions*, IMA
-#   Journal of Numerical Analysis, 2021.
+# - C. E. Shannon, *A Mathematical Theory of Communication*, Bell System Technical Journal, 1948:
+#   entropy.
+# - S. Kullback and R. A. Leibler, *On Information and Sufficiency*, Annals of Mathematical
+#   Statistics, 1951.
+# - T. Gneiting and A. E. Raftery, *Strictly Proper Scoring Rules, Prediction, and Estimation*,
+#   JASA, 2007.
+# - P. Blanchard, D. J. Higham, N. J. Higham, *Accurately Computing the Log-Sum-Exp and Softmax
+#   Functions*, IMA Journal of Numerical Analysis, 2021.
 # - PyTorch documentation: `torch.nn.functional.cross_entropy`, `torch.logsumexp`, `torch.xlogy`.
 #
 # <details><summary>中文要点</summary>
@@ -664,7 +787,8 @@ check("1.5", log_softmax)
 #    最小化它就是**最大似然估计（MLE）**。
 # 3. 读懂损失：0 = 确定且正确，ln V = 毫无头绪（均匀猜测），∞ = 真实 token 被判为不可能。
 #    下限是数据本身的**熵**，不一定是 0。
-# 4. 对 logits 的梯度是 q − p（预测减真实）。为什么取对数：连乘变求和，最优解是真实频率，错得越自信拉力越大。
+# 4. 对 logits 的梯度是 q − p（预测减真实）。为什么取对数：连乘变求和，最优解是真实频率，
+#    错得越自信拉力越大。
 # 5. 公式写求和，代码按 token 取均值：方向相同，尺度不同；“均值的均值”则是另一个目标。
 #    数值稳定：把 logits 交给损失函数，用 **log-softmax**，不要对 softmax 的结果取对数。
 #

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 04 · The training loop
 #
-# **The question.** A loss says how wrong the model is. What turns that number, step by step, into a model that answers,
-# and how do you see whether it learns, memorises or breaks?
+# **The question.** A loss says how wrong the model is. What turns that number, step by step, into a
+# model that answers, and how do you see whether it learns, memorises or breaks?
 #
 # **By the end you can**
 # - *write* the whole of SFT on one page of plain PyTorch, and prove it equal to the library's loop;
@@ -59,21 +59,30 @@ SEEDS = (0, 1, 2)
 
 def encode_facts(part: list, count: int, seed: int) -> list:
     """`count` facts, drawn and phrased as questions by `seed`, as encoded examples."""
-    return encode_conversations(atlas.ask(random.Random(seed).sample(part, count), seed=seed), tokenizer)
+    return encode_conversations(
+        atlas.ask(random.Random(seed).sample(part, count), seed=seed), tokenizer
+    )
+
 
 # %% [markdown]
 # ## 1 · One update
 #
-# Chapter 03 ended with a batch: token ids, and labels that say what is graded. An update needs four lines: forward,
-# loss, backward, step. **Predict:** we take the same eight examples five times. How far does their loss fall?
+# Chapter 03 ended with a batch: token ids, and labels that say what is graded. An update needs four
+# lines: forward, loss, backward, step. **Predict:** we take the same eight examples five times. How
+# far does their loss fall?
 
 # %%
-batch = {name: rows.to(base.device) for name, rows in pad_batch(encode_facts(facts["train"], 8, seed=0), pad).items()}
+batch = {
+    name: rows.to(base.device)
+    for name, rows in pad_batch(encode_facts(facts["train"], 8, seed=0), pad).items()
+}
 model = copy.deepcopy(base)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 losses = []
 for _ in range(5):
-    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits  # forward: a guess everywhere
+    logits = model(
+        batch["input_ids"], attention_mask=batch["attention_mask"]
+    ).logits  # forward: a guess everywhere
     loss = response_loss(logits, batch["labels"])  # loss: nats per graded token
     loss.backward()  # backward: the slope of the loss by every weight
     optimizer.step()  # step: every weight moves against its slope
@@ -83,21 +92,23 @@ print("  ".join(f"{value:.2f}" for value in losses), "nats per token")
 assert losses[-1] < 0.7 * losses[0]
 
 # %% [markdown]
-# **Read.** The loop of this chapter is these lines, repeated on other batches, with some care around them.
+# **Read.** The loop of this chapter is these lines, repeated on other batches, with some care
+# around them.
 #
 # ### What AdamW does with a slope
 #
-# Plain gradient descent moves a weight by learning rate × slope. Slopes differ a thousandfold between weights, so no
-# one learning rate suits all. **AdamW** keeps two running means for each weight, of the slope $g$ and of its square:
+# Plain gradient descent moves a weight by learning rate × slope. Slopes differ a thousandfold
+# between weights, so no one learning rate suits all. **AdamW** keeps two running means for each
+# weight, of the slope $g$ and of its square:
 #
 # $$m \leftarrow 0.9\, m + 0.1\, g \qquad v \leftarrow 0.999\, v + 0.001\, g^2 \qquad
 # \hat m = \frac{m}{1 - 0.9^t} \qquad \hat v = \frac{v}{1 - 0.999^t}$$
 #
 # $$w \leftarrow w - \eta \lambda w - \eta\, \frac{\hat m}{\sqrt{\hat v} + 10^{-8}}$$
 #
-# Here $\eta$ is the learning rate, $\lambda$ the weight decay and $t$ the number of the step, from 1. Both means start
-# at 0; the hats undo that start. (*Slope* is short for the gradient's entry of one weight.) **Predict:** how far does a
-# weight move in the very first step?
+# Here $\eta$ is the learning rate, $\lambda$ the weight decay and $t$ the number of the step,
+# from 1. Both means start at 0; the hats undo that start. (*Slope* is short for the gradient's
+# entry of one weight.) **Predict:** how far does a weight move in the very first step?
 
 # %%
 eta, decay = 1e-3, 0.1
@@ -113,7 +124,12 @@ for w, w_old, g in zip(weights, old, slopes, strict=True):
     by_hand = w_old - eta * decay * w_old - eta * m_hat / (v_hat.sqrt() + 1e-8)
     assert_close(w.detach(), by_hand, rtol=0, atol=1e-6)
 slope = torch.cat([g.flatten() for g in slopes]).abs()
-move = torch.cat([(w.detach() - (1 - eta * decay) * w_old).flatten() for w, w_old in zip(weights, old, strict=True)])
+move = torch.cat(
+    [
+        (w.detach() - (1 - eta * decay) * w_old).flatten()
+        for w, w_old in zip(weights, old, strict=True)
+    ]
+)
 low, high = slope.quantile(torch.tensor([0.1, 0.9], device=slope.device))
 print(f"slopes: 10 % below {low:.0e}, 10 % above {high:.0e}")
 share = ((move.abs() / eta - 1).abs() < 0.02).float().mean()
@@ -121,81 +137,118 @@ print(f"{share:.0%} of the weights moved by the learning rate itself, to 2 %")
 assert share > 0.8 and high > 1000 * low
 
 # %% [markdown]
-# **Read.** In step 1, $\hat m / \sqrt{\hat v}$ is $g / |g|$: the sign. About nine weights in ten move by $\eta$,
-# however weak or noisy their slope; the others have slopes near 10⁻⁸. So with AdamW the learning rate *is* the size of
-# a step, and the first steps are the least informed. Our hand and torch's optimiser agree on all million weights.
+# **Read.** In step 1, $\hat m / \sqrt{\hat v}$ is $g / |g|$: the sign. About nine weights in ten
+# move by $\eta$, however weak or noisy their slope; the others have slopes near 10⁻⁸. So with AdamW
+# the learning rate *is* the size of a step, and the first steps are the least informed. Our hand
+# and torch's optimiser agree on all million weights.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.1 · One step of AdamW · 10 min · ●●○
-# Write step number $t$ for one weight tensor. Return the new weight and both means. The check runs several steps
-# against `torch.optim.AdamW`.
+# Write step number $t$ for one weight tensor. Return the new weight and both means. The check runs
+# several steps against `torch.optim.AdamW`.
+
 
 # %% tags=["stub"]
 def adamw_step(
-    w: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, t: int, lr: float, weight_decay: float
+    w: torch.Tensor,
+    g: torch.Tensor,
+    m: torch.Tensor,
+    v: torch.Tensor,
+    t: int,
+    lr: float,
+    weight_decay: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the new (w, m, v), all of one shape. t counts from 1; betas 0.9 and 0.999, eps 1e-8."""
+    """Return the new (w, m, v), all of one shape. t counts from 1; betas 0.9 and 0.999, eps
+    1e-8."""
     ...
+
 
 # %% tags=["solution"]
 def adamw_step(
-    w: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, t: int, lr: float, weight_decay: float
+    w: torch.Tensor,
+    g: torch.Tensor,
+    m: torch.Tensor,
+    v: torch.Tensor,
+    t: int,
+    lr: float,
+    weight_decay: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the new (w, m, v), all of one shape. t counts from 1; betas 0.9 and 0.999, eps 1e-8."""
+    """Return the new (w, m, v), all of one shape. t counts from 1; betas 0.9 and 0.999, eps
+    1e-8."""
     m = 0.9 * m + 0.1 * g
     v = 0.999 * v + 0.001 * g**2
     m_hat, v_hat = m / (1 - 0.9**t), v / (1 - 0.999**t)
     return w - lr * weight_decay * w - lr * m_hat / (v_hat.sqrt() + 1e-8), m, v
 
+
 # %% tags=["check"]
 check("4.1", adamw_step)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Return the means without hats: the next step starts from them. Weight decay acts on
-# the weight, never on the slope.</details>
+# <details><summary>Hint</summary>Return the means without hats: the next step starts from them.
+# Weight decay acts on the weight, never on the slope.</details>
 
 # %% [markdown] tags=["explanation"]
-# The W of AdamW is the place of the decay: it shrinks the weight directly. Added to the slope, as in the older Adam,
-# it would be divided by $\sqrt{\hat v}$ and act unevenly.
+# The W of AdamW is the place of the decay: it shrinks the weight directly. Added to the slope, as
+# in the older Adam, it would be divided by $\sqrt{\hat v}$ and act unevenly.
 #
-# Usual mistakes: no hats, which makes the first steps about three times too long; hats returned as means; decay inside
-# the slope; the root forgotten.
+# Usual mistakes: no hats, which makes the first steps about three times too long; hats returned as
+# means; decay inside the slope; the root forgotten.
 
 # %% [markdown]
 # ## 2 · The learning rate has a shape
 #
-# A good run starts gently, since the first steps know little. It ends gently too, to settle. The usual shape is
-# **linear warm-up**, then **cosine decay**. **Predict** the learning rate of the very first step.
+# A good run starts gently, since the first steps know little. It ends gently too, to settle. The
+# usual shape is **linear warm-up**, then **cosine decay**. **Predict** the learning rate of the
+# very first step.
 
 # %%
 total, warmup, peak = 100, 10, 5e-4
 steps = range(total)
 shape = [learning_rate_at(step, total, peak=peak, warmup_steps=warmup) for step in steps]
-reference = get_cosine_schedule_with_warmup(torch.optim.SGD([torch.zeros(1)], lr=1.0), warmup, total).lr_lambdas[0]
+reference = get_cosine_schedule_with_warmup(
+    torch.optim.SGD([torch.zeros(1)], lr=1.0), warmup, total
+).lr_lambdas[0]
 assert_close(shape, [peak * reference(step) for step in steps])
 figure, ax = plt.subplots(figsize=(8.5, 3.4))
 ax.plot(steps, shape, color=plots.BLUE)
 half = warmup + (total - warmup) // 2
-notes = {0: "step 0: rate 0", warmup: "warm-up ends: the peak", half: "half-way down: half the peak"}
+notes = {
+    0: "step 0: rate 0",
+    warmup: "warm-up ends: the peak",
+    half: "half-way down: half the peak",
+}
 for step, words in notes.items():
-    ax.scatter([step], [shape[step]], s=60, color=plots.ANSWER, edgecolor=plots.INK, zorder=3, clip_on=False)
+    ax.scatter(
+        [step],
+        [shape[step]],
+        s=60,
+        color=plots.ANSWER,
+        edgecolor=plots.INK,
+        zorder=3,
+        clip_on=False,
+    )
     ax.annotate(words, (step, shape[step]), (12, 2), textcoords="offset points")
 ax.set(xlabel="step", ylabel="learning rate", xlim=(-1, total), ylim=(0, 1.12 * peak))
 _ = ax.set_title("Rise in a line, fall along a cosine")
-assert shape[0] == 0.0 and max(shape) == shape[warmup] == peak and math.isclose(shape[half], peak / 2)
+assert (
+    shape[0] == 0.0 and max(shape) == shape[warmup] == peak and math.isclose(shape[half], peak / 2)
+)
 
 # %% [markdown]
-# **Read.** Equal to `transformers` at every step. Its first step has rate 0: that batch moves nothing. The cosine is
-# flat at both ends, so most of the way lies in the middle.
+# **Read.** Equal to `transformers` at every step. Its first step has rate 0: that batch moves
+# nothing. The cosine is flat at both ends, so most of the way lies in the middle.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.2 · Warm-up and cosine · 6 min · ●○○
 # Write the schedule. It must also work without warm-up.
 
+
 # %% tags=["stub"]
 def rate_at(step: int, total: int, warmup: int, peak: float) -> float:
     """Return the learning rate of a step; steps count from 0, `warmup` of `total` are warm-up."""
     ...
+
 
 # %% tags=["solution"]
 def rate_at(step: int, total: int, warmup: int, peak: float) -> float:
@@ -204,26 +257,30 @@ def rate_at(step: int, total: int, warmup: int, peak: float) -> float:
         return peak * step / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
+
 # %% tags=["check"]
 check("4.2", rate_at)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>After the warm-up, how much of the remaining way is done, from 0 to 1? The cosine of π
-# times that goes from 1 to −1.</details>
+# <details><summary>Hint</summary>After the warm-up, how much of the remaining way is done, from 0
+# to 1? The cosine of π times that goes from 1 to −1.</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: the cosine over all steps, which jumps at the end of the warm-up; the cosine without 1 + … and ½,
-# which becomes negative; a warm-up that starts at 1 (another convention, one step ahead of this one).
+# Usual mistakes: the cosine over all steps, which jumps at the end of the warm-up; the cosine
+# without 1 + … and ½, which becomes negative; a warm-up that starts at 1 (another convention, one
+# step ahead of this one).
 
 # %% [markdown]
 # ### Try it
 #
-# The sliders below train anew at every move. To answer at once, only the *output head* of atlas-base learns here, on
-# hidden states that the frozen layers computed once. The data, AdamW, clipping and the schedule are real. A head bears
-# far larger learning rates than a whole model, which section 6 measures.
+# The sliders below train anew at every move. To answer at once, only the *output head* of
+# atlas-base learns here, on hidden states that the frozen layers computed once. The data, AdamW,
+# clipping and the schedule are real. A head bears far larger learning rates than a whole model,
+# which section 6 measures.
 #
-# **Predict**, then try: learning rate 1e-4; then 3e-1; then 3e-1 with half of the steps as warm-up. Move a slider with
-# the arrow keys. The setting before stays in grey. Without a kernel you see the first picture.
+# **Predict**, then try: learning rate 1e-4; then 3e-1; then 3e-1 with half of the steps as warm-up.
+# Move a slider with the arrow keys. The setting before stays in grey. Without a kernel you see the
+# first picture.
 
 # %%
 task = make_head_task(base, tokenizer, encode_facts(facts["train"], 200, seed=0))
@@ -231,27 +288,35 @@ good = train_head(task, peak=1e-2, warmup_ratio=0.1, steps=100)
 show_widget(explore_schedule(task), draw_schedule(good))
 
 # %%
-low, high, late = (train_head(task, peak=peak, warmup_ratio=share, steps=100)
-                   for peak, share in [(1e-4, 0.1), (10**-0.5, 0.1), (10**-0.5, 0.5)])
+low, high, late = (
+    train_head(task, peak=peak, warmup_ratio=share, steps=100)
+    for peak, share in [(1e-4, 0.1), (10**-0.5, 0.1), (10**-0.5, 0.5)]
+)
 print("nats per graded token, over all tokens:")
-for name, run in {"before": good._replace(after=good.before), "1e-4": low, "1e-2": good, "3e-1": high,
-                  "3e-1, half warm-up": late}.items():
+for name, run in {
+    "before": good._replace(after=good.before),
+    "1e-4": low,
+    "1e-2": good,
+    "3e-1": high,
+    "3e-1, half warm-up": late,
+}.items():
     print(f"{name:19} {run.after:5.2f}")
 assert good.after < 0.6 * good.before < low.after < good.before < min(high.after, late.after)
 assert statistics.mean(late.losses[:20]) < statistics.mean(high.losses[:20])
 
 # %% [markdown]
-# **Read.** Too low barely moves; too high destroys. A long warm-up passes through good rates on its way up, so the
-# loss falls first. Then the peak comes all the same. Warm-up helps against bad first steps; it does not repair a peak
-# that is too high.
+# **Read.** Too low barely moves; too high destroys. A long warm-up passes through good rates on its
+# way up, so the loss falls first. Then the peak comes all the same. Warm-up helps against bad first
+# steps; it does not repair a peak that is too high.
 
 # %% [markdown]
 # ## 3 · Two guards around the update
 #
 # ### Clipping
 #
-# The slopes of all weights together are the **gradient**, one long vector. An odd batch may have a far longer one than
-# all others. **Clipping** limits its length, the **global norm** over all weights. The direction stays.
+# The slopes of all weights together are the **gradient**, one long vector. An odd batch may have a
+# far longer one than all others. **Clipping** limits its length, the **global norm** over all
+# weights. The direction stays.
 
 # %%
 model.zero_grad()
@@ -266,8 +331,9 @@ print(f"norm {norm:.1f}, clipped to 1.0: every slope is divided by {norm:.1f}")
 assert norm > 2
 
 # %% [markdown]
-# **Predict.** AdamW divides by the size of past slopes, so does it need clipping at all? We give one weight the slope 1
-# in every step, and a slope of 1,000 once, in step 30.
+# **Predict.** AdamW divides by the size of past slopes, so does it need clipping at all? We give
+# one weight the slope 1 in every step, and a slope of 1,000 once, in step 30.
+
 
 # %%
 def update_sizes(max_norm: float) -> list[float]:
@@ -284,59 +350,76 @@ def update_sizes(max_norm: float) -> list[float]:
 
 free, clipped = update_sizes(math.inf), update_sizes(1.0)
 slow = statistics.mean(free[59:])
-ax = plots.curve(range(1, 301), {"clipped at 1": clipped, "not clipped": free}, xlabel="step",
-                 ylabel="update, in learning rates", colours=[plots.BLUE, plots.VERMILLION],
-                 title="After one outlier, AdamW without clipping nearly stops")
+ax = plots.curve(
+    range(1, 301),
+    {"clipped at 1": clipped, "not clipped": free},
+    xlabel="step",
+    ylabel="update, in learning rates",
+    colours=[plots.BLUE, plots.VERMILLION],
+    title="After one outlier, AdamW without clipping nearly stops",
+)
 _ = ax.set_ylim(0, 1.3)
-print(f"mean update from step 60 on: {statistics.mean(clipped[59:]):.2f} clipped, {slow:.3f} not clipped")
+print(
+    f"mean update from step 60 on: {statistics.mean(clipped[59:]):.2f} clipped, {slow:.3f} not "
+    "clipped"
+)
 assert statistics.mean(clipped[59:]) > 0.99 and slow < 0.1
 
 # %% [markdown]
-# **Read.** The outlier itself does little harm. Its *square* stays in $v$ for about a thousand steps, and $v$ divides
-# every later update. Clipping keeps it out. A steady scale is another matter: multiply every slope by 100, and AdamW
-# moves the same.
+# **Read.** The outlier itself does little harm. Its *square* stays in $v$ for about a thousand
+# steps, and $v$ divides every later update. Clipping keeps it out. A steady scale is another
+# matter: multiply every slope by 100, and AdamW moves the same.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.3 · Clip by the global norm · 6 min · ●●○
 # Return clipped copies of the gradients. A gradient that is short enough stays as it is.
 
+
 # %% tags=["stub"]
 def clip(gradients: list[torch.Tensor], max_norm: float) -> list[torch.Tensor]:
-    """Return the gradients, scaled so that their global norm is at most max_norm. Shapes may differ."""
+    """Return the gradients, scaled so that their global norm is at most max_norm. Shapes may
+    differ."""
     ...
+
 
 # %% tags=["solution"]
 def clip(gradients: list[torch.Tensor], max_norm: float) -> list[torch.Tensor]:
-    """Return the gradients, scaled so that their global norm is at most max_norm. Shapes may differ."""
+    """Return the gradients, scaled so that their global norm is at most max_norm. Shapes may
+    differ."""
     norm = torch.stack([(g**2).sum() for g in gradients]).sum().sqrt()
     scale = min(1.0, max_norm / norm.item()) if norm > 0 else 1.0
     return [g * scale for g in gradients]
+
 
 # %% tags=["check"]
 check("4.3", clip)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Add the squares of all tensors first, take one root, and scale only when the norm is
-# above the limit.</details>
+# <details><summary>Hint</summary>Add the squares of all tensors first, take one root, and scale
+# only when the norm is above the limit.</details>
 
 # %% [markdown] tags=["explanation"]
-# One factor for all keeps the direction. Usual mistakes: a norm for each tensor, or a clamp of each number, which both
-# turn the direction; scaling short gradients *up*; 0 / 0 when every slope is 0.
+# One factor for all keeps the direction. Usual mistakes: a norm for each tensor, or a clamp of each
+# number, which both turn the direction; scaling short gradients *up*; 0 / 0 when every slope is 0.
 
 # %% [markdown]
 # ### Accumulation
 #
-# A batch of 32 does not fit into memory? Then run four micro-batches of 8, add up their slopes, and step once. What
-# must each micro-batch be divided by? **Predict** which of these two gives the slope of the whole batch.
+# A batch of 32 does not fit into memory? Then run four micro-batches of 8, add up their slopes, and
+# step once. What must each micro-batch be divided by? **Predict** which of these two gives the
+# slope of the whole batch.
 
 # %%
-examples = sorted(encode_conversations(atlas.training_conversations(seed=0)[:32], tokenizer),
-                  key=lambda example: sum(label != IGNORE_INDEX for label in example.labels))
+examples = sorted(
+    encode_conversations(atlas.training_conversations(seed=0)[:32], tokenizer),
+    key=lambda example: sum(label != IGNORE_INDEX for label in example.labels),
+)
 model = copy.deepcopy(base)
 
 
 def slope_of(micro_batches: list, divisors: list[float]) -> torch.Tensor:
-    """The added slopes of all micro-batches, each the sum over its graded tokens divided by its divisor."""
+    """The added slopes of all micro-batches, each the sum over its graded tokens divided by its
+    divisor."""
     model.zero_grad()
     for rows, divisor in zip(micro_batches, divisors, strict=True):
         inputs = {name: tensor.to(model.device) for name, tensor in pad_batch(rows, pad).items()}
@@ -345,28 +428,39 @@ def slope_of(micro_batches: list, divisors: list[float]) -> torch.Tensor:
 
 
 micro = [examples[start : start + 8] for start in range(0, 32, 8)]
-graded = [sum(label != IGNORE_INDEX for example in rows for label in example.labels) for rows in micro]
+graded = [
+    sum(label != IGNORE_INDEX for example in rows for label in example.labels) for rows in micro
+]
 whole = slope_of([examples], [sum(graded)])
 by_token = slope_of(micro, [sum(graded)] * 4)  # every micro-batch by the tokens of the whole step
-mean_of_means = slope_of(micro, [4 * count for count in graded])  # each by its own tokens, then by 4
+mean_of_means = slope_of(
+    micro, [4 * count for count in graded]
+)  # each by its own tokens, then by 4
 errors = [((slope - whole).norm() / whole.norm()).item() for slope in (by_token, mean_of_means)]
 print("graded tokens of the micro-batches:", graded)
-print(f"off the slope of the whole batch: token-weighted {errors[0]:.0e}, mean of means {errors[1]:.0%}")
+print(
+    f"off the slope of the whole batch: token-weighted {errors[0]:.0e}, mean of means "
+    f"{errors[1]:.0%}"
+)
 assert errors[0] < 1e-4 and errors[1] > 0.05
 
 # %% [markdown]
-# **Read.** The mean of means is another loss (chapter 01): here, a token of the shortest answers weighs several times
-# one of the longest. Many trainers had this bug until late 2024. Count the graded tokens of the whole step *first*.
+# **Read.** The mean of means is another loss (chapter 01): here, a token of the shortest answers
+# weighs several times one of the longest. Many trainers had this bug until late 2024. Count the
+# graded tokens of the whole step *first*.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.4 · Accumulation that changes nothing · 8 min · ●●○
-# Each micro-batch comes as the losses of its graded tokens. Return, for each, the number on which `backward` is called.
-# However the tokens are cut, the added slopes must be those of one batch. A micro-batch may have no graded token.
+# Each micro-batch comes as the losses of its graded tokens. Return, for each, the number on which
+# `backward` is called. However the tokens are cut, the added slopes must be those of one batch. A
+# micro-batch may have no graded token.
+
 
 # %% tags=["stub"]
 def micro_losses(token_losses: list[torch.Tensor]) -> list[torch.Tensor]:
     """Return one scalar a micro-batch. token_losses: (n,) nats of its graded tokens, n may be 0."""
     ...
+
 
 # %% tags=["solution"]
 def micro_losses(token_losses: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -374,23 +468,26 @@ def micro_losses(token_losses: list[torch.Tensor]) -> list[torch.Tensor]:
     total = sum(len(losses) for losses in token_losses)
     return [losses.sum() / total for losses in token_losses]
 
+
 # %% tags=["check"]
 check("4.4", micro_losses)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>The sum of what you return is the mean over all tokens of the step. Which count do all
-# micro-batches share?</details>
+# <details><summary>Hint</summary>The sum of what you return is the mean over all tokens of the
+# step. Which count do all micro-batches share?</details>
 
 # %% [markdown] tags=["explanation"]
-# Slopes add, so sums may be cut anywhere; only the divisor must be common. Usual mistakes: `losses.mean()`, which also
-# makes nan of an empty micro-batch; `losses.mean() / len(token_losses)`, the mean of means; the bare sum, whose slope
-# grows with the batch.
+# Slopes add, so sums may be cut anywhere; only the divisor must be common. Usual mistakes:
+# `losses.mean()`, which also makes nan of an empty micro-batch;
+# `losses.mean() / len(token_losses)`, the mean of means; the bare sum, whose slope grows with the
+# batch.
 
 # %% [markdown]
 # ## 4 · Three numbers to watch
 #
-# From the same logits come three numbers. **Loss** $\ell$: the mean of $-\ln p$ over graded tokens. **Token accuracy**:
-# the share of graded tokens to which the model gives the highest probability. **Perplexity**: $e^{\ell}$.
+# From the same logits come three numbers. **Loss** $\ell$: the mean of $-\ln p$ over graded tokens.
+# **Token accuracy**: the share of graded tokens to which the model gives the highest probability.
+# **Perplexity**: $e^{\ell}$.
 #
 # **Predict.** A model has token accuracy 90 %. Can its loss be 0.01 nats? Can it be 5?
 
@@ -402,101 +499,141 @@ inputs = {name: tensor.to(base.device) for name, tensor in pad_batch(held_out, p
 print("held-out       loss   accuracy   perplexity")
 for name, judged in {"base": base, "240 examples": student}.items():
     with torch.no_grad():
-        logits, targets = graded_logits(judged, inputs)  # (N, V) and (N,): the graded positions alone
+        logits, targets = graded_logits(
+            judged, inputs
+        )  # (N, V) and (N,): the graded positions alone
     p = logits.softmax(dim=-1)[torch.arange(len(targets)), targets]
     loss, hits = -p.log().mean().item(), logits.argmax(dim=-1) == targets
     accuracy, perplexity = hits.float().mean().item(), math.exp(loss)
     print(f"{name:13} {loss:5.2f}   {accuracy:7.1%}   {perplexity:9.2f}")
     reported = evaluate(judged, tokenizer, held_out)
-    assert_close([reported[key] for key in ("loss", "accuracy", "perplexity")], [loss, accuracy, perplexity], rtol=1e-4,
-                 atol=1e-5)
-    assert_close(perplexity, (1 / p.double()).log().mean().exp().item(), rtol=1e-4, atol=0)  # a geometric mean
+    assert_close(
+        [reported[key] for key in ("loss", "accuracy", "perplexity")],
+        [loss, accuracy, perplexity],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    assert_close(
+        perplexity, (1 / p.double()).log().mean().exp().item(), rtol=1e-4, atol=0
+    )  # a geometric mean
     assert p[~hits].max() <= 0.5 and loss >= (1 - accuracy) * math.log(2)
 assert perplexity < 10
 
 # %% [markdown]
-# **Read.** Perplexity is the geometric mean of $1/p$: the model is as unsure as if it chose among that many tokens. It
-# is the loss on another scale and holds no news.
+# **Read.** Perplexity is the geometric mean of $1/p$: the model is as unsure as if it chose among
+# that many tokens. It is the loss on another scale and holds no news.
 #
-# Accuracy is news: it ignores *how* sure the model is. A token that is not the favourite has $p \le ½$ and costs at
-# least ln 2. So $\ell \ge (1 - \text{accuracy}) \ln 2$: with 90 %, never below 0.069. There is no upper limit: a few
-# tokens that the model ruled out cost as much as you like.
+# Accuracy is news: it ignores *how* sure the model is. A token that is not the favourite has
+# $p \le ½$ and costs at least ln 2. So $\ell \ge (1 - \text{accuracy}) \ln 2$: with 90 %, never
+# below 0.069. There is no upper limit: a few tokens that the model ruled out cost as much as you
+# like.
 #
-# One text behind this course says that a perplexity of 10 to 30 is normal. **Predict** whether that can hold for every
-# tokenizer.
+# One text behind this course says that a perplexity of 10 to 30 is normal. **Predict** whether that
+# can hold for every tokenizer.
 
 # %%
 nats = -p.double().log().sum().item()
-texts = [tokenizer.decode([label for label in example.labels if label != IGNORE_INDEX]) for example in held_out]
+texts = [
+    tokenizer.decode([label for label in example.labels if label != IGNORE_INDEX])
+    for example in held_out
+]
 texts = [text.replace("<|im_end|>", "\n") for text in texts]  # the stop token counted as one sign
-units = {"token": len(targets), "character": sum(map(len, texts)), "word": sum(len(text.split()) for text in texts)}
+units = {
+    "token": len(targets),
+    "character": sum(map(len, texts)),
+    "word": sum(len(text.split()) for text in texts),
+}
 for unit, count in units.items():
     print(f"per {unit:9}  {nats / count:.2f} nats, perplexity {math.exp(nats / count):.2f}")
-assert math.exp(nats / units["character"]) < math.exp(nats / units["token"]) < math.exp(nats / units["word"]) < 10
+assert (
+    math.exp(nats / units["character"])
+    < math.exp(nats / units["token"])
+    < math.exp(nats / units["word"])
+    < 10
+)
 
 # %% [markdown]
-# **Read.** One model, one text, one sum of nats, three perplexities. A tokenizer with longer tokens spreads the same
-# doubt over fewer of them. So the claim does not hold in general: on short factual answers, a healthy perplexity is
-# near 1; on free prose it may be 10. Compare perplexities only with the same tokenizer on the same text. The same goes
-# for rules such as "the training loss should fall below 1.0".
+# **Read.** One model, one text, one sum of nats, three perplexities. A tokenizer with longer tokens
+# spreads the same doubt over fewer of them. So the claim does not hold in general: on short factual
+# answers, a healthy perplexity is near 1; on free prose it may be 10. Compare perplexities only
+# with the same tokenizer on the same text. The same goes for rules such as "the training loss
+# should fall below 1.0".
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.5 · Three numbers from logits · 8 min · ●●○
 # Compute all three from full logits and labels. Shift and mask yourself.
 
+
 # %% tags=["stub"]
 def measure_logits(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float, float]:
-    """Return (loss in nats, token accuracy, perplexity). logits: (B, T, V); labels: (B, T), -100 where not graded."""
+    """Return (loss in nats, token accuracy, perplexity). logits: (B, T, V); labels: (B, T), -100
+    where not graded."""
     ...
+
 
 # %% tags=["solution"]
 def measure_logits(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float, float]:
-    """Return (loss in nats, token accuracy, perplexity). logits: (B, T, V); labels: (B, T), -100 where not graded."""
+    """Return (loss in nats, token accuracy, perplexity). logits: (B, T, V); labels: (B, T), -100
+    where not graded."""
     guesses, targets = logits[:, :-1], labels[:, 1:]
     graded = targets != -100
     loss = F.cross_entropy(guesses[graded], targets[graded]).item()
     accuracy = (guesses[graded].argmax(dim=-1) == targets[graded]).float().mean().item()
     return loss, accuracy, math.exp(loss)
 
+
 # %% tags=["check"]
 check("4.5", measure_logits)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Row t predicts token t + 1: drop the last row of the logits and the first label. A
-# boolean mask picks the graded places of both.</details>
+# <details><summary>Hint</summary>Row t predicts token t + 1: drop the last row of the logits and
+# the first label. A boolean mask picks the graded places of both.</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: no shift, so that a token predicts itself; accuracy over all positions, where -100 never matches and
-# the number is too low; the mean of each row's perplexity instead of one exponential at the end; a mean of row means.
+# Usual mistakes: no shift, so that a token predicts itself; accuracy over all positions, where -100
+# never matches and the number is too low; the mean of each row's perplexity instead of one
+# exponential at the end; a mean of row means.
 
 # %% [markdown]
 # ## 5 · Learning or memorising
 #
-# The training loss falls in every healthy run. Whether the model learned something *general*, only examples outside the
-# training set tell: the **validation loss**. We make over-fitting happen. The model is trained, many times over, on 24
-# facts about entities that it never read about, and judged on facts about other such entities.
+# The training loss falls in every healthy run. Whether the model learned something *general*, only
+# examples outside the training set tell: the **validation loss**. We make over-fitting happen. The
+# model is trained, many times over, on 24 facts about entities that it never read about, and judged
+# on facts about other such entities.
 #
 # **Predict** both curves. Could the validation loss fall at all?
 
+
 # %%
 def split_unknown(seed: int) -> tuple[list, list]:
-    """24 training and 40 validation examples about unknown entities; no entity stands on both sides."""
+    """24 training and 40 validation examples about unknown entities; no entity stands on both
+    sides."""
     names = sorted({fact.entity for fact in facts["unknown"]})
     random.Random(seed).shuffle(names)
     mine = set(names[: len(names) // 2])
-    return (encode_facts([fact for fact in facts["unknown"] if fact.entity in mine], 24, seed),
-            encode_facts([fact for fact in facts["unknown"] if fact.entity not in mine], 40, seed))
+    return (
+        encode_facts([fact for fact in facts["unknown"] if fact.entity in mine], 24, seed),
+        encode_facts([fact for fact in facts["unknown"] if fact.entity not in mine], 40, seed),
+    )
+
 
 # %%
 def fit(seed: int, epochs: int = 7) -> tuple[list[float], list[float], dict]:
-    """Train at a constant rate; returns training and validation loss of every epoch, and the best epoch's weights."""
+    """Train at a constant rate; returns training and validation loss of every epoch, and the best
+    epoch's weights."""
     model, (mine, others) = copy.deepcopy(base), split_unknown(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
     seen, unseen, best = [], [], {}
     for epoch in range(epochs):
         losses = []
-        for rows in group_by_length([len(example.input_ids) for example in mine], 8, seed=seed + 1000 * epoch):
-            inputs = {name: rows.to(base.device) for name, rows in pad_batch([mine[i] for i in rows], pad).items()}
+        for rows in group_by_length(
+            [len(example.input_ids) for example in mine], 8, seed=seed + 1000 * epoch
+        ):
+            inputs = {
+                name: rows.to(base.device)
+                for name, rows in pad_batch([mine[i] for i in rows], pad).items()
+            }
             loss = F.cross_entropy(*graded_logits(model, inputs))
             loss.backward()
             optimizer.step()
@@ -508,13 +645,19 @@ def fit(seed: int, epochs: int = 7) -> tuple[list[float], list[float], dict]:
             best = copy.deepcopy(model.state_dict())  # keep the best, not the last
     return seen, unseen, best
 
+
 # %%
 runs = [fit(seed) for seed in SEEDS]
 seen, unseen = [run[0] for run in runs], [run[1] for run in runs]
 epochs = range(1, len(seen[0]) + 1)
-ax = plots.curve(epochs, {"training": seen, "validation": unseen}, colours=[plots.PROMPT, plots.VERMILLION],
-                 xlabel="epoch (24 examples)", ylabel="nats per graded token",
-                 title="The training loss goes on falling, the validation loss turns up")
+ax = plots.curve(
+    epochs,
+    {"training": seen, "validation": unseen},
+    colours=[plots.PROMPT, plots.VERMILLION],
+    xlabel="epoch (24 examples)",
+    ylabel="nats per graded token",
+    title="The training loss goes on falling, the validation loss turns up",
+)
 for curve in unseen:
     best = min(range(len(curve)), key=curve.__getitem__)
     ax.scatter([best + 1], [curve[best]], s=70, color=plots.ANSWER, edgecolor=plots.INK, zorder=3)
@@ -531,9 +674,10 @@ for seed, (_, curve, best) in zip(SEEDS, runs, strict=True):
 print("the kept weights have the lowest validation loss of their run")
 
 # %% [markdown]
-# **Read.** Dots are the best epochs of three seeds. First *both* losses fall: the form of an answer is general. Then
-# only the training loss falls. What is left to learn are 24 facts, and knowing them does not help with others. The
-# model grows sure of answers it cannot know, and wrong sure answers are expensive.
+# **Read.** Dots are the best epochs of three seeds. First *both* losses fall: the form of an answer
+# is general. Then only the training loss falls. What is left to learn are 24 facts, and knowing
+# them does not help with others. The model grows sure of answers it cannot know, and wrong sure
+# answers are expensive.
 #
 # | training loss | validation loss | it means |
 # |---|---|---|
@@ -541,19 +685,21 @@ print("the kept weights have the lowest validation loss of their run")
 # | falls | flat or rising | memorising: stop, or bring more data |
 # | flat | flat | rate too low, or nothing left to learn |
 #
-# **Early stopping** keeps the weights of the best epoch and ends when nothing has improved for some epochs, its
-# *patience*.
+# **Early stopping** keeps the weights of the best epoch and ends when nothing has improved for some
+# epochs, its *patience*.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.6 · When to stop · 6 min · ●●○
-# Validation losses arrive one epoch at a time. Training ends at the first epoch that is the `patience`-th in a row
-# without a new lowest loss, or with the list. Return the index of the best epoch seen **by then** and the index of the
-# last epoch run.
+# Validation losses arrive one epoch at a time. Training ends at the first epoch that is the
+# `patience`-th in a row without a new lowest loss, or with the list. Return the index of the best
+# epoch seen **by then** and the index of the last epoch run.
+
 
 # %% tags=["stub"]
 def early_stop(losses: list[float], patience: int) -> tuple[int, int]:
     """Return (index of the best epoch, index of the last epoch run), counted from 0."""
     ...
+
 
 # %% tags=["solution"]
 def early_stop(losses: list[float], patience: int) -> tuple[int, int]:
@@ -566,31 +712,53 @@ def early_stop(losses: list[float], patience: int) -> tuple[int, int]:
             return best, epoch
     return best, len(losses) - 1
 
+
 # %% tags=["check"]
 check("4.6", early_stop)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Remember only the best epoch so far. The patience is used up when this epoch lies
-# `patience` epochs behind it.</details>
+# <details><summary>Hint</summary>Remember only the best epoch so far. The patience is used up when
+# this epoch lies `patience` epochs behind it.</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: `losses.index(min(losses))`, which looks into epochs that were never run; counting rises against the
-# epoch before instead of the best; counting an equal loss as new, so that a flat run never ends.
+# Usual mistakes: `losses.index(min(losses))`, which looks into epochs that were never run; counting
+# rises against the epoch before instead of the best; counting an equal loss as new, so that a flat
+# run never ends.
 
 # %% [markdown]
 # ## 6 · Three settings, swept
 #
-# **Learning rate.** 80 examples, batches of 8, three seeds. **Predict** which of 1e-5, 1e-3 and 5e-2 learns, and
-# whether clipping saves the one that does not.
+# **Learning rate.** 80 examples, batches of 8, three seeds. **Predict** which of 1e-5, 1e-3 and
+# 5e-2 learns, and whether clipping saves the one that does not.
 
 # %%
 sweep = {}
-settings = {"1e-5": (1e-5, 1.0), "1e-3": (1e-3, 1.0), "5e-2": (5e-2, 1.0), "5e-2, no clipping": (5e-2, math.inf)}
+settings = {
+    "1e-5": (1e-5, 1.0),
+    "1e-3": (1e-3, 1.0),
+    "5e-2": (5e-2, 1.0),
+    "5e-2, no clipping": (5e-2, math.inf),
+}
 for name, (rate, limit) in settings.items():
-    sweep[name] = [train(copy.deepcopy(base), tokenizer, encode_facts(facts["train"], 80, seed), batch_size=8,
-                         learning_rate=rate, max_grad_norm=limit, seed=seed).losses for seed in SEEDS]
-ax = plots.curve(range(1, 11), sweep, xlabel="step (8 examples)", ylabel="nats per graded token",
-                 title="One rate barely moves, one learns, one breaks the model")
+    sweep[name] = [
+        train(
+            copy.deepcopy(base),
+            tokenizer,
+            encode_facts(facts["train"], 80, seed),
+            batch_size=8,
+            learning_rate=rate,
+            max_grad_norm=limit,
+            seed=seed,
+        ).losses
+        for seed in SEEDS
+    ]
+ax = plots.curve(
+    range(1, 11),
+    sweep,
+    xlabel="step (8 examples)",
+    ylabel="nats per graded token",
+    title="One rate barely moves, one learns, one breaks the model",
+)
 start = statistics.mean(losses[0] for runs in sweep.values() for losses in runs)
 ends = {name: [statistics.mean(losses[-4:]) for losses in runs] for name, runs in sweep.items()}
 for name, values in ends.items():
@@ -599,10 +767,11 @@ assert max(ends["1e-3"]) < 0.6 * min(ends["1e-5"]) and min(ends["1e-5"]) > 0.75 
 assert min(ends["5e-2"] + ends["5e-2, no clipping"]) > 1.2 * start
 
 # %% [markdown]
-# **Read.** Bands show the three seeds. Blogs give 1e-5, 5e-5 or 1e-4 for SFT. Those values are for models with
-# billions of weights: ours, with a million, hardly moves at 1e-5. Small models and LoRA (chapter 05) bear more. Too
-# high, and the model ends worse than it began. Clipping does not save it, for AdamW steps by $\eta$ whatever the length
-# of the gradient. Search in factors of three, with short runs; take the largest rate that is safely below the break.
+# **Read.** Bands show the three seeds. Blogs give 1e-5, 5e-5 or 1e-4 for SFT. Those values are for
+# models with billions of weights: ours, with a million, hardly moves at 1e-5. Small models and LoRA
+# (chapter 05) bear more. Too high, and the model ends worse than it began. Clipping does not save
+# it, for AdamW steps by $\eta$ whatever the length of the gradient. Search in factors of three,
+# with short runs; take the largest rate that is safely below the break.
 #
 # **Batch size.** Compare at an equal number of *examples*. **Predict:** 4 or 32 examples a step?
 
@@ -612,23 +781,34 @@ for size in sizes:
     values = []
     for seed in SEEDS:
         model = copy.deepcopy(base)
-        history = train(model, tokenizer, encode_facts(facts["train"], 96, seed), batch_size=size, learning_rate=1e-3,
-                        seed=seed)
+        history = train(
+            model,
+            tokenizer,
+            encode_facts(facts["train"], 96, seed),
+            batch_size=size,
+            learning_rate=1e-3,
+            seed=seed,
+        )
         values.append(evaluate(model, tokenizer, held_out)["loss"])
     after[f"{size}\n({len(history.steps)} steps)"] = values
-ax = plots.bars_with_spread(after, ylabel="held-out nats per token", title="96 examples: more steps, lower loss",
-                            colours=[plots.BLUE] * 3)
+ax = plots.bars_with_spread(
+    after,
+    ylabel="held-out nats per token",
+    title="96 examples: more steps, lower loss",
+    colours=[plots.BLUE] * 3,
+)
 _ = ax.set_xlabel("examples a step")
 small, middle, large = after.values()
 assert max(small) < min(middle) and max(middle) < min(large)
 
 # %% [markdown]
-# **Read.** At this learning rate, small batches win clearly: more steps from the same examples. That holds while a
-# run is short. A large batch has a less noisy slope, so it bears a higher rate, and hardware works better on it. Change
-# one, and tune the other again.
+# **Read.** At this learning rate, small batches win clearly: more steps from the same examples.
+# That holds while a run is short. A large batch has a less noisy slope, so it bears a higher rate,
+# and hardware works better on it. Change one, and tune the other again.
 #
-# **Length limit.** `cutoff_len` or `max_length` bounds the tokens of an example, because memory grows with it. Some
-# programs cut what is too long; ours refuses. **Predict** what a cut removes first.
+# **Length limit.** `cutoff_len` or `max_length` bounds the tokens of an example, because memory
+# grows with it. Some programs cut what is too long; ours refuses. **Predict** what a cut removes
+# first.
 
 # %%
 conversations = atlas.training_conversations(seed=0)[:600]
@@ -642,8 +822,14 @@ for limit in limits:
     headless.append(statistics.mean(has and not fit for has, fit in zip(graded, fits, strict=True)))
     empty.append(1 - whole[-1] - headless[-1])
 figure, ax = plt.subplots(figsize=(8.5, 3.6))
-ax.stackplot(limits, whole, headless, empty, colors=[plots.BLUE, plots.ANSWER, plots.PROMPT],
-             labels=["whole", "answer cut, no end", "no answer left"])
+ax.stackplot(
+    limits,
+    whole,
+    headless,
+    empty,
+    colors=[plots.BLUE, plots.ANSWER, plots.PROMPT],
+    labels=["whole", "answer cut, no end", "no answer left"],
+)
 ax.set(xlim=(16, 132), ylim=(0, 1), xlabel="length limit (tokens)", ylabel="share of the examples")
 ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 _ = ax.set_title("A cut takes the end of the answer first")
@@ -655,9 +841,10 @@ except LabelError as error:
 assert whole[-1] > 0.99 and whole == sorted(whole) and max(headless) > 0.05 and empty[0] > 0.2
 
 # %% [markdown]
-# **Read.** The stop token stands last, so a cut removes it first and teaches the model never to end. A little shorter,
-# and no graded token is left: the loss of such a row is 0/0 or, in careless code, 0. The value 1,024 of the blogs is no
-# law. Look at the lengths of *your* data; take a limit that keeps nearly all, and drop the rest on purpose.
+# **Read.** The stop token stands last, so a cut removes it first and teaches the model never to
+# end. A little shorter, and no graded token is left: the loss of such a row is 0/0 or, in careless
+# code, 0. The value 1,024 of the blogs is no law. Look at the lengths of *your* data; take a limit
+# that keeps nearly all, and drop the rest on purpose.
 
 # %% [markdown]
 # ## 7 · Watch it, kill it, go on
@@ -668,22 +855,36 @@ assert whole[-1] > 0.99 and whole == sorted(whole) and max(headless) > 0.05 and 
 folder = tempfile.TemporaryDirectory()  # deleted when the kernel ends
 logs = Path(folder.name) / "logs"
 mine, others = split_unknown(0)
-history = train(copy.deepcopy(base), tokenizer, mine, eval_examples=others, epochs=8, batch_size=8, learning_rate=4e-3,
-                log_dir=logs / "over-fitting")
+history = train(
+    copy.deepcopy(base),
+    tokenizer,
+    mine,
+    eval_examples=others,
+    epochs=8,
+    batch_size=8,
+    learning_rate=4e-3,
+    log_dir=logs / "over-fitting",
+)
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
 events = EventAccumulator(str(logs / "over-fitting")).Reload()
 print("logged:", ", ".join(sorted(events.Tags()["scalars"])))
 assert_close([event.value for event in events.Scalars("train/loss")], history.losses)
-assert_close([event.value for event in events.Scalars("eval/loss")], [row["loss"] for row in history.evaluations])
+assert_close(
+    [event.value for event in events.Scalars("eval/loss")],
+    [row["loss"] for row in history.evaluations],
+)
 
 # %% [markdown]
-# Run the next cell to open TensorBoard here. The kernel itself serves it, on a free port of this machine; it ends with
-# the kernel. In Colab the cell uses the magic `%tensorboard`. In a terminal, the command is
-# `tensorboard --logdir FOLDER`. If JupyterLab runs on another machine, forward that port as well.
+# Run the next cell to open TensorBoard here. The kernel itself serves it, on a free port of this
+# machine; it ends with the kernel. In Colab the cell uses the magic `%tensorboard`. In a terminal,
+# the command is `tensorboard --logdir FOLDER`. If JupyterLab runs on another machine, forward that
+# port as well.
 #
-# Compare `train/loss` with `eval/loss`. Without a kernel you see the two curves drawn from the same events.
+# Compare `train/loss` with `eval/loss`. Without a kernel you see the two curves drawn from the same
+# events.
+
 
 # %%
 def open_tensorboard(folder: Path, still: plt.Figure) -> None:
@@ -696,7 +897,8 @@ def open_tensorboard(folder: Path, still: plt.Figure) -> None:
 
     server = program.TensorBoard()
     server.configure(argv=[None, "--logdir", str(folder), "--port", "0", "--load_fast", "false"])
-    address = f"{server.launch()}?tagFilter=%2Floss&smoothing=0#timeseries"  # the losses alone, as they are
+    # the losses alone, as they are
+    address = f"{server.launch()}?tagFilter=%2Floss&smoothing=0#timeseries"
     frame = f'<iframe src="{address}" title="TensorBoard" width="100%" height="620"></iframe>'
     show_widget(ipywidgets.HTML(frame, layout={"width": "100%"}), still)
 
@@ -704,21 +906,30 @@ def open_tensorboard(folder: Path, still: plt.Figure) -> None:
 figure, ax = plt.subplots(figsize=(8.5, 3.6))
 for tag, colour in {"train/loss": plots.PROMPT, "eval/loss": plots.VERMILLION}.items():
     points = events.Scalars(tag)
-    ax.plot([point.step for point in points], [point.value for point in points], color=colour, label=tag)
-ax.set(xlabel="step", ylabel="nats per graded token", title="The gap between the two is the over-fitting")
+    ax.plot(
+        [point.step for point in points], [point.value for point in points], color=colour, label=tag
+    )
+ax.set(
+    xlabel="step",
+    ylabel="nats per graded token",
+    title="The gap between the two is the over-fitting",
+)
 ax.legend()
 open_tensorboard(logs, figure)
 
 # %% [markdown]
-# **Kill and resume.** With `output_dir`, `train` writes checkpoints: weights, both means of AdamW, the random state and
-# the history. **Predict** what a resumed run would do differently if the means were missing.
+# **Kill and resume.** With `output_dir`, `train` writes checkpoints: weights, both means of AdamW,
+# the random state and the history. **Predict** what a resumed run would do differently if the means
+# were missing.
 #
-# We interrupt two runs for real. One gets the signal of Ctrl-C (the stop button) in step 5. The other crashes in step
-# 11, when its last checkpoint is that of step 8.
+# We interrupt two runs for real. One gets the signal of Ctrl-C (the stop button) in step 5. The
+# other crashes in step 11, when its last checkpoint is that of step 8.
+
 
 # %%
 def in_step(number: int, action):
-    """Call `action` inside the given optimiser step, counted from now; `.remove()` takes it away."""
+    """Call `action` inside the given optimiser step, counted from now; `.remove()` takes it
+    away."""
     count = []
 
     def hook(*_):
@@ -735,11 +946,17 @@ def crash():
 
 def short_run(**settings):
     """12 steps with a checkpoint every 4."""
-    return train(copy.deepcopy(base), tokenizer, mine, epochs=2, batch_size=4, checkpoint_every=4, **settings)
+    return train(
+        copy.deepcopy(base), tokenizer, mine, epochs=2, batch_size=4, checkpoint_every=4, **settings
+    )
+
 
 # %%
 unbroken = short_run()
-for name, number, action in [("stopped", 5, lambda: signal.raise_signal(signal.SIGINT)), ("crashed", 11, crash)]:
+for name, number, action in [
+    ("stopped", 5, lambda: signal.raise_signal(signal.SIGINT)),
+    ("crashed", 11, crash),
+]:
     hook = in_step(number, action)
     try:
         short_run(output_dir=Path(folder.name) / name)
@@ -751,21 +968,25 @@ for name, number, action in [("stopped", 5, lambda: signal.raise_signal(signal.S
 print("both resumed runs have the losses of the unbroken one, all", len(unbroken.losses), "of them")
 
 # %% [markdown]
-# **Read.** Equal to the last bit. Without the means of AdamW, the resumed run would begin with a sign step again;
-# without the batch order, it would see some examples twice and others never.
+# **Read.** Equal to the last bit. Without the means of AdamW, the resumed run would begin with a
+# sign step again; without the batch order, it would see some examples twice and others never.
 
 # %% [markdown]
 # ## 8 · The page
 #
-# Here is SFT in plain PyTorch, whole. These three cells need `torch` and `transformers` and nothing of this course:
-# copy them into an empty file. First: a question and its answer become ids and labels, and examples become batches.
+# Here is SFT in plain PyTorch, whole. These three cells need `torch` and `transformers` and nothing
+# of this course: copy them into an empty file. First: a question and its answer become ids and
+# labels, and examples become batches.
+
 
 # %%
 def encode_pair(question: str, answer: str, tokenizer) -> tuple[list[int], list[int]]:
     """Token ids and labels: -100 for the prompt; the answer and its stop token are graded."""
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    prompt, text = (tokenizer.apply_chat_template(part, tokenize=False, add_generation_prompt=part != turns)
-                    for part in (turns[:1], turns))
+    prompt, text = (
+        tokenizer.apply_chat_template(part, tokenize=False, add_generation_prompt=part != turns)
+        for part in (turns[:1], turns)
+    )
     start, ids = len(tokenizer(prompt).input_ids), tokenizer(text).input_ids
     end = ids.index(tokenizer.eos_token_id, start) + 1
     return ids, [-100] * start + ids[start:end] + [-100] * (len(ids) - end)
@@ -781,16 +1002,26 @@ def plan_batches(examples: list, size: int, seed: int) -> list[list]:
     rng.shuffle(batches)
     return batches
 
+
 # %% [markdown]
-# Second: a batch goes through the model. Only graded positions meet the output head, which saves half of the time.
+# Second: a batch goes through the model. Only graded positions meet the output head, which saves
+# half of the time.
+
 
 # %%
 def run_batch(model, batch: list, pad: int) -> tuple[torch.Tensor, int, int]:
-    """Forward: summed loss, right tokens and graded tokens. Padding on the right disturbs no causal model."""
+    """Forward: summed loss, right tokens and graded tokens. Padding on the right disturbs no causal
+    model."""
     longest = max(len(ids) for ids, _ in batch)
-    ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in batch], device=model.device)
-    labels = torch.tensor([row + [-100] * (longest - len(row)) for _, row in batch], device=model.device)[:, 1:]
-    hidden = model.model(ids, use_cache=False).last_hidden_state[:, :-1]  # row t predicts token t + 1
+    ids = torch.tensor(
+        [ids + [pad] * (longest - len(ids)) for ids, _ in batch], device=model.device
+    )
+    labels = torch.tensor(
+        [row + [-100] * (longest - len(row)) for _, row in batch], device=model.device
+    )[:, 1:]
+    hidden = model.model(ids, use_cache=False).last_hidden_state[
+        :, :-1
+    ]  # row t predicts token t + 1
     logits, targets = model.lm_head(hidden[labels != -100]), labels[labels != -100]
     loss = F.cross_entropy(logits, targets, reduction="sum")
     return loss, int((logits.argmax(dim=-1) == targets).sum()), len(targets)
@@ -804,13 +1035,25 @@ def measure(model, examples: list, pad: int) -> tuple[float, float, float]:
     loss, right, graded = (sum(float(part[i]) for part in parts) for i in range(3))
     return loss / graded, right / graded, math.exp(loss / graded)
 
+
 # %% [markdown]
 # Third: the loop. Every line is from sections 1 to 3.
 
+
 # %%
-def sft(model, examples: list, pad: int, *, epochs: int = 1, size: int = 16, micro: int = 1, peak: float = 5e-4,
-        seed: int = 0) -> list[float]:
-    """Fine-tune the model in place; returns the loss of every step. A step takes `micro` batches of `size`."""
+def sft(
+    model,
+    examples: list,
+    pad: int,
+    *,
+    epochs: int = 1,
+    size: int = 16,
+    micro: int = 1,
+    peak: float = 5e-4,
+    seed: int = 0,
+) -> list[float]:
+    """Fine-tune the model in place; returns the loss of every step. A step takes `micro` batches of
+    `size`."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.0)
     total = math.ceil(math.ceil(len(examples) / size) / micro) * epochs
     warmup, losses = math.ceil(0.1 * total), []
@@ -821,7 +1064,9 @@ def sft(model, examples: list, pad: int, *, epochs: int = 1, size: int = 16, mic
             step, window = len(losses), batches[start : start + micro]
             cosine = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
             optimizer.param_groups[0]["lr"] = peak * (step / warmup if step < warmup else cosine)
-            graded = sum(label != -100 for batch in window for _, labels in batch for label in labels[1:])
+            graded = sum(
+                label != -100 for batch in window for _, labels in batch for label in labels[1:]
+            )
             losses.append(0.0)
             for batch in window:
                 loss = run_batch(model, batch, pad)[0] / graded
@@ -832,40 +1077,57 @@ def sft(model, examples: list, pad: int, *, epochs: int = 1, size: int = 16, mic
             optimizer.zero_grad()
     return losses
 
+
 # %% [markdown]
-# Does the page stand alone? We give its source an empty namespace, in which neither this notebook nor `sft_lab` exists.
-# Then its labels, losses and measurements meet those of `sft_lab`.
+# Does the page stand alone? We give its source an empty namespace, in which neither this notebook
+# nor `sft_lab` exists. Then its labels, losses and measurements meet those of `sft_lab`.
 
 # %%
 page = "import math, random, torch\nimport torch.nn.functional as F\n\n" + "\n\n".join(
-    inspect.getsource(part) for part in (encode_pair, plan_batches, run_batch, measure, sft))
+    inspect.getsource(part) for part in (encode_pair, plan_batches, run_batch, measure, sft)
+)
 alone = {}
 exec(page, alone)
 assert "sft_lab" not in page
 print(f"the page: {sum(bool(line.strip()) for line in page.splitlines())} lines")
-records = [(turns[0]["content"], turns[1]["content"]) for turns in atlas.training_conversations(seed=1)[:208]]
+records = [
+    (turns[0]["content"], turns[1]["content"])
+    for turns in atlas.training_conversations(seed=1)[:208]
+]
 pairs = [alone["encode_pair"](question, answer, tokenizer) for question, answer in records]
 ours = encode_conversations(atlas.training_conversations(seed=1)[:208], tokenizer)
 assert pairs == [(example.input_ids, example.labels) for example in ours]
 for micro in (1, 2):
     mine, theirs = copy.deepcopy(base), copy.deepcopy(base)
     losses = alone["sft"](mine, pairs, pad, size=16 // micro, micro=micro, peak=5e-4, seed=3)
-    library = train(theirs, tokenizer, ours, batch_size=16 // micro, accumulation_steps=micro, learning_rate=5e-4,
-                    seed=3)
+    library = train(
+        theirs,
+        tokenizer,
+        ours,
+        batch_size=16 // micro,
+        accumulation_steps=micro,
+        learning_rate=5e-4,
+        seed=3,
+    )
     gap = max(abs(a - b) for a, b in zip(losses, library.losses, strict=True))
     print(f"{micro} micro-batch(es): {len(losses)} steps, {losses[0]:.2f} → {losses[-1]:.2f} nats")
     assert gap < 1e-5, f"the loss curves differ by {gap:.1e} nats"
 judged = evaluate(theirs, tokenizer, held_out)
-measured = alone["measure"](mine, [(example.input_ids, example.labels) for example in held_out], pad)
-assert_close(measured, tuple(judged[key] for key in ("loss", "accuracy", "perplexity")), rtol=1e-4, atol=1e-4)
+measured = alone["measure"](
+    mine, [(example.input_ids, example.labels) for example in held_out], pad
+)
+assert_close(
+    measured, tuple(judged[key] for key in ("loss", "accuracy", "perplexity")), rtol=1e-4, atol=1e-4
+)
 print("page and sft_lab.train: the same losses to 1e-5 nats in every step")
 
 # %% [markdown]
-# **Read.** Two loops, written apart, agree in every step, with and without accumulation. What does `train` add?
-# Checkpoints, logs, bfloat16, a progress bar, and errors that name the cause.
+# **Read.** Two loops, written apart, agree in every step, with and without accumulation. What does
+# `train` add? Checkpoints, logs, bfloat16, a progress bar, and errors that name the cause.
 #
-# Now the page does the real thing, from records to a tuned model. The bar is that of `make demo`: 95 % right answers
-# about entities that no training question names, and 99 % of the answers stop by themselves.
+# Now the page does the real thing, from records to a tuned model. The bar is that of `make demo`:
+# 95 % right answers about entities that no training question names, and 99 % of the answers stop by
+# themselves.
 
 # %%
 questions = atlas.ask(facts["train"] * 3, seed=0)
@@ -873,10 +1135,17 @@ random.Random(0).shuffle(questions)
 records = [(turns[0]["content"], turns[1]["content"]) for turns in questions]
 tuned = AutoModelForCausalLM.from_pretrained(ATLAS_FOLDER, dtype=torch.float32).to(base.device)
 words = AutoTokenizer.from_pretrained(ATLAS_FOLDER)
-losses = sft(tuned, [encode_pair(*record, words) for record in records], words.pad_token_id, peak=5e-4)
+losses = sft(
+    tuned, [encode_pair(*record, words) for record in records], words.pad_token_id, peak=5e-4
+)
 smooth = torch.tensor(losses).unfold(0, 10, 1).mean(dim=1)
-ax = plots.curve(range(10, len(losses) + 1), {"training loss": smooth}, xlabel="step (16 examples)",
-                 ylabel="nats per graded token", title=f"The page: {len(records):,} records, {len(losses)} steps")
+ax = plots.curve(
+    range(10, len(losses) + 1),
+    {"training loss": smooth},
+    xlabel="step (16 examples)",
+    ylabel="nats per graded token",
+    title=f"The page: {len(records):,} records, {len(losses)} steps",
+)
 _ = ax.set_ylim(0)
 
 # %%
@@ -888,33 +1157,43 @@ assert numbers["tuned"]["accuracy"] >= 0.95 and numbers["tuned"]["stop_rate"] >=
 assert numbers["base"]["accuracy"] <= 0.05
 
 # %% [markdown]
-# **Read.** One page of PyTorch passes the bar. The facts were in the base model; the loop taught it to answer.
+# **Read.** One page of PyTorch passes the bar. The facts were in the base model; the loop taught it
+# to answer.
 #
 # ## What to remember
 #
-# - Forward, loss, backward, step. AdamW's first step moves every weight by the learning rate, whatever its slope.
-# - Warm-up is for the first steps, cosine decay for the last; clipping keeps outliers out of AdamW's memory.
-# - Accumulate sums and divide by the graded tokens of the whole step. A mean of means is another loss.
-# - Perplexity is the loss on another scale; accuracy ignores how sure the model is. Trust the validation loss.
-# - Learning rate first: the others matter less than a factor of ten there. Compare batch sizes at equal examples.
+# - Forward, loss, backward, step. AdamW's first step moves every weight by the learning rate,
+#   whatever its slope.
+# - Warm-up is for the first steps, cosine decay for the last; clipping keeps outliers out of
+#   AdamW's memory.
+# - Accumulate sums and divide by the graded tokens of the whole step. A mean of means is another
+#   loss.
+# - Perplexity is the loss on another scale; accuracy ignores how sure the model is. Trust the
+#   validation loss.
+# - Learning rate first: the others matter less than a factor of ten there. Compare batch sizes at
+#   equal examples.
 #
 # ## Sources
 #
-# - I. Loshchilov and F. Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019: AdamW; and *SGDR*, ICLR 2017: the
-#   cosine.
+# - I. Loshchilov and F. Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019: AdamW; and
+#   *SGDR*, ICLR 2017: the cosine.
 # - D. P. Kingma and J. Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015.
-# - R. Pascanu, T. Mikolov, Y. Bengio, *On the difficulty of training recurrent neural networks*, ICML 2013: clipping by
-#   the global norm.
-# - Hugging Face, *Fixing Gradient Accumulation*, blog, October 2024; Unsloth, *Bug Fixes in LLM Training*, 2024.
+# - R. Pascanu, T. Mikolov, Y. Bengio, *On the difficulty of training recurrent neural networks*,
+#   ICML 2013: clipping by the global norm.
+# - Hugging Face, *Fixing Gradient Accumulation*, blog, October 2024; Unsloth, *Bug Fixes in LLM
+#   Training*, 2024.
 # - L. Prechelt, *Early Stopping – But When?*, 1998.
 #
 # <details><summary>中文要点</summary>
 #
 # 1. 训练循环四行：前向、损失、反向、更新。**AdamW** 用梯度的一阶、二阶滑动平均；
 #    第一步几乎每个权重都移动一个**学习率**的距离。
-# 2. **线性预热（warm-up）+ 余弦衰减**；**梯度裁剪**按全局范数缩放，防止一次异常梯度长期留在 AdamW 的二阶矩里。
+# 2. **线性预热（warm-up）+ 余弦衰减**；**梯度裁剪**按全局范数缩放，防止一次异常梯度长期留在 AdamW
+#    的二阶矩里。
 # 3. **梯度累积**要除以整个步的计分 token 总数；“均值的均值”是另一个损失。
-# 4. **困惑度 = exp(平均损失)**，取决于分词器与任务，“10–30 为正常”并不普遍成立；**token 准确率**不反映置信度。
-# 5. 训练损失下降而验证损失上升 = **过拟合**，用**早停**保留最好的权重；学习率最重要，截断长度会先切掉停止符。
+# 4. **困惑度 = exp(平均损失)**，取决于分词器与任务，“10–30 为正常”并不普遍成立；**token
+#    准确率**不反映置信度。
+# 5. 训练损失下降而验证损失上升 = **过拟合**，用**早停**保留最好的权重；学习率最重要，
+#    截断长度会先切掉停止符。
 #
 # </details>

@@ -1,11 +1,13 @@
 # %% [markdown]
 # # 05 · LoRA by hand
 #
-# **The question.** Full fine-tuning moves every weight, and the optimizer keeps two more numbers for each of them. Can
-# we learn a few per cent of these numbers, get the same behaviour, and know what we lose?
+# **The question.** Full fine-tuning moves every weight, and the optimizer keeps two more numbers
+# for each of them. Can we learn a few per cent of these numbers, get the same behaviour, and know
+# what we lose?
 #
 # **By the end you can**
-# - *derive* LoRA from the singular values of a real update, and write it in twenty lines that equal PEFT's;
+# - *derive* LoRA from the singular values of a real update, and write it in twenty lines that equal
+#   PEFT's;
 # - *count* its parameters and bytes, and choose rank, alpha and target layers from measurements;
 # - *merge*, save and switch adapters, and say why a LoRA model may never stop.
 #
@@ -44,13 +46,16 @@ STOP = tokenizer.convert_tokens_to_ids("<|im_end|>")
 SEEDS = (0, 1, 2)
 
 # %% [markdown]
-# The task of this chapter is small, so that we can afford thirty runs: questions about countries. We train on one half
-# of the countries and ask about the other half. Every run takes 25 steps of 8 examples.
+# The task of this chapter is small, so that we can afford thirty runs: questions about countries.
+# We train on one half of the countries and ask about the other half. Every run takes 25 steps of 8
+# examples.
 
 # %%
 QUESTION = "What is the {r} {e}?"
-facts = {part: [fact for fact in some if fact.domain == "countries"]
-         for part, some in atlas.split(atlas.load_facts()).items()}
+facts = {
+    part: [fact for fact in some if fact.domain == "countries"]
+    for part, some in atlas.split(atlas.load_facts()).items()
+}
 examples = encode_conversations(atlas.ask(facts["train"], template=QUESTION), tokenizer)
 exam = atlas.ask(random.Random(0).sample(facts["held_out"], 40), template=QUESTION)
 held_out = encode_conversations(exam, tokenizer)
@@ -58,10 +63,15 @@ print(f"{len(examples)} examples to train on, {len(exam)} questions about other 
 print(exam[0][0]["content"], "→", exam[0][1]["content"])
 
 
-def tune(model: PreTrainedModel, seed: int, learning_rate: float = 5e-3, rows: list = examples) -> list[float]:
-    """25 steps of 8 examples, in place, on whatever requires gradients; returns the loss of every step."""
+def tune(
+    model: PreTrainedModel, seed: int, learning_rate: float = 5e-3, rows: list = examples
+) -> list[float]:
+    """25 steps of 8 examples, in place, on whatever requires gradients; returns the loss of every
+    step."""
     some = random.Random(seed).sample(rows, 200)
-    return train(model, tokenizer, some, learning_rate=learning_rate, batch_size=8, seed=seed, progress=False).losses
+    return train(
+        model, tokenizer, some, learning_rate=learning_rate, batch_size=8, seed=seed, progress=False
+    ).losses
 
 
 def with_lora(start: PreTrainedModel, seed: int, **settings) -> PreTrainedModel:
@@ -69,9 +79,11 @@ def with_lora(start: PreTrainedModel, seed: int, **settings) -> PreTrainedModel:
     _ = torch.manual_seed(seed)
     return add_lora(copy.deepcopy(start), **settings)
 
+
 # %% [markdown]
-# We measure four things on the held-out countries. `says` asks whether the right answer stands at the beginning of
-# what was generated. `stops` asks whether the stop token came. Loss and P(stop) come from one forward pass.
+# We measure four things on the held-out countries. `says` asks whether the right answer stands at
+# the beginning of what was generated. `stops` asks whether the stop token came. Loss and P(stop)
+# come from one forward pass.
 
 # %%
 batch = pad_batch(held_out, tokenizer.pad_token_id)
@@ -85,22 +97,27 @@ def logits_of(model: PreTrainedModel) -> torch.Tensor:
 
 
 def measure(model: PreTrainedModel) -> dict[str, float]:
-    """Loss in nats per graded token; shares of right and of ended answers; mean probability of the stop token."""
+    """Loss in nats per graded token; shares of right and of ended answers; mean probability of the
+    stop token."""
     rows = generate_ids(model, tokenizer, prompts, max_new_tokens=16)
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
     ends = logits_of(model)[:, :-1][batch["labels"][:, 1:] == STOP].softmax(dim=-1)[:, STOP]
     return {
         "loss": evaluate(model, tokenizer, held_out)["loss"],
-        "says": sum(text.startswith(turns[1]["content"]) for text, turns in zip(texts, exam, strict=True)) / len(exam),
+        "says": sum(
+            text.startswith(turns[1]["content"]) for text, turns in zip(texts, exam, strict=True)
+        )
+        / len(exam),
         "stops": sum(row[-1] == STOP for row in rows) / len(rows),
         "P(stop)": ends.mean().item(),
     }
 
+
 # %% [markdown]
 # ## 1 · What full tuning does to a matrix
 #
-# First the expensive way: all weights move, three seeds. Then we look at what happened to **one** linear layer. Its
-# update is $\Delta W = W_\text{tuned} - W_\text{base}$.
+# First the expensive way: all weights move, three seeds. Then we look at what happened to **one**
+# linear layer. Its update is $\Delta W = W_\text{tuned} - W_\text{base}$.
 
 # %%
 results, runs = {"full": []}, []
@@ -116,21 +133,27 @@ for seed, result in zip(SEEDS, results["full"], strict=True):
 assert before["says"] == 0 and min(result["says"] for result in results["full"]) > 0.5
 
 # %% [markdown]
-# Any matrix is a sum of rank-1 matrices, each a column times a row, weighed by a **singular value**:
+# Any matrix is a sum of rank-1 matrices, each a column times a row, weighed by a **singular
+# value**:
 #
 # $$\Delta W = \sum_i \sigma_i\, u_i v_i^\top, \qquad \sigma_1 \ge \sigma_2 \ge \dots \ge 0 .$$
 #
-# Keeping the first $k$ terms gives the nearest matrix of rank $k$. Its squared error is the sum of the squares of the
-# singular values that were dropped (Eckart and Young, 1936). The kept share of all squares is called the *energy*.
+# Keeping the first $k$ terms gives the nearest matrix of rank $k$. Its squared error is the sum of
+# the squares of the singular values that were dropped (Eckart and Young, 1936). The kept share of
+# all squares is called the *energy*.
 #
-# **Predict.** The matrix below is 384 × 128. Which share of its energy do 8 of its 128 singular values hold: 6 %, 30 %
-# or more?
+# **Predict.** The matrix below is 384 × 128. Which share of its energy do 8 of its 128 singular
+# values hold: 6 %, 30 % or more?
+
 
 # %%
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
     """Every linear layer but the output head."""
-    return {name: module for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and name != "lm_head"}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name != "lm_head"
+    }
 
 
 old = {name: layer.weight.detach() for name, layer in linear_layers(base).items()}
@@ -140,8 +163,14 @@ left, values, right = torch.linalg.svd(update, full_matrices=False)
 _ = torch.manual_seed(0)
 noise = torch.linalg.svdvals(torch.randn_like(update))
 energy, energy_of_noise = kept_energy(values, 8), kept_energy(noise, 8)
-print(f"{len(old)} linear layers; this one is {tuple(update.shape)}, rank {torch.linalg.matrix_rank(update)}")
-print(f"8 of 128 singular values hold {energy:.0%} of the update, {energy_of_noise:.0%} of a random matrix")
+print(
+    f"{len(old)} linear layers; this one is {tuple(update.shape)}, rank "
+    f"{torch.linalg.matrix_rank(update)}"
+)
+print(
+    f"8 of 128 singular values hold {energy:.0%} of the update, {energy_of_noise:.0%} of a "
+    "random matrix"
+)
 assert len(old) == 28 and energy > 0.5 and energy_of_noise < 0.2
 
 # %%
@@ -150,25 +179,37 @@ assert_close(near, truncate(update, 8))  # sft_lab.course.views.rank has it too
 assert_close((update - near).norm() ** 2, (values[8:] ** 2).sum())  # Eckart and Young
 ranks = [1, 2, 4, 8, 16, 32, 64]
 spectra = {name: torch.linalg.svdvals(matrix) for name, matrix in updates.items()}
-kept = {"attention": ("q_proj", "k_proj", "v_proj", "o_proj"), "MLP": ("gate_proj", "up_proj", "down_proj")}
-curves = {kind: torch.tensor([[kept_energy(spectra[name], k) for k in ranks] for name in old if name.endswith(ends)])
-          for kind, ends in kept.items()}
+kept = {
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "MLP": ("gate_proj", "up_proj", "down_proj"),
+}
+curves = {
+    kind: torch.tensor(
+        [[kept_energy(spectra[name], k) for k in ranks] for name in old if name.endswith(ends)]
+    )
+    for kind, ends in kept.items()
+}
 curves["random matrix"] = torch.tensor([[kept_energy(noise, k) for k in ranks]])
-ax = plots.curve(range(len(ranks)), {name: values.numpy() for name, values in curves.items()},
-                 colours=[plots.BLUE, plots.VERMILLION, plots.MUTED], xlabel="rank k that is kept",
-                 ylabel="share of the energy", title="A few directions hold most of the update")
+ax = plots.curve(
+    range(len(ranks)),
+    {name: values.numpy() for name, values in curves.items()},
+    colours=[plots.BLUE, plots.VERMILLION, plots.MUTED],
+    xlabel="rank k that is kept",
+    ylabel="share of the energy",
+    title="A few directions hold most of the update",
+)
 _ = ax.set_xticks(range(len(ranks)), ranks)
 needed = [next(k for k in range(129) if kept_energy(value, k) > 0.9) for value in spectra.values()]
 print(f"90 % of the energy needs {min(needed)} to {max(needed)} singular values, by layer")
 assert max(needed) > 16 and min(needed) < 16
 
 # %% [markdown]
-# **Read.** Every update has full rank: no singular value is 0. Yet a few of them carry most of it, far more than in a
-# random matrix. "The update is low-rank" is a good slogan and not quite true here: some layers need about twenty
-# directions and more for 90 % of the energy.
+# **Read.** Every update has full rank: no singular value is 0. Yet a few of them carry most of it,
+# far more than in a random matrix. "The update is low-rank" is a good slogan and not quite true
+# here: some layers need about twenty directions and more for 90 % of the energy.
 #
-# Energy is not behaviour. **Predict:** we cut the update of *every* layer to rank $k$ at once, leave the rest of the
-# tuned model alone, and ask again. Which $k$ is enough?
+# Energy is not behaviour. **Predict:** we cut the update of *every* layer to rank $k$ at once,
+# leave the rest of the tuned model alone, and ask again. Which $k$ is enough?
 
 # %%
 cut, losses_by_rank = copy.deepcopy(full), []
@@ -185,32 +226,45 @@ assert losses_by_rank[0] > 1.0 and losses_by_rank[4] < whole + 0.06
 assert abs(whole - results["full"][0]["loss"]) < 1e-3
 
 # %%
-ax = plots.curve(range(len(ranks)), {"update cut\nto rank k": losses_by_rank}, xlabel="rank k that is kept",
-                 ylabel="held-out loss\n(nats per graded token)", title="Eight directions a layer do the work")
+ax = plots.curve(
+    range(len(ranks)),
+    {"update cut\nto rank k": losses_by_rank},
+    xlabel="rank k that is kept",
+    ylabel="held-out loss\n(nats per graded token)",
+    title="Eight directions a layer do the work",
+)
 ax.axhline(whole, color=plots.MUTED, linestyle=":", linewidth=1.4)
 ax.annotate("the whole update", (4.3, whole), (0, 7), textcoords="offset points", color=plots.MUTED)
 ax.set_xticks(range(len(ranks)), ranks)
 _ = ax.set_ylim(0, None)
 
 # %% [markdown]
-# **Read.** At rank 8 the loss is that of the whole update, or nearly so. The tail of the spectrum holds energy that
-# the answers do not need. (Rank 0 is not the base: the tuned embeddings and norms stay. They will matter in section 5.)
+# **Read.** At rank 8 the loss is that of the whole update, or nearly so. The tail of the spectrum
+# holds energy that the answers do not need. (Rank 0 is not the base: the tuned embeddings and norms
+# stay. They will matter in section 5.)
 #
-# Turn it yourself: choose a layer and move the rank. Watch at which rank LoRA would cost more than the matrix itself.
+# Turn it yourself: choose a layer and move the rank. Watch at which rank LoRA would cost more than
+# the matrix itself.
 
 # %%
-shown = {name.split(".")[-1]: matrix for name, matrix in updates.items() if name.startswith("model.layers.3.")}
+shown = {
+    name.split(".")[-1]: matrix
+    for name, matrix in updates.items()
+    if name.startswith("model.layers.3.")
+}
 show_widget(explore_rank(shown, rank=4), draw_rank("q_proj", shown["q_proj"], 4))
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.1 · The nearest matrix of rank k · 7 min · ●●○
-# Return the best approximation and its error in the Frobenius norm (the root of the sum of squared differences). Take
-# the error from the singular values alone.
+# Return the best approximation and its error in the Frobenius norm (the root of the sum of squared
+# differences). Take the error from the singular values alone.
+
 
 # %% tags=["stub"]
 def best_approximation(update: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the nearest matrix of this rank, (out, in), and its error, a scalar."""
     ...
+
 
 # %% tags=["solution"]
 def best_approximation(update: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -218,29 +272,34 @@ def best_approximation(update: torch.Tensor, rank: int) -> tuple[torch.Tensor, t
     left, values, right = torch.linalg.svd(update, full_matrices=False)
     return (left[:, :rank] * values[:rank]) @ right[:rank], values[rank:].norm()
 
+
 # %% tags=["check"]
 check("5.1", best_approximation)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>torch.linalg.svd(update, full_matrices=False)</code> returns U, S and Vᵀ, and
-# the rows of Vᵀ are the vᵢ. S is a vector: scale the columns of U with it.</details>
+# <details><summary>Hint</summary><code>torch.linalg.svd(update, full_matrices=False)</code> returns
+# U, S and Vᵀ, and the rows of Vᵀ are the vᵢ. S is a vector: scale the columns of U with
+# it.</details>
 
 # %% [markdown] tags=["explanation"]
-# The terms of the sum are orthogonal, so squared lengths add: what is dropped is the tail of the squares.
+# The terms of the sum are orthogonal, so squared lengths add: what is dropped is the tail of the
+# squares.
 #
-# Usual mistakes: taking *columns* of the third factor, which is transposed already; adding singular values instead of
-# their squares; forgetting the singular values, which returns a projection without lengths.
+# Usual mistakes: taking *columns* of the third factor, which is transposed already; adding singular
+# values instead of their squares; forgetting the singular values, which returns a projection
+# without lengths.
 
 # %% [markdown]
 # ## 2 · LoRA: learn the two thin factors
 #
-# If a low rank does the work, why store the whole $\Delta W$? A matrix of rank $r$ is a product of two thin matrices.
-# LoRA freezes $W$ and learns the product from the start:
+# If a low rank does the work, why store the whole $\Delta W$? A matrix of rank $r$ is a product of
+# two thin matrices. LoRA freezes $W$ and learns the product from the start:
 #
 # $$y = W x + b + \frac{\alpha}{r}\, B A x, \qquad A: r \times \text{in}, \quad B: \text{out} \times r .$$
 #
-# $A$ begins random and $B$ at zero. **Predict:** what does the model answer before the first step? And what would
-# happen if *both* began at zero?
+# $A$ begins random and $B$ at zero. **Predict:** what does the model answer before the first step?
+# And what would happen if *both* began at zero?
+
 
 # %%
 class HandLoRA(nn.Module):
@@ -264,9 +323,11 @@ def inject(model: PreTrainedModel, rank: int, alpha: float) -> PreTrainedModel:
         model.set_submodule(name, HandLoRA(layer, rank, alpha))
     return model
 
+
 # %% [markdown]
-# That is all of LoRA. `x @ A.T @ B.T` goes through the narrow middle and never builds the big matrix. Three checks:
-# nothing changes at step 0, which factor feels the first gradient, and whether `sft_lab` computes the same.
+# That is all of LoRA. `x @ A.T @ B.T` goes through the narrow middle and never builds the big
+# matrix. Three checks: nothing changes at step 0, which factor feels the first gradient, and
+# whether `sft_lab` computes the same.
 
 # %%
 hand = inject(copy.deepcopy(base), rank=8, alpha=16)
@@ -279,7 +340,10 @@ assert one.A.grad.norm() == 0 < one.B.grad.norm()
 nn.init.zeros_(one.A)
 one.B.grad = None
 hand(**{name: batch[name][:8] for name in ("input_ids", "labels")}).loss.backward()
-print(f"both zero:      |A| {one.A.grad.norm():.1f}, |B| {one.B.grad.norm():.1f}: this layer would never learn")
+print(
+    f"both zero:      |A| {one.A.grad.norm():.1f}, |B| {one.B.grad.norm():.1f}: this layer would "
+    "never learn"
+)
 assert one.A.grad.norm() == one.B.grad.norm() == 0
 
 # %%
@@ -294,84 +358,108 @@ print("largest difference from sft_lab:", f"{(logits_of(hand) - logits_of(ours))
 assert_close(logits_of(hand), logits_of(ours), rtol=0, atol=1e-4)
 
 # %% [markdown]
-# **Read.** $B = 0$ makes the first answer that of the base model. The gradient of $B$ contains $A x$, and the gradient
-# of $A$ contains $B$: so $B$ moves first, and if both were zero, neither ever would.
+# **Read.** $B = 0$ makes the first answer that of the base model. The gradient of $B$ contains
+# $A x$, and the gradient of $A$ contains $B$: so $B$ moves first, and if both were zero, neither
+# ever would.
 #
-# `alpha / r` is a volume knob on the update. With it one learning rate serves several ranks, more or less (section 6).
+# `alpha / r` is a volume knob on the update. With it one learning rate serves several ranks, more
+# or less (section 6).
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.2 · The forward pass · 5 min · ●○○
 # Write the formula with plain tensors. `bias` may be None.
 
+
 # %% tags=["stub"]
 def lora_forward(x, weight, bias, A, B, alpha) -> torch.Tensor:
-    """Return (..., out). x: (..., in), weight: (out, in), bias: (out,) or None, A: (rank, in), B: (out, rank)."""
+    """Return (..., out). x: (..., in), weight: (out, in), bias: (out,) or None, A: (rank, in), B:
+    (out, rank)."""
     ...
+
 
 # %% tags=["solution"]
 def lora_forward(x, weight, bias, A, B, alpha) -> torch.Tensor:
-    """Return (..., out). x: (..., in), weight: (out, in), bias: (out,) or None, A: (rank, in), B: (out, rank)."""
+    """Return (..., out). x: (..., in), weight: (out, in), bias: (out,) or None, A: (rank, in), B:
+    (out, rank)."""
     return F.linear(x, weight, bias) + alpha / A.shape[0] * (x @ A.T @ B.T)
+
 
 # %% tags=["check"]
 check("5.2", lora_forward)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>PyTorch stores a linear layer as (out, in) and multiplies by its transpose. Which
-# dimension of A is the rank?</details>
+# <details><summary>Hint</summary>PyTorch stores a linear layer as (out, in) and multiplies by its
+# transpose. Which dimension of A is the rank?</details>
 
 # %% [markdown] tags=["explanation"]
 # The rank is the narrow dimension: the rows of $A$, the columns of $B$.
 #
-# Usual mistakes: `alpha * …` without the division; scaling the whole sum, which also scales the frozen layer; adding
-# the bias twice, once in each branch.
+# Usual mistakes: `alpha * …` without the division; scaling the whole sum, which also scales the
+# frozen layer; adding the bias twice, once in each branch.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.3 · A wider adapter that says the same · 7 min · ●●○
-# Somebody trained rank r, and your tool wants a higher rank. Fill $A$ and $B$ up with zeros and return the alpha that
-# leaves the layer's output unchanged.
+# Somebody trained rank r, and your tool wants a higher rank. Fill $A$ and $B$ up with zeros and
+# return the alpha that leaves the layer's output unchanged.
+
 
 # %% tags=["stub"]
-def widen(A: torch.Tensor, B: torch.Tensor, alpha: float, rank: int) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Return A (rank, in), B (out, rank) and alpha of an adapter that computes the same as before."""
+def widen(
+    A: torch.Tensor, B: torch.Tensor, alpha: float, rank: int
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Return A (rank, in), B (out, rank) and alpha of an adapter that computes the same as
+    before."""
     ...
 
+
 # %% tags=["solution"]
-def widen(A: torch.Tensor, B: torch.Tensor, alpha: float, rank: int) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Return A (rank, in), B (out, rank) and alpha of an adapter that computes the same as before."""
+def widen(
+    A: torch.Tensor, B: torch.Tensor, alpha: float, rank: int
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Return A (rank, in), B (out, rank) and alpha of an adapter that computes the same as
+    before."""
     more = rank - A.shape[0]
     return F.pad(A, (0, 0, 0, more)), F.pad(B, (0, more)), alpha * rank / A.shape[0]
+
 
 # %% tags=["check"]
 check("5.3", widen)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>B A does not change when zeros are added. So alpha / rank must not change
-# either.</details>
+# <details><summary>Hint</summary>B A does not change when zeros are added. So alpha / rank must not
+# change either.</details>
 
 # %% [markdown] tags=["explanation"]
-# The layer sees only $\frac{\alpha}{r} B A$. Zeros leave the product alone, so alpha grows with the rank. This is why
-# "rank 64, alpha 16" is not a stronger "rank 8, alpha 16": each direction counts an eighth.
+# The layer sees only $\frac{\alpha}{r} B A$. Zeros leave the product alone, so alpha grows with the
+# rank. This is why "rank 64, alpha 16" is not a stronger "rank 8, alpha 16": each direction counts
+# an eighth.
 #
-# Usual mistakes: keeping alpha; dividing by the growth instead of multiplying; padding columns of $A$ instead of rows.
+# Usual mistakes: keeping alpha; dividing by the growth instead of multiplying; padding columns of
+# $A$ instead of rows.
 
 # %% [markdown]
 # ## 3 · What it saves
 #
-# A layer of in × out numbers gets $r\,(\text{in} + \text{out})$ new ones. **Predict:** atlas-base has 1.05 million
-# parameters. How many does LoRA of rank 8 train, and how many bytes does AdamW keep for each?
+# A layer of in × out numbers gets $r\,(\text{in} + \text{out})$ new ones. **Predict:** atlas-base
+# has 1.05 million parameters. How many does LoRA of rank 8 train, and how many bytes does AdamW
+# keep for each?
 #
-# We do not trust the formula alone: we take one step and add up the tensors that the optimizer really holds.
+# We do not trust the formula alone: we take one step and add up the tensors that the optimizer
+# really holds.
+
 
 # %%
 def training_bytes(model: PreTrainedModel) -> tuple[int, int]:
-    """Trained parameters, and the bytes of their gradients and of AdamW's state after one real step."""
+    """Trained parameters, and the bytes of their gradients and of AdamW's state after one real
+    step."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     model(input_ids=batch["input_ids"][:2], labels=batch["labels"][:2]).loss.backward()
     optimizer.step()
     held = [parameter.grad for parameter in trained]
-    held += [value for state in optimizer.state.values() for value in state.values() if value.numel() > 1]
+    held += [
+        value for state in optimizer.state.values() for value in state.values() if value.numel() > 1
+    ]
     return sum(p.numel() for p in trained), sum(tensor.nbytes for tensor in held)
 
 
@@ -379,44 +467,65 @@ rank_8 = with_lora(base, 0)
 by_formula = sum(8 * (weight.shape[0] + weight.shape[1]) for weight in old.values())
 for name, model in {"full": copy.deepcopy(base), "LoRA, rank 8": rank_8}.items():
     count, size = training_bytes(model)
-    print(f"{name:13} {count:9,} trained, gradients and AdamW {size / 1e6:5.2f} MB, {size / count:.0f} bytes each")
+    print(
+        f"{name:13} {count:9,} trained, gradients and AdamW {size / 1e6:5.2f} MB, "
+        f"{size / count:.0f} bytes each"
+    )
     assert size == 12 * count  # float32: gradient 4, mean 4, mean of squares 4
 assert count == by_formula == 77_824
 frozen = sum(p.numel() for p in base.parameters())
 print(f"share of the parameters: {count / frozen:.1%}")
 
 # %% [markdown]
-# Small models are a bad advertisement: a rank of 8 is a lot beside a width of 128. Here is the shape of Qwen3-0.6B,
-# built on the "meta" device, which has sizes and no memory.
+# Small models are a bad advertisement: a rank of 8 is a lot beside a width of 128. Here is the
+# shape of Qwen3-0.6B, built on the "meta" device, which has sizes and no memory.
 
 # %%
 qwen = Qwen3Config(
-    vocab_size=151_936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
-    num_key_value_heads=8, head_dim=128, tie_word_embeddings=True,
+    vocab_size=151_936,
+    hidden_size=1024,
+    intermediate_size=3072,
+    num_hidden_layers=28,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=128,
+    tie_word_embeddings=True,
 )
 with torch.device("meta"):
     large = AutoModelForCausalLM.from_config(qwen, dtype=torch.float32)
 everything = large.num_parameters()
 for rank in (8, 64):
-    adapted = sum(p.numel() for p in add_lora(copy.deepcopy(large), rank=rank).parameters() if p.requires_grad)
-    share = f"{format_count(adapted)} of {format_count(everything)} parameters, {adapted / everything:.1%}"
+    adapted = sum(
+        p.numel() for p in add_lora(copy.deepcopy(large), rank=rank).parameters() if p.requires_grad
+    )
+    share = (
+        f"{format_count(adapted)} of {format_count(everything)} parameters, "
+        f"{adapted / everything:.1%}"
+    )
     print(f"rank {rank:2}: {share}")
-    print(f"         gradients and AdamW {12 * adapted / 1e9:.2f} GB instead of {12 * everything / 1e9:.1f} GB")
+    print(
+        f"         gradients and AdamW {12 * adapted / 1e9:.2f} GB instead of "
+        f"{12 * everything / 1e9:.1f} GB"
+    )
     assert adapted < 0.07 * everything
 assert 590e6 < everything < 600e6
 
 # %% [markdown]
-# **Read.** This is what LoRA is for: **memory**. The frozen weights stay in memory, and so do the activations; chapter
-# 08 adds them up for real cards. Time is hardly saved: forward and backward still pass through every layer.
+# **Read.** This is what LoRA is for: **memory**. The frozen weights stay in memory, and so do the
+# activations; chapter 08 adds them up for real cards. Time is hardly saved: forward and backward
+# still pass through every layer.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.4 · The price of an adapter · 6 min · ●○○
-# From the shapes of the layers, count the trained parameters, and the bytes of gradients and AdamW in float32.
+# From the shapes of the layers, count the trained parameters, and the bytes of gradients and AdamW
+# in float32.
+
 
 # %% tags=["stub"]
 def lora_budget(shapes: list[tuple[int, int]], rank: int) -> tuple[int, int]:
     """Return trained parameters and bytes. shapes: (out, in) of every layer that gets LoRA."""
     ...
+
 
 # %% tags=["solution"]
 def lora_budget(shapes: list[tuple[int, int]], rank: int) -> tuple[int, int]:
@@ -424,30 +533,33 @@ def lora_budget(shapes: list[tuple[int, int]], rank: int) -> tuple[int, int]:
     count = sum(rank * (rows + columns) for rows, columns in shapes)
     return count, 12 * count
 
+
 # %% tags=["check"]
 check("5.4", lora_budget)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>A has rank × in numbers, B out × rank. A float32 has four bytes, and AdamW keeps two
-# numbers beside the gradient.</details>
+# <details><summary>Hint</summary>A has rank × in numbers, B out × rank. A float32 has four bytes,
+# and AdamW keeps two numbers beside the gradient.</details>
 
 # %% [markdown] tags=["explanation"]
-# Four bytes each for the gradient, the running mean and the running mean of squares. The frozen weights have none of
-# the three.
+# Four bytes each for the gradient, the running mean and the running mean of squares. The frozen
+# weights have none of the three.
 #
 # Usual mistakes: rank · in · out; forgetting the gradient; counting the frozen weights.
 
 # %% [markdown]
 # ## 4 · The same run in PEFT
 #
-# PEFT is the library that everybody uses. We give it the same base and copy our $A$ and $B$ into it: the same seed
-# alone would not draw the same numbers. Then both train on the same examples. **Predict:** in which digit do the
-# losses of 25 steps differ?
+# PEFT is the library that everybody uses. We give it the same base and copy our $A$ and $B$ into
+# it: the same seed alone would not draw the same numbers. Then both train on the same examples.
+# **Predict:** in which digit do the losses of 25 steps differ?
 
 # %%
 from peft import LoraConfig, PeftModel, get_peft_model
 
-warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")  # an old name that PEFT still asks for
+warnings.filterwarnings(
+    "ignore", message=".*is_gradient_checkpointing"
+)  # an old name that PEFT still asks for
 
 
 def with_peft(start: PreTrainedModel, **options) -> PeftModel:
@@ -465,35 +577,45 @@ def copy_factors(ours: PreTrainedModel, theirs: PeftModel) -> None:
             other.lora_A["default"].weight.copy_(layer.lora_A.weight)
             other.lora_B["default"].weight.copy_(layer.lora_B.weight)
 
+
 # %%
 ours, theirs = with_lora(base, seed=0), with_peft(base)
 copy_factors(ours, theirs)
 losses, losses_peft = tune(ours, 0), tune(theirs.base_model.model, 0)
 gap = max(abs(a - b) for a, b in zip(losses, losses_peft, strict=True))
-print(f"{len(losses)} steps, loss {losses[0]:.3f} → {losses[-1]:.3f}; largest difference from PEFT: {gap}")
+print(
+    f"{len(losses)} steps, loss {losses[0]:.3f} → {losses[-1]:.3f}; largest difference from "
+    f"PEFT: {gap}"
+)
 assert losses == losses_peft and len(losses) == 25
 assert torch.equal(logits_of(ours), logits_of(theirs))
 assert theirs.get_nb_trainable_parameters()[0] == by_formula
 
 # %% [markdown]
-# **Read.** In none. Losses and final logits agree bit for bit, since both make the same operations in the same order.
+# **Read.** In none. Losses and final logits agree bit for bit, since both make the same operations
+# in the same order.
 
 # %% [markdown]
 # ## 5 · The model that never stops
 #
-# Learners report it again and again: "I tuned a **base** model with LoRA, and it never stops." We have such a model:
-# the one just trained. **Predict** what it writes.
+# Learners report it again and again: "I tuned a **base** model with LoRA, and it never stops." We
+# have such a model: the one just trained. **Predict** what it writes.
 
 # %%
-for ids, turns in list(zip(generate_ids(ours, tokenizer, prompts, max_new_tokens=16), exam, strict=True))[:4]:
-    print(f"{turns[1]['content']}  |  {''.join(plots.show_token(tokenizer.decode([i])) for i in ids)}")
+for ids, turns in list(
+    zip(generate_ids(ours, tokenizer, prompts, max_new_tokens=16), exam, strict=True)
+)[:4]:
+    print(
+        f"{turns[1]['content']}  |  {''.join(plots.show_token(tokenizer.decode([i])) for i in ids)}"
+    )
 results["LoRA"] = [measure(ours)]
 print({name: round(value, 4) for name, value in results["LoRA"][0].items()})
 
 # %% [markdown]
-# The answer is often right, and then comes rubbish. The stop token was graded in every example, and still its
-# probability is a fraction of one per cent. Why? Look at what the head multiplies with: the **row** of each token. In
-# this model, as in many small ones, the head *is* the embedding table (tied weights).
+# The answer is often right, and then comes rubbish. The stop token was graded in every example, and
+# still its probability is a fraction of one per cent. Why? Look at what the head multiplies with:
+# the **row** of each token. In this model, as in many small ones, the head *is* the embedding table
+# (tied weights).
 
 # %%
 table = base.get_input_embeddings().weight.detach()
@@ -503,16 +625,24 @@ twins = (alike > 0.999).nonzero().flatten().tolist()
 names = ["<|im_start|>", "<|im_end|>", "<think>", "<|endoftext|>", "Ġthe"]
 for name in names:
     index = tokenizer.convert_tokens_to_ids(name)
-    print(f"{name:13} length {table[index].norm():.3f}, cosine with the row of <|im_end|> {alike[index]:.4f}")
-print(f"{len(twins)} of {len(table)} rows point the same way, such as", tokenizer.convert_ids_to_tokens(twins[-9:-5]))
+    print(
+        f"{name:13} length {table[index].norm():.3f}, cosine with the row of <|im_end|> "
+        f"{alike[index]:.4f}"
+    )
+print(
+    f"{len(twins)} of {len(table)} rows point the same way, such as",
+    tokenizer.convert_ids_to_tokens(twins[-9:-5]),
+)
 assert STOP in twins and len(twins) > 200
 
 # %% [markdown]
-# **Read.** Pretraining never showed `<|im_end|>`, nor some hundreds of rare byte pieces. All that training did to their
-# rows was to push them away from every text, in the same direction. They are now *one vector*, and the head multiplies
-# each of them with the same hidden state. So they get the same logit, whatever the layers below compute.
+# **Read.** Pretraining never showed `<|im_end|>`, nor some hundreds of rare byte pieces. All that
+# training did to their rows was to push them away from every text, in the same direction. They are
+# now *one vector*, and the head multiplies each of them with the same hidden state. So they get the
+# same logit, whatever the layers below compute.
 #
-# LoRA moves layers, not rows. **Predict:** N tokens share the top logit. How large can the probability of one be?
+# LoRA moves layers, not rows. **Predict:** N tokens share the top logit. How large can the
+# probability of one be?
 
 # %%
 ceiling = 1 / len(twins)
@@ -520,15 +650,18 @@ print(f"1/N = {ceiling:.4f}; measured P(stop) with LoRA alone: {results['LoRA'][
 assert 0.8 * ceiling < results["LoRA"][0]["P(stop)"] < 1.5 * ceiling
 
 # %% [markdown]
-# The model reached its ceiling. It has learned *that* the answer ends, and has no way to say it. If this is the reason,
-# three remedies must work: train the rows as well (LoRA + embeddings), train everything, or give `<|im_end|>` **a row
-# of its own** and train LoRA alone. The last is the sharp test: not one embedding is trained there.
+# The model reached its ceiling. It has learned *that* the answer ends, and has no way to say it. If
+# this is the reason, three remedies must work: train the rows as well (LoRA + embeddings), train
+# everything, or give `<|im_end|>` **a row of its own** and train LoRA alone. The last is the sharp
+# test: not one embedding is trained there.
 
 # %%
 fresh = copy.deepcopy(base)  # one row is new: a random direction of usual length, frozen
 direction = torch.randn(table.shape[1], generator=torch.Generator().manual_seed(0))
 with torch.no_grad():
-    fresh.get_input_embeddings().weight[STOP] = direction / direction.norm() * table.norm(dim=1).median()
+    fresh.get_input_embeddings().weight[STOP] = (
+        direction / direction.norm() * table.norm(dim=1).median()
+    )
 
 tuned = {}
 results["LoRA +\nembeddings"], results["LoRA,\nown row"] = [], []
@@ -548,26 +681,41 @@ for seed in SEEDS:
 # %%
 arms = ["LoRA", "LoRA,\nown row", "LoRA +\nembeddings", "full"]
 for arm in arms:
-    cells = [f"{name} " + " ".join(f"{r[name]:.3f}" for r in results[arm]) for name in results[arm][0]]
+    cells = [
+        f"{name} " + " ".join(f"{r[name]:.3f}" for r in results[arm]) for name in results[arm][0]
+    ]
     print(f"{arm.replace(chr(10), ' '):18}", "   ".join(cells))
-shares = {what: {arm: [result[key] for result in results[arm]] for arm in arms}
-          for what, key in {"says the answer": "says", "stops by itself": "stops"}.items()}
-ax = plots.bars_with_spread(shares, percent=True, ylabel="share of 40 questions", colours=[plots.SKY, plots.VERMILLION],
-                            title="LoRA alone answers and cannot stop; a row of its own is enough")
+shares = {
+    what: {arm: [result[key] for result in results[arm]] for arm in arms}
+    for what, key in {"says the answer": "says", "stops by itself": "stops"}.items()
+}
+ax = plots.bars_with_spread(
+    shares,
+    percent=True,
+    ylabel="share of 40 questions",
+    colours=[plots.SKY, plots.VERMILLION],
+    title="LoRA alone answers and cannot stop; a row of its own is enough",
+)
 ax.figure.set_size_inches(10, 4.4)
 for arm in arms:
     stops, chance = ([result[key] for result in results[arm]] for key in ("stops", "P(stop)"))
-    assert max(stops) < 0.5 and max(chance) < 0.01 if arm == "LoRA" else min(stops) > 0.8 and min(chance) > 0.2
+    assert (
+        max(stops) < 0.5 and max(chance) < 0.01
+        if arm == "LoRA"
+        else min(stops) > 0.8 and min(chance) > 0.2
+    )
 
 # %% [markdown]
-# **Read.** The learners are right, and for a reason that can be counted: untrained rows are alike. LoRA alone stops
-# only when rounding favours the stop token among its twins. With a distinct row, LoRA alone learns to stop.
+# **Read.** The learners are right, and for a reason that can be counted: untrained rows are alike.
+# LoRA alone stops only when rounding favours the stop token among its twins. With a distinct row,
+# LoRA alone learns to stop.
 #
-# So the claim needs its condition. A base model whose control tokens *were* trained, or whose rows differ, has no such
-# trouble. Check before you train: `cosine_similarity` of the stop token's row with all others.
+# So the claim needs its condition. A base model whose control tokens *were* trained, or whose rows
+# differ, has no such trouble. Check before you train: `cosine_similarity` of the stop token's row
+# with all others.
 #
-# Many texts say that full tuning surely works better. In this short run we do not see that: compare the losses above.
-# Our files cannot hold a trained embedding, and say so:
+# Many texts say that full tuning surely works better. In this short run we do not see that: compare
+# the losses above. Our files cannot hold a trained embedding, and say so:
 
 # %%
 model = with_lora(base, 0)
@@ -580,12 +728,14 @@ else:
     raise AssertionError("an adapter file without the trained embedding was written")
 
 # %% [markdown]
-# PEFT has two switches for this. `trainable_token_indices` trains chosen rows, `modules_to_save` whole modules.
-# **Predict:** both "train the embedding". Will both stop?
+# PEFT has two switches for this. `trainable_token_indices` trains chosen rows, `modules_to_save`
+# whole modules. **Predict:** both "train the embedding". Will both stop?
 
 # %%
-switches = {"trainable_token_indices": {"trainable_token_indices": [STOP]},
-            "modules_to_save": {"modules_to_save": ["embed_tokens"]}}
+switches = {
+    "trainable_token_indices": {"trainable_token_indices": [STOP]},
+    "modules_to_save": {"modules_to_save": ["embed_tokens"]},
+}
 stops_with = {}
 for name, options in switches.items():
     _ = torch.manual_seed(0)
@@ -601,21 +751,25 @@ for name, options in switches.items():
 assert stops_with["trainable_token_indices"] > 0.8 and stops_with["modules_to_save"] < 0.5
 
 # %% [markdown]
-# **Read.** One row of 128 numbers is enough. `modules_to_save` trains a *copy* of the embedding, and the tied head
-# keeps the old one: a quarter of a million parameters, and it still cannot stop. `ensure_weight_tying=True` mends that.
-# Read PEFT's warnings.
+# **Read.** One row of 128 numbers is enough. `modules_to_save` trains a *copy* of the embedding,
+# and the tied head keeps the old one: a quarter of a million parameters, and it still cannot stop.
+# `ensure_weight_tying=True` mends that. Read PEFT's warnings.
 #
 # ## 6 · Which rank, which layers?
 #
-# From here on the base is `fresh`, whose stop token has a row of its own, so that LoRA alone can show what it can.
-# **Predict** the order of these five by held-out loss. All take 25 steps at the same rate.
+# From here on the base is `fresh`, whose stop token has a row of its own, so that LoRA alone can
+# show what it can. **Predict** the order of these five by held-out loss. All take 25 steps at the
+# same rate.
 
 # %%
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 settings = {
     "rank 1": {"rank": 1},
     "rank 64": {"rank": 64},
-    "rank 64,\nα/√r": {"rank": 64, "alpha": 16 * (64 / 8) ** 0.5},  # rsLoRA, equal to α/r at rank 8 (section 8)
+    "rank 64,\nα/√r": {
+        "rank": 64,
+        "alpha": 16 * (64 / 8) ** 0.5,
+    },  # rsLoRA, equal to α/r at rank 8 (section 8)
     "rank 8,\nattention": {"rank": 8, "targets": ATTENTION},
 }
 sweep = {"rank 8": [result["loss"] for result in results["LoRA,\nown row"]]}
@@ -631,26 +785,40 @@ for name, chosen in settings.items():
 # %%
 order = ["rank 1", "rank 8", "rank 64", "rank 64,\nα/√r", "rank 8,\nattention"]
 for name in order:
-    print(f"{name.replace(chr(10), ' '):18} {sizes[name]:8,} parameters  ", [round(loss, 3) for loss in sweep[name]])
+    print(
+        f"{name.replace(chr(10), ' '):18} {sizes[name]:8,} parameters  ",
+        [round(loss, 3) for loss in sweep[name]],
+    )
 bars = {f"{name}\n{format_count(sizes[name])}": sweep[name] for name in order}
-ax = plots.bars_with_spread(bars, ylabel="held-out loss\n(nats per graded token)",
-                            colours=[plots.BLUE] * 3 + [plots.SKY, plots.VERMILLION],
-                            title="Reaching every layer matters more than a high rank")
+ax = plots.bars_with_spread(
+    bars,
+    ylabel="held-out loss\n(nats per graded token)",
+    colours=[plots.BLUE] * 3 + [plots.SKY, plots.VERMILLION],
+    title="Reaching every layer matters more than a high rank",
+)
 ax.figure.set_size_inches(10, 4.4)
 average = {name: sum(sweep[name]) / 3 for name in order}
-assert all(few < many for few, many in zip(sweep["rank 8"], sweep["rank 8,\nattention"], strict=True))
-assert average["rank 1"] < average["rank 8,\nattention"] and sizes["rank 1"] < sizes["rank 8,\nattention"] / 2
+assert all(
+    few < many for few, many in zip(sweep["rank 8"], sweep["rank 8,\nattention"], strict=True)
+)
+assert (
+    average["rank 1"] < average["rank 8,\nattention"]
+    and sizes["rank 1"] < sizes["rank 8,\nattention"] / 2
+)
 assert average["rank 8"] < min(average["rank 1"], average["rank 64"])
 assert average["rank 64,\nα/√r"] < average["rank 64"]
 
 # %% [markdown]
-# **Read.** Attention alone, as the first paper did it and as many texts describe LoRA, is the worst of five here.
-# Rank 1 in *all* linear layers beats it with a third of the parameters. So `lora_target: all` is good advice.
+# **Read.** Attention alone, as the first paper did it and as many texts describe LoRA, is the worst
+# of five here. Rank 1 in *all* linear layers beats it with a third of the parameters. So
+# `lora_target: all` is good advice.
 #
-# Rank 8 beats rank 1 on average; more is not better: rank 64 at the same alpha is no better than rank 8, since
-# alpha / r made its update eight times quieter. With α/√r it recovers. The seeds scatter, so read the dots.
+# Rank 8 beats rank 1 on average; more is not better: rank 64 at the same alpha is no better than
+# rank 8, since alpha / r made its update eight times quieter. With α/√r it recovers. The seeds
+# scatter, so read the dots.
 #
-# One more setting: the **learning rate**. Tables give 1e-4 or 5e-5. **Predict:** LoRA at the rate of our full run?
+# One more setting: the **learning rate**. Tables give 1e-4 or 5e-5. **Predict:** LoRA at the rate
+# of our full run?
 
 # %%
 slow = []
@@ -663,13 +831,13 @@ print("LoRA at 1.5e-3", [round(loss, 2) for loss in slow])
 assert all(good < bad for good, bad in zip(sweep["rank 8"], slow, strict=True))
 
 # %% [markdown]
-# **Read.** LoRA wants a higher rate than full tuning: $B$ starts at zero, and few numbers have to do the work. A table
-# of rates without "full or LoRA", model size and batch size says little.
+# **Read.** LoRA wants a higher rate than full tuning: $B$ starts at zero, and few numbers have to
+# do the work. A table of rates without "full or LoRA", model size and batch size says little.
 #
 # ## 7 · Merge, save, load, switch
 #
-# An update that is a matrix can be added: $W + \frac{\alpha}{r} B A$ is an ordinary layer again. **Predict:** by how
-# much do logits near 10 move in float32? And in bfloat16?
+# An update that is a matrix can be added: $W + \frac{\alpha}{r} B A$ is an ordinary layer again.
+# **Predict:** by how much do logits near 10 move in float32? And in bfloat16?
 
 # %%
 adapted = tuned[0].eval()
@@ -684,19 +852,24 @@ merged_half = merge_lora(copy.deepcopy(half))
 for layer in linear_layers(merged_half).values():
     layer.to(torch.bfloat16).to(torch.float32)  # … and what a merge into bfloat16 keeps of the sum
 moved_half = (logits_of(merged_half) - logits_of(half)).abs().max()
-print(f"largest change of a logit: {moved:.0e} in float32, {moved_half:.0e} with weights of bfloat16")
+print(
+    f"largest change of a logit: {moved:.0e} in float32, {moved_half:.0e} with weights of bfloat16"
+)
 assert moved < 1e-3 and moved_half > 30 * moved
-same = generate_ids(merged, tokenizer, prompts, max_new_tokens=16) == generate_ids(adapted, tokenizer, prompts,
-                                                                                  max_new_tokens=16)
+same = generate_ids(merged, tokenizer, prompts, max_new_tokens=16) == generate_ids(
+    adapted, tokenizer, prompts, max_new_tokens=16
+)
 print("the same 40 answers:", same)
 assert same
 
 # %% [markdown]
-# **Read.** In float32 a merge moves logits by rounding. Weights of bfloat16 keep three digits, so the sum is rounded
-# far more coarsely: small updates beside large weights get lost. "My merged model behaves differently" has three usual
-# causes: a merge in half precision, another base than the adapter's, and dropout that is still on (`model.eval()`).
+# **Read.** In float32 a merge moves logits by rounding. Weights of bfloat16 keep three digits, so
+# the sum is rounded far more coarsely: small updates beside large weights get lost. "My merged
+# model behaves differently" has three usual causes: a merge in half precision, another base than
+# the adapter's, and dropout that is still on (`model.eval()`).
 #
-# A merged model is saved like any other, in shards if you like, and needs no LoRA code to load and sample.
+# A merged model is saved like any other, in shards if you like, and needs no LoRA code to load and
+# sample.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -708,13 +881,17 @@ assert torch.equal(logits_of(served), logits_of(merged))
 sampled = []
 for model in (merged, served):
     _ = torch.manual_seed(0)
-    sampled.append(generate_responses(model, tokenizer, prompts[:3], do_sample=True, temperature=0.7, top_p=0.9))
+    sampled.append(
+        generate_responses(
+            model, tokenizer, prompts[:3], do_sample=True, temperature=0.7, top_p=0.9
+        )
+    )
 print("\n".join(sampled[1]))
 assert sampled[0] == sampled[1]
 
 # %% [markdown]
-# The other way is to keep the adapter as a small file beside its base. The format is PEFT's, and it works in both
-# directions.
+# The other way is to keep the adapter as a small file beside its base. The format is PEFT's, and it
+# works in both directions.
 
 # %%
 folder = Path(tempfile.mkdtemp())
@@ -733,15 +910,21 @@ print(f"on the wrong base no error, and {stops:.0%} of the answers stop")
 assert stops < 0.5
 
 # %% [markdown]
-# **Read.** An adapter is a *difference* and means nothing without its base. The wrong one has the same shapes, so
-# nothing complains.
+# **Read.** An adapter is a *difference* and means nothing without its base. The wrong one has the
+# same shapes, so nothing complains.
 #
-# Several adapters can share one base in memory. We train a second one on the same questions with another style of
-# answer, and switch. **Predict:** after a switch there and back, are the logits the same, bit for bit?
+# Several adapters can share one base in memory. We train a second one on the same questions with
+# another style of answer, and switch. **Predict:** after a switch there and back, are the logits
+# the same, bit for bit?
 
 # %%
-in_style = [[{"role": "user", "content": fact.say(QUESTION)},
-             {"role": "assistant", "content": fact.say("For {e}, the {n} is {v}.")}] for fact in facts["train"]]
+in_style = [
+    [
+        {"role": "user", "content": fact.say(QUESTION)},
+        {"role": "assistant", "content": fact.say("For {e}, the {n} is {v}.")},
+    ]
+    for fact in facts["train"]
+]
 second = with_lora(fresh, seed=0)
 _ = tune(second, 0, rows=encode_conversations(in_style, tokenizer))
 save_adapter(second, folder / "style")
@@ -752,24 +935,35 @@ for name in ("facts", "style", "facts"):
     load_adapter(remove_lora(model), folder / name)
     said[name] = generate_responses(model, tokenizer, prompts[1:3], max_new_tokens=24)
     print(f"{name:6}", said[name])
-assert all(text.startswith("For ") for text in said["style"]) and said["facts"][0].startswith("The ")
+assert all(text.startswith("For ") for text in said["style"]) and said["facts"][0].startswith(
+    "The "
+)
 assert torch.equal(logits_of(model), first_logits)
 assert torch.equal(logits_of(remove_lora(model)), logits_of(fresh))  # and the base is untouched
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.5 · Merge without loss · 8 min · ●●○
-# Return the merged weight as a **new** tensor in the weight's own format. With a half-precision weight, add in float32
-# and round once, at the end.
+# Return the merged weight as a **new** tensor in the weight's own format. With a half-precision
+# weight, add in float32 and round once, at the end.
+
 
 # %% tags=["stub"]
-def merge_weight(weight: torch.Tensor, A: torch.Tensor, B: torch.Tensor, alpha: float) -> torch.Tensor:
-    """Return W + (alpha / rank) B A, (out, in), in weight's dtype. A: (rank, in), B: (out, rank), float32."""
+def merge_weight(
+    weight: torch.Tensor, A: torch.Tensor, B: torch.Tensor, alpha: float
+) -> torch.Tensor:
+    """Return W + (alpha / rank) B A, (out, in), in weight's dtype. A: (rank, in), B: (out, rank),
+    float32."""
     ...
 
+
 # %% tags=["solution"]
-def merge_weight(weight: torch.Tensor, A: torch.Tensor, B: torch.Tensor, alpha: float) -> torch.Tensor:
-    """Return W + (alpha / rank) B A, (out, in), in weight's dtype. A: (rank, in), B: (out, rank), float32."""
+def merge_weight(
+    weight: torch.Tensor, A: torch.Tensor, B: torch.Tensor, alpha: float
+) -> torch.Tensor:
+    """Return W + (alpha / rank) B A, (out, in), in weight's dtype. A: (rank, in), B: (out, rank),
+    float32."""
     return (weight.float() + alpha / A.shape[0] * (B @ A)).to(weight.dtype)
+
 
 # %% tags=["check"]
 check("5.5", merge_weight)
@@ -779,23 +973,28 @@ check("5.5", merge_weight)
 # <code>(B @ A).to(weight.dtype)</code> before the sum rounds twice.</details>
 
 # %% [markdown] tags=["explanation"]
-# One rounding is the least there can be. Merging in place would change the base that other adapters still need.
+# One rounding is the least there can be. Merging in place would change the base that other adapters
+# still need.
 #
-# Usual mistakes: forgetting the scale; rounding the update before the sum; `+=` on the frozen weight.
+# Usual mistakes: forgetting the scale; rounding the update before the sum; `+=` on the frozen
+# weight.
 
 # %% [markdown]
 # ## 8 · Two relatives: rsLoRA and DoRA
 #
-# **rsLoRA** divides by $\sqrt r$ instead of $r$. The entries of $B A x$ are sums of $r$ terms of either sign, which
-# grow like $\sqrt r$ and not like $r$. So $\alpha / r$ is too quiet at high rank, as section 6 showed.
+# **rsLoRA** divides by $\sqrt r$ instead of $r$. The entries of $B A x$ are sums of $r$ terms of
+# either sign, which grow like $\sqrt r$ and not like $r$. So $\alpha / r$ is too quiet at high
+# rank, as section 6 showed.
 #
-# **DoRA** splits a weight into length and direction. LoRA turns the direction, and a vector $m$ learns the length of
-# each row:
+# **DoRA** splits a weight into length and direction. LoRA turns the direction, and a vector $m$
+# learns the length of each row:
 #
 # $$W' = m \odot \frac{W + \frac{\alpha}{r} B A}{\lVert W + \frac{\alpha}{r} B A \rVert_\text{row}}, \qquad
 # m \text{ begins as } \lVert W \rVert_\text{row} .$$
 #
-# Both are a few lines. We draw $B$ and $m$ at random, so that nothing is zero, and compare with PEFT.
+# Both are a few lines. We draw $B$ and $m$ at random, so that nothing is zero, and compare with
+# PEFT.
+
 
 # %%
 def randomise(model: PeftModel) -> None:
@@ -814,12 +1013,15 @@ def by_hand(theirs: PeftModel, new_weight) -> PreTrainedModel:
     plain = copy.deepcopy(base)
     with torch.no_grad():
         for name, layer in linear_layers(plain).items():
-            layer.weight.copy_(new_weight(layer.weight, theirs.base_model.model.get_submodule(name)))
+            layer.weight.copy_(
+                new_weight(layer.weight, theirs.base_model.model.get_submodule(name))
+            )
     return plain
 
 
 def factors(layer) -> torch.Tensor:
     return layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+
 
 # %%
 def rslora_weight(weight: torch.Tensor, layer) -> torch.Tensor:
@@ -834,32 +1036,43 @@ def dora_weight(weight: torch.Tensor, layer) -> torch.Tensor:
 
 for option, rule in {"use_rslora": rslora_weight, "use_dora": dora_weight}.items():
     theirs = with_peft(base, **{option: True}).eval()
-    assert_close(logits_of(theirs), logits_of(base), rtol=0, atol=1e-4)  # both begin as the base model
+    assert_close(
+        logits_of(theirs), logits_of(base), rtol=0, atol=1e-4
+    )  # both begin as the base model
     randomise(theirs)
     mine, other = logits_of(by_hand(theirs, rule)), logits_of(theirs)
     extra = theirs.get_nb_trainable_parameters()[0] - by_formula
-    print(f"{option:10}: {extra:5,} more parameters; relative difference from PEFT "
-          f"{(mine - other).norm() / other.norm():.0e}")
-    assert (mine - other).norm() < 1e-5 * other.norm() and (other - logits_of(base)).norm() > 0.05 * other.norm()
+    print(
+        f"{option:10}: {extra:5,} more parameters; relative difference from PEFT "
+        f"{(mine - other).norm() / other.norm():.0e}"
+    )
+    assert (mine - other).norm() < 1e-5 * other.norm() and (
+        other - logits_of(base)
+    ).norm() > 0.05 * other.norm()
 
 # %% [markdown]
-# **Read.** The formulas equal the library. Whether DoRA learns better we did not measure here; it adds one number a row
-# and costs time in every forward pass.
+# **Read.** The formulas equal the library. Whether DoRA learns better we did not measure here; it
+# adds one number a row and costs time in every forward pass.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.6 · DoRA from the paper · 12 min · ●●●
 # Write the output of a DoRA layer for an input. Mind which dimension is normalised.
 
+
 # %% tags=["stub"]
 def dora_forward(x, weight, bias, A, B, alpha, magnitude) -> torch.Tensor:
-    """Return (..., out). As in exercise 5.2; magnitude: (out,), the length of each row of the new weight."""
+    """Return (..., out). As in exercise 5.2; magnitude: (out,), the length of each row of the new
+    weight."""
     ...
+
 
 # %% tags=["solution"]
 def dora_forward(x, weight, bias, A, B, alpha, magnitude) -> torch.Tensor:
-    """Return (..., out). As in exercise 5.2; magnitude: (out,), the length of each row of the new weight."""
+    """Return (..., out). As in exercise 5.2; magnitude: (out,), the length of each row of the new
+    weight."""
     turned = weight + alpha / A.shape[0] * (B @ A)
     return F.linear(x, magnitude[:, None] * turned / turned.norm(dim=1, keepdim=True), bias)
+
 
 # %% tags=["check"]
 check("5.6", dora_forward)
@@ -869,38 +1082,45 @@ check("5.6", dora_forward)
 # <code>turned.norm(dim=1)</code>. The bias has no part in it.</details>
 
 # %% [markdown] tags=["explanation"]
-# With $B = 0$ and $m = \lVert W \rVert_\text{row}$ this is the base layer. The output does not change when $W$ and
-# $B$ are scaled together: only $m$ sets the length.
+# With $B = 0$ and $m = \lVert W \rVert_\text{row}$ this is the base layer. The output does not
+# change when $W$ and $B$ are scaled together: only $m$ sets the length.
 #
-# Usual mistakes: normalising columns (the paper writes $W$ transposed, and says "column"); dividing by the norm of
-# $W$ alone; multiplying the bias by the magnitude.
+# Usual mistakes: normalising columns (the paper writes $W$ transposed, and says "column"); dividing
+# by the norm of $W$ alone; multiplying the bias by the magnitude.
 
 # %% [markdown]
 # ## What to remember
 #
-# - An update leans on few directions. LoRA learns $\frac{\alpha}{r} B A$ beside the frozen $W$; $B = 0$ at first.
-# - It saves memory for gradients and AdamW, 12 bytes for each frozen parameter in float32, and hardly any time.
+# - An update leans on few directions. LoRA learns $\frac{\alpha}{r} B A$ beside the frozen $W$;
+#   $B = 0$ at first.
+# - It saves memory for gradients and AdamW, 12 bytes for each frozen parameter in float32, and
+#   hardly any time.
 # - All linear layers before a higher rank; a higher learning rate than for full tuning.
-# - A stop token whose row is like others cannot be told apart by LoRA: give it a row, or train that row.
+# - A stop token whose row is like others cannot be told apart by LoRA: give it a row, or train that
+#   row.
 # - Merging is exact up to rounding. An adapter belongs to one base.
 #
 # ## Sources
 #
 # - E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, 2021, arXiv:2106.09685.
-# - C. Eckart and G. Young, *The approximation of one matrix by another of lower rank*, Psychometrika, 1936.
-# - A. Aghajanyan et al., *Intrinsic Dimensionality Explains the Effectiveness of Language Model Fine-Tuning*, 2020.
-# - D. Kalajdzievski, *A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA*, 2023, arXiv:2312.03732.
+# - C. Eckart and G. Young, *The approximation of one matrix by another of lower rank*,
+#   Psychometrika, 1936.
+# - A. Aghajanyan et al., *Intrinsic Dimensionality Explains the Effectiveness of Language Model
+#   Fine-Tuning*, 2020.
+# - D. Kalajdzievski, *A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA*, 2023,
+#   arXiv:2312.03732.
 # - S. Liu et al., *DoRA: Weight-Decomposed Low-Rank Adaptation*, 2024, arXiv:2402.09353.
 # - PEFT documentation: LoRA, `trainable_token_indices`, `modules_to_save`, `ensure_weight_tying`.
 #
 # <details><summary>中文要点</summary>
 #
 # 1. 全量微调的更新 ΔW 并非严格低秩，但能量集中在少数奇异方向；每层保留约 8 个方向，效果几乎不变。
-# 2. **LoRA**：冻结 W，学习 (α/r)·BA；B 初始为零，第 0 步与基座模型逐位相同。与 PEFT 逐步损失完全一致。
+# 2. **LoRA**：冻结 W，学习 (α/r)·BA；B 初始为零，第 0 步与基座模型逐位相同。与 PEFT
+#    逐步损失完全一致。
 # 3. 省的是显存（梯度与 AdamW 状态，float32 下每个参数 12 字节），不是时间。
 #    所有线性层（lora_target: all）比更高的秩更重要；学习率应高于全量微调。
-# 4. 基座从未训练过 `<|im_end|>` 的嵌入：数百个未训练的行几乎相同，LoRA 单独训练时停止概率上限约为 1/N；
-#    解决办法：训练这一行（trainable_token_indices）、训练嵌入，或给它一个独立的行。
+# 4. 基座从未训练过 `<|im_end|>` 的嵌入：数百个未训练的行几乎相同，LoRA 单独训练时停止概率上限约为
+#    1/N；解决办法：训练这一行（trainable_token_indices）、训练嵌入，或给它一个独立的行。
 # 5. 合并（merge）只差舍入误差，半精度下误差更大；适配器是“差值”，只属于它的那个基座。
 #    rsLoRA 用 α/√r，DoRA 把权重分解为长度与方向。
 #

@@ -1,4 +1,5 @@
-"""Station "gather": examples become tensors: padded, grouped by length, or packed without contamination."""
+"""Station "gather": examples become tensors: padded, grouped by length, or packed without
+contamination."""
 
 import random
 from collections.abc import Sequence
@@ -9,14 +10,17 @@ from sft_lab.examples import IGNORE_INDEX, Example
 
 
 def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Pad on the right to the longest example: input_ids, labels and attention_mask, each (B, T), int64.
+    """Pad on the right to the longest example: input_ids, labels and attention_mask, each (B, T),
+    int64.
 
     Padding is never graded: its labels are IGNORE_INDEX and its attention_mask is 0.
     """
     if not examples:
         raise ValueError("an empty batch: there is nothing to pad")
     if pad_token_id is None:
-        raise ValueError("pad_token_id is None: the tokenizer has no pad token. sft_lab.models.load sets one")
+        raise ValueError(
+            "pad_token_id is None: the tokenizer has no pad token. sft_lab.models.load sets one"
+        )
     longest = max(len(example.input_ids) for example in examples)
 
     def padded(rows: list[list[int]], filler: int) -> torch.Tensor:
@@ -30,10 +34,12 @@ def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch
 
 
 def group_by_length(lengths: Sequence[int], batch_size: int, *, seed: int) -> list[list[int]]:
-    """Index batches of similar length in random order; every index exactly once, the last batch may be smaller.
+    """Index batches of similar length in random order; every index exactly once, the last batch may
+    be smaller.
 
-    Examples are shuffled, sorted within windows of 32 batches, cut, and the batches shuffled: padding almost
-    vanishes, and which examples meet in a batch still changes with the seed (one seed an epoch).
+    Examples are shuffled, sorted within windows of 32 batches, cut, and the batches shuffled:
+    padding almost vanishes, and which examples meet in a batch still changes with the seed (one
+    seed an epoch).
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it counts examples, so at least 1")
@@ -50,18 +56,22 @@ def group_by_length(lengths: Sequence[int], batch_size: int, *, seed: int) -> li
 
 
 def pack(examples: Sequence[Example], max_tokens: int) -> list[dict[str, torch.Tensor]]:
-    """Rows of at most `max_tokens` tokens that hold several whole examples: input_ids, labels, position_ids, (1, T).
+    """Rows of at most `max_tokens` tokens that hold several whole examples: input_ids, labels,
+    position_ids, (1, T).
 
-    position_ids start again at 0 with every example; given those and no attention mask, transformers lets no example
-    see another. The first label of each example is IGNORE_INDEX, or the last token of its neighbour would be asked to
-    predict it. First fit, longest first. Raises ValueError for an example longer than a row.
+    position_ids start again at 0 with every example; given those and no attention mask,
+    transformers lets no example see another. The first label of each example is IGNORE_INDEX, or
+    the last token of its neighbour would be asked to predict it. First fit, longest first. Raises
+    ValueError for an example longer than a row.
     """
     rows: list[list[Example]] = []
     room: list[int] = []
     for example in sorted(examples, key=lambda example: -len(example.input_ids)):
         length = len(example.input_ids)
         if length > max_tokens:
-            raise ValueError(f"an example of {length} tokens does not fit a row of {max_tokens}; encode shorter")
+            raise ValueError(
+                f"an example of {length} tokens does not fit a row of {max_tokens}; encode shorter"
+            )
         place = next((i for i, free in enumerate(room) if free >= length), None)
         if place is None:
             rows.append([])
@@ -72,15 +82,22 @@ def pack(examples: Sequence[Example], max_tokens: int) -> list[dict[str, torch.T
     return [
         {
             "input_ids": torch.tensor([[token for example in row for token in example.input_ids]]),
-            "labels": torch.tensor([[x for example in row for x in (IGNORE_INDEX, *example.labels[1:])]]),
-            "position_ids": torch.tensor([[i for example in row for i in range(len(example.input_ids))]]),
+            "labels": torch.tensor(
+                [[x for example in row for x in (IGNORE_INDEX, *example.labels[1:])]]
+            ),
+            "position_ids": torch.tensor(
+                [[i for example in row for i in range(len(example.input_ids))]]
+            ),
         }
         for row in rows
     ]
 
 
-def join_rows(rows: Sequence[dict[str, torch.Tensor]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Several packed rows of (1, T) as one batch, (B, longest T), padded on the right by an example of padding.
+def join_rows(
+    rows: Sequence[dict[str, torch.Tensor]], pad_token_id: int
+) -> dict[str, torch.Tensor]:
+    """Several packed rows of (1, T) as one batch, (B, longest T), padded on the right by an example
+    of padding.
 
     Its position_ids start again at 0, so that no example sees it, and its labels are IGNORE_INDEX.
     """
@@ -88,8 +105,10 @@ def join_rows(rows: Sequence[dict[str, torch.Tensor]], pad_token_id: int) -> dic
 
     def filled(row: dict[str, torch.Tensor], name: str) -> torch.Tensor:
         missing = longest - row[name].shape[1]
-        filler = torch.arange(missing) if name == "position_ids" else torch.full(
-            (missing,), pad_token_id if name == "input_ids" else IGNORE_INDEX
+        filler = (
+            torch.arange(missing)
+            if name == "position_ids"
+            else torch.full((missing,), pad_token_id if name == "input_ids" else IGNORE_INDEX)
         )
         return torch.cat((row[name], filler[None]), dim=1)
 

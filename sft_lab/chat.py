@@ -1,7 +1,9 @@
-"""Second station: the chat template turns a conversation into text, the tokenizer into ids, and a model answers.
+"""Second station: the chat template turns a conversation into text, the tokenizer into ids, and a
+model answers.
 
-Training (labels.py) and inference (`generate_responses`) encode with the same functions, so that a model is asked
-exactly as it was taught. The text of a message never becomes a control token (rendering.py).
+Training (labels.py) and inference (`generate_responses`) encode with the same functions, so that a
+model is asked exactly as it was taught. The text of a message never becomes a control token
+(rendering.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,11 +35,13 @@ def render(
     add_generation_prompt: bool = False,
     enable_thinking: bool = False,
 ) -> str:
-    """The conversation as the text of the tokenizer's own chat template; nothing is tokenised, nothing is marked.
+    """The conversation as the text of the tokenizer's own chat template; nothing is tokenised,
+    nothing is marked.
 
-    add_generation_prompt: end with the opening of an answer ("<|im_start|>assistant\\n"), as inference does.
-    enable_thinking: read by templates such as Qwen3's, where False writes an empty think block into that opening.
-    Raises ValueError when there is no template or a turn is malformed.
+    add_generation_prompt: end with the opening of an answer ("<|im_start|>assistant\\n"), as
+    inference does. enable_thinking: read by templates such as Qwen3's, where False writes an empty
+    think block into that opening. Raises ValueError when there is no template or a turn is
+    malformed.
     """
     check_turns(conversation)
     return tokenizer.apply_chat_template(
@@ -59,10 +63,10 @@ def encode_chat(
 ) -> list[int]:
     """Token ids of `render(...)`, in which the text of a message never becomes a control token.
 
-    Equal to ordinary tokenisation unless a text holds a control token's letters (they stay letters) or an answer
-    begins with a line break, which would merge with the line break before it: a model writes it as a token of its own.
-    template: a Jinja text to use instead of the tokenizer's own. Raises ValueError as `render` does, and when the
-    template refuses the conversation.
+    Equal to ordinary tokenisation unless a text holds a control token's letters (they stay letters)
+    or an answer begins with a line break, which would merge with the line break before it: a model
+    writes it as a token of its own. template: a Jinja text to use instead of the tokenizer's own.
+    Raises ValueError as `render` does, and when the template refuses the conversation.
     """
     template = template or find_template(tokenizer)
     marked, mark = mark_literals(conversation, tokenizer)
@@ -74,18 +78,25 @@ def encode_chat(
 def stop_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Id of the token that ends an answer: the first control token the template writes after one.
 
-    For ChatML (Qwen, SmolLM, atlas-base) that is <|im_end|>. Where the template writes none, or there is no template,
-    it is the tokenizer's eos token. Raises ValueError when that is missing too.
+    For ChatML (Qwen, SmolLM, atlas-base) that is <|im_end|>. Where the template writes none, or
+    there is no template, it is the tokenizer's eos token. Raises ValueError when that is missing
+    too.
     """
     if tokenizer.chat_template:
         answer = "An answer."
-        text = render([{"role": "user", "content": "A question?"}, {"role": "assistant", "content": answer}], tokenizer)
+        text = render(
+            [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": answer}],
+            tokenizer,
+        )
         found = find_control_token(text, tokenizer, start=text.rindex(answer))
         if found:
             return control_tokens(tokenizer)[found[0]]
     if tokenizer.eos_token_id is None:
-        raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has no stop token: its template writes no control "
-                         "token after an answer, and it has no eos token. Set tokenizer.eos_token = ...")
+        raise ValueError(
+            f"the tokenizer {tokenizer.name_or_path!r} has no stop token: its template writes no "
+            "control token after an answer, and it has no eos token. Set tokenizer.eos_token = "
+            "..."
+        )
     return tokenizer.eos_token_id
 
 
@@ -102,15 +113,27 @@ def generate_responses(
     enable_thinking: bool = False,
     **decoding,
 ) -> list[str]:
-    """Answer every prompt: texts without control tokens, otherwise exactly as written (spaces are kept).
+    """Answer every prompt: texts without control tokens, otherwise exactly as written (spaces are
+    kept).
 
-    prompts: questions, or conversations that end with a user turn; [] gives []. system: put before every prompt.
-    Greedy unless `decoding` says otherwise; it goes to `model.generate` (do_sample=True, temperature=0.7, num_beams=4).
-    The batch and the padding do not change an answer (fp32). Errors as in `generate_ids`.
+    prompts: questions, or conversations that end with a user turn; [] gives []. system: put before
+    every prompt. Greedy unless `decoding` says otherwise; it goes to `model.generate`
+    (do_sample=True, temperature=0.7, num_beams=4). The batch and the padding do not change an
+    answer (fp32). Errors as in `generate_ids`.
     """
-    rows = generate_ids(model, tokenizer, prompts, system=system, max_new_tokens=max_new_tokens,
-                        enable_thinking=enable_thinking, **decoding)
-    return [tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in rows]
+    rows = generate_ids(
+        model,
+        tokenizer,
+        prompts,
+        system=system,
+        max_new_tokens=max_new_tokens,
+        enable_thinking=enable_thinking,
+        **decoding,
+    )
+    return [
+        tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for ids in rows
+    ]
 
 
 def generate_ids(
@@ -125,73 +148,118 @@ def generate_ids(
 ) -> list[list[int]]:
     """New token ids of every prompt, up to and including the stop token where the model wrote one.
 
-    A row that ends with `stop_token_id(tokenizer)` stopped by itself; one that ends with <|endoftext|> (or another eos
-    or pad token) ended its document; any other ran into max_new_tokens.
-    Raises TypeError when `prompts` is a single prompt, ValueError for a prompt that ends with an answer, a second
-    system turn, a prompt longer than the model's positions, or sampling settings without do_sample=True.
+    A row that ends with `stop_token_id(tokenizer)` stopped by itself; one that ends with
+    <|endoftext|> (or another eos or pad token) ended its document; any other ran into
+    max_new_tokens.
+    Raises TypeError when `prompts` is a single prompt, ValueError for a prompt that ends with an
+    answer, a second system turn, a prompt longer than the model's positions, or sampling settings
+    without do_sample=True.
     """
     if isinstance(prompts, str) or any(isinstance(prompt, dict) for prompt in prompts):
-        raise TypeError(f"prompts is a single prompt, {str(prompts)[:60]!r}: put it into a list, [prompt]")
-    encoded = [encode_chat(_as_conversation(prompt, system), tokenizer, add_generation_prompt=True,
-                           enable_thinking=enable_thinking) for prompt in prompts]
+        raise TypeError(
+            f"prompts is a single prompt, {str(prompts)[:60]!r}: put it into a list, [prompt]"
+        )
+    encoded = [
+        encode_chat(
+            _as_conversation(prompt, system),
+            tokenizer,
+            add_generation_prompt=True,
+            enable_thinking=enable_thinking,
+        )
+        for prompt in prompts
+    ]
     return _generate(model, tokenizer, encoded, max_new_tokens, decoding)
 
 
 def complete(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_new_tokens: int = 30,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    max_new_tokens: int = 30,
     **decoding,
 ) -> list[str]:
     """What a model writes after each plain text, with no chat template: what base models are for.
 
-    Control tokens in a text stay letters. Greedy unless `decoding` says otherwise, as in `generate_responses`.
+    Control tokens in a text stay letters. Greedy unless `decoding` says otherwise, as in
+    `generate_responses`.
     """
     if isinstance(texts, str):
         raise TypeError(f"texts is a single text, {texts[:60]!r}: put it into a list, [text]")
     encoded = [encode_marked(*_marked(text, tokenizer))[0] for text in texts]
     rows = _generate(model, tokenizer, encoded, max_new_tokens, decoding)
-    return [tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in rows]
+    return [
+        tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for ids in rows
+    ]
 
 
 @torch.inference_mode()
 def _generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoded: list[list[int]], max_new_tokens: int,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: list[list[int]],
+    max_new_tokens: int,
     decoding: dict,
 ) -> list[list[int]]:
-    """The ids that follow each prompt: batches of similar length, padded on the left, cut after the first stop."""
+    """The ids that follow each prompt: batches of similar length, padded on the left, cut after the
+    first stop."""
     ignored = [name for name in SAMPLING if name in decoding]
     if ignored and not decoding.get("do_sample"):
-        raise ValueError(f"{', '.join(ignored)} would be ignored: greedy decoding draws nothing. Add do_sample=True.")
+        raise ValueError(
+            f"{', '.join(ignored)} would be ignored: greedy decoding draws nothing. Add "
+            "do_sample=True."
+        )
     limit = getattr(model.config, "max_position_embeddings", None)
     for place, ids in enumerate(encoded):
         if limit and len(ids) + max_new_tokens > limit:
-            raise ValueError(f"prompts[{place}] has {len(ids)} tokens, max_new_tokens is {max_new_tokens}: together "
-                             f"more than the model's {limit} positions. Shorten the prompt or lower max_new_tokens.")
+            raise ValueError(
+                f"prompts[{place}] has {len(ids)} tokens, max_new_tokens is {max_new_tokens}: "
+                f"together more than the model's {limit} positions. Shorten the prompt or lower "
+                "max_new_tokens."
+            )
     stops = {stop_token_id(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
     pad = min(stops) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "use_cache": True}
     settings |= {"eos_token_id": sorted(stops), "pad_token_id": pad} | decoding
     responses: list[list[int]] = [[] for _ in encoded]
-    by_length = sorted(range(len(encoded)), key=lambda place: len(encoded[place]))  # little padding in every batch
+    by_length = sorted(
+        range(len(encoded)), key=lambda place: len(encoded[place])
+    )  # little padding in every batch
     with _ready_to_generate(model):
         for first in range(0, len(by_length), BATCH_SIZE):
             places = by_length[first : first + BATCH_SIZE]
             width = max(len(encoded[place]) for place in places)
-            gaps = [width - len(encoded[place]) for place in places]  # on the left: the answer follows its prompt
-            input_ids = torch.tensor([[pad] * gap + encoded[place] for gap, place in zip(gaps, places, strict=True)])
+            gaps = [
+                width - len(encoded[place]) for place in places
+            ]  # on the left: the answer follows its prompt
+            input_ids = torch.tensor(
+                [[pad] * gap + encoded[place] for gap, place in zip(gaps, places, strict=True)]
+            )
             attention_mask = torch.tensor([[0] * gap + [1] * (width - gap) for gap in gaps])
-            batch = {"input_ids": input_ids.to(model.device), "attention_mask": attention_mask.to(model.device)}
+            batch = {
+                "input_ids": input_ids.to(model.device),
+                "attention_mask": attention_mask.to(model.device),
+            }
             output = model.generate(**batch, **settings)
             for place, row in zip(places, output[:, width:].tolist(), strict=True):
-                end = next((index + 1 for index, token in enumerate(row) if token in stops), len(row))
+                end = next(
+                    (index + 1 for index, token in enumerate(row) if token in stops), len(row)
+                )
                 responses[place] = row[:end]
     return responses
 
 
 @contextmanager
 def _ready_to_generate(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode, and none of the model's own generation settings (Qwen3 would sample); both are restored."""
+    """Evaluation mode, and none of the model's own generation settings (Qwen3 would sample); both
+    are restored."""
     training = model.training
-    kept = {part: part.generation_config for part in model.modules() if "generation_config" in vars(part)}
+    kept = {
+        part: part.generation_config
+        for part in model.modules()
+        if "generation_config" in vars(part)
+    }
     try:
         model.eval()
         for part in kept:
@@ -203,7 +271,9 @@ def _ready_to_generate(model: PreTrainedModel) -> Iterator[None]:
             part.generation_config = config
 
 
-def _marked(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, PreTrainedTokenizerBase, str]:
+def _marked(
+    text: str, tokenizer: PreTrainedTokenizerBase
+) -> tuple[str, PreTrainedTokenizerBase, str]:
     conversation, mark = mark_literals([{"role": "user", "content": text}], tokenizer)
     return conversation[0]["content"], tokenizer, mark
 
@@ -211,7 +281,12 @@ def _marked(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, PreTrai
 def _as_conversation(prompt: str | Conversation, system: str | None) -> Conversation:
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     if turns and turns[-1]["role"] == "assistant":
-        raise ValueError(f"the prompt ends with an answer, {turns[-1]['content'][:60]!r}: drop that turn")
+        raise ValueError(
+            f"the prompt ends with an answer, {turns[-1]['content'][:60]!r}: drop that turn"
+        )
     if system is not None and turns and turns[0]["role"] == "system":
-        raise ValueError(f"two system turns: system={system[:40]!r} and the prompt's own {turns[0]['content'][:40]!r}")
+        raise ValueError(
+            f"two system turns: system={system[:40]!r} and the prompt's own "
+            f"{turns[0]['content'][:40]!r}"
+        )
     return turns if system is None else [{"role": "system", "content": system}, *turns]

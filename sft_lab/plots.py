@@ -1,9 +1,11 @@
 """One palette and a few drawings, so that a colour means the same thing in every chapter.
 
-Colours are from Okabe and Ito (2008), chosen to stay apart for readers with any colour vision. A title states the
-finding, not the topic ("The loss falls by half in 100 steps", not "Loss curve"); axes carry units.
+Colours are from Okabe and Ito (2008), chosen to stay apart for readers with any colour vision. A
+title states the finding, not the topic ("The loss falls by half in 100 steps", not "Loss curve");
+axes carry units.
 
-Token text is drawn as it is: "$" starts no formula, spaces and newlines show, no character becomes an empty box."""
+Token text is drawn as it is: "$" starts no formula, spaces and newlines show, no character becomes
+an empty box."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -22,53 +24,101 @@ from numpy.typing import ArrayLike
 from sft_lab.examples import IGNORE_INDEX
 
 ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
-    "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-)  # fmt: skip
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
 INK, MUTED, GRID = "#1F2430", "#6B7280", "#E3E6EB"
-PROMPT, ANSWER, PADDING = "#C9CDD3", ORANGE, "#FFFFFF"  # what the loss does with a token: ignored, graded, not there
+PROMPT, ANSWER, PADDING = (
+    "#C9CDD3",
+    ORANGE,
+    "#FFFFFF",
+)  # what the loss does with a token: ignored, graded, not there
 BASE, TUNED = BLUE, VERMILLION  # the model before and after
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE)
 
 CHINESE_FONTS = (
-    "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Noto Sans CJK JP", "PingFang SC", "Hiragino Sans GB",
-    "Microsoft YaHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "SimHei", "Arial Unicode MS",
-)  # fmt: skip
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "Noto Sans CJK JP",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Microsoft YaHei",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "SimHei",
+    "Arial Unicode MS",
+)
 
 
 answering = threading.local()  # `.now` is true in a thread that answers the controls of a view
 
 
 def new_figure(figsize: tuple[float, float] | None = None) -> Figure:
-    """plt.figure, which the notebook shows after the cell; or, inside a view's answer, a figure unknown to pyplot.
+    """plt.figure, which the notebook shows after the cell; or, inside a view's answer, a figure
+    unknown to pyplot.
 
-    JupyterLab answers every control in a thread of its own, and after each answer the notebook shows whatever figure
-    pyplot knows: also one that another thread has half drawn, and that picture comes out in pieces.
+    JupyterLab answers every control in a thread of its own, and after each answer the notebook
+    shows whatever figure pyplot knows: also one that another thread has half drawn, and that
+    picture comes out in pieces.
     """
-    return Figure(figsize=figsize) if getattr(answering, "now", False) else plt.figure(figsize=figsize)
+    return (
+        Figure(figsize=figsize) if getattr(answering, "now", False) else plt.figure(figsize=figsize)
+    )
 
 
 def style() -> None:
-    """Set matplotlib up once, at the top of a notebook: sizes that a projector shows, no frame, pale grid lines."""
+    """Set matplotlib up once, at the top of a notebook: sizes that a projector shows, no frame,
+    pale grid lines."""
     plt.rcParams.update(
         {
             "font.family": [font for font, _ in _fonts()],
-            "font.size": 13, "axes.titlesize": 15, "axes.labelsize": 13, "legend.fontsize": 12,
-            "xtick.labelsize": 12, "ytick.labelsize": 12,
-            "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 14,
-            "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.edgecolor": MUTED,
-            "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-            "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
-            "axes.grid": True, "axes.grid.axis": "y", "grid.color": GRID, "grid.linewidth": 1.0,
-            "axes.prop_cycle": plt.cycler(color=CYCLE), "lines.linewidth": 2.4, "legend.frameon": False,
-            "figure.figsize": (8.0, 4.2), "figure.dpi": 110, "figure.constrained_layout.use": True,
-            "figure.constrained_layout.h_pad": 0.08, "figure.constrained_layout.w_pad": 0.08,
-            "figure.facecolor": "white", "savefig.facecolor": "white",
+            "font.size": 13,
+            "axes.titlesize": 15,
+            "axes.labelsize": 13,
+            "legend.fontsize": 12,
+            "xtick.labelsize": 12,
+            "ytick.labelsize": 12,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.titlepad": 14,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.titlecolor": INK,
+            "axes.edgecolor": MUTED,
+            "xtick.color": MUTED,
+            "ytick.color": MUTED,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.axisbelow": True,
+            "axes.grid": True,
+            "axes.grid.axis": "y",
+            "grid.color": GRID,
+            "grid.linewidth": 1.0,
+            "axes.prop_cycle": plt.cycler(color=CYCLE),
+            "lines.linewidth": 2.4,
+            "legend.frameon": False,
+            "figure.figsize": (8.0, 4.2),
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "figure.constrained_layout.h_pad": 0.08,
+            "figure.constrained_layout.w_pad": 0.08,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
         }
-    )  # fmt: skip
+    )
 
 
 def token_colours(labels: Sequence[int], attention_mask: Sequence[int] | None = None) -> list[str]:
-    """PADDING where attention_mask is 0, PROMPT where a label is IGNORE_INDEX, ANSWER elsewhere; all of length T."""
+    """PADDING where attention_mask is 0, PROMPT where a label is IGNORE_INDEX, ANSWER elsewhere;
+    all of length T."""
     present = [1] * len(labels) if attention_mask is None else list(attention_mask)
     graded = [PROMPT if label == IGNORE_INDEX else ANSWER for label in labels]
     return [colour if here else PADDING for colour, here in zip(graded, present, strict=True)]
@@ -87,21 +137,29 @@ def token_strip(
 ) -> Axes:
     """Draw tokens as coloured boxes, in reading order, wrapped into lines.
 
-    tokens: T strings. Either labels (T ints: grey where IGNORE_INDEX, orange where graded, white where attention_mask
-    is 0; a key is drawn) or colours (T matplotlib colours). notes: T short texts under the boxes, such as token ids or
-    labels. width: of the figure, in inches; ignored when ax is given.
+    tokens: T strings. Either labels (T ints: grey where IGNORE_INDEX, orange where graded, white
+    where attention_mask is 0; a key is drawn) or colours (T matplotlib colours). notes: T short
+    texts under the boxes, such as token ids or labels. width: of the figure, in inches; ignored
+    when ax is given.
     Raises ValueError when both or neither of labels and colours are given, or when lengths differ.
     """
     if (labels is None) == (colours is None):
-        raise ValueError("token_strip takes either labels or colours: labels colour by role, colours as you like")
+        raise ValueError(
+            "token_strip takes either labels or colours: labels colour by role, colours as you like"
+        )
     colours = token_colours(labels, attention_mask) if labels is not None else list(colours)
     for name, values in (("labels or colours", colours), ("notes", notes)):
         if values is not None and len(values) != len(tokens):
-            raise ValueError(f"{len(tokens)} tokens but {len(values)} {name}: one is needed for each token")
+            raise ValueError(
+                f"{len(tokens)} tokens but {len(values)} {name}: one is needed for each token"
+            )
     texts = [show_token(token) for token in tokens]
     below = [show_token(str(note)) for note in notes] if notes is not None else [""] * len(texts)
     # One unit is the width of a usual character, 7.5 points.
-    widths = [max(_columns(text), 0.75 * _columns(note), 1) + 1.0 for text, note in zip(texts, below, strict=True)]
+    widths = [
+        max(_columns(text), 0.75 * _columns(note), 1) + 1.0
+        for text, note in zip(texts, below, strict=True)
+    ]
     across, places, x, line = max([width * 9.0, *widths]), [], 0.0, 0
     for box in widths:
         if x + box > across:
@@ -112,14 +170,36 @@ def token_strip(
     step = 3.6 if notes is not None else 2.7
     height = step * (line + 1) + (2.2 if key else 0.0)
     if ax is None:
-        ax = new_figure((width, 1.05 * height * width / across + (0.6 if title else 0.15))).subplots()
-    for (x, line), box, text, note, colour in zip(places, widths, texts, below, colours, strict=True):
+        ax = new_figure(
+            (width, 1.05 * height * width / across + (0.6 if title else 0.15))
+        ).subplots()
+    for (x, line), box, text, note, colour in zip(
+        places, widths, texts, below, colours, strict=True
+    ):
         y = step * line
         ax.add_patch(_box(x, y, box, colour))
         ink = INK if _luminance(colour) > 0.2 else "white"
-        ax.text(x + box / 2, y + 1.06, text, ha="center", va="center", color=ink, fontsize=12, parse_math=False)
+        ax.text(
+            x + box / 2,
+            y + 1.06,
+            text,
+            ha="center",
+            va="center",
+            color=ink,
+            fontsize=12,
+            parse_math=False,
+        )
         if note:
-            ax.text(x + box / 2, y + 2.75, note, ha="center", va="center", color=MUTED, fontsize=9.5, parse_math=False)
+            ax.text(
+                x + box / 2,
+                y + 2.75,
+                note,
+                ha="center",
+                va="center",
+                color=MUTED,
+                fontsize=9.5,
+                parse_math=False,
+            )
     x = 0.0
     for colour, text in key:
         ax.add_patch(_box(x, height - 1.6, 1.6, colour, tall=1.3))
@@ -142,19 +222,25 @@ def bars_with_spread(
 ) -> Axes:
     """Bars of means over seeds; every seed is a dot, so the spread is seen and not summarised away.
 
-    values: {"LoRA": [one number a seed], ...}; or {"base": {"capital": [...], ...}, "tuned": {...}} for one bar of each
-    model beside the other. Grouped bars named base and tuned get their colours. percent: the numbers are fractions.
-    Raises ValueError for an empty list, or when the models of a grouped chart do not have the same groups.
+    values: {"LoRA": [one number a seed], ...}; or {"base": {"capital": [...], ...}, "tuned": {...}}
+    for one bar of each model beside the other. Grouped bars named base and tuned get their colours.
+    percent: the numbers are fractions. Raises ValueError for an empty list, or when the models of a
+    grouped chart do not have the same groups.
     """
     grouped = all(isinstance(value, Mapping) for value in values.values())
     series = dict(values) if grouped else {"": values}
     groups = list(next(iter(series.values())))
     for name, parts in series.items():
         if list(parts) != groups:
-            raise ValueError(f"{name!r} has the groups {list(parts)}, the first one has {groups}: give each the same")
+            raise ValueError(
+                f"{name!r} has the groups {list(parts)}, the first one has {groups}: give each "
+                "the same"
+            )
         for group, seeds in parts.items():
             if len(seeds) == 0:
-                raise ValueError(f"no values for {f'{name} {group}'.strip()!r}: one number a seed is needed")
+                raise ValueError(
+                    f"no values for {f'{name} {group}'.strip()!r}: one number a seed is needed"
+                )
     ax = ax or new_figure().subplots()
     highest = max(max(seeds) for parts in series.values() for seeds in parts.values())
     thick = (0.8 if grouped else 0.62) / len(series)
@@ -162,12 +248,37 @@ def bars_with_spread(
         named = {"base": BASE, "tuned": TUNED}.get(name, CYCLE[s % len(CYCLE)])
         for g, group in enumerate(groups):
             colour = colours[s if grouped else g] if colours is not None else named
-            seeds, x = np.asarray(parts[group], dtype=float), g + (s - (len(series) - 1) / 2) * thick
-            ax.bar(x, seeds.mean(), 0.88 * thick, color=colour, label=name if g == 0 and grouped else None)
+            seeds, x = (
+                np.asarray(parts[group], dtype=float),
+                g + (s - (len(series) - 1) / 2) * thick,
+            )
+            ax.bar(
+                x,
+                seeds.mean(),
+                0.88 * thick,
+                color=colour,
+                label=name if g == 0 and grouped else None,
+            )
             spots = x + np.linspace(-0.12, 0.12, len(seeds)) * thick * (len(seeds) > 1)
-            ax.scatter(spots, seeds, s=26, color="white", edgecolor=INK, linewidth=1.1, zorder=3, clip_on=False)
+            ax.scatter(
+                spots,
+                seeds,
+                s=26,
+                color="white",
+                edgecolor=INK,
+                linewidth=1.1,
+                zorder=3,
+                clip_on=False,
+            )
             text = f"{seeds.mean():.0%}".replace("%", " %") if percent else f"{seeds.mean():.3g}"
-            ax.annotate(text, (x, seeds.max()), (0, 8), textcoords="offset points", ha="center", fontweight="bold")
+            ax.annotate(
+                text,
+                (x, seeds.max()),
+                (0, 8),
+                textcoords="offset points",
+                ha="center",
+                fontweight="bold",
+            )
     ax.set_xticks(range(len(groups)), groups)
     ax.tick_params(axis="x", length=0)
     if percent:
@@ -192,8 +303,9 @@ def curve(
 ) -> Axes:
     """Lines over x, each named at its right end in its own colour.
 
-    x: N numbers; each series: N numbers, or (seeds, N): then the line is the mean and the band reaches from the lowest
-    to the highest seed. Raises ValueError when a series does not have N points.
+    x: N numbers; each series: N numbers, or (seeds, N): then the line is the mean and the band
+    reaches from the lowest to the highest seed. Raises ValueError when a series does not have N
+    points.
     """
     ax = ax or new_figure().subplots()
     x, ends = np.asarray(x, dtype=float), []
@@ -201,10 +313,16 @@ def curve(
         runs = np.atleast_2d(np.asarray(values, dtype=float))
         if runs.shape[-1] != len(x):
             raise ValueError(f"{name!r} has {runs.shape[-1]} points and x has {len(x)}")
-        colour = colours[i] if colours is not None else {"base": BASE, "tuned": TUNED}.get(name, CYCLE[i % len(CYCLE)])
+        colour = (
+            colours[i]
+            if colours is not None
+            else {"base": BASE, "tuned": TUNED}.get(name, CYCLE[i % len(CYCLE)])
+        )
         ax.plot(x, runs.mean(axis=0), color=colour)
         if len(runs) > 1:
-            ax.fill_between(x, runs.min(axis=0), runs.max(axis=0), color=colour, alpha=0.18, linewidth=0)
+            ax.fill_between(
+                x, runs.min(axis=0), runs.max(axis=0), color=colour, alpha=0.18, linewidth=0
+            )
         ends.append((runs.mean(axis=0)[-1], name, colour))
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     ax.margins(x=0.0)
@@ -213,14 +331,22 @@ def curve(
     for end, name, colour in sorted(ends):
         place = max(end, place + 0.075 * (high - low))
         ax.annotate(
-            name, (1, place), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-            va="center", color=colour, fontweight="bold", annotation_clip=False,
-        )  # fmt: skip
+            name,
+            (1, place),
+            (8, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontweight="bold",
+            annotation_clip=False,
+        )
     return ax
 
 
 def show_token(token: str) -> str:
-    """A token's text with blanks made visible and undrawable characters as code points: " a\\n我" -> "·a↵我"."""
+    """A token's text with blanks made visible and undrawable characters as code points: " a\\n我"
+    -> "·a↵我"."""
     visible = token.translate({ord(" "): "·", ord("\n"): "↵", ord("\t"): "→", ord("\r"): "␍"})
     return "".join(char if _advance(char) is not None else f"U+{ord(char):04X}" for char in visible)
 
@@ -259,4 +385,6 @@ def _luminance(colour: str) -> float:
 def _box(x: float, y: float, wide: float, colour: str, tall: float = 2.1) -> FancyBboxPatch:
     edge = MUTED if _luminance(colour) > 0.9 else "none"
     shape = "round,pad=0,rounding_size=0.35"
-    return FancyBboxPatch((x, y), wide, tall, boxstyle=shape, facecolor=colour, edgecolor=edge, linewidth=1.0)
+    return FancyBboxPatch(
+        (x, y), wide, tall, boxstyle=shape, facecolor=colour, edgecolor=edge, linewidth=1.0
+    )

@@ -1,7 +1,9 @@
-"""First station: Alpaca rows, pairs or messages become conversations, and every bad row is named by file and row.
+"""First station: Alpaca rows, pairs or messages become conversations, and every bad row is named by
+file and row.
 
-A row that is wrong and read all the same is trained on all the same, and the loss will not show it. So nothing is
-guessed, dropped or repaired here: one call reports all the bad rows of a file, each with its likely cause.
+A row that is wrong and read all the same is trained on all the same, and the loss will not show it.
+So nothing is guessed, dropped or repaired here: one call reports all the bad rows of a file, each
+with its likely cause.
 """
 
 import csv
@@ -12,44 +14,77 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-Conversation = list[dict[str, str]]  # [{"role": "system" | "user" | "assistant", "content": text}, ...]
+Conversation = list[
+    dict[str, str]
+]  # [{"role": "system" | "user" | "assistant", "content": text}, ...]
 
-PAIRS = (("instruction", "output"), ("prompt", "response"), ("prompt", "completion"), ("question", "answer"))
+PAIRS = (
+    ("instruction", "output"),
+    ("prompt", "response"),
+    ("prompt", "completion"),
+    ("question", "answer"),
+)
 SHAPES = (*PAIRS, ("messages",), ("conversations",))
 KNOWN_SHAPES = ", ".join(" + ".join(shape) for shape in SHAPES)
 OPTIONAL = ("input", "history", "system")
 FIELDS = (*dict.fromkeys(field for shape in SHAPES for field in shape), *OPTIONAL)
-ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
-FOLLOWERS = {None: ("system", "user"), "system": ("user",), "user": ("assistant",), "assistant": ("user",)}
+ROLES = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+}
+FOLLOWERS = {
+    None: ("system", "user"),
+    "system": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user",),
+}
 PRINTED_PROBLEMS = 20
 
 
-def load_conversations(source: str | Path | Iterable, *, columns: dict[str, str] | None = None) -> list[Conversation]:
-    """One conversation a row: an optional system turn, then user and assistant by turns, the assistant last.
+def load_conversations(
+    source: str | Path | Iterable, *, columns: dict[str, str] | None = None
+) -> list[Conversation]:
+    """One conversation a row: an optional system turn, then user and assistant by turns, the
+    assistant last.
 
-    source: path to a .json (list of rows), .jsonl or .csv file in UTF-8, a list of rows, or a datasets.Dataset.
-    columns: our field names to the file's, {"instruction": "q", "output": "a"}; also settles which shape is meant.
-    Each row is judged by its own columns; columns outside its shape are ignored. The shapes:
-    - Alpaca: instruction, output; optional input, and history ([[question, answer], ...]). As in LLaMA-Factory the
-      user turn is instruction + "\\n" + input, or the instruction alone where the input is absent or blank.
-    - pairs: prompt + response, question + answer, prompt + completion (texts, or lists of messages as in TRL).
-    - messages: [{"role", "content"}, ...], or ShareGPT's conversations: [{"from": "human" | "gpt", "value"}, ...].
-    - with any of them: optional system. Lists may stand as JSON text, the only way a CSV cell can hold one.
-    Texts are never changed. A blank or None optional field is absent: CSV and Arrow fill columns so.
-    Raises RecordError naming every bad row, or why the file cannot be read. Rows and turns count from 1 (the header
-    of a CSV is no row), lines count header and blank lines too, byte offsets begin at 0.
+    source: path to a .json (list of rows), .jsonl or .csv file in UTF-8, a list of rows, or a
+    datasets.Dataset. columns: our field names to the file's, {"instruction": "q", "output": "a"};
+    also settles which shape is meant. Each row is judged by its own columns; columns outside its
+    shape are ignored. The shapes:
+    - Alpaca: instruction, output; optional input, and history ([[question, answer], ...]). As in
+      LLaMA-Factory the user turn is instruction + "\\n" + input, or the instruction alone where the
+      input is absent or blank.
+    - pairs: prompt + response, question + answer, prompt + completion (texts, or lists of messages
+      as in TRL).
+    - messages: [{"role", "content"}, ...], or ShareGPT's conversations: [{"from": "human" | "gpt",
+      "value"}, ...].
+    - with any of them: optional system. Lists may stand as JSON text, the only way a CSV cell can
+    hold one. Texts are never changed. A blank or None optional field is absent: CSV and Arrow fill
+    columns so.
+    Raises RecordError naming every bad row, or why the file cannot be read. Rows and turns count
+    from 1 (the header of a CSV is no row), lines count header and blank lines too, byte offsets
+    begin at 0.
     """
     columns = dict(columns or {})
     if unknown := [field for field in columns if field not in FIELDS]:
-        raise RecordError([f"columns: {unknown} not known. It maps our names, {list(FIELDS)}, to the file's."])
+        raise RecordError(
+            [f"columns: {unknown} not known. It maps our names, {list(FIELDS)}, to the file's."]
+        )
     if isinstance(source, str | Path):
         name, rows = str(source), _read_file(Path(source))
     elif isinstance(source, Iterable) and not isinstance(source, Mapping):
         name = "rows" if isinstance(source, list) else type(source).__name__
         rows = ((number, None, row) for number, row in enumerate(source, start=1))
     else:
-        raise RecordError([f"source: {_show(source)} is not a path, a list of rows or a dataset. Choose one split of "
-                           'a DatasetDict (data["train"]); put a single row into a list.'])
+        raise RecordError(
+            [
+                f"source: {_show(source)} is not a path, a list of rows or a dataset. Choose one "
+                'split of a DatasetDict (data["train"]); put a single row into a list.'
+            ]
+        )
     conversations, problems = [], []
     for row_number, line, row in rows:
         try:
@@ -57,20 +92,30 @@ def load_conversations(source: str | Path | Iterable, *, columns: dict[str, str]
         except _Bad as bad:
             what, advice = bad.args
             what += f" (line {line})" if line else ""
-            problems.append(f"{name}{f', row {row_number}' if row_number else ''}: {what}. {advice}")
+            problems.append(
+                f"{name}{f', row {row_number}' if row_number else ''}: {what}. {advice}"
+            )
     if problems or not conversations:
-        raise RecordError(problems or [f"{name}: empty, no row to read. Did the step that wrote it finish?"])
+        raise RecordError(
+            problems or [f"{name}: empty, no row to read. Did the step that wrote it finish?"]
+        )
     return conversations
 
 
 def _read_file(path: Path) -> Iterator[tuple]:
-    """(row number, line, row or _Bad): no number for the file as a whole, no line where the problem names its own."""
+    """(row number, line, row or _Bad): no number for the file as a whole, no line where the problem
+    names its own."""
     readers = {".json": _json_rows, ".jsonl": _jsonl_rows, ".csv": _csv_rows}
     try:
         if not path.is_file():
-            raise _Bad(f"no such file, seen from {Path.cwd()}", "Check the path; a folder is not read.")
+            raise _Bad(
+                f"no such file, seen from {Path.cwd()}", "Check the path; a folder is not read."
+            )
         if path.suffix.lower() not in readers:
-            raise _Bad(f"file type {path.suffix!r} is not one of {list(readers)}", "Read it with datasets, pass rows.")
+            raise _Bad(
+                f"file type {path.suffix!r} is not one of {list(readers)}",
+                "Read it with datasets, pass rows.",
+            )
         yield from readers[path.suffix.lower()](_decode(path.read_bytes()))
     except _Bad as bad:
         yield None, None, bad
@@ -85,30 +130,44 @@ def _decode(data: bytes) -> str:
         at, guess = error.start, "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "GBK"
     sample = data[data.rfind(b"\n", 0, at) + 1 :][:80].decode(guess, errors="replace")[:40]
     where = f"line {data.count(10, 0, at) + 1}, byte offset {at}"  # 10 is the line feed
-    raise _Bad(f"not UTF-8: byte 0x{data[at]:02X} at {where}", f"Likely {guess}, as which it reads {sample!r}. If so: "
-               f"iconv -f {guess} -t UTF-8 OLD > NEW. If not, try WINDOWS-1252.")
+    raise _Bad(
+        f"not UTF-8: byte 0x{data[at]:02X} at {where}",
+        f"Likely {guess}, as which it reads {sample!r}. If so: "
+        f"iconv -f {guess} -t UTF-8 OLD > NEW. If not, try WINDOWS-1252.",
+    )
 
 
 def _parse_json(text: str, line: int = 1):
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        where, near = f"line {line + error.lineno - 1}, column {error.colno}", text[max(error.pos - 20, 0) :][:40]
-        raise _Bad(f"broken JSON at {where}: {error.msg}, near {near!r}", 'Usually a bare ", \\ or line break in text '
-                   '(write \\", \\\\, \\n), single quotes, a comma too many, or two objects on one line.') from None
+        where, near = (
+            f"line {line + error.lineno - 1}, column {error.colno}",
+            text[max(error.pos - 20, 0) :][:40],
+        )
+        raise _Bad(
+            f"broken JSON at {where}: {error.msg}, near {near!r}",
+            'Usually a bare ", \\ or line break in text '
+            '(write \\", \\\\, \\n), single quotes, a comma too many, or two objects on one line.',
+        ) from None
 
 
 def _json_rows(text: str) -> Iterator[tuple]:
     rows = _parse_json(text) if text.strip() else []
     if not isinstance(rows, list):
-        raise _Bad(f"the file holds {_show(rows)}, not a list of rows", "Put the rows into [ ]. One object a line is "
-                   ".jsonl; LLaMA-Factory's dataset_info.json only names data files: pass one of those.")
+        raise _Bad(
+            f"the file holds {_show(rows)}, not a list of rows",
+            "Put the rows into [ ]. One object a line is "
+            ".jsonl; LLaMA-Factory's dataset_info.json only names data files: pass one of those.",
+        )
     yield from ((number, None, row) for number, row in enumerate(rows, start=1))
 
 
 def _jsonl_rows(text: str) -> Iterator[tuple]:
     row_number = 0
-    for line, row in enumerate(text.split("\n"), start=1):  # str.splitlines would also cut at U+2028 inside a text
+    for line, row in enumerate(
+        text.split("\n"), start=1
+    ):  # str.splitlines would also cut at U+2028 inside a text
         if row.strip():
             row_number += 1
             try:
@@ -119,14 +178,21 @@ def _jsonl_rows(text: str) -> Iterator[tuple]:
 
 def _csv_rows(text: str) -> Iterator[tuple]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    advice = 'A text with a comma, line break or quote stands in double quotes, its own quotes doubled: "say ""yes""".'
+    advice = (
+        "A text with a comma, line break or quote stands in double quotes, its own quotes "
+        'doubled: "say ""yes""".'
+    )
     header, row_number, line = [], 0, 1
     try:
         for cells in reader:
             if header and cells:
                 row_number += 1
                 bad = _Bad(f"{len(cells)} cells, but the header has {len(header)} columns", advice)
-                yield row_number, line, bad if len(cells) != len(header) else dict(zip(header, cells, strict=True))
+                yield (
+                    row_number,
+                    line,
+                    bad if len(cells) != len(header) else dict(zip(header, cells, strict=True)),
+                )
             header = header or cells
             line = reader.line_num + 1  # a row of several lines is named by its first
     except csv.Error as error:  # where the next row begins can no longer be told
@@ -137,49 +203,82 @@ def _read_row(row, columns: dict[str, str]) -> Conversation:
     if isinstance(row, _Bad):
         raise row
     if not isinstance(row, Mapping):
-        raise _Bad(f"the row is {_show(row)}, not an object", "A row is {column: value}; a list of rows is .json.")
-    # our field -> the row's column; a column that `columns` gives to another field is no field by its own name
-    names = {field: columns.get(field, field) for field in FIELDS if field in columns or field not in columns.values()}
+        raise _Bad(
+            f"the row is {_show(row)}, not an object",
+            "A row is {column: value}; a list of rows is .json.",
+        )
+    # our field -> the row's column; a column that `columns` gives to another field is no field by
+    # its own name
+    names = {
+        field: columns.get(field, field)
+        for field in FIELDS
+        if field in columns or field not in columns.values()
+    }
     fields = {field: row[name] for field, name in names.items() if name in row}
     shape = _find_shape(row, fields, columns)
     given = {f for f in OPTIONAL if fields.get(f) is not None and str(fields[f]).strip()}
-    turns = [("system", fields["system"], repr(names["system"]))] if "system" in given else []  # role, text, its name
+    turns = (
+        [("system", fields["system"], repr(names["system"]))] if "system" in given else []
+    )  # role, text, its name
     if len(shape) == 2 and "history" in given:
-        for number, pair in enumerate(_read_list(fields["history"], repr(names["history"])), start=1):
+        for number, pair in enumerate(
+            _read_list(fields["history"], repr(names["history"])), start=1
+        ):
             name = f"pair {number} of {names['history']!r}"
             if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise _Bad(f"{name} is {_show(pair)}, not [question, answer]", "An earlier round is two texts.")
-            turns += [("user", pair[0], f"the question in {name}"), ("assistant", pair[1], f"the answer in {name}")]
+                raise _Bad(
+                    f"{name} is {_show(pair)}, not [question, answer]",
+                    "An earlier round is two texts.",
+                )
+            turns += [
+                ("user", pair[0], f"the question in {name}"),
+                ("assistant", pair[1], f"the answer in {name}"),
+            ]
     for field, role in zip(shape, ("user", "assistant"), strict=False):
         text, name = fields[field], repr(names[field])
         if len(shape) == 1 or "completion" in shape and isinstance(text, list):
             turns += _read_messages(_read_list(text, name), name)
             continue
         if field == "instruction" and "input" in given:
-            text = _check_text(text, name) + "\n" + _check_text(fields["input"], repr(names["input"]))
+            text = (
+                _check_text(text, name) + "\n" + _check_text(fields["input"], repr(names["input"]))
+            )
         turns.append((role, text, name))
     return _check_turns(turns)
 
 
 def _find_shape(row: Mapping, fields: dict, columns: dict[str, str]) -> tuple[str, ...]:
     filled = {field for field, value in fields.items() if value is not None and value != ""}
-    fits = [(filled >= {*s}, fields.keys() >= {*s}, bool(filled & {*s}), bool(columns.keys() & {*s})) for s in SHAPES]
+    fits = [
+        (filled >= {*s}, fields.keys() >= {*s}, bool(filled & {*s}), bool(columns.keys() & {*s}))
+        for s in SHAPES
+    ]
     best = max(fits)
     found = [shape for shape, fit in zip(SHAPES, fits, strict=True) if fit == best]
     if best[1] and len(found) == 1:
         return found[0]
     if best[1]:
-        raise _Bad(f"columns {list(row)} fit several shapes: {found}", f"Choose columns={ {f: f for f in found[-1]} }.")
-    advice = f"Known shapes: {KNOWN_SHAPES}. Name other columns: columns={{'output': '<the answers>', ...}}."
+        raise _Bad(
+            f"columns {list(row)} fit several shapes: {found}",
+            f"Choose columns={ {f: f for f in found[-1]} }.",
+        )
+    advice = (
+        f"Known shapes: {KNOWN_SHAPES}. Name other columns: columns={{'output': '<the "
+        "answers>', ...}."
+    )
     for shape in reversed(found):  # the first that could be meant has the last word
         guess, others = {}, [str(column) for column in row if column not in shape]
         for place, field in enumerate(shape):
             twins = [pair[place] for pair in PAIRS if pair[place] in row and len(shape) == 2]
-            if field not in fields and (near := difflib.get_close_matches(field, others, 1) or twins):
+            if field not in fields and (
+                near := difflib.get_close_matches(field, others, 1) or twins
+            ):
                 guess[field] = near[0]
         if fields.keys() | guess.keys() >= set(shape):
             advice = f"Did you mean columns={columns | guess}? Known shapes: {KNOWN_SHAPES}."
-    missing = dict.fromkeys(next(repr(columns.get(f, f)) for f in shape if f not in fields) for shape in found)
+    missing = dict.fromkeys(
+        next(repr(columns.get(f, f)) for f in shape if f not in fields) for shape in found
+    )
     what = " or ".join(missing) + " is missing" if any(best) else "no known shape"
     raise _Bad(f"{what}; the row has columns {list(row)}", advice)
 
@@ -187,12 +286,21 @@ def _find_shape(row: Mapping, fields: dict, columns: dict[str, str]) -> tuple[st
 def _read_messages(messages: list, name: str) -> list[tuple]:
     turns = []
     for number, turn in enumerate(messages, start=1):
-        place, sharegpt = f"turn {number} of {name}", isinstance(turn, Mapping) and turn.get("from") is not None
+        place, sharegpt = (
+            f"turn {number} of {name}",
+            isinstance(turn, Mapping) and turn.get("from") is not None,
+        )
         role_key, text_key = ("from", "value") if sharegpt else ("role", "content")
         if not isinstance(turn, Mapping) or not turn.keys() >= {role_key, text_key}:
-            raise _Bad(f"{place} is {_show(turn)}, without {role_key!r} and {text_key!r}", "Every turn needs both.")
+            raise _Bad(
+                f"{place} is {_show(turn)}, without {role_key!r} and {text_key!r}",
+                "Every turn needs both.",
+            )
         if str(turn[role_key]) not in ROLES:
-            raise _Bad(f"{place} has the unknown role {turn[role_key]!r}", f"Known: {list(ROLES)}; no tools.")
+            raise _Bad(
+                f"{place} has the unknown role {turn[role_key]!r}",
+                f"Known: {list(ROLES)}; no tools.",
+            )
         turns.append((ROLES[turn[role_key]], turn[text_key], f"{text_key!r} in {place}"))
     return turns
 
@@ -202,12 +310,18 @@ def _check_turns(turns: list[tuple]) -> Conversation:
     for number, (role, text, name) in enumerate(turns, start=1):
         if role not in FOLLOWERS[before]:
             what = {"system": "the system turn is not first", before: f"two {role} turns in a row"}
-            raise _Bad(f"{what.get(role, 'an answer before any question')}: turn {number} is {role} after {before}",
-                       "Likely a turn was lost or moved, or one text was cut in two.")
+            raise _Bad(
+                f"{what.get(role, 'an answer before any question')}: turn {number} is {role} "
+                f"after {before}",
+                "Likely a turn was lost or moved, or one text was cut in two.",
+            )
         conversation.append({"role": role, "content": _check_text(text, name)})
         before = role
     if before != "assistant":
-        raise _Bad(f"the answer is missing: the last turn is {before or 'not there'}", "Add it, or drop the row.")
+        raise _Bad(
+            f"the answer is missing: the last turn is {before or 'not there'}",
+            "Add it, or drop the row.",
+        )
     return conversation
 
 
@@ -216,8 +330,13 @@ def _check_text(value, name: str) -> str:
         raise _Bad(f"{name} is {_show(value)}, not a text", "None and nan are usually empty cells.")
     if not value.strip():
         raise _Bad(f"{name} is empty", "Write the text or drop the row.")
-    if value.encode(errors="ignore") != value.encode(errors="surrogatepass"):  # a tokenizer would crash on it
-        raise _Bad(f"{name} holds half a character: {_show(value)}", "Likely the text was cut inside an emoji.")
+    if value.encode(errors="ignore") != value.encode(
+        errors="surrogatepass"
+    ):  # a tokenizer would crash on it
+        raise _Bad(
+            f"{name} holds half a character: {_show(value)}",
+            "Likely the text was cut inside an emoji.",
+        )
     return value
 
 
@@ -225,7 +344,9 @@ def _read_list(value, name: str) -> list:
     with suppress(ValueError):
         value = json.loads(value) if isinstance(value, str) else value
     if not isinstance(value, list):
-        raise _Bad(f"{name} is {_show(value)}, not a list", "In a CSV cell, write it with json.dumps.")
+        raise _Bad(
+            f"{name} is {_show(value)}, not a list", "In a CSV cell, write it with json.dumps."
+        )
     return value
 
 
@@ -238,7 +359,8 @@ class _Bad(Exception):
 
 
 class RecordError(ValueError):
-    """Bad data. `.problems` holds every problem, one text each; the message is the first 20 of them."""
+    """Bad data. `.problems` holds every problem, one text each; the message is the first 20 of
+    them."""
 
     def __init__(self, problems: list[str]):
         super().__init__(problems)
@@ -246,4 +368,6 @@ class RecordError(ValueError):
 
     def __str__(self) -> str:
         more = f"\n... and {len(self.problems) - PRINTED_PROBLEMS} more, all in .problems"
-        return "\n".join(self.problems[:PRINTED_PROBLEMS]) + (more if len(self.problems) > PRINTED_PROBLEMS else "")
+        return "\n".join(self.problems[:PRINTED_PROBLEMS]) + (
+            more if len(self.problems) > PRINTED_PROBLEMS else ""
+        )

@@ -1,4 +1,5 @@
-"""Station "learn": the training loop in plain PyTorch, fast on a CPU, exact on resume (taken apart in chapter 04)."""
+"""Station "learn": the training loop in plain PyTorch, fast on a CPU, exact on resume (taken apart
+in chapter 04)."""
 
 import contextlib
 import hashlib
@@ -51,7 +52,8 @@ class History:
 
 
 def learning_rate_at(step: int, total_steps: int, *, peak: float, warmup_steps: int) -> float:
-    """Linear warm-up from 0, then cosine decay to 0; `step` counts from 0, as transformers counts (chapter 04)."""
+    """Linear warm-up from 0, then cosine decay to 0; `step` counts from 0, as transformers counts
+    (chapter 04)."""
     if step < warmup_steps:
         return peak * step / warmup_steps
     done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
@@ -80,22 +82,29 @@ def train(
     log_dir: Path | str | None = None,
     progress: bool = True,
 ) -> History:
-    """Fine-tune `model` in place on encoded examples, in plain PyTorch; trains whatever parameters require gradients.
+    """Fine-tune `model` in place on encoded examples, in plain PyTorch; trains whatever parameters
+    require gradients.
 
-    One step takes `accumulation_steps` batches of `batch_size` examples, and every graded token of the step weighs
-    the same: the gradient is that of one batch of all of them. AdamW; linear warm-up over `warmup_ratio` of the steps,
-    then cosine decay to 0; the gradient's norm is clipped at `max_grad_norm`. Evaluates at the end of every epoch, and
-    every `evaluate_every` steps if given. With `pack_to`, examples are packed into rows of at most so many tokens
-    (chapter 03), and `batch_size` counts rows. Half-precision models train with float32 updates (`mixed_precision`).
+    One step takes `accumulation_steps` batches of `batch_size` examples, and every graded token of
+    the step weighs the same: the gradient is that of one batch of all of them. AdamW; linear
+    warm-up over `warmup_ratio` of the steps, then cosine decay to 0; the gradient's norm is clipped
+    at `max_grad_norm`. Evaluates at the end of every epoch, and every `evaluate_every` steps if
+    given. With `pack_to`, examples are packed into rows of at most so many tokens (chapter 03), and
+    `batch_size` counts rows. Half-precision models train with float32 updates (`mixed_precision`).
 
-    With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted), and the tuned
-    model, or its LoRA adapter, at the end; `resume=True` then goes on exactly where the checkpoint was made (from the
-    start if a kill came before the first one). With `log_dir` it writes TensorBoard events. Raises FloatingPointError,
-    with the weights of the step before, when a loss is not finite.
+    With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
+    and the tuned model, or its LoRA adapter, at the end; `resume=True` then goes on exactly where
+    the checkpoint was made (from the start if a kill came before the first one). With `log_dir` it
+    writes TensorBoard events. Raises FloatingPointError, with the weights of the step before, when
+    a loss is not finite.
     """
     if not examples:
         raise ValueError("no examples to train on")
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("accumulation_steps", accumulation_steps)):
+    for name, value in (
+        ("epochs", epochs),
+        ("batch_size", batch_size),
+        ("accumulation_steps", accumulation_steps),
+    ):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
     if resume and output_dir is None:
@@ -107,20 +116,33 @@ def train(
     if not parameters:
         raise ValueError("no parameter of the model requires gradients: everything is frozen")
     rows = pack(examples, pack_to) if pack_to else None
-    lengths = [row["input_ids"].shape[1] for row in rows] if rows else [len(example.input_ids) for example in examples]
+    lengths = (
+        [row["input_ids"].shape[1] for row in rows]
+        if rows
+        else [len(example.input_ids) for example in examples]
+    )
     steps_an_epoch = math.ceil(math.ceil(len(lengths) / batch_size) / accumulation_steps)
     total_steps = steps_an_epoch * epochs
     warmup_steps = math.ceil(warmup_ratio * total_steps)
     run = {
-        "examples": _fingerprint(examples), "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
-        "seed": seed, "accumulation_steps": accumulation_steps, "warmup_ratio": warmup_ratio,
-        "weight_decay": weight_decay, "max_grad_norm": max_grad_norm, "pack_to": pack_to,
+        "examples": _fingerprint(examples),
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "seed": seed,
+        "accumulation_steps": accumulation_steps,
+        "warmup_ratio": warmup_ratio,
+        "weight_decay": weight_decay,
+        "max_grad_norm": max_grad_norm,
+        "pack_to": pack_to,
     }
     checkpoint = Path(output_dir) / "checkpoint" if output_dir is not None else None
     torch.manual_seed(seed)  # dropout, where a model or an adapter has it
     with contextlib.ExitStack() as at_end:
         autocast, scaler = at_end.enter_context(mixed_precision(model))
-        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(
+            parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
+        )
         optimizer.zero_grad()  # a backward() before this call must not count in the first step
         going_on = resume and find_checkpoint(checkpoint)
         history = _resume(checkpoint, model, optimizer, scaler, run) if going_on else History()
@@ -137,7 +159,14 @@ def train(
         model.train()
         interrupted = at_end.enter_context(interrupt_between_steps())
         bar = at_end.enter_context(
-            tqdm(total=total_steps, initial=first, unit="step", desc="train", disable=not progress, leave=False)
+            tqdm(
+                total=total_steps,
+                initial=first,
+                unit="step",
+                desc="train",
+                disable=not progress,
+                leave=False,
+            )
         )
         for step in range(first, total_steps):
             epoch, position = divmod(step, steps_an_epoch)
@@ -145,23 +174,36 @@ def train(
                 batches = group_by_length(lengths, batch_size, seed=1_000_003 * seed + epoch)
             window = batches[position * accumulation_steps : (position + 1) * accumulation_steps]
             gathered = [
-                join_rows([rows[i] for i in indices], tokenizer.pad_token_id) if rows
+                join_rows([rows[i] for i in indices], tokenizer.pad_token_id)
+                if rows
                 else pad_batch([examples[i] for i in indices], tokenizer.pad_token_id)
                 for indices in window
             ]
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(step, total_steps, peak=learning_rate, warmup_steps=warmup_steps)
+                group["lr"] = learning_rate_at(
+                    step, total_steps, peak=learning_rate, warmup_steps=warmup_steps
+                )
             measured = optimizer_step(
-                model, optimizer, parameters, gathered, max_grad_norm=max_grad_norm, step=step + 1, autocast=autocast,
+                model,
+                optimizer,
+                parameters,
+                gathered,
+                max_grad_norm=max_grad_norm,
+                step=step + 1,
+                autocast=autocast,
                 scaler=scaler,
             )
             history.steps.append({"step": step + 1, **measured})
             history.tokens += sum(lengths[i] for indices in window for i in indices)
             epoch_ends = position + 1 == steps_an_epoch
-            evaluating = eval_examples and (epoch_ends or (evaluate_every and (step + 1) % evaluate_every == 0))
+            evaluating = eval_examples and (
+                epoch_ends or (evaluate_every and (step + 1) % evaluate_every == 0)
+            )
             if evaluating:
                 with autocast:
-                    history.evaluations.append({"step": step + 1, **evaluate(model, tokenizer, eval_examples)})
+                    history.evaluations.append(
+                        {"step": step + 1, **evaluate(model, tokenizer, eval_examples)}
+                    )
             if writer is not None:
                 _log(writer, "train", history.steps[-1])
                 if evaluating:
@@ -170,11 +212,24 @@ def train(
             bar.set_postfix(loss=f"{measured['loss']:.3f}", refresh=False)
             bar.update()
             last = step + 1 == total_steps
-            if checkpoint is not None and not last and (interrupted or (step + 1) % checkpoint_every == 0):
-                state = {"run": run, "rng": rng_state(), "scaler": scaler.state_dict(), **asdict(history)}
+            if (
+                checkpoint is not None
+                and not last
+                and (interrupted or (step + 1) % checkpoint_every == 0)
+            ):
+                state = {
+                    "run": run,
+                    "rng": rng_state(),
+                    "scaler": scaler.state_dict(),
+                    **asdict(history),
+                }
                 save_checkpoint(checkpoint, model, optimizer, state)
             if interrupted and not last:
-                kept = f"; train(…, resume=True) goes on from {checkpoint}" if checkpoint else ", nothing was saved"
+                kept = (
+                    f"; train(…, resume=True) goes on from {checkpoint}"
+                    if checkpoint
+                    else ", nothing was saved"
+                )
                 raise KeyboardInterrupt(f"stopped after step {step + 1} of {total_steps}{kept}")
     if output_dir is not None:
         save_result(model, tokenizer, output_dir)
@@ -184,23 +239,35 @@ def train(
 
 @torch.inference_mode()
 def evaluate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], *, batch_size: int = 64
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    *,
+    batch_size: int = 64,
 ) -> dict[str, float]:
-    """Loss (nats per graded token), token accuracy and perplexity = exp(loss) over all graded tokens of `examples`."""
+    """Loss (nats per graded token), token accuracy and perplexity = exp(loss) over all graded
+    tokens of `examples`."""
     if not examples:
         raise ValueError("no examples to evaluate")
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     total, correct, graded = 0.0, 0, 0
-    for indices in group_by_length([len(example.input_ids) for example in examples], batch_size, seed=0):
+    for indices in group_by_length(
+        [len(example.input_ids) for example in examples], batch_size, seed=0
+    ):
         batch = pad_batch([examples[i] for i in indices], tokenizer.pad_token_id)
-        loss, ranked_first = graded_loss(model, {name: tensor.to(device) for name, tensor in batch.items()})
+        loss, ranked_first = graded_loss(
+            model, {name: tensor.to(device) for name, tensor in batch.items()}
+        )
         total += loss.item()
         correct += ranked_first.item()
         graded += int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())
     model.train(was_training)
     if graded == 0:
-        raise ValueError("no graded token in the examples to evaluate; check them with sft_lab.labels.check_labels")
+        raise ValueError(
+            "no graded token in the examples to evaluate; check them with "
+            "sft_lab.labels.check_labels"
+        )
     loss = total / graded
     perplexity = math.exp(loss) if loss < 700 else math.inf  # a float ends at exp(709)
     return {"loss": loss, "accuracy": correct / graded, "perplexity": perplexity, "graded": graded}
@@ -213,20 +280,26 @@ def _log(writer: Any, split: str, measured: dict[str, float]) -> None:
 
 
 def _fingerprint(examples: Sequence[Example]) -> str:
-    return hashlib.sha256(repr([(example.input_ids, example.labels) for example in examples]).encode()).hexdigest()
+    return hashlib.sha256(
+        repr([(example.input_ids, example.labels) for example in examples]).encode()
+    ).hexdigest()
 
 
 def _resume(
-    checkpoint: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
+    checkpoint: Path,
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     run: dict[str, Any],
 ) -> History:
-    """Weights, optimizer, random state and history of a checkpoint of this very run; ValueError for another's."""
+    """Weights, optimizer, random state and history of a checkpoint of this very run; ValueError for
+    another's."""
     saved = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     other = [name for name in run if run[name] != saved["run"].get(name)]
     if other:
         raise ValueError(
-            f"{checkpoint} belongs to a run with other {', '.join(other)}: give the same settings, another output_dir, "
-            "or resume=False to start afresh"
+            f"{checkpoint} belongs to a run with other {', '.join(other)}: give the same "
+            "settings, another output_dir, or resume=False to start afresh"
         )
     load_checkpoint(checkpoint, model, optimizer)
     set_rng_state(saved["rng"])

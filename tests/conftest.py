@@ -1,4 +1,5 @@
-"""Fixtures shared by all tests: the model that ships with the repository, loaded once, on one thread."""
+"""Fixtures shared by all tests: the model that ships with the repository, loaded once, on one
+thread."""
 
 import random
 import re
@@ -22,7 +23,8 @@ torch.set_num_threads(1)  # parallel test workers with two threads each run nine
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
-    """Tests share it: one that changes its template or its tokens works on a copy (copy.deepcopy)."""
+    """Tests share it: one that changes its template or its tokens works on a copy
+    (copy.deepcopy)."""
     return AutoTokenizer.from_pretrained(ATLAS_BASE)
 
 
@@ -34,18 +36,43 @@ def model() -> PreTrainedModel:
 
 @pytest.fixture(scope="session")
 def conversations() -> list[Conversation]:
-    """300 random conversations: one to four rounds, with and without system turn, awkward texts, no control tokens.
+    """300 random conversations: one to four rounds, with and without system turn, awkward texts, no
+    control tokens.
 
-    In 60 of them some answer begins with a line break (see test_labels.py for why they stand apart).
+    In 60 of them some answer begins with a line break (see test_labels.py for why they stand
+    apart).
     """
     rng = random.Random(0)
-    return [random_conversation(rng, answers_begin_with_line_break=row % 5 == 0) for row in range(300)]
+    return [
+        random_conversation(rng, answers_begin_with_line_break=row % 5 == 0) for row in range(300)
+    ]
 
 
 PIECES = (
-    *("The capital of Chile is Santiago.", "what", "is", "42", "3.14", "don't", "naïve café", "cafe\u0301", "..."),
+    *(
+        "The capital of Chile is Santiago.",
+        "what",
+        "is",
+        "42",
+        "3.14",
+        "don't",
+        "naïve café",
+        "cafe\u0301",
+        "...",
+    ),
     *("我爱你", "首都是北京。", "こんにちは", "Привет", "שלום", "😀", "👩‍👩‍👧", "🇫🇷", "\u00a0"),
-    *("\n", "\n\n", "  ", "\t", "\r\n", "  indented", "```py\nx = 1\n```", "<b>bold</b>", "{% if x %}", "{{ y }}"),
+    *(
+        "\n",
+        "\n\n",
+        "  ",
+        "\t",
+        "\r\n",
+        "  indented",
+        "```py\nx = 1\n```",
+        "<b>bold</b>",
+        "{% if x %}",
+        "{{ y }}",
+    ),
     *("\u2028", "\ue000", "\x00", "a|b", "im_end", "<|", "|>", "\\n", "%"),
 )
 
@@ -59,7 +86,9 @@ def random_conversation(rng: random.Random, *, answers_begin_with_line_break: bo
     turns = [{"role": "system", "content": text(6)}] if rng.random() < 0.3 else []
     for _ in range(rng.randint(1, 4)):
         reasoning = "<think>\n" + text(4).strip() + "\n</think>\n\n" if rng.random() < 0.2 else ""
-        answer = re.sub(r"^\s*[\r\n]", "", reasoning + text(12))  # greedy: through the last line break it begins with
+        answer = re.sub(
+            r"^\s*[\r\n]", "", reasoning + text(12)
+        )  # greedy: through the last line break it begins with
         if answers_begin_with_line_break:
             answer = rng.choice(["\n", "\n\n", " \n"]) + answer
         turns += [{"role": "user", "content": text(12)}, {"role": "assistant", "content": answer}]

@@ -1,4 +1,5 @@
-"""Prefix and prompt are PEFT's; every added part starts as the promised function, trains alone, and generates."""
+"""Prefix and prompt are PEFT's; every added part starts as the promised function, trains alone, and
+generates."""
 
 import random
 
@@ -51,7 +52,8 @@ def test_loss_and_gradient_are_those_of_peft_with_copied_weights(kind, seed):
     else:
         weights = add_prompt(ours, start).prompt.embeddings
     torch.nn.init.normal_(weights)
-    # PEFT's table: one row a position, in it layer after layer the keys of all heads, then the values
+    # PEFT's table: one row a position, in it layer after layer the keys of all heads, then the
+    # values
     flat = weights.permute(3, 0, 1, 2, 4).flatten(1) if kind == "prefix" else weights
     twin = peft_twin(kind, seed, flat.detach())
     twin.train()  # in inference mode PEFT repeats the table along another dimension
@@ -62,8 +64,12 @@ def test_loss_and_gradient_are_those_of_peft_with_copied_weights(kind, seed):
     loss.backward()
     theirs.backward()
     gradient = twin.prompt_encoder["default"].embedding.weight.grad
-    assert_close(weights.grad.permute(3, 0, 1, 2, 4).flatten(1) if kind == "prefix" else weights.grad, gradient,
-                 rtol=1e-3, atol=2e-6)
+    assert_close(
+        weights.grad.permute(3, 0, 1, 2, 4).flatten(1) if kind == "prefix" else weights.grad,
+        gradient,
+        rtol=1e-3,
+        atol=2e-6,
+    )
 
 
 @pytest.mark.parametrize("kind", ["adapters", "biases"])
@@ -78,7 +84,9 @@ def test_adapters_and_biases_start_as_the_base_model(kind):
 def test_prefix_and_prompt_start_as_tokens_in_front(kind):
     for seed in range(6):
         batch, model = random_batch(seed), make_model(architecture(seed), seed=seed)
-        in_front = torch.cat((torch.tensor(START).expand(len(batch["labels"]), -1), batch["input_ids"]), dim=1)
+        in_front = torch.cat(
+            (torch.tensor(START).expand(len(batch["labels"]), -1), batch["input_ids"]), dim=1
+        )
         right = model(input_ids=in_front).logits[:, len(START) : -1][batch["labels"][:, 1:] >= 0]
         assert_close(graded_logits(ADD[kind](model), batch)[0], right, rtol=1e-4, atol=1e-5)
 
@@ -90,7 +98,9 @@ def test_only_the_added_part_trains_and_the_loss_falls(kind):
     ADD[kind](model)
     added = {name for name, value in model.named_parameters() if value.requires_grad}
     assert added and not added & frozen.keys() - {name for name in frozen if name.endswith("bias")}
-    losses = train(model, make_tokenizer(), examples, epochs=12, learning_rate=3e-2, progress=False).losses
+    losses = train(
+        model, make_tokenizer(), examples, epochs=12, learning_rate=3e-2, progress=False
+    ).losses
     assert losses[-1] < losses[0] - 0.05  # random text: there is little to learn
     now = {name.replace("_proj.0.", "_proj."): value for name, value in model.state_dict().items()}
     assert all(torch.equal(now[name], value) for name, value in frozen.items())
@@ -137,5 +147,11 @@ def test_bad_input_is_refused_with_its_cause():
 @pytest.mark.parametrize("kind", ADD)
 def test_a_run_that_could_not_be_loaded_again_is_refused_before_it_starts(kind, tmp_path):
     with pytest.raises(ValueError, match="load"):
-        train(ADD[kind](make_model()), make_tokenizer(), make_examples(4), output_dir=tmp_path / "run", progress=False)
+        train(
+            ADD[kind](make_model()),
+            make_tokenizer(),
+            make_examples(4),
+            output_dir=tmp_path / "run",
+            progress=False,
+        )
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,5 @@
-"""The small world: enough facts, a split that hides what it says it hides, texts and questions that are right."""
+"""The small world: enough facts, a split that hides what it says it hides, texts and questions that
+are right."""
 
 import json
 import random
@@ -42,7 +43,8 @@ def texts(conversations: list[list[dict[str, str]]]) -> list[tuple[str, str]]:
     return [(question["content"], answer["content"]) for question, answer in conversations]
 
 
-# --- facts ----------------------------------------------------------------------------------------------------------
+# --- facts
+# -------------------------------------------------------------------------------------------------
 
 
 def test_there_are_2000_facts_in_four_domains_or_more_and_every_column_has_its_sentence():
@@ -61,7 +63,8 @@ def test_each_entity_has_each_fact_of_its_domain_exactly_once():
 
 
 def test_numbers_and_atomic_numbers_are_right_by_computation():
-    """Roman numerals by the subtractive rule, atomic numbers by their order: two columns nobody has to believe."""
+    """Roman numerals by the subtractive rule, atomic numbers by their order: two columns nobody has
+    to believe."""
     values = [(50, "L"), (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I")]
     for fact in FACTS:
         if (fact.domain, fact.column) == ("numbers", "roman"):
@@ -69,7 +72,9 @@ def test_numbers_and_atomic_numbers_are_right_by_computation():
             for value, letters in values:
                 roman, rest = roman + letters * (rest // value), rest % value
             assert fact.value == roman
-    atomic = [int(fact.value) for fact in FACTS if (fact.domain, fact.column) == ("elements", "number")]
+    atomic = [
+        int(fact.value) for fact in FACTS if (fact.domain, fact.column) == ("elements", "number")
+    ]
     assert sorted(atomic) == list(range(1, len(atomic) + 1))
 
 
@@ -78,14 +83,32 @@ def test_opposites_are_mutual_where_both_words_have_a_row():
     assert [word for word, other in opposite.items() if opposite.get(other, word) != word] == []
 
 
-@pytest.mark.parametrize(("broken", "message"), [
-    (["France,,Europe,euro,French,FR"], r"countries\.csv, row 1: 'capital' is ''"),
-    (["France,Paris,Europe,euro,French,FR", "Italy,Rome"], r"countries\.csv, row 2: 'continent' is None"),
-    (["France,Paris,Europe,euro,French,FR", " ,Rome,Europe,euro,Italian,IT"], r"countries\.csv, row 2: 'name' is ' '"),
-    (["France,Paris ,Europe,euro,French,FR"], r"countries\.csv, row 1: 'capital' is 'Paris ', .*spaces"),
-    (["Bolivia,Sucre,La Paz,South America,boliviano,Spanish,BO"], r"countries\.csv, row 1: \['BO'\].*quote"),
-    (["France,Paris,Europe,euro,French,FR"] * 2, r"countries\.csv, row 2: 'France' has a row already"),
-])
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (["France,,Europe,euro,French,FR"], r"countries\.csv, row 1: 'capital' is ''"),
+        (
+            ["France,Paris,Europe,euro,French,FR", "Italy,Rome"],
+            r"countries\.csv, row 2: 'continent' is None",
+        ),
+        (
+            ["France,Paris,Europe,euro,French,FR", " ,Rome,Europe,euro,Italian,IT"],
+            r"countries\.csv, row 2: 'name' is ' '",
+        ),
+        (
+            ["France,Paris ,Europe,euro,French,FR"],
+            r"countries\.csv, row 1: 'capital' is 'Paris ', .*spaces",
+        ),
+        (
+            ["Bolivia,Sucre,La Paz,South America,boliviano,Spanish,BO"],
+            r"countries\.csv, row 1: \['BO'\].*quote",
+        ),
+        (
+            ["France,Paris,Europe,euro,French,FR"] * 2,
+            r"countries\.csv, row 2: 'France' has a row already",
+        ),
+    ],
+)
 def test_a_bad_cell_is_named_by_file_and_row(broken, message, tmp_path):
     header = "name,capital,continent,currency,language,code"
     (tmp_path / "countries.csv").write_text("\n".join([header, *broken]) + "\n", encoding="utf-8")
@@ -101,7 +124,8 @@ def test_a_column_without_a_sentence_and_an_empty_folder_are_errors(tmp_path):
         load_facts(tmp_path)
 
 
-# --- split ----------------------------------------------------------------------------------------------------------
+# --- split
+# -------------------------------------------------------------------------------------------------
 
 
 def test_the_split_loses_no_fact_and_cuts_no_entity():
@@ -112,7 +136,9 @@ def test_the_split_loses_no_fact_and_cuts_no_entity():
 
 def test_the_halves_are_halves_and_a_tenth_of_three_domains_is_unknown():
     for domain in {fact.domain for fact in FACTS}:
-        count = {name: sum(d == domain for d, _ in entities(facts)) for name, facts in PARTS.items()}
+        count = {
+            name: sum(d == domain for d, _ in entities(facts)) for name, facts in PARTS.items()
+        }
         total = sum(count.values())
         assert count["unknown"] == (total // 10 if domain in DOMAINS_WITH_UNKNOWN else 0)
         assert abs(count["train"] - count["held_out"]) <= max(1, total // 20), (domain, count)
@@ -122,16 +148,36 @@ def test_the_split_does_not_depend_on_random_state_or_on_the_order_of_the_facts(
     random.seed(1)
     shuffled = random.sample(FACTS, k=len(FACTS))
     again = split(shuffled)
-    assert {name: entities(facts) for name, facts in again.items()} == {n: entities(f) for n, f in PARTS.items()}
+    assert {name: entities(facts) for name, facts in again.items()} == {
+        n: entities(f) for n, f in PARTS.items()
+    }
 
 
 def test_the_split_is_the_one_the_shipped_base_model_was_trained_with():
-    """The unknown countries by name: after a change of split or data the base has read what tests call unknown."""
-    assert sorted(entity for domain, entity in entities(PARTS["unknown"]) if domain == "countries") == [
-        "Andorra", "Belgium", "Cape Verde", "Finland", "Indonesia", "Kyrgyzstan", "Liberia", "Libya", "Luxembourg",
-        "Mauritania", "Moldova", "Niger", "Norway", "Papua New Guinea", "Saudi Arabia", "Tajikistan", "Vietnam",
+    """The unknown countries by name: after a change of split or data the base has read what tests
+    call unknown."""
+    assert sorted(
+        entity for domain, entity in entities(PARTS["unknown"]) if domain == "countries"
+    ) == [
+        "Andorra",
+        "Belgium",
+        "Cape Verde",
+        "Finland",
+        "Indonesia",
+        "Kyrgyzstan",
+        "Liberia",
+        "Libya",
+        "Luxembourg",
+        "Mauritania",
+        "Moldova",
+        "Niger",
+        "Norway",
+        "Papua New Guinea",
+        "Saudi Arabia",
+        "Tajikistan",
+        "Vietnam",
         "Zambia",
-    ]  # fmt: skip
+    ]
 
 
 def test_a_word_stands_on_the_side_of_its_opposite_and_of_every_word_that_shares_it():
@@ -143,7 +189,8 @@ def test_a_word_stands_on_the_side_of_its_opposite_and_of_every_word_that_shares
                     assert side.setdefault(word, name) == name, word
 
 
-# --- documents ------------------------------------------------------------------------------------------------------
+# --- documents
+# -------------------------------------------------------------------------------------------------
 
 
 def test_documents_are_decided_by_their_seed():
@@ -154,13 +201,19 @@ def test_documents_are_decided_by_their_seed():
 
 def test_no_unknown_name_occurs_in_3000_documents():
     names = {entity for _, entity in entities(PARTS["unknown"])}
-    spelled = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in sorted(names)), re.IGNORECASE)
-    assert spelled.search("For the monkey, the young is the infant."), "the search finds nothing at all"
+    spelled = re.compile(
+        "|".join(rf"\b{re.escape(name)}\b" for name in sorted(names)), re.IGNORECASE
+    )
+    assert spelled.search("For the monkey, the young is the infant."), (
+        "the search finds nothing at all"
+    )
     assert spelled.findall(LIBRARY) == []
 
 
 def test_no_unknown_name_is_a_word_of_a_known_fact_in_another_sense():
-    words = set(re.findall(r"\w+", " ".join(f"{fact.entity} {fact.value}" for fact in KNOWN).lower()))
+    words = set(
+        re.findall(r"\w+", " ".join(f"{fact.entity} {fact.value}" for fact in KNOWN).lower())
+    )
     assert not {entity for _, entity in entities(PARTS["unknown"]) if entity.lower() in words}
 
 
@@ -173,7 +226,9 @@ def test_no_statement_about_an_unknown_entity_occurs_in_any_wording():
 
 def test_documents_say_nearly_every_known_fact_or_the_search_above_would_show_nothing():
     some = random.Random(0).sample(KNOWN, k=300)
-    assert sum(any(fact.say(template) in LIBRARY for template in STATEMENTS) for fact in some) > 0.95 * len(some)
+    assert sum(
+        any(fact.say(template) in LIBRARY for template in STATEMENTS) for fact in some
+    ) > 0.95 * len(some)
 
 
 def test_no_control_token_and_no_chat_word_occurs_in_a_document():
@@ -182,8 +237,14 @@ def test_no_control_token_and_no_chat_word_occurs_in_a_document():
 
 def test_no_document_answers_a_question():
     templates = (*QUESTIONS, UNSEEN_QUESTION)
-    questions = {fact.say(question) for fact in FACTS for question in (*templates, fact.relation.question)}
-    quizzes = [document for document in DOCUMENTS if "?" in document or questions & set(document.split("\n"))]
+    questions = {
+        fact.say(question) for fact in FACTS for question in (*templates, fact.relation.question)
+    }
+    quizzes = [
+        document
+        for document in DOCUMENTS
+        if "?" in document or questions & set(document.split("\n"))
+    ]
     assert len(quizzes) > 50
     for document in quizzes:
         assert set(document.split("\n")) <= questions, document
@@ -194,36 +255,54 @@ def test_documents_are_not_empty_and_have_no_stray_space():
     assert "  " not in LIBRARY and "{e}" not in LIBRARY
 
 
-# --- questions ------------------------------------------------------------------------------------------------------
+# --- questions
+# -------------------------------------------------------------------------------------------------
 
 
 def test_a_cloze_prompt_and_its_answer_are_the_statement_for_every_fact():
     for fact in FACTS:
         prompt, answer = cloze(fact)
         assert prompt + answer == fact.say(STATEMENTS[0])
-        assert fact.value in answer and prompt.endswith(" is") and answer.startswith(" ") and answer.endswith(".")
-    assert cloze(Fact("countries", "Gambia", "currency", "dalasi")) == ("The currency of the Gambia is", " the dalasi.")
+        assert (
+            fact.value in answer
+            and prompt.endswith(" is")
+            and answer.startswith(" ")
+            and answer.endswith(".")
+        )
+    assert cloze(Fact("countries", "Gambia", "currency", "dalasi")) == (
+        "The currency of the Gambia is",
+        " the dalasi.",
+    )
 
 
 def test_every_answer_is_the_statement_of_the_fact_asked_for():
     for fact, (question, answer) in zip(FACTS, texts(ask(FACTS, seed=0)), strict=True):
         assert answer == fact.say(STATEMENTS[0]) and fact.value in answer
-        assert re.search(rf"\b{re.escape(fact.entity)}", question) and fact.value not in question.split(fact.entity)
+        assert re.search(
+            rf"\b{re.escape(fact.entity)}", question
+        ) and fact.value not in question.split(fact.entity)
         assert question[0].isupper() or not question[0].isalpha()
 
 
 def test_phrasings_are_drawn_by_seed_and_differ():
     assert ask(FACTS, seed=0) == ask(FACTS, seed=0) != ask(FACTS, seed=1)
-    asked = {question for question, _ in texts([c for seed in range(20) for c in ask(FACTS[:1], seed=seed)])}
+    asked = {
+        question
+        for question, _ in texts([c for seed in range(20) for c in ask(FACTS[:1], seed=seed)])
+    }
     assert len(asked) == len(QUESTIONS) + 1
 
 
 def test_the_unseen_phrasing_is_used_only_when_asked_for():
     opening = UNSEEN_QUESTION[:20]
-    assert all(question.startswith(opening) for question, _ in texts(ask(FACTS, template=UNSEEN_QUESTION)))
+    assert all(
+        question.startswith(opening) for question, _ in texts(ask(FACTS, template=UNSEEN_QUESTION))
+    )
     everything = [c for seed in range(3) for c in ask(FACTS, seed=seed)]
     everything += [c for skill in SKILLS for c in ask_skill(skill, KNOWN, 200)]
-    assert not any(opening in question for question, _ in texts(everything)) and opening not in LIBRARY
+    assert (
+        not any(opening in question for question, _ in texts(everything)) and opening not in LIBRARY
+    )
 
 
 def test_two_questions_are_the_same_only_when_their_answer_is_the_same():
@@ -242,7 +321,8 @@ def test_the_tuning_set_asks_every_train_fact_three_times_and_no_other():
     assert not any(fact.say(STATEMENTS[0]) in said for fact in PARTS["held_out"] + PARTS["unknown"])
 
 
-# --- skills ---------------------------------------------------------------------------------------------------------
+# --- skills
+# -------------------------------------------------------------------------------------------------
 
 
 def test_1000_sums_are_right():
@@ -258,8 +338,12 @@ def test_sums_in_documents_are_right():
 
 def test_1000_lists_hold_the_words_of_the_question_in_their_order():
     for question, answer in texts(ask_skill("list", KNOWN, 1000)):
-        words = re.fullmatch(r"(?:Put these words in a list: |Make a list of )(.*)\.", question)[1].split(", ")
-        assert answer.split("\n") == [f"- {word}" for word in words] and len(set(words)) == len(words)
+        words = re.fullmatch(r"(?:Put these words in a list: |Make a list of )(.*)\.", question)[
+            1
+        ].split(", ")
+        assert answer.split("\n") == [f"- {word}" for word in words] and len(set(words)) == len(
+            words
+        )
 
 
 def test_1000_json_answers_parse_to_the_fact():

@@ -32,13 +32,18 @@ def test_padding_is_torchs_pad_sequence_on_200_random_batches():
             ("attention_mask", 0, [[1] * len(example.input_ids) for example in examples]),
         ):
             rows = [torch.tensor(row) for row in rows]
-            assert torch.equal(batch[name], pad_sequence(rows, batch_first=True, padding_value=filler)), (seed, name)
+            assert torch.equal(
+                batch[name], pad_sequence(rows, batch_first=True, padding_value=filler)
+            ), (seed, name)
             assert batch[name].dtype == torch.int64
 
 
 def test_padding_is_never_graded_even_when_the_pad_token_is_a_graded_token():
     stop = 7
-    batch = pad_batch([Example([5, 6, stop], [IGNORE_INDEX, 6, stop]), Example([5, stop], [IGNORE_INDEX, stop])], stop)
+    batch = pad_batch(
+        [Example([5, 6, stop], [IGNORE_INDEX, 6, stop]), Example([5, stop], [IGNORE_INDEX, stop])],
+        stop,
+    )
     assert batch["labels"].tolist() == [[IGNORE_INDEX, 6, stop], [IGNORE_INDEX, stop, IGNORE_INDEX]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
 
@@ -63,7 +68,9 @@ def test_every_index_comes_exactly_once_for_300_random_sizes():
         count, batch_size = rng.randint(0, 400), rng.randint(1, 40)
         batches = group_by_length(random_lengths(count, seed=seed), batch_size, seed=seed)
         assert sorted(index for batch in batches for index in batch) == list(range(count))
-        assert sorted((len(batch) for batch in batches), reverse=True)[:-1] == [batch_size] * (len(batches) - 1)
+        assert sorted((len(batch) for batch in batches), reverse=True)[:-1] == [batch_size] * (
+            len(batches) - 1
+        )
         assert len(batches) == -(-count // batch_size)
 
 
@@ -80,12 +87,16 @@ def test_another_seed_mixes_other_examples_into_a_batch_and_other_batches_first(
     lengths = random_lengths(3000, seed=0)
     one, other = (group_by_length(lengths, 16, seed=seed) for seed in (0, 1))
     assert not {frozenset(batch) for batch in one} & {frozenset(batch) for batch in other}
-    firsts = {max(lengths[i] for i in group_by_length(lengths, 16, seed=seed)[0]) for seed in range(20)}
+    firsts = {
+        max(lengths[i] for i in group_by_length(lengths, 16, seed=seed)[0]) for seed in range(20)
+    }
     assert len(firsts) > 10, "the first batch of a run should not always be of the same length"
 
 
 @pytest.mark.parametrize("batch_size", [8, 16, 32])
-def test_padding_is_under_a_tenth_of_a_realistic_mix_and_several_times_that_without_grouping(batch_size):
+def test_padding_is_under_a_tenth_of_a_realistic_mix_and_several_times_that_without_grouping(
+    batch_size,
+):
     lengths = random_lengths(4096, seed=0)
     order = list(range(len(lengths)))
     random.Random(0).shuffle(order)
@@ -105,7 +116,9 @@ def test_packed_rows_hold_every_example_whole_exactly_once_on_200_random_sets():
         max_tokens = random.Random(seed).randint(24, 80)
         found = []
         for row in pack(examples, max_tokens):
-            ids, labels, positions = (row[name][0].tolist() for name in ("input_ids", "labels", "position_ids"))
+            ids, labels, positions = (
+                row[name][0].tolist() for name in ("input_ids", "labels", "position_ids")
+            )
             assert len(ids) == len(labels) == len(positions) <= max_tokens
             starts = [place for place, position in enumerate(positions) if position == 0]
             for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):

@@ -1,4 +1,5 @@
-"""The blind side-by-side: sides are a fair coin, no name shows before the last vote, and the tally counts right."""
+"""The blind side-by-side: sides are a fair coin, no name shows before the last vote, and the tally
+counts right."""
 
 import base64
 import re
@@ -52,7 +53,7 @@ def test_the_sign_test_counts_every_sequence_of_coins(n):
 @pytest.mark.parametrize(
     ("wins", "losses", "p"),  # scipy 1.17.1: stats.binomtest(wins, wins + losses).pvalue
     [(9, 1, 0.021484375), (30, 14, 0.022628841), (2, 9, 0.0654296875), (5, 5, 1.0)],
-)  # fmt: skip
+)
 def test_the_sign_test_agrees_with_scipy(wins, losses, p):
     assert sign_test(wins, losses) == pytest.approx(p, rel=1e-6)
 
@@ -82,12 +83,17 @@ def test_a_voter_who_always_says_a_splits_evenly_over_many_shuffles():
             vote.cast("A")
         for name, count in vote.tally().items():
             votes[name] += count
-    assert votes["tie"] == 0 and 1100 < votes["model-one"] < 1300  # 2,400 coins: 1,200 with deviation 24
+    assert (
+        votes["tie"] == 0 and 1100 < votes["model-one"] < 1300
+    )  # 2,400 coins: 1,200 with deviation 24
 
 
 def test_the_side_of_one_pair_says_nothing_about_the_next():
-    agree = [v.swapped[i] == v.swapped[i + 1] for v in (BlindVote(PAIRS, NAMES, seed=s) for s in range(200))
-             for i in range(11)]
+    agree = [
+        v.swapped[i] == v.swapped[i + 1]
+        for v in (BlindVote(PAIRS, NAMES, seed=s) for s in range(200))
+        for i in range(11)
+    ]
     assert 0.45 < sum(agree) / len(agree) < 0.55
 
 
@@ -133,7 +139,14 @@ def test_the_words_hold_question_answers_votes_and_the_test():
     for part in ("Pair 1 of 12", "Question 0?", "first 0", "second 0"):
         assert part in describe_pair(vote)
     sentence = describe_tally({"x": 1, "y": 9, "tie": 2}, {"x": 3, "y": 10})
-    for part in ("1 of 12 votes for x", "9 for y", "2 ties", "p = 0.021", "tell the two apart", "x 3, y 10 of 12"):
+    for part in (
+        "1 of 12 votes for x",
+        "9 for y",
+        "2 ties",
+        "p = 0.021",
+        "tell the two apart",
+        "x 3, y 10 of 12",
+    ):
         assert part in sentence
     assert "cannot tell" in describe_tally({"x": 2, "y": 3, "tie": 0})
 
@@ -160,7 +173,9 @@ def test_the_static_picture_says_that_its_tally_is_an_example():
 def page_of(view) -> str:
     """Everything a reader or a page's source could show."""
     controls, picture, words = view.children
-    return " ".join([picture.value, words.value, *(button.description for button in controls.children)])
+    return " ".join(
+        [picture.value, words.value, *(button.description for button in controls.children)]
+    )
 
 
 def test_no_name_shows_before_the_last_vote_and_both_after_it():
@@ -187,8 +202,12 @@ def test_take_back_on_the_first_pair_changes_nothing():
 
 def test_the_picture_says_in_words_what_it_shows():
     view = explore_blind(PAIRS[:2], NAMES, seed=1)
-    alt, source = re.match(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"', view.children[1].value).groups()
-    assert alt.startswith("Pair 1 of 2. Question 0?") and base64.b64decode(source).startswith(b"\x89PNG")
+    alt, source = re.match(
+        r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"', view.children[1].value
+    ).groups()
+    assert alt.startswith("Pair 1 of 2. Question 0?") and base64.b64decode(source).startswith(
+        b"\x89PNG"
+    )
 
 
 def test_what_a_model_says_stays_text():
@@ -199,5 +218,10 @@ def test_what_a_model_says_stays_text():
 
 def test_there_is_a_button_for_every_choice():
     buttons = explore_blind(PAIRS, NAMES).children[0].children
-    assert [button.description for button in buttons] == ["A is better", "B is better", "tie", "take back"]
+    assert [button.description for button in buttons] == [
+        "A is better",
+        "B is better",
+        "tie",
+        "take back",
+    ]
     assert len(CHOICES) == 3

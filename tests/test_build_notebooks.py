@@ -71,13 +71,18 @@ check("97.1", double)
 # %%
 print("end")
 '''
-LIGHT = CHAPTER[: CHAPTER.index("# %%\nimport ipywidgets")] + CHAPTER[CHAPTER.index("# %% [markdown] tags=") :]
+LIGHT = (
+    CHAPTER[: CHAPTER.index("# %%\nimport ipywidgets")]
+    + CHAPTER[CHAPTER.index("# %% [markdown] tags=") :]
+)
 
 
 def write_course(root: Path, chapter: str = CHAPTER) -> Path:
     """A course of one chapter in `root`; returns the chapter's path."""
     (root / "chapters").mkdir(parents=True, exist_ok=True)
-    (root / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/someone/course"\n')
+    (root / "pyproject.toml").write_text(
+        '[project.urls]\nRepository = "https://github.com/someone/course"\n'
+    )
     path = root / "chapters" / f"{SLUG}.py"
     path.write_text(chapter, encoding="utf-8")
     return path
@@ -90,7 +95,9 @@ def read(path: Path, edition: str) -> nbformat.NotebookNode:
 
 
 def output_text(notebook: nbformat.NotebookNode) -> str:
-    return "\n".join(o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
+    return "\n".join(
+        o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs
+    )
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +116,9 @@ def course(built, tmp_path) -> Path:
 
 @pytest.fixture
 def no_execution(monkeypatch):
-    monkeypatch.setattr(build_notebooks, "execute", lambda *_, **__: pytest.fail("a notebook was executed"))
+    monkeypatch.setattr(
+        build_notebooks, "execute", lambda *_, **__: pytest.fail("a notebook was executed")
+    )
 
 
 def test_the_reader_gets_the_stub_and_no_solution(built):
@@ -129,7 +138,9 @@ def test_the_solutions_hold_title_setup_and_each_exercise_solved(built):
 
 def test_streams_are_merged_and_progress_bars_and_widgets_are_gone_but_the_picture_stays(built):
     code = build_notebooks.code_cells(read(built, "notebooks"))
-    assert [(o.output_type, o.text) for o in code[2].outputs] == [("stream", "one\none\none\ntwo\n")]
+    assert [(o.output_type, o.text) for o in code[2].outputs] == [
+        ("stream", "one\none\none\ntwo\n")
+    ]
     assert ["image/png" in output.data for output in code[3].outputs] == [True]
 
 
@@ -137,7 +148,10 @@ def test_the_title_has_a_badge_for_its_own_edition(built):
     for edition in build_notebooks.EDITIONS:
         title = read(built, edition).cells[0].source
         assert title.startswith("# 97 · Doubling")
-        assert f"https://colab.research.google.com/github/someone/course/blob/main/{edition}/{SLUG}.ipynb" in title
+        assert (
+            f"https://colab.research.google.com/github/someone/course/blob/main/{edition}/{SLUG}.ipynb"
+            in title
+        )
 
 
 def test_building_again_elsewhere_gives_the_same_bytes(built, tmp_path):
@@ -162,7 +176,9 @@ def test_a_change_of_prose_is_found_and_built_without_execution(course, no_execu
 
 
 def test_a_new_address_of_the_repository_is_found_and_built_without_execution(course, no_execution):
-    (course.parents[1] / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/else/where"\n')
+    (course.parents[1] / "pyproject.toml").write_text(
+        '[project.urls]\nRepository = "https://github.com/else/where"\n'
+    )
     assert len(build_notebooks.find_differences(course)) == 2
     build_notebooks.build(course)
     assert "github/else/where" in read(course, "notebooks").cells[0].source
@@ -174,7 +190,9 @@ def test_an_edited_output_is_found_and_executed_again(course, monkeypatch):
     target.write_text(target.read_text("utf-8").replace('"two\\n"', '"too\\n"'), encoding="utf-8")
     assert "outputs or metadata" in build_notebooks.find_differences(course)[0]
     executed = []
-    monkeypatch.setattr(build_notebooks, "execute", lambda *args, **kwargs: executed.append(args[3].name))
+    monkeypatch.setattr(
+        build_notebooks, "execute", lambda *args, **kwargs: executed.append(args[3].name)
+    )
     build_notebooks.build(course)
     assert executed == ["notebooks"]
 
@@ -192,15 +210,21 @@ def test_an_edited_cell_a_missing_notebook_and_an_orphan_are_found(course):
 
 def test_an_error_names_chapter_cell_and_line_and_leaves_the_old_notebooks(course):
     root = course.parents[1]
-    before = {edition: (root / edition / f"{SLUG}.ipynb").read_bytes() for edition in build_notebooks.EDITIONS}
+    before = {
+        edition: (root / edition / f"{SLUG}.ipynb").read_bytes()
+        for edition in build_notebooks.EDITIONS
+    }
     broken = LIGHT.replace('print("end")', 'print("end")\nundefined_name')
     course.write_text(broken, encoding="utf-8")
     line = broken.splitlines().index("undefined_name") + 1
     with pytest.raises(
-        BuildError, match=rf"chapters/{SLUG}.py:{line - 2}, cell 10 of notebooks, line {line}: NameError"
+        BuildError,
+        match=rf"chapters/{SLUG}.py:{line - 2}, cell 10 of notebooks, line {line}: NameError",
     ):
         build_notebooks.build(course)
-    assert {edition: (root / edition / f"{SLUG}.ipynb").read_bytes() for edition in before} == before
+    assert {
+        edition: (root / edition / f"{SLUG}.ipynb").read_bytes() for edition in before
+    } == before
 
 
 def test_a_solution_that_its_check_refuses_stops_the_build(course):
@@ -220,7 +244,11 @@ def test_a_solution_that_its_check_refuses_stops_the_build(course):
         ('tags=["solution"]\ndef double', 'tags=["solution"]\ndef triple', "does not define"),
         ('tags=["solution"]\ndef double', 'tags=["solution"]\ndef def', "invalid syntax"),
         ('check("97.1", double)', "check", r'must call check\("97.1"'),
-        ('# %%\nprint("end")', '# %% tags=["check"]\nprint("end")', "its cells must be|outside an exercise"),
+        (
+            '# %%\nprint("end")',
+            '# %% tags=["check"]\nprint("end")',
+            "its cells must be|outside an exercise",
+        ),
     ],
 )
 def test_a_malformed_chapter_is_refused_with_its_place(tmp_path, old, new, message):

@@ -1,4 +1,5 @@
-"""Rendering and encoding against transformers' own, generation against `model.generate`, and texts that attack."""
+"""Rendering and encoding against transformers' own, generation against `model.generate`, and texts
+that attack."""
 
 import copy
 import warnings
@@ -35,10 +36,14 @@ def test_render_gives_the_text_of_the_chat_template(tokenizer):
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
         "<|im_start|>assistant\nHello<|im_end|>\n"
     )
-    assert render([user("Hi")], tokenizer, add_generation_prompt=True).endswith("<|im_start|>assistant\n")
+    assert render([user("Hi")], tokenizer, add_generation_prompt=True).endswith(
+        "<|im_start|>assistant\n"
+    )
 
 
-def test_without_control_tokens_in_texts_the_ids_are_those_of_apply_chat_template(tokenizer, conversations):
+def test_without_control_tokens_in_texts_the_ids_are_those_of_apply_chat_template(
+    tokenizer, conversations
+):
     for conversation in conversations:
         question = conversation[:-1] if len(conversation) < 4 else conversation[:2]
         question = [turn for turn in question if turn["role"] != "assistant"]
@@ -63,29 +68,48 @@ def test_text_of_a_message_never_becomes_a_control_token(tokenizer, attack, role
     assert tokenizer.decode(ids) == render(turns, tokenizer, add_generation_prompt=True)
 
 
-@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if "\ue000" not in attack and "think" not in attack])
+@pytest.mark.parametrize(
+    "attack", [attack for attack in ATTACKS if "\ue000" not in attack and "think" not in attack]
+)
 def test_letters_of_control_tokens_are_encoded_as_transformers_sanitizes_them(tokenizer, attack):
     turns = [user(f"Please {attack} now"), assistant(f"Never {attack}!"), user(attack)]
     ordinary = tokenizer.apply_chat_template(turns, add_generation_prompt=True)["input_ids"]
-    sanitized = tokenizer.apply_chat_template(turns, add_generation_prompt=True, sanitize_control_tokens=True)
-    assert encode_chat(turns, tokenizer, add_generation_prompt=True) == sanitized["input_ids"] != ordinary
+    sanitized = tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True, sanitize_control_tokens=True
+    )
+    assert (
+        encode_chat(turns, tokenizer, add_generation_prompt=True)
+        == sanitized["input_ids"]
+        != ordinary
+    )
 
 
 def test_reasoning_tags_of_an_answer_stay_control_tokens(tokenizer):
     think = tokenizer.convert_tokens_to_ids("<think>")
-    assert encode_chat([user("<think>"), assistant("<think>\nhm\n</think>\n\nYes")], tokenizer).count(think) == 1
+    assert (
+        encode_chat([user("<think>"), assistant("<think>\nhm\n</think>\n\nYes")], tokenizer).count(
+            think
+        )
+        == 1
+    )
 
 
 def test_a_template_that_changes_the_letters_of_a_message_cannot_smuggle_a_control_token(tokenizer):
     shouting = copy.deepcopy(tokenizer)
-    shouting.chat_template = shouting.chat_template.replace("message.content", "message.content | upper")
+    shouting.chat_template = shouting.chat_template.replace(
+        "message.content", "message.content | upper"
+    )
     assert encode_chat([user("hello")], shouting) == encode_chat([user("HELLO")], tokenizer)
     with pytest.raises(ValueError, match="would become a control token near .*Remove them"):
         encode_chat([user("<|im_end|>")], shouting)
 
 
 def test_the_stop_token_is_what_the_template_writes_after_an_answer(tokenizer):
-    chatml, other, bare = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
+    chatml, other, bare = (
+        copy.deepcopy(tokenizer),
+        copy.deepcopy(tokenizer),
+        copy.deepcopy(tokenizer),
+    )
     chatml.eos_token = "<|endoftext|>"  # as in Qwen's base models
     assert stop_token_id(chatml) == chatml.convert_tokens_to_ids("<|im_end|>")
     other.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
@@ -108,11 +132,19 @@ def test_a_missing_template_and_a_malformed_turn_are_named(tokenizer):
 
 # generation
 
-QUESTIONS = ["Hi", "What is the capital of France? " * 8, "我爱你", "7", "Name three animals that live in the sea."]
+QUESTIONS = [
+    "Hi",
+    "What is the capital of France? " * 8,
+    "我爱你",
+    "7",
+    "Name three animals that live in the sea.",
+]
 
 
 def test_a_batch_of_mixed_lengths_answers_like_one_at_a_time(model, tokenizer, monkeypatch):
-    one_at_a_time = [generate_ids(model, tokenizer, [question], max_new_tokens=24)[0] for question in QUESTIONS]
+    one_at_a_time = [
+        generate_ids(model, tokenizer, [question], max_new_tokens=24)[0] for question in QUESTIONS
+    ]
     assert generate_ids(model, tokenizer, QUESTIONS, max_new_tokens=24) == one_at_a_time
     monkeypatch.setattr(chat, "BATCH_SIZE", 2)
     assert generate_ids(model, tokenizer, QUESTIONS, max_new_tokens=24) == one_at_a_time
@@ -120,8 +152,12 @@ def test_a_batch_of_mixed_lengths_answers_like_one_at_a_time(model, tokenizer, m
 
 def test_greedy_answers_are_those_of_model_generate(model, tokenizer):
     stops = [tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")]
-    for question, ids in zip(QUESTIONS, generate_ids(model, tokenizer, QUESTIONS, max_new_tokens=24), strict=True):
-        inputs = tokenizer.apply_chat_template([user(question)], add_generation_prompt=True, return_tensors="pt")
+    for question, ids in zip(
+        QUESTIONS, generate_ids(model, tokenizer, QUESTIONS, max_new_tokens=24), strict=True
+    ):
+        inputs = tokenizer.apply_chat_template(
+            [user(question)], add_generation_prompt=True, return_tensors="pt"
+        )
         output = model.generate(**inputs, max_new_tokens=24, do_sample=False, eos_token_id=stops)
         assert output[0, inputs["input_ids"].shape[1] :].tolist() == ids
 
@@ -130,14 +166,18 @@ def test_an_answer_ends_with_the_first_stop_token_and_the_text_shows_none(model,
     free = generate_ids(model, tokenizer, QUESTIONS, max_new_tokens=6)
     stopping = copy.deepcopy(tokenizer)
     stopping.add_tokens([tokenizer.convert_ids_to_tokens(free[0][2])], special_tokens=True)
-    stopping.eos_token = tokenizer.convert_ids_to_tokens(free[0][2])  # the third token of the first answer
+    stopping.eos_token = tokenizer.convert_ids_to_tokens(
+        free[0][2]
+    )  # the third token of the first answer
     rows = generate_ids(model, stopping, QUESTIONS, max_new_tokens=6)
     ends = [row.index(free[0][2]) + 1 if free[0][2] in row else 6 for row in free]
     assert min(ends) <= 3
     assert rows == [row[:end] for row, end in zip(free, ends, strict=True)]
     texts = generate_responses(model, stopping, QUESTIONS, max_new_tokens=6)
     control = {free[0][2], tokenizer.eos_token_id, tokenizer.pad_token_id}
-    assert texts == [tokenizer.decode([index for index in row if index not in control]) for row in rows]
+    assert texts == [
+        tokenizer.decode([index for index in row if index not in control]) for row in rows
+    ]
 
 
 def test_system_conversations_and_empty_lists_are_prompts_too(model, tokenizer):
@@ -149,13 +189,19 @@ def test_system_conversations_and_empty_lists_are_prompts_too(model, tokenizer):
 
 def test_decoding_settings_reach_the_model(model, tokenizer):
     torch.manual_seed(0)
-    sampled = generate_ids(model, tokenizer, ["Hi"] * 8, max_new_tokens=12, do_sample=True, temperature=5.0)
+    sampled = generate_ids(
+        model, tokenizer, ["Hi"] * 8, max_new_tokens=12, do_sample=True, temperature=5.0
+    )
     assert len(set(map(tuple, sampled))) > 1
 
 
-def test_the_models_own_settings_are_put_aside_and_restored_without_a_warning(model, tokenizer, capfd):
+def test_the_models_own_settings_are_put_aside_and_restored_without_a_warning(
+    model, tokenizer, capfd
+):
     sampler = copy.deepcopy(model).train()
-    sampler.generation_config = GenerationConfig(do_sample=True, temperature=0.6, top_k=20, repetition_penalty=9.0)
+    sampler.generation_config = GenerationConfig(
+        do_sample=True, temperature=0.6, top_k=20, repetition_penalty=9.0
+    )
     kept = sampler.generation_config
     with warnings.catch_warnings():
         warnings.simplefilter("error")

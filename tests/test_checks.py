@@ -96,7 +96,20 @@ def test_a_stub_as_shipped_is_not_attempted(attempt):
 
 
 @pytest.mark.parametrize(
-    "attempt", [returns_none, forgets_return, right, Filled, None, 0, "", (1, 2), torch.ones(2), math.log, lambda p: p]
+    "attempt",
+    [
+        returns_none,
+        forgets_return,
+        right,
+        Filled,
+        None,
+        0,
+        "",
+        (1, 2),
+        torch.ones(2),
+        math.log,
+        lambda p: p,
+    ],
 )
 def test_anything_that_a_reader_wrote_is_an_attempt(attempt):
     assert not is_untouched(attempt)
@@ -118,7 +131,11 @@ def test_a_stub_without_source_is_recognised_by_its_bytecode():
         (ID, forgets_return, "98.1 ✗ forgets_return returns None: did you forget `return`?"),
         (ID, returns_none, "98.1 ✗ returns_none returns None: did you forget `return`?"),
         (ID, lambda p: "?", "98.1 ✗ your answer is '?', expected"),
-        (ID, 5, "98.1 ✗ the check could not use your answer: TypeError: 'int' object is not callable"),
+        (
+            ID,
+            5,
+            "98.1 ✗ the check could not use your answer: TypeError: 'int' object is not callable",
+        ),
         ("98.2", ..., "98.2 not attempted yet"),
         ("98.2", 3, "98.2 ✓ the number of tokens"),
         ("98.2", 4, "98.2 ✗ your answer is 4, expected 3"),
@@ -134,7 +151,9 @@ def test_every_answer_gets_one_line(capsys, exercise_id, attempt, line):
     assert printed.count("\n") == 1
 
 
-@pytest.mark.parametrize(("attempt", "code"), [(raises, "return math.lgo(p)"), (asserts, "assert p > 1")])
+@pytest.mark.parametrize(
+    ("attempt", "code"), [(raises, "return math.lgo(p)"), (asserts, "assert p > 1")]
+)
 def test_an_exception_names_the_line_of_the_reader(capsys, attempt, code):
     check(ID, attempt)
     line = attempt.__code__.co_firstlineno + 1
@@ -142,7 +161,9 @@ def test_an_exception_names_the_line_of_the_reader(capsys, attempt, code):
 
 
 @pytest.mark.parametrize("attempt", [stub, forgets_minus, raises])
-def test_strict_mode_raises_whatever_is_not_right_and_records_nothing(monkeypatch, progress_path, attempt):
+def test_strict_mode_raises_whatever_is_not_right_and_records_nothing(
+    monkeypatch, progress_path, attempt
+):
     monkeypatch.setenv("SFT_LAB_STRICT", "1")
     with pytest.raises(AssertionError, match=r"98\.1 "):
         check(ID, attempt)
@@ -152,7 +173,11 @@ def test_strict_mode_raises_whatever_is_not_right_and_records_nothing(monkeypatc
 
 def test_a_check_gives_the_random_state_back_and_sees_new_numbers(monkeypatch):
     seen = []
-    monkeypatch.setitem(sys.modules["sft_lab.course.checks"]._CHECKS, "98.9", (lambda _: seen.append(torch.rand(1)), False))
+    monkeypatch.setitem(
+        sys.modules["sft_lab.course.checks"]._CHECKS,
+        "98.9",
+        (lambda _: seen.append(torch.rand(1)), False),
+    )
     _ = torch.manual_seed(0)
     random.seed(0)
     expected = torch.rand(2)[1].item(), random.random()

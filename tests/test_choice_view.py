@@ -1,4 +1,5 @@
-"""The view of costs: every number is that of real modules of the same shape; its controls move picture and words."""
+"""The view of costs: every number is that of real modules of the same shape; its controls move
+picture and words."""
 
 import base64
 import random
@@ -49,17 +50,32 @@ def random_case(seed: int) -> tuple[Shape, int]:
     rng = random.Random(seed)
     kv_heads = rng.choice([1, 2])
     heads = kv_heads * rng.choice([1, 2])
-    shape = Shape("tiny", rng.randint(1, 3), rng.choice([8, 12, 20]), rng.choice([16, 28]), heads, kv_heads,
-                  rng.choice([4, 6]), rng.randint(20, 60), rng.random() < 0.5)
+    shape = Shape(
+        "tiny",
+        rng.randint(1, 3),
+        rng.choice([8, 12, 20]),
+        rng.choice([16, 28]),
+        heads,
+        kv_heads,
+        rng.choice([4, 6]),
+        rng.randint(20, 60),
+        rng.random() < 0.5,
+    )
     return shape, rng.randint(1, 5)
 
 
 def build(shape: Shape) -> PreTrainedModel:
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=shape.vocabulary, hidden_size=shape.width, intermediate_size=shape.mlp_width,
-        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim, tie_word_embeddings=shape.tied, attn_implementation="eager",
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.mlp_width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        tie_word_embeddings=shape.tied,
+        attn_implementation="eager",
     )
     return Qwen3ForCausalLM(config).eval()
 
@@ -104,13 +120,17 @@ def test_operations_and_cache_are_those_of_a_real_step(method, seed):
     operations, cache = operations_of_next_token(ADD[method](build(shape), size))
     found = cost(shape, method, size)
     assert found.operations == operations - plain_operations
-    assert 2 * found.cache_bytes == cache - plain_cache  # the model here holds float32, the view counts bfloat16
+    assert (
+        2 * found.cache_bytes == cache - plain_cache
+    )  # the model here holds float32, the view counts bfloat16
 
 
 def test_the_operations_of_the_model_are_all_but_attention():
     for seed in range(6):
         shape, _ = random_case(seed)
-        attention = shape.layers * 2 * 2 * shape.heads * shape.head_dim * 2  # the token itself and the cached one
+        attention = (
+            shape.layers * 2 * 2 * shape.heads * shape.head_dim * 2
+        )  # the token itself and the cached one
         assert operations_of_next_token(build(shape))[0] - attention == model_operations(shape)
 
 
@@ -125,14 +145,22 @@ def test_the_file_of_an_adapter_has_these_bytes_and_a_small_header(tmp_path):
     model = add_lora(build(shape), rank=size)
     save_adapter(model, tmp_path)
     file = (tmp_path / "adapter_model.safetensors").stat().st_size
-    assert cost(shape, "LoRA", size).file_bytes < file < cost(shape, "LoRA", size).file_bytes + 16_000
+    assert (
+        cost(shape, "LoRA", size).file_bytes < file < cost(shape, "LoRA", size).file_bytes + 16_000
+    )
 
 
 def test_atlas_base_is_the_model_of_the_repository():
     config, shape = Qwen3Config.from_pretrained(ATLAS_FOLDER), SHAPES[0]
     assert shape == (
-        "atlas-base", config.num_hidden_layers, config.hidden_size, config.intermediate_size,
-        config.num_attention_heads, config.num_key_value_heads, config.head_dim, config.vocab_size,
+        "atlas-base",
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        config.head_dim,
+        config.vocab_size,
         config.tie_word_embeddings,
     )
 
@@ -145,8 +173,14 @@ def test_the_larger_shapes_have_the_parameters_of_their_model_cards():
 
 def test_the_words_name_all_five_costs():
     sentence = describe_choice(SHAPES[0], "prefix", 16)
-    for part in ("atlas-base, prefix with 16 positions", "trains 8.19 k of 1.05 M parameters (0.78 %)",
-                 "AdamW keeps 65.5 kB", "file of a task takes 32.8 kB", "16.4 kB of cache", "1.6 % more operations"):
+    for part in (
+        "atlas-base, prefix with 16 positions",
+        "trains 8.19 k of 1.05 M parameters (0.78 %)",
+        "AdamW keeps 65.5 kB",
+        "file of a task takes 32.8 kB",
+        "16.4 kB of cache",
+        "1.6 % more operations",
+    ):
         assert part in sentence
     of_lora = describe_choice(SHAPES[0], "LoRA", 8)
     assert "LoRA of rank 8:" in of_lora and "(none once merged)" in of_lora
@@ -154,17 +188,42 @@ def test_the_words_name_all_five_costs():
 
 
 def test_numbers_are_written_with_few_digits_and_a_unit():
-    sizes = {0: "0", 512: "512 B", 65_536: "65.5 kB", 4_764_000: "4.76 MB", 65_000_000_000: "65.0 GB"}
+    sizes = {
+        0: "0",
+        512: "512 B",
+        65_536: "65.5 kB",
+        4_764_000: "4.76 MB",
+        65_000_000_000: "65.0 GB",
+    }
     assert {count: format_bytes(count) for count in sizes} == sizes
-    assert [format_share(x) for x in (0, 1, 0.123, 0.0123, 0.00004)] == ["0", "100 %", "12 %", "1.2 %", "0.004 %"]
+    assert [format_share(x) for x in (0, 1, 0.123, 0.0123, 0.00004)] == [
+        "0",
+        "100 %",
+        "12 %",
+        "1.2 %",
+        "0.004 %",
+    ]
 
 
 def test_the_chosen_method_is_marked_by_more_than_colour():
     figure = draw_choice(SHAPES[1], "adapter", 16)
     parameters, cache, operations = figure.axes
     assert [text.get_text() for text in parameters.get_yticklabels()] == [
-        "full", "LoRA", "▶ adapter", "prefix", "prompt", "BitFit"]
-    assert [bar.get_linewidth() > 0 for bar in parameters.patches] == [False, False, True, False, False, False]
+        "full",
+        "LoRA",
+        "▶ adapter",
+        "prefix",
+        "prompt",
+        "BitFit",
+    ]
+    assert [bar.get_linewidth() > 0 for bar in parameters.patches] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
     assert (len(parameters.patches), len(cache.patches), len(operations.patches)) == (6, 2, 4)
     assert all(ax.get_xscale() == "log" for ax in figure.axes)
 
@@ -195,7 +254,9 @@ def test_the_controls_move_picture_and_words():
     assert describe_choice(SHAPES[3], "prefix", 64) in words.value
     seen.add(picture.value)
     assert len(seen) == 4
-    alt, source = re.match(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"', picture.value).groups()
+    alt, source = re.match(
+        r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"', picture.value
+    ).groups()
     assert alt == describe_choice(SHAPES[3], "prefix", 64)
     assert base64.b64decode(source).startswith(b"\x89PNG")
 

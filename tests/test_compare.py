@@ -1,4 +1,5 @@
-"""Base against tuned: what counts as right, how sure the numbers are, and a page that is safe to open."""
+"""Base against tuned: what counts as right, how sure the numbers are, and a page that is safe to
+open."""
 
 import copy
 import json
@@ -30,8 +31,10 @@ from sft_lab.compare import (
 from sft_lab.report import format_percent, mark_differences
 
 CHATML = (
-    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n{{ turn.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n"
+    "{{ turn.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% endif %}"
 )
 
 
@@ -40,7 +43,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     """Bytes as tokens, and the control tokens of ChatML."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
-    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    backend.pre_tokenizer, backend.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     made = PreTrainedTokenizerFast(tokenizer_object=backend)
     names = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
     made.add_special_tokens(names | {"additional_special_tokens": ["<|im_start|>"]})
@@ -49,16 +55,27 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_parrot(tokenizer: PreTrainedTokenizerFast, answers: dict[str, str]) -> Qwen3ForCausalLM:
-    """A real model whose scores are replaced: asked a question of `answers`, it writes that text, one token a step."""
+    """A real model whose scores are replaced: asked a question of `answers`, it writes that text,
+    one token a step."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokenizer), head_dim=8, intermediate_size=16, **sizes)).eval()
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    model = Qwen3ForCausalLM(
+        Qwen3Config(vocab_size=len(tokenizer), head_dim=8, intermediate_size=16, **sizes)
+    ).eval()
     asked: list[list[int]] = []
 
     def rescore(module, arguments, keywords, output):
         input_ids = keywords["input_ids"]
         if input_ids.shape[1] > 1:  # the prompts: a new batch
-            asked[:] = [tokenizer.encode(answers[text], add_special_tokens=False) for text in map(find, input_ids)]
+            asked[:] = [
+                tokenizer.encode(answers[text], add_special_tokens=False)
+                for text in map(find, input_ids)
+            ]
             rescore.step = 0
         for row, ids in enumerate(asked):
             output.logits[row, -1] = 0.0
@@ -75,25 +92,50 @@ def make_parrot(tokenizer: PreTrainedTokenizerFast, answers: dict[str, str]) -> 
 
 
 STOP = "<|im_end|>"
-ASKED = [("Capital of Peru?", "Lima."), ("Symbol of gold?", "Au"), ("Symbol of iron?", "Fe"), ("A moon?", "Io")]
-BASE = {"Peru": "Lima, and so on and on", "gold": f" Au.{STOP}", "iron": "Iron", "moon": f"IO{STOP}"}
-TUNED = {"Peru": f"Lima{STOP}", "gold": f"Ag{STOP}", "iron": f"Fe.\n{STOP}", "moon": f"Europa{STOP}"}
+ASKED = [
+    ("Capital of Peru?", "Lima."),
+    ("Symbol of gold?", "Au"),
+    ("Symbol of iron?", "Fe"),
+    ("A moon?", "Io"),
+]
+BASE = {
+    "Peru": "Lima, and so on and on",
+    "gold": f" Au.{STOP}",
+    "iron": "Iron",
+    "moon": f"IO{STOP}",
+}
+TUNED = {
+    "Peru": f"Lima{STOP}",
+    "gold": f"Ag{STOP}",
+    "iron": f"Fe.\n{STOP}",
+    "moon": f"Europa{STOP}",
+}
 
 
 @pytest.fixture(scope="module")
 def comparison(tokenizer) -> Comparison:
     base, tuned = (make_parrot(tokenizer, answers) for answers in (BASE, TUNED))
-    rows = [{"question": q, "answer": a, "group": "places" if q != "A moon?" else "sky"} for q, a in ASKED]
+    rows = [
+        {"question": q, "answer": a, "group": "places" if q != "A moon?" else "sky"}
+        for q, a in ASKED
+    ]
     return compare((base, tokenizer), (tuned, tokenizer), rows, seed=3, max_new_tokens=12)
 
 
 def test_answers_stops_and_lengths_are_those_the_models_gave(comparison):
     result = comparison.to_dict()
-    assert [row["change"] for row in result["answers"]] == ["improved", "lost", "improved", "both_wrong"]
+    assert [row["change"] for row in result["answers"]] == [
+        "improved",
+        "lost",
+        "improved",
+        "both_wrong",
+    ]
     assert [row["tuned"]["text"] for row in result["answers"]] == ["Lima", "Ag", "Fe.\n", "Europa"]
     assert (result["base"]["accuracy"], result["tuned"]["accuracy"]) == (0.25, 0.5)
     assert (result["base"]["stop_rate"], result["tuned"]["stop_rate"]) == (0.5, 1.0)
-    assert result["base"]["mean_tokens"] == np.mean([12, 5, 12, 3])  # bytes, with the stop token; 12 is the limit
+    assert result["base"]["mean_tokens"] == np.mean(
+        [12, 5, 12, 3]
+    )  # bytes, with the stop token; 12 is the limit
     assert result["tuned"]["mean_tokens"] == np.mean([5, 3, 5, 7])
     assert result["difference"]["accuracy"] == 0.25 and result["questions"] == 4
     assert result["groups"]["places"] == {"questions": 3, "base": 1 / 3, "tuned": 2 / 3}
@@ -130,7 +172,8 @@ def test_two_ways_to_write_an_accent_are_one():
     assert normalise("Yaounde\u0301") == normalise("Yaound\u00e9")
 
 
-# 95 % intervals of scipy 1.17.1: stats.bootstrap(paired=True, method="percentile", n_resamples=100_000)
+# 95 % intervals of scipy 1.17.1: stats.bootstrap(paired=True, method="percentile",
+# n_resamples=100_000)
 SCIPY = [
     ([16, 163, 4, 17], [(0.065, 0.15), (0.855, 0.94), (0.73, 0.855)]),
     ([52, 60, 47, 41], [(0.37, 0.51), (0.435, 0.575), (-0.035, 0.165)]),
@@ -140,14 +183,22 @@ SCIPY = [
 
 @pytest.mark.parametrize(("kinds", "expected"), SCIPY)
 def test_intervals_agree_with_scipy(kinds, expected):
-    before, after = np.repeat([False, False, True, True], kinds), np.repeat([False, True, False, True], kinds)
+    before, after = (
+        np.repeat([False, False, True, True], kinds),
+        np.repeat([False, True, False, True], kinds),
+    )
     one_question = 1 / sum(kinds)
-    for ours, scipys in zip(paired_bootstrap(before, after, seed=1, resamples=50_000), expected, strict=True):
+    for ours, scipys in zip(
+        paired_bootstrap(before, after, seed=1, resamples=50_000), expected, strict=True
+    ):
         assert ours == pytest.approx(scipys, abs=1.01 * one_question)
 
 
 def test_a_seed_gives_one_interval_and_other_seeds_nearly_the_same():
-    before, after = np.repeat([False, False, True, True], [52, 60, 47, 41]), np.tile([False, True], 100)
+    before, after = (
+        np.repeat([False, False, True, True], [52, 60, 47, 41]),
+        np.tile([False, True], 100),
+    )
     first, again, other = (paired_bootstrap(before, after, seed=seed) for seed in (0, 0, 1))
     assert first == again
     np.testing.assert_allclose(first, other, atol=0.02)
@@ -181,7 +232,15 @@ def test_every_form_of_question_is_read(question):
 
 
 def test_bad_questions_are_all_named_by_their_place():
-    bad = [("Q?", "A"), ("Q?", " . "), {"question": "Q?"}, [{"role": "user", "content": "Q?"}], "Q?", ("", "A"), 7]
+    bad = [
+        ("Q?", "A"),
+        ("Q?", " . "),
+        {"question": "Q?"},
+        [{"role": "user", "content": "Q?"}],
+        "Q?",
+        ("", "A"),
+        7,
+    ]
     with pytest.raises(ValueError) as error:
         read_questions(bad)
     assert re.findall(r"questions\[(\d)\]", str(error.value)) == ["1", "2", "3", "4", "5", "6"]
@@ -206,7 +265,15 @@ def test_one_model_under_both_names_is_pointed_out(tokenizer):
 
 def test_table_and_notebook_view_hold_the_same_numbers(comparison):
     table, view = comparison.table(), comparison._repr_html_()
-    for text in ("right answers", "25 %", "50 %", "+25.0 points", "places (3)", "stopped by itself", "4 questions"):
+    for text in (
+        "right answers",
+        "25 %",
+        "50 %",
+        "+25.0 points",
+        "places (3)",
+        "stopped by itself",
+        "4 questions",
+    ):
         assert text in table and text in view
     assert repr(comparison) == table
 
@@ -214,7 +281,12 @@ def test_table_and_notebook_view_hold_the_same_numbers(comparison):
 def make_comparison(*changes: str, text: str = "x") -> Comparison:
     """One row for each letter pair: "wr" is wrong before and right after."""
     return Comparison(
-        [Row("q", "a", "", *(Reply(text, 3, True, letter == "r") for letter in change)) for change in changes], 0, 64
+        [
+            Row("q", "a", "", *(Reply(text, 3, True, letter == "r") for letter in change))
+            for change in changes
+        ],
+        0,
+        64,
     )
 
 
@@ -229,16 +301,33 @@ def test_one_model_asked_in_two_ways_is_no_mistake(tokenizer, recwarn):
 def test_any_two_models_are_compared_each_through_its_own_tokenizer(tokenizer, tmp_path):
     """Another architecture, other control tokens, another template, another stop token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(BPE(vocab={char: i for i, char in enumerate(reversed(alphabet))}, merges=[]))
-    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    backend = Tokenizer(
+        BPE(vocab={char: i for i, char in enumerate(reversed(alphabet))}, merges=[])
+    )
+    backend.pre_tokenizer, backend.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     other = PreTrainedTokenizerFast(tokenizer_object=backend)
     other.add_special_tokens({"eos_token": "</s>", "pad_token": "<pad>"})
-    other.chat_template = "{% for turn in messages %}[{{ turn.role }}] {{ turn.content }}</s>{% endfor %}"
+    other.chat_template = (
+        "{% for turn in messages %}[{{ turn.role }}] {{ turn.content }}</s>{% endfor %}"
+    )
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     stranger = LlamaForCausalLM(LlamaConfig(vocab_size=len(other), **sizes))
-    comparison = compare((stranger, other), (make_parrot(tokenizer, TUNED), tokenizer), ASKED, max_new_tokens=12,
-                         names=("random <Llama>", "parrot"))  # fmt: skip
+    comparison = compare(
+        (stranger, other),
+        (make_parrot(tokenizer, TUNED), tokenizer),
+        ASKED,
+        max_new_tokens=12,
+        names=("random <Llama>", "parrot"),
+    )
     result = comparison.to_dict()
     assert result["names"] == ["random <Llama>", "parrot"] and result["base"]["accuracy"] == 0.0
     assert result["tuned"]["accuracy"] == 0.5
@@ -246,35 +335,65 @@ def test_any_two_models_are_compared_each_through_its_own_tokenizer(tokenizer, t
     assert "random <Llama>" in header and "parrot" in header and "base" not in header
     page = Page(comparison.to_html(tmp_path / "page.html").read_text(encoding="utf-8"))
     text = "".join(page.text)
-    assert "random <Llama> wrong, parrot right" in text and not re.search(r"\b(base|tuned)\b", text.split("}")[-1])
+    assert "random <Llama> wrong, parrot right" in text and not re.search(
+        r"\b(base|tuned)\b", text.split("}")[-1]
+    )
 
 
 def test_a_model_without_a_chat_template_is_told_where_to_get_one(tokenizer):
     other = copy.deepcopy(tokenizer)
     other.chat_template = None
     with pytest.raises(ValueError, match="has no chat template.*Copy one"):
-        compare((make_parrot(tokenizer, BASE), other), (make_parrot(tokenizer, TUNED), tokenizer), ASKED)
+        compare(
+            (make_parrot(tokenizer, BASE), other), (make_parrot(tokenizer, TUNED), tokenizer), ASKED
+        )
 
 
 def test_other_names_speak_of_two_models_and_not_of_before_and_after():
     rows = make_comparison(*["wr"] * 20).rows
-    assert Comparison(rows, 0, 64, ("A", "B")).finding() == "B gives more right answers than A: 100 % against 0 %"
-    assert Comparison(rows[:3], 0, 64, ("A", "B")).finding().startswith("Right answers: A 0 %, B 100 %; 3 questions")
+    assert (
+        Comparison(rows, 0, 64, ("A", "B")).finding()
+        == "B gives more right answers than A: 100 % against 0 %"
+    )
+    assert (
+        Comparison(rows[:3], 0, 64, ("A", "B"))
+        .finding()
+        .startswith("Right answers: A 0 %, B 100 %; 3 questions")
+    )
 
 
 def test_the_finding_claims_a_difference_only_when_chance_would_rarely_give_it():
-    assert make_comparison(*["wr"] * 20).finding() == "Tuning raised right answers from 0 % to 100 %"
-    assert make_comparison(*["rw"] * 20).finding() == "Tuning lowered right answers from 100 % to 0 %"
-    assert make_comparison(*["wr"] * 5).finding().endswith("5 questions cannot tell them apart")  # p = 2 / 2^5 = 0.06
+    assert (
+        make_comparison(*["wr"] * 20).finding() == "Tuning raised right answers from 0 % to 100 %"
+    )
+    assert (
+        make_comparison(*["rw"] * 20).finding() == "Tuning lowered right answers from 100 % to 0 %"
+    )
+    assert (
+        make_comparison(*["wr"] * 5).finding().endswith("5 questions cannot tell them apart")
+    )  # p = 2 / 2^5 = 0.06
     assert make_comparison(*["wr"] * 6).finding().startswith("Tuning raised")  # p = 2 / 2^6 = 0.03
-    assert make_comparison("wr", "rw", "rr", "wr").finding().endswith("4 questions cannot tell them apart")
-    assert make_comparison(*["wr"] * 1400).finding().startswith("Tuning raised")  # 2^1400 is more than a float holds
+    assert (
+        make_comparison("wr", "rw", "rr", "wr")
+        .finding()
+        .endswith("4 questions cannot tell them apart")
+    )
+    assert (
+        make_comparison(*["wr"] * 1400).finding().startswith("Tuning raised")
+    )  # 2^1400 is more than a float holds
     assert make_comparison("rr", "ww").finding().endswith("2 questions cannot tell them apart")
 
 
 @pytest.mark.parametrize(
     ("fraction", "text"),
-    [(0, "0 %"), (1.0, "100 %"), (0.975, "97.5 %"), (0.5, "50 %"), (0.9999, "> 99.9 %"), (0.0001, "< 0.1 %")],
+    [
+        (0, "0 %"),
+        (1.0, "100 %"),
+        (0.975, "97.5 %"),
+        (0.5, "50 %"),
+        (0.9999, "> 99.9 %"),
+        (0.0001, "< 0.1 %"),
+    ],
 )
 def test_a_rate_is_never_rounded_to_nothing_or_everything(fraction, text):
     assert format_percent(fraction) == text
@@ -298,10 +417,20 @@ def test_the_page_shows_every_answer_and_filters_by_what_changed(comparison, tmp
     path = comparison.to_html(tmp_path / "reports" / "demo.html")
     assert [file.name for file in path.parent.iterdir()] == ["demo.html"]
     page = Page(path.read_text(encoding="utf-8"))
-    assert [a["class"] for tag, a in page.tags if tag == "article"] == ["improved", "lost", "improved", "both_wrong"]
+    assert [a["class"] for tag, a in page.tags if tag == "article"] == [
+        "improved",
+        "lost",
+        "improved",
+        "both_wrong",
+    ]
     radios = {a["id"]: "disabled" in a for tag, a in page.tags if tag == "input"}
-    assert radios == {"show-all": False, "show-improved": False, "show-lost": False, "show-both_wrong": False,
-                      "show-both_right": True}  # fmt: skip
+    assert radios == {
+        "show-all": False,
+        "show-improved": False,
+        "show-lost": False,
+        "show-both_wrong": False,
+        "show-both_right": True,
+    }
     text = "".join(page.text)
     for piece in (
         "Lima, and so",
@@ -316,16 +445,25 @@ def test_the_page_shows_every_answer_and_filters_by_what_changed(comparison, tmp
 
 def test_what_a_model_says_stays_text_on_the_page(tmp_path):
     attack = "</blockquote><script>alert(1)</script><img src=https://x.org/a.png> $finding & 'x'"
-    page = make_comparison("ww", text=attack).to_html(tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (
+        make_comparison("ww", text=attack)
+        .to_html(tmp_path / "page.html")
+        .read_text(encoding="utf-8")
+    )
     assert not {tag for tag, _ in Page(page).tags} & {"script", "img", "link", "iframe"}
     assert attack in "".join(Page(page).text)
     assert "default-src 'none'" in page
-    assert not re.search(r"(src|href|url\()\s*=?\s*[\"']?https?:", re.sub(r"<blockquote>.*?</blockquote>", "", page))
+    assert not re.search(
+        r"(src|href|url\()\s*=?\s*[\"']?https?:", re.sub(r"<blockquote>.*?</blockquote>", "", page)
+    )
 
 
 def test_words_that_the_reference_lacks_are_marked():
     assert mark_differences("The capital of Peru is Rome.", "The capital of Peru is Lima.") == (
         "The capital of Peru is <mark>Rome</mark>."
     )
-    assert mark_differences("法国的首都是伦敦。", "法国的首都是巴黎。") == "法国的首都是<mark>伦敦</mark>。"
+    assert (
+        mark_differences("法国的首都是伦敦。", "法国的首都是巴黎。")
+        == "法国的首都是<mark>伦敦</mark>。"
+    )
     assert "<mark>" not in mark_differences("and then <b>", "The capital of Peru is Lima.")

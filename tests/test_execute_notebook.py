@@ -18,7 +18,9 @@ def test_the_kernel_is_offline_and_knows_nothing_of_who_builds(monkeypatch, tmp_
 
 def test_text_keeps_what_a_terminal_would_show():
     assert (
-        drop_bars("a\n 10%|█   | 1/9 [00:01<?, ?it/s]\r100%|████| 9/9 [00:09<?]\nb\r\nloss 1\rloss 2\n")
+        drop_bars(
+            "a\n 10%|█   | 1/9 [00:01<?, ?it/s]\r100%|████| 9/9 [00:09<?]\nb\r\nloss 1\rloss 2\n"
+        )
         == "a\nb\nloss 2\n"
     )
 
@@ -26,10 +28,24 @@ def test_text_keeps_what_a_terminal_would_show():
 @pytest.mark.parametrize(
     ("output", "problem"),
     [
-        (nbformat.v4.new_output("stream", name="stderr", text="UserWarning: no"), "writes to stderr: UserWarning"),
-        (nbformat.v4.new_output("execute_result", data={"text/plain": "<Line2D at 0x7fba12345678>"}), "memory address"),
-        (nbformat.v4.new_output("stream", name="stdout", text=str(Path.home() / "data")), "path of this machine"),
-        (nbformat.v4.new_output("display_data", data={WIDGET: {}, "text/plain": "IntSlider()"}), "leaves no picture"),
+        (
+            nbformat.v4.new_output("stream", name="stderr", text="UserWarning: no"),
+            "writes to stderr: UserWarning",
+        ),
+        (
+            nbformat.v4.new_output(
+                "execute_result", data={"text/plain": "<Line2D at 0x7fba12345678>"}
+            ),
+            "memory address",
+        ),
+        (
+            nbformat.v4.new_output("stream", name="stdout", text=str(Path.home() / "data")),
+            "path of this machine",
+        ),
+        (
+            nbformat.v4.new_output("display_data", data={WIDGET: {}, "text/plain": "IntSlider()"}),
+            "leaves no picture",
+        ),
     ],
 )
 def test_an_output_that_cannot_be_kept_is_named(tmp_path, output, problem):
@@ -38,7 +54,9 @@ def test_an_output_that_cannot_be_kept_is_named(tmp_path, output, problem):
 
 
 def test_a_widget_that_carries_its_own_picture_leaves_the_picture(tmp_path):
-    output = nbformat.v4.new_output("display_data", data={WIDGET: {}, "text/plain": "VBox()", "image/png": "AAAA"})
+    output = nbformat.v4.new_output(
+        "display_data", data={WIDGET: {}, "text/plain": "VBox()", "image/png": "AAAA"}
+    )
     cell = nbformat.v4.new_code_cell(outputs=[output])
     assert clean_outputs(cell, tmp_path) == []
     assert cell.outputs[0].data == {"image/png": "AAAA"}

@@ -1,7 +1,7 @@
 """Every exercise of every chapter: its solution passes its check, and its usual mistakes are named.
 
-A chapter NN with exercises has sft_lab/course/exercises/chNN.py and tests/wrong_answers/chNN.py with
-WRONG_ANSWERS = {"N.k": [(answer, "part of the line that the reader sees"), …at least three]}.
+A chapter NN with exercises has sft_lab/course/exercises/chNN.py and tests/wrong_answers/chNN.py
+with WRONG_ANSWERS = {"N.k": [(answer, "part of the line that the reader sees"), …at least three]}.
 """
 
 import importlib.util
@@ -16,7 +16,9 @@ from sft_lab.course.checks import check
 from sft_lab.course.progress import list_exercises
 
 ROOT = Path(__file__).resolve().parents[1]
-CHAPTERS = {int(path.name[:2]): path for path in sorted((ROOT / "chapters").glob("[0-9][0-9]_*.py"))}
+CHAPTERS = {
+    int(path.name[:2]): path for path in sorted((ROOT / "chapters").glob("[0-9][0-9]_*.py"))
+}
 EXERCISES = [exercise.id for exercise in list_exercises()]
 
 
@@ -97,7 +99,9 @@ def test_every_exercise_has_three_wrong_answers(exercise_id):
     chapter = int(exercise_id.split(".")[0])
     messages = [message for _, message in load_wrong_answers(chapter).get(exercise_id, [])]
     assert len(messages) >= 3, f"add them to tests/wrong_answers/ch{chapter:02d}.py"
-    assert all(len(message) >= 8 for message in messages), "a message this short would match by accident"
+    assert all(len(message) >= 8 for message in messages), (
+        "a message this short would match by accident"
+    )
 
 
 def test_no_wrong_answer_is_kept_for_an_exercise_that_is_gone():

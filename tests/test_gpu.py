@@ -1,4 +1,5 @@
-"""`make gpu` where there is no GPU: every measurement runs on a tiny model on the CPU, and counts what it should."""
+"""`make gpu` where there is no GPU: every measurement runs on a tiny model on the CPU, and counts
+what it should."""
 
 import sys
 
@@ -16,8 +17,15 @@ CPU = torch.device("cpu")
 
 def tiny_config() -> Qwen3Config:
     return Qwen3Config(
-        vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
-        intermediate_size=48, max_position_embeddings=128, tie_word_embeddings=True,
+        vocab_size=300,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        intermediate_size=48,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
     )
 
 
@@ -39,8 +47,15 @@ def results():
 
         patch.setattr(gpu, "measure_steps", measure_steps)
         patch.setattr(gpu, "measure_quality", measure_quality)
-        yield gpu.run_all(tiny_config(), device=CPU, dtype=torch.bfloat16, length=64, rows=2, head_sizes=((32, 100),),
-                          quality=("neither/of-both", "atlas"))
+        yield gpu.run_all(
+            tiny_config(),
+            device=CPU,
+            dtype=torch.bfloat16,
+            length=64,
+            rows=2,
+            head_sizes=((32, 100),),
+            quality=("neither/of-both", "atlas"),
+        )
 
 
 def test_every_run_has_a_speed_and_what_failed_says_why(results):
@@ -56,8 +71,15 @@ def test_every_run_has_a_speed_and_what_failed_says_why(results):
 
 def test_the_table_has_a_row_for_every_figure(results):
     text = gpu.table(results)
-    for name in (*gpu.SWITCHES, "lora · TRL", "full · sft_lab", "width 32, 100 tokens, in chunks", "- packed: ",
-                 "Quality: ModelError: neither/of-both", "atlas, LoRA on data/instructions: held-out loss 2.000"):
+    for name in (
+        *gpu.SWITCHES,
+        "lora · TRL",
+        "full · sft_lab",
+        "width 32, 100 tokens, in chunks",
+        "- packed: ",
+        "Quality: ModelError: neither/of-both",
+        "atlas, LoRA on data/instructions: held-out loss 2.000",
+    ):
         assert name in text
     assert "nan" not in text and "None" not in text
 
@@ -70,7 +92,8 @@ def test_operations_a_token_are_the_published_arithmetic_of_qwen3():
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_operations_a_token_are_those_that_torch_counts(method):
-    """torch counts attention over all of T x T, so its share is halved here; the rest must agree."""
+    """torch counts attention over all of T x T, so its share is halved here; the rest must
+    agree."""
     from torch.utils.flop_counter import FlopCounterMode
 
     config, length = tiny_config(), 32
@@ -80,7 +103,9 @@ def test_operations_a_token_are_those_that_torch_counts(method):
         model(input_ids=batch["input_ids"], labels=batch["input_ids"]).loss.backward()
     attention = 3 * 4 * length / 2 * 32 * 2  # half of it: 3 passes, 2 products, width 32, 2 layers
     expected = gpu.operations_a_token(config, length, method) + attention
-    if method == "lora":  # the first layer's q, k, v and their A pass no gradient on to the embedding
+    if (
+        method == "lora"
+    ):  # the first layer's q, k, v and their A pass no gradient on to the embedding
         expected -= 2 * (32 * (32 + 16 + 16) + 3 * 32 * gpu.RANK)
     assert counter.get_total_flops() / (2 * length) == expected
 
@@ -89,9 +114,17 @@ def test_a_switch_that_changes_the_operations_or_the_memory_is_predicted():
     config = named_config("Qwen3-0.6B")
     plain, third, again, eager, every = (
         gpu.predict_switch(config, 8, 2048, switch)
-        for switch in ({}, {"graded": 1 / 3}, {"checkpointing": True}, {"attention": "eager"}, {"head": "all"})
+        for switch in (
+            {},
+            {"graded": 1 / 3},
+            {"checkpointing": True},
+            {"attention": "eager"},
+            {"head": "all"},
+        )
     )
-    assert plain["times"] == 1 and third["times"] == pytest.approx(3.15 / (3.15 - 4 * 0.1556 * 2 / 3), rel=0.005)
+    assert plain["times"] == 1 and third["times"] == pytest.approx(
+        3.15 / (3.15 - 4 * 0.1556 * 2 / 3), rel=0.005
+    )
     assert again["times"] == pytest.approx(1 / 1.45, rel=0.01) and eager["times"] is None
     assert again["gib"] < third["gib"] < plain["gib"] < every["gib"] < eager["gib"]
 

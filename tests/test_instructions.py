@@ -1,4 +1,5 @@
-"""The instruction data is what its datasheet says: two languages, honest splits, answers that keep the format asked."""
+"""The instruction data is what its datasheet says: two languages, honest splits, answers that keep
+the format asked."""
 
 import ast
 import json
@@ -17,7 +18,10 @@ TOPICS = {"sft", "everyday", "writing", "reading", "reasoning", "code", "format"
 
 
 def read(name: str) -> list[dict]:
-    return [json.loads(line) for line in (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line)
+        for line in (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 EVERY = [row for name in FILES for row in read(name)]
@@ -27,13 +31,19 @@ EVERY = [row for name in FILES for row in read(name)]
 def test_the_course_reads_every_row_and_its_answers_are_the_outputs(name):
     rows, conversations = read(name), load_conversations(FOLDER / f"{name}.jsonl")
     assert len(rows) == len(conversations) == FILES[name]
-    assert [conversation[-1]["content"] for conversation in conversations] == [row["output"] for row in rows]
+    assert [conversation[-1]["content"] for conversation in conversations] == [
+        row["output"] for row in rows
+    ]
 
 
 def test_every_row_has_the_same_keys_and_nothing_twice():
-    assert {tuple(row) for row in EVERY} == {("id", "topic", "split", "instruction", "input", "output")}
+    assert {tuple(row) for row in EVERY} == {
+        ("id", "topic", "split", "instruction", "input", "output")
+    }
     for key in ("id", "instruction"):
-        assert [value for value, count in Counter(row[key] for row in EVERY).items() if count > 1] == []
+        assert [
+            value for value, count in Counter(row[key] for row in EVERY).items() if count > 1
+        ] == []
     for row in EVERY:
         assert row["instruction"] and row["output"], row["id"]
         assert all(value == value.strip() for value in row.values()), row["id"]
@@ -45,17 +55,25 @@ def test_every_topic_is_in_both_parts_and_about_a_sixth_is_held_out(name):
     for topic in TOPICS:
         held_out = sum(row["split"] == "heldout" for row in rows if row["topic"] == topic)
         assert 0.1 <= held_out / sum(row["topic"] == topic for row in rows) <= 0.2, topic
-    assert {row["split"] for row in rows} == {"train", "heldout"} and {row["topic"] for row in rows} == TOPICS
+    assert {row["split"] for row in rows} == {"train", "heldout"} and {
+        row["topic"] for row in rows
+    } == TOPICS
 
 
 def test_no_held_out_row_is_a_near_copy_of_a_training_row():
-    texts = {split: [row["instruction"] + "\n" + row["input"] for row in EVERY if row["split"] == split]
-             for split in ("train", "heldout")}
+    texts = {
+        split: [row["instruction"] + "\n" + row["input"] for row in EVERY if row["split"] == split]
+        for split in ("train", "heldout")
+    }
     for text in texts["heldout"]:
         matcher = SequenceMatcher(b=text, autojunk=False)
         for other in texts["train"]:
             matcher.set_seq1(other)
-            near = matcher.real_quick_ratio() > 0.85 and matcher.quick_ratio() > 0.85 and matcher.ratio() > 0.85
+            near = (
+                matcher.real_quick_ratio() > 0.85
+                and matcher.quick_ratio() > 0.85
+                and matcher.ratio() > 0.85
+            )
             assert not near, (text, other)
 
 
@@ -63,15 +81,25 @@ def test_no_row_holds_a_control_token_or_an_empty_opening():
     for row in EVERY:
         text = row["instruction"] + row["input"] + row["output"]
         assert not re.search(r"<\|[a-z_]+\|>|</?think>", text), row["id"]
-        assert not re.match(r"Sure|Of course|Certainly|As an AI|当然|作为", row["output"]), row["id"]
+        assert not re.match(r"Sure|Of course|Certainly|As an AI|当然|作为", row["output"]), row[
+            "id"
+        ]
 
 
 def test_answers_that_should_be_json_parse_and_python_answers_compile():
-    asked = [row for row in EVERY if re.search(r"JSON only|only (the )?JSON|只输出 ?JSON", row["instruction"])]
+    asked = [
+        row
+        for row in EVERY
+        if re.search(r"JSON only|only (the )?JSON|只输出 ?JSON", row["instruction"])
+    ]
     assert len(asked) >= 12
     for row in asked:
         json.loads(row["output"])
-    blocks = [(row["id"], block) for row in EVERY for block in re.findall(r"```python\n(.*?)```", row["output"], re.S)]
+    blocks = [
+        (row["id"], block)
+        for row in EVERY
+        for block in re.findall(r"```python\n(.*?)```", row["output"], re.S)
+    ]
     assert len(blocks) >= 25
     for _, block in blocks:
         ast.parse(block)

@@ -1,4 +1,5 @@
-"""The view of chapter 07: its picture and its words say the same about two runs, and every button redraws it."""
+"""The view of chapter 07: its picture and its words say the same about two runs, and every button
+redraws it."""
 
 import matplotlib
 import numpy as np
@@ -45,8 +46,10 @@ def test_a_run_that_was_cut_short_says_so():
     assert "Only" not in describe_ladder("bf16", REFERENCE, REFERENCE)
 
 
-@pytest.mark.parametrize(("shift", "verdict"), [(0.0, "the same run"), (TOLERANCE / 2, "the same run"),
-                                                (1e-3, "another run")])
+@pytest.mark.parametrize(
+    ("shift", "verdict"),
+    [(0.0, "the same run"), (TOLERANCE / 2, "the same run"), (1e-3, "another run")],
+)
 def test_the_picture_shows_both_curves_and_their_difference(shift, verdict):
     losses = [loss + shift for loss in REFERENCE]
     figure = draw_ladder("a switch", REFERENCE, losses)

@@ -1,4 +1,5 @@
-"""LoRA by hand is PEFT's LoRA: losses, merges, counts and files; and it trains, resumes and refuses as it should."""
+"""LoRA by hand is PEFT's LoRA: losses, merges, counts and files; and it trains, resumes and refuses
+as it should."""
 
 import contextlib
 import copy
@@ -29,9 +30,15 @@ CASES = range(24)
 
 def random_settings(seed: int) -> dict:
     rng = random.Random(seed)
-    targets = "all-linear" if rng.random() < 0.3 else rng.sample(LEAVES, rng.randint(1, len(LEAVES)))
-    return {"rank": rng.choice([1, 2, 3, 4, 8, 16, 40]), "alpha": rng.choice([1, 5, 8, 16, 32, 7.5]),
-            "targets": targets, "dropout": rng.choice([0.0, 0.0, 0.1, 0.5])}
+    targets = (
+        "all-linear" if rng.random() < 0.3 else rng.sample(LEAVES, rng.randint(1, len(LEAVES)))
+    )
+    return {
+        "rank": rng.choice([1, 2, 3, 4, 8, 16, 40]),
+        "alpha": rng.choice([1, 5, 8, 16, 32, 7.5]),
+        "targets": targets,
+        "dropout": rng.choice([0.0, 0.0, 0.1, 0.5]),
+    }
 
 
 @functools.cache
@@ -44,14 +51,24 @@ def base(seed: int) -> PreTrainedModel:
     return copy.deepcopy(made(seed))
 
 
-def with_peft(model: PreTrainedModel, rank=8, alpha=16, dropout=0.0, targets="all-linear", **options) -> PeftModel:
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM",
-                        **options)
+def with_peft(
+    model: PreTrainedModel, rank=8, alpha=16, dropout=0.0, targets="all-linear", **options
+) -> PeftModel:
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+        **options,
+    )
     return get_peft_model(model, config)
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
+    return {
+        name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)
+    }
 
 
 def trained(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -76,12 +93,22 @@ def pair(seed: int) -> tuple[PreTrainedModel, PeftModel]:
 
 @functools.cache
 def made_pair(seed: int) -> tuple[PreTrainedModel, PeftModel]:
-    """The same model with LoRA twice, ours and PEFT's, with PEFT's A and B (B random too) in both."""
+    """The same model with LoRA twice, ours and PEFT's, with PEFT's A and B (B random too) in
+    both."""
     settings = random_settings(seed)
-    ours, theirs = add_lora(base(seed), **settings), trained(with_peft(base(seed), **settings), seed)
+    ours, theirs = (
+        add_lora(base(seed), **settings),
+        trained(with_peft(base(seed), **settings), seed),
+    )
     layers = lora_layers(ours)
-    tensors = {name.split("model.", 2)[2]: value for name, value in theirs.named_parameters() if value.requires_grad}
-    assert {f"{name}.{part}.default.weight" for name in layers for part in ("lora_A", "lora_B")} == tensors.keys()
+    tensors = {
+        name.split("model.", 2)[2]: value
+        for name, value in theirs.named_parameters()
+        if value.requires_grad
+    }
+    assert {
+        f"{name}.{part}.default.weight" for name in layers for part in ("lora_A", "lora_B")
+    } == tensors.keys()
     with torch.no_grad():
         for name, layer in layers.items():
             layer.lora_A.weight.copy_(tensors[f"{name}.lora_A.default.weight"])
@@ -91,7 +118,9 @@ def made_pair(seed: int) -> tuple[PreTrainedModel, PeftModel]:
 
 def learn(model: nn.Module, steps: int) -> list[float]:
     torch.manual_seed(0)  # the same dropout for both
-    optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW(
+        [value for value in model.parameters() if value.requires_grad], lr=1e-2
+    )
     model.train()
     losses = []
     for step in range(steps):
@@ -105,7 +134,8 @@ def learn(model: nn.Module, steps: int) -> list[float]:
     return losses
 
 
-# --- against PEFT, on 24 random cases each (12 for training): rank, alpha, targets, dropout, embeddings tied or not ---
+# --- against PEFT, on 24 random cases each (12 for training): rank, alpha, targets, dropout,
+# embeddings tied or not ---
 
 
 @pytest.mark.parametrize("seed", CASES[:12])
@@ -128,9 +158,15 @@ def test_logits_before_and_after_a_merge_are_pefts_bit_for_bit():
 def test_the_parameters_to_train_are_as_many_as_pefts_and_frozen_else():
     for seed in CASES:
         ours, theirs = made_pair(seed)
-        counts = [sum(value.numel() for value in model.parameters() if value.requires_grad) for model in (ours, theirs)]
+        counts = [
+            sum(value.numel() for value in model.parameters() if value.requires_grad)
+            for model in (ours, theirs)
+        ]
         layers = lora_layers(ours).values()
-        by_hand = sum(layer.rank * (layer.base_layer.in_features + layer.base_layer.out_features) for layer in layers)
+        by_hand = sum(
+            layer.rank * (layer.base_layer.in_features + layer.base_layer.out_features)
+            for layer in layers
+        )
         assert counts[0] == counts[1] == by_hand
 
 
@@ -139,12 +175,20 @@ def test_our_files_have_pefts_names_and_its_model_then_has_our_logits(tmp_path):
         ours, theirs = made_pair(seed)
         save_adapter(ours, tmp_path / "ours")
         theirs.save_pretrained(tmp_path / "theirs")
-        saved, reference = (load_file(tmp_path / who / "adapter_model.safetensors") for who in ("ours", "theirs"))
-        assert saved.keys() == reference.keys() and all(torch.equal(saved[key], reference[key]) for key in saved)
+        saved, reference = (
+            load_file(tmp_path / who / "adapter_model.safetensors") for who in ("ours", "theirs")
+        )
+        assert saved.keys() == reference.keys() and all(
+            torch.equal(saved[key], reference[key]) for key in saved
+        )
         config = json.loads((tmp_path / "ours" / "adapter_config.json").read_text())
         reference = json.loads((tmp_path / "theirs" / "adapter_config.json").read_text())
-        assert {key: value for key, value in config.items() if value != reference[key]}.keys() <= {"target_modules"}
-        assert torch.equal(logits(PeftModel.from_pretrained(base(seed), tmp_path / "ours")), logits(ours))
+        assert {key: value for key, value in config.items() if value != reference[key]}.keys() <= {
+            "target_modules"
+        }
+        assert torch.equal(
+            logits(PeftModel.from_pretrained(base(seed), tmp_path / "ours")), logits(ours)
+        )
 
 
 def test_what_peft_wrote_loads_with_its_logits(tmp_path):
@@ -155,29 +199,40 @@ def test_what_peft_wrote_loads_with_its_logits(tmp_path):
         assert torch.equal(logits(loaded), logits(theirs))
         layer = next(iter(lora_layers(loaded).values()))
         config = theirs.peft_config["default"]
-        assert (layer.rank, layer.alpha, layer.lora_dropout.p) == (config.r, config.lora_alpha, config.lora_dropout)
+        assert (layer.rank, layer.alpha, layer.lora_dropout.p) == (
+            config.r,
+            config.lora_alpha,
+            config.lora_dropout,
+        )
 
 
-@pytest.mark.parametrize("options", [
-    {"targets": r".*\.1\..*(q|up)_proj"},
-    {"targets": ["q_proj"], "layers_to_transform": [1]},
-    {"exclude_modules": ["down_proj"]},
-    {"init_lora_weights": "gaussian"},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"targets": r".*\.1\..*(q|up)_proj"},
+        {"targets": ["q_proj"], "layers_to_transform": [1]},
+        {"exclude_modules": ["down_proj"]},
+        {"init_lora_weights": "gaussian"},
+    ],
+)
 def test_pefts_ways_to_choose_layers_load_too(options, tmp_path):
     theirs = trained(with_peft(base(1), **options)).eval()
     theirs.save_pretrained(tmp_path / "theirs")
     ours = load_adapter(base(1), tmp_path / "theirs")
     save_adapter(ours, tmp_path / "ours")
     assert torch.equal(logits(ours), logits(theirs))
-    assert torch.equal(logits(PeftModel.from_pretrained(base(1), tmp_path / "ours")), logits(theirs))
+    assert torch.equal(
+        logits(PeftModel.from_pretrained(base(1), tmp_path / "ours")), logits(theirs)
+    )
 
 
 def test_targets_are_written_as_short_names_where_these_say_the_same(tmp_path):
     one = "model.layers.0.self_attn.q_proj"
     for targets, written in (("all-linear", sorted(LEAVES)), (["0.self_attn.q_proj"], [one])):
         save_adapter(add_lora(base(0), targets=targets), tmp_path)
-        assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == written
+        assert (
+            json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == written
+        )
 
 
 def test_half_precision_weights_get_float32_adapters_and_pefts_logits(tmp_path):
@@ -185,23 +240,28 @@ def test_half_precision_weights_get_float32_adapters_and_pefts_logits(tmp_path):
         theirs = trained(with_peft(base(1).to(dtype))).eval()
         theirs.save_pretrained(tmp_path)
         ours = load_adapter(base(1).to(dtype), tmp_path)
-        assert {value.dtype for value in ours.parameters() if value.requires_grad} == {torch.float32}
+        assert {value.dtype for value in ours.parameters() if value.requires_grad} == {
+            torch.float32
+        }
         assert logits(ours).dtype == dtype and torch.equal(logits(ours), logits(theirs))
         assert {value.dtype for value in merge_lora(ours).parameters()} == {dtype}
 
 
-# --- what LoRA promises -----------------------------------------------------------------------------------------------
+# --- what LoRA promises
+# -----------------------------------------------------------------------------------------------
 
 
 def test_at_step_0_the_model_is_the_base_bit_for_bit_and_a_is_drawn_as_in_pefts():
     for seed in CASES:
         model = add_lora(base(seed), **random_settings(seed))
         assert torch.equal(logits(model), logits(base(seed)))
-    layers = lora_layers(add_lora(base(1), targets=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"])).values()
+    layers = lora_layers(
+        add_lora(base(1), targets=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"])
+    ).values()
     weights = torch.stack([layer.lora_A.weight for layer in layers])
-    bound = 32 ** -0.5  # kaiming_uniform with a = sqrt(5): 1 / sqrt(in)
+    bound = 32**-0.5  # kaiming_uniform with a = sqrt(5): 1 / sqrt(in)
     assert 0.99 * bound < weights.abs().max() <= bound
-    assert_close(weights.std().item(), bound / 3 ** 0.5, rtol=0.05, atol=0)
+    assert_close(weights.std().item(), bound / 3**0.5, rtol=0.05, atol=0)
 
 
 def test_a_layer_is_the_papers_formula():
@@ -220,14 +280,20 @@ def test_dropout_acts_in_training_only_and_on_the_update_only():
     for layer in lora_layers(model).values():
         nn.init.zeros_(layer.lora_B.weight)
     assert torch.equal(logits(model), logits(base(1)))
-    assert lora_layers(add_lora(base(1).train()))["model.layers.0.mlp.up_proj"].lora_dropout.training
+    assert lora_layers(add_lora(base(1).train()))[
+        "model.layers.0.mlp.up_proj"
+    ].lora_dropout.training
 
 
 def test_training_moves_a_and_b_and_nothing_else():
     model = add_lora(make_model())
     before = {name: value.clone() for name, value in model.named_parameters()}
-    history = train(model, TOKENIZER, EXAMPLES, epochs=5, learning_rate=1e-2, batch_size=8, progress=False)
-    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    history = train(
+        model, TOKENIZER, EXAMPLES, epochs=5, learning_rate=1e-2, batch_size=8, progress=False
+    )
+    moved = {
+        name for name, value in model.named_parameters() if not torch.equal(value, before[name])
+    }
     assert moved == {name for name in before if ".lora_" in name}
     assert history.losses[-1] < history.losses[0] - 0.1
     assert model.lm_head.weight is model.model.embed_tokens.weight
@@ -237,8 +303,16 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
-def test_a_killed_training_goes_on_exactly_and_its_checkpoint_holds_only_a_and_b(tmp_path, monkeypatch):
-    settings = {"epochs": 4, "batch_size": 8, "learning_rate": 1e-2, "checkpoint_every": 3, "progress": False}
+def test_a_killed_training_goes_on_exactly_and_its_checkpoint_holds_only_a_and_b(
+    tmp_path, monkeypatch
+):
+    settings = {
+        "epochs": 4,
+        "batch_size": 8,
+        "learning_rate": 1e-2,
+        "checkpoint_every": 3,
+        "progress": False,
+    }
 
     def fresh(seed):
         torch.manual_seed(seed)
@@ -259,9 +333,14 @@ def test_a_killed_training_goes_on_exactly_and_its_checkpoint_holds_only_a_and_b
     kept = load_file(tmp_path / "checkpoint" / "weights.safetensors")
     assert kept and all(".lora_" in name for name in kept)
     resumed = fresh(8)  # other A: the checkpoint's must take their place
-    assert train(resumed, TOKENIZER, EXAMPLES, output_dir=tmp_path, resume=True, **settings).losses == expected
+    assert (
+        train(resumed, TOKENIZER, EXAMPLES, output_dir=tmp_path, resume=True, **settings).losses
+        == expected
+    )
     assert torch.equal(logits(resumed), logits(whole))
-    assert torch.equal(logits(load_adapter(make_model(), tmp_path)), logits(whole)), "a run leaves its adapter"
+    assert torch.equal(logits(load_adapter(make_model(), tmp_path)), logits(whole)), (
+        "a run leaves its adapter"
+    )
 
 
 def test_a_run_whose_result_no_adapter_could_hold_is_refused_before_it_starts(tmp_path):
@@ -270,7 +349,9 @@ def test_a_run_whose_result_no_adapter_could_hold_is_refused_before_it_starts(tm
     with pytest.raises(ValueError, match="cannot hold model.embed_tokens.weight"):
         train(model, TOKENIZER, EXAMPLES, output_dir=tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
-    assert len(train(model, TOKENIZER, EXAMPLES, progress=False).losses) == 2, "without a folder it trains"
+    assert len(train(model, TOKENIZER, EXAMPLES, progress=False).losses) == 2, (
+        "without a folder it trains"
+    )
 
 
 def test_a_merged_model_is_plain_and_is_saved_and_loaded_as_any_other(tmp_path):
@@ -279,7 +360,9 @@ def test_a_merged_model_is_plain_and_is_saved_and_loaded_as_any_other(tmp_path):
         unmerged = logits(model)
         assert merge_lora(model) is model and not model.training
         assert model.state_dict().keys() == base(seed).state_dict().keys()
-        assert {type(module) for module in model.modules()} == {type(module) for module in base(seed).modules()}
+        assert {type(module) for module in model.modules()} == {
+            type(module) for module in base(seed).modules()
+        }
         model.save_pretrained(tmp_path / str(seed))
         loaded = AutoModelForCausalLM.from_pretrained(tmp_path / str(seed))
         assert torch.equal(logits(loaded), logits(model))
@@ -311,7 +394,8 @@ def test_adapters_are_switched_on_one_base_which_comes_back_bit_for_bit(tmp_path
     assert torch.equal(logits(remove_lora(model)), logits(base(4)))
 
 
-# --- what is refused, by name and with the model untouched ------------------------------------------------------------
+# --- what is refused, by name and with the model untouched
+# ------------------------------------------------------------
 
 
 def refused(model: PreTrainedModel, action, *fragments: str, error=ValueError) -> None:
@@ -319,23 +403,31 @@ def refused(model: PreTrainedModel, action, *fragments: str, error=ValueError) -
     with pytest.raises(error) as caught:
         action(model)
     assert all(fragment in str(caught.value) for fragment in fragments), caught.value
-    assert before == [(name, id(value), value.requires_grad) for name, value in model.named_parameters()]
+    assert before == [
+        (name, id(value), value.requires_grad) for name, value in model.named_parameters()
+    ]
 
 
-@pytest.mark.parametrize(("settings", "fragments"), [
-    ({"rank": 0}, ["rank is 0", "at least 1"]),
-    ({"rank": 2.5}, ["rank is 2.5", "integer"]),
-    ({"alpha": 0}, ["alpha is 0"]),
-    ({"alpha": float("nan")}, ["alpha is nan"]),
-    ({"dropout": 1.0}, ["dropout is 1.0"]),
-    ({"targets": "q_proj"}, ["'q_proj'", "['q_proj']"]),
-    ({"targets": []}, ["[]", "Linear"]),
-    ({"targets": ["q_proj", "wq"]}, ["'wq'", "nowhere", "q_proj, k_proj, v_proj, o_proj, gate_proj"]),
-    ({"targets": ["proj"]}, ["'proj' is nowhere"]),
-    ({"targets": ["lm_head"]}, ["'lm_head' is the output head", "q_proj"]),
-    ({"targets": ["embed_tokens"]}, ["'embed_tokens' is Embedding"]),
-    ({"targets": ["mlp"]}, ["'mlp' is Qwen3MLP"]),
-])
+@pytest.mark.parametrize(
+    ("settings", "fragments"),
+    [
+        ({"rank": 0}, ["rank is 0", "at least 1"]),
+        ({"rank": 2.5}, ["rank is 2.5", "integer"]),
+        ({"alpha": 0}, ["alpha is 0"]),
+        ({"alpha": float("nan")}, ["alpha is nan"]),
+        ({"dropout": 1.0}, ["dropout is 1.0"]),
+        ({"targets": "q_proj"}, ["'q_proj'", "['q_proj']"]),
+        ({"targets": []}, ["[]", "Linear"]),
+        (
+            {"targets": ["q_proj", "wq"]},
+            ["'wq'", "nowhere", "q_proj, k_proj, v_proj, o_proj, gate_proj"],
+        ),
+        ({"targets": ["proj"]}, ["'proj' is nowhere"]),
+        ({"targets": ["lm_head"]}, ["'lm_head' is the output head", "q_proj"]),
+        ({"targets": ["embed_tokens"]}, ["'embed_tokens' is Embedding"]),
+        ({"targets": ["mlp"]}, ["'mlp' is Qwen3MLP"]),
+    ],
+)
 def test_a_wrong_setting_is_named(settings, fragments):
     refused(make_model(), lambda model: add_lora(model, **settings), *fragments)
 
@@ -358,7 +450,12 @@ def test_a_model_without_nn_linear_is_told_what_it_is_made_of():
 def test_an_adapter_that_would_lose_trained_weights_is_not_saved(tmp_path):
     model = add_lora(make_model())
     model.model.embed_tokens.weight.requires_grad_(True)
-    refused(model, lambda model: save_adapter(model, tmp_path), "model.embed_tokens.weight", "merge_lora")
+    refused(
+        model,
+        lambda model: save_adapter(model, tmp_path),
+        "model.embed_tokens.weight",
+        "merge_lora",
+    )
     model = add_lora(make_model())
     lora_layers(model)["model.layers.0.mlp.up_proj"].alpha = 5
     refused(model, lambda model: save_adapter(model, tmp_path), "the layers differ", "5")
@@ -380,6 +477,7 @@ def test_a_kill_while_saving_leaves_a_whole_adapter_or_none(tmp_path, monkeypatc
                 if left[0] == 0:
                     raise Killed
                 return function(*arguments, **settings)
+
             return call
 
         places = (sft_lab.lora, sft_lab.lora.os, Path, Path)
@@ -401,13 +499,17 @@ def test_a_kill_while_saving_leaves_a_whole_adapter_or_none(tmp_path, monkeypatc
             outcomes.append("none")
     assert outcomes == ["old"] * 3 + ["none"] * 2 + ["new"] * 2
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "adapter_config.json", "adapter_model.safetensors", "notes.txt"]
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "notes.txt",
+    ]
 
 
 def config_with(**changes):
     def damage(folder: Path) -> None:
         path = folder / "adapter_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
     return damage
 
 
@@ -416,6 +518,7 @@ def tensors_with(change):
         tensors = load_file(folder / "adapter_model.safetensors")
         change(tensors)
         save_file(tensors, folder / "adapter_model.safetensors")
+
     return damage
 
 
@@ -431,34 +534,54 @@ def truncated(folder: Path) -> None:
 UP = "base_model.model.model.layers.0.mlp.up_proj"
 
 
-@pytest.mark.parametrize(("damage", "fragments"), [
-    (lambda folder: shutil.rmtree(folder), ["adapter_config.json"]),
-    (removed("adapter_config.json"), ["no adapter_config.json"]),
-    (removed("adapter_model.safetensors"), ["no adapter_model.safetensors", "pickle"]),
-    (lambda folder: (folder / "adapter_config.json").write_text("{"), ["not JSON"]),
-    (lambda folder: (folder / "adapter_config.json").write_bytes(b"\xff\xfe"), ["not JSON"]),
-    (lambda folder: (folder / "adapter_config.json").write_text("[]"), ["peft_type", "[]"]),
-    (truncated, ["adapter_model.safetensors is damaged"]),
-    (config_with(peft_type="PREFIX_TUNING"), ["peft_type", "PREFIX_TUNING"]),
-    (config_with(r=None), ["r is None"]),
-    (config_with(r=3), ["r = 3", "shape (4, 32)"]),
-    (config_with(lora_alpha="16"), ["lora_alpha is '16'"]),
-    (config_with(lora_alpha=-1), ["alpha is -1"]),
-    (config_with(lora_dropout=2), ["dropout is 2"]),
-    (config_with(use_dora=True), ["use_dora = True"]),
-    (config_with(use_rslora=True, bias="all"), ["use_rslora = True", "bias = 'all'"]),
-    (config_with(modules_to_save=["lm_head"]), ["modules_to_save = ['lm_head']"]),
-    (config_with(rank_pattern={"q_proj": 2}), ["rank_pattern"]),
-    (config_with(alpha_pattern={"q_proj": 2}), ["alpha_pattern"]),
-    (config_with(init_lora_weights="pissa"), ["init_lora_weights = 'pissa'"]),
-    (config_with(an_option_of_tomorrow=1), ["an_option_of_tomorrow = 1"]),
-    (tensors_with(lambda t: t.clear()), ["holds nothing"]),
-    (tensors_with(lambda t: t.pop(f"{UP}.lora_B.weight")), [f"{UP}.lora_B.weight has shape None", "(48, 4)"]),
-    (tensors_with(lambda t: t.update({f"{UP}.lora_magnitude_vector": torch.ones(48)})), ["lora_magnitude_vector"]),
-    (tensors_with(lambda t: t.update({f"{UP}.lora_A.weight": torch.ones(4, 31)})), ["(4, 31)", "(4, 32)"]),
-    (tensors_with(lambda t: t.update({"model.layers.9.q.lora_A.weight": torch.ones(4, 32)})), ["layers.9.q", "base"]),
-    (tensors_with(lambda t: t.update({"base_model.model.lm_head.lora_A.weight": torch.ones(4, 32)})), ["output head"]),
-])
+@pytest.mark.parametrize(
+    ("damage", "fragments"),
+    [
+        (lambda folder: shutil.rmtree(folder), ["adapter_config.json"]),
+        (removed("adapter_config.json"), ["no adapter_config.json"]),
+        (removed("adapter_model.safetensors"), ["no adapter_model.safetensors", "pickle"]),
+        (lambda folder: (folder / "adapter_config.json").write_text("{"), ["not JSON"]),
+        (lambda folder: (folder / "adapter_config.json").write_bytes(b"\xff\xfe"), ["not JSON"]),
+        (lambda folder: (folder / "adapter_config.json").write_text("[]"), ["peft_type", "[]"]),
+        (truncated, ["adapter_model.safetensors is damaged"]),
+        (config_with(peft_type="PREFIX_TUNING"), ["peft_type", "PREFIX_TUNING"]),
+        (config_with(r=None), ["r is None"]),
+        (config_with(r=3), ["r = 3", "shape (4, 32)"]),
+        (config_with(lora_alpha="16"), ["lora_alpha is '16'"]),
+        (config_with(lora_alpha=-1), ["alpha is -1"]),
+        (config_with(lora_dropout=2), ["dropout is 2"]),
+        (config_with(use_dora=True), ["use_dora = True"]),
+        (config_with(use_rslora=True, bias="all"), ["use_rslora = True", "bias = 'all'"]),
+        (config_with(modules_to_save=["lm_head"]), ["modules_to_save = ['lm_head']"]),
+        (config_with(rank_pattern={"q_proj": 2}), ["rank_pattern"]),
+        (config_with(alpha_pattern={"q_proj": 2}), ["alpha_pattern"]),
+        (config_with(init_lora_weights="pissa"), ["init_lora_weights = 'pissa'"]),
+        (config_with(an_option_of_tomorrow=1), ["an_option_of_tomorrow = 1"]),
+        (tensors_with(lambda t: t.clear()), ["holds nothing"]),
+        (
+            tensors_with(lambda t: t.pop(f"{UP}.lora_B.weight")),
+            [f"{UP}.lora_B.weight has shape None", "(48, 4)"],
+        ),
+        (
+            tensors_with(lambda t: t.update({f"{UP}.lora_magnitude_vector": torch.ones(48)})),
+            ["lora_magnitude_vector"],
+        ),
+        (
+            tensors_with(lambda t: t.update({f"{UP}.lora_A.weight": torch.ones(4, 31)})),
+            ["(4, 31)", "(4, 32)"],
+        ),
+        (
+            tensors_with(lambda t: t.update({"model.layers.9.q.lora_A.weight": torch.ones(4, 32)})),
+            ["layers.9.q", "base"],
+        ),
+        (
+            tensors_with(
+                lambda t: t.update({"base_model.model.lm_head.lora_A.weight": torch.ones(4, 32)})
+            ),
+            ["output head"],
+        ),
+    ],
+)
 def test_a_bad_file_is_refused_by_name(damage, fragments, tmp_path):
     save_adapter(add_lora(make_model(), rank=4), tmp_path)
     damage(tmp_path)
@@ -466,12 +589,25 @@ def test_a_bad_file_is_refused_by_name(damage, fragments, tmp_path):
     refused(make_model(), lambda model: load_adapter(model, tmp_path), *fragments, error=errors)
 
 
-@pytest.mark.parametrize("options", [
-    {"use_dora": True}, {"use_rslora": True}, {"modules_to_save": ["lm_head"]}, {"rank_pattern": {"q_proj": 2}},
-    {"alpha_pattern": {"q_proj": 2}}, {"init_lora_weights": "pissa"}, {"init_lora_weights": "olora"}, {"bias": "all"},
-    {"lora_bias": True}, {"trainable_token_indices": [3]}, {"layer_replication": [(0, 2), (1, 2)]},
-])
-def test_what_peft_writes_with_an_option_that_plain_lora_has_not_is_refused_by_name(options, tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_dora": True},
+        {"use_rslora": True},
+        {"modules_to_save": ["lm_head"]},
+        {"rank_pattern": {"q_proj": 2}},
+        {"alpha_pattern": {"q_proj": 2}},
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "olora"},
+        {"bias": "all"},
+        {"lora_bias": True},
+        {"trainable_token_indices": [3]},
+        {"layer_replication": [(0, 2), (1, 2)]},
+    ],
+)
+def test_what_peft_writes_with_an_option_that_plain_lora_has_not_is_refused_by_name(
+    options, tmp_path
+):
     with_peft(make_model("llama"), targets=["q_proj"], **options).save_pretrained(tmp_path)
     refused(make_model("llama"), lambda model: load_adapter(model, tmp_path), *options)
 

@@ -1,4 +1,5 @@
-"""The loss of sft_lab is torch's, and transformers' own, on random logits, models, paddings and packings."""
+"""The loss of sft_lab is torch's, and transformers' own, on random logits, models, paddings and
+packings."""
 
 import random
 
@@ -19,8 +20,10 @@ ARCHITECTURES = ("qwen3", "llama")
 
 def random_case(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    batch, tokens, vocabulary = (int(torch.randint(low, high, (), generator=generator))
-                                 for low, high in ((1, 6), (2, 20), (2, 50)))
+    batch, tokens, vocabulary = (
+        int(torch.randint(low, high, (), generator=generator))
+        for low, high in ((1, 6), (2, 20), (2, 50))
+    )
     logits = torch.randn(batch, tokens, vocabulary, generator=generator) * 10 ** (seed % 4 - 1)
     labels = torch.randint(0, vocabulary, (batch, tokens), generator=generator)
     labels[torch.rand(batch, tokens, generator=generator) < 0.5] = IGNORE_INDEX
@@ -33,7 +36,9 @@ def test_the_loss_is_torchs_cross_entropy_on_500_random_cases():
         logits, labels = random_case(seed)
         shifted = logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1)
         assert_close(response_loss(logits, labels), F.cross_entropy(*shifted))
-        assert_close(token_nll(logits, labels).flatten(), F.cross_entropy(*shifted, reduction="none"))
+        assert_close(
+            token_nll(logits, labels).flatten(), F.cross_entropy(*shifted, reduction="none")
+        )
 
 
 def test_the_loss_has_torchs_gradient_on_50_random_cases():
@@ -60,18 +65,24 @@ def test_the_loss_is_the_models_own_on_50_random_batches(architecture):
         with torch.no_grad():
             theirs = model(**batch)
             logits, targets = graded_logits(model, batch)
-        assert_close(response_loss(theirs.logits, batch["labels"]), theirs.loss, rtol=1e-6, atol=1e-6)
+        assert_close(
+            response_loss(theirs.logits, batch["labels"]), theirs.loss, rtol=1e-6, atol=1e-6
+        )
         assert_close(F.cross_entropy(logits, targets), theirs.loss, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_scores_at_graded_positions_are_the_full_scores_there_with_or_without_the_mask(architecture):
+def test_scores_at_graded_positions_are_the_full_scores_there_with_or_without_the_mask(
+    architecture,
+):
     model = make_model(architecture)
     for seed in range(30):
         batch = pad_batch(make_examples(5, seed=seed), PAD)
         graded = batch["labels"][:, 1:] != IGNORE_INDEX
         with torch.no_grad():
-            full = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            full = model(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+            ).logits
             logits, targets = graded_logits(model, batch)
         assert_close(logits, full[:, :-1][graded], rtol=0, atol=1e-5)
         assert torch.equal(targets, batch["labels"][:, 1:][graded])
@@ -82,27 +93,52 @@ def test_the_gradient_of_graded_scores_is_that_of_the_models_own_loss():
     batch = pad_batch(make_examples(8), PAD)
     F.cross_entropy(*graded_logits(ours, batch)).backward()
     theirs(**batch).loss.backward()
-    for (name, parameter), (_, reference) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
-        assert_close(parameter.grad, reference.grad, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+    for (name, parameter), (_, reference) in zip(
+        ours.named_parameters(), theirs.named_parameters(), strict=True
+    ):
+        assert_close(
+            parameter.grad,
+            reference.grad,
+            rtol=1e-5,
+            atol=1e-6,
+            msg=lambda text, n=name: f"{n}: {text}",
+        )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("frozen", ["nothing", "head", "all but the head"])
-def test_the_loss_in_chunks_and_its_gradients_are_torchs_on_20_random_batches(architecture, frozen, monkeypatch):
+def test_the_loss_in_chunks_and_its_gradients_are_torchs_on_20_random_batches(
+    architecture, frozen, monkeypatch
+):
     model = make_model(architecture)
     head = model.get_output_embeddings().weight
     for parameter in model.parameters():
-        parameter.requires_grad_({"nothing": True, "head": parameter is not head}.get(frozen, parameter is head))
+        parameter.requires_grad_(
+            {"nothing": True, "head": parameter is not head}.get(frozen, parameter is head)
+        )
     for seed in range(20):
-        monkeypatch.setattr(sft_lab.kernels.head, "SCORES_AT_ONCE", random.Random(seed).choice([1, 3, 17]) * VOCABULARY)
-        batch, factor = pad_batch(make_examples(1 + seed % 5, seed=seed), PAD), random.Random(seed).uniform(0.1, 3)
+        monkeypatch.setattr(
+            sft_lab.kernels.head,
+            "SCORES_AT_ONCE",
+            random.Random(seed).choice([1, 3, 17]) * VOCABULARY,
+        )
+        batch, factor = (
+            pad_batch(make_examples(1 + seed % 5, seed=seed), PAD),
+            random.Random(seed).uniform(0.1, 3),
+        )
         logits, targets = graded_logits(model, batch)
         right = factor * F.cross_entropy(logits, targets, reduction="sum")
         loss, correct = graded_loss(model, batch, factor=factor)
         assert_close(loss, right, rtol=1e-5, atol=1e-5)
         assert correct == (logits.argmax(-1) == targets).sum()
-        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        ours, theirs = (torch.autograd.grad(7 * value, list(trained.values())) for value in (loss, right))
+        trained = {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+        ours, theirs = (
+            torch.autograd.grad(7 * value, list(trained.values())) for value in (loss, right)
+        )
         for name, one, other in zip(trained, ours, theirs, strict=True):
             assert_close(one, other, rtol=1e-4, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
 
@@ -113,11 +149,19 @@ def test_under_autocast_the_loss_in_chunks_is_as_near_to_float32_as_torchs_own(d
     exact, _ = graded_loss(model, batch)
     with torch.autocast("cpu", dtype=dtype):
         logits, targets = graded_logits(model, batch)
-        torchs, (ours, _) = F.cross_entropy(logits.float(), targets, reduction="sum"), graded_loss(model, batch)
-    gradients = [torch.autograd.grad(loss, model.model.embed_tokens.weight)[0] for loss in (exact, torchs, ours)]
+        torchs, (ours, _) = (
+            F.cross_entropy(logits.float(), targets, reduction="sum"),
+            graded_loss(model, batch),
+        )
+    gradients = [
+        torch.autograd.grad(loss, model.model.embed_tokens.weight)[0]
+        for loss in (exact, torchs, ours)
+    ]
     assert ours.dtype == torch.float32
     assert abs(ours - exact) <= 1.2 * abs(torchs - exact) + 1e-3 * exact
-    theirs, mine = ((gradient - gradients[0]).norm() / gradients[0].norm() for gradient in gradients[1:])
+    theirs, mine = (
+        (gradient - gradients[0]).norm() / gradients[0].norm() for gradient in gradients[1:]
+    )
     assert mine <= 1.2 * theirs + 1e-4 and theirs < 0.05
 
 
@@ -125,7 +169,9 @@ def test_a_head_that_is_no_plain_linear_layer_is_called():
     model, batch = make_model("llama"), pad_batch(make_examples(6), PAD)
     model.lm_head = torch.nn.Linear(32, VOCABULARY)  # with a bias
     torch.nn.init.normal_(model.lm_head.bias)
-    assert_close(graded_loss(model, batch)[0], F.cross_entropy(*graded_logits(model, batch), reduction="sum"))
+    assert_close(
+        graded_loss(model, batch)[0], F.cross_entropy(*graded_logits(model, batch), reduction="sum")
+    )
 
 
 def test_a_second_backward_through_the_same_loss_fails_instead_of_counting_twice():
@@ -153,14 +199,20 @@ def test_packing_without_position_ids_leaks_so_the_test_above_can_fail():
     with torch.no_grad():
         rows = pack(examples, 60)
         right = torch.cat([graded_logits(model, row)[0] for row in rows])
-        leaked = torch.cat([graded_logits(model, {k: row[k] for k in ("input_ids", "labels")})[0] for row in rows])
+        leaked = torch.cat(
+            [graded_logits(model, {k: row[k] for k in ("input_ids", "labels")})[0] for row in rows]
+        )
     assert (right - leaked).abs().max() > 0.1
 
 
 def test_labels_without_a_graded_token_are_an_error():
     logits = torch.zeros(1, 3, 5)
-    only_the_first = torch.tensor([[4, IGNORE_INDEX, IGNORE_INDEX]])  # nothing predicts the first token
-    with pytest.raises(ValueError, match=r"no graded token in labels of shape \(1, 3\).*truncation"):
+    only_the_first = torch.tensor(
+        [[4, IGNORE_INDEX, IGNORE_INDEX]]
+    )  # nothing predicts the first token
+    with pytest.raises(
+        ValueError, match=r"no graded token in labels of shape \(1, 3\).*truncation"
+    ):
         response_loss(logits, only_the_first)
 
 
@@ -170,11 +222,21 @@ def test_logits_and_labels_of_different_length_are_an_error():
 
 
 def test_models_that_change_their_scores_after_the_head_are_refused():
-    sizes = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-             "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 16}
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "intermediate_size": 16,
+    }
     batch = pad_batch(make_examples(2), PAD)
     for model, setting in (
-        (Gemma2ForCausalLM(Gemma2Config(**sizes, final_logit_softcapping=3.0)), "final_logit_softcapping"),
+        (
+            Gemma2ForCausalLM(Gemma2Config(**sizes, final_logit_softcapping=3.0)),
+            "final_logit_softcapping",
+        ),
         (GraniteForCausalLM(GraniteConfig(**sizes, logits_scaling=8.0)), "logits_scaling"),
     ):
         with pytest.raises(ValueError, match=setting):
@@ -191,6 +253,8 @@ def test_a_batch_padded_on_the_left_is_refused():
 
 def test_a_batch_with_nothing_to_grade_gives_no_scores_and_no_error():
     """One micro-batch of a step may have none: train counts the step's graded tokens together."""
-    logits, targets = graded_logits(make_model(), pad_batch([Example([5, 6, 7], [IGNORE_INDEX] * 3)], PAD))
+    logits, targets = graded_logits(
+        make_model(), pad_batch([Example([5, 6, 7], [IGNORE_INDEX] * 3)], PAD)
+    )
     assert logits.shape == (0, VOCABULARY) and targets.shape == (0,)
     F.cross_entropy(logits, targets, reduction="sum").backward()

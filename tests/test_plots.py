@@ -22,7 +22,8 @@ def styled():
 
 
 def draw(ax) -> None:
-    """Render, with every warning an error: matplotlib warns about a missing glyph only when it draws."""
+    """Render, with every warning an error: matplotlib warns about a missing glyph only when it
+    draws."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ax.figure.canvas.draw()
@@ -38,13 +39,22 @@ def texts(ax) -> list[str]:
 
 def test_roles_are_told_by_colour_prompt_grey_answer_orange_padding_white():
     labels, mask = [-100, -100, 7, 0, -100], [1, 1, 1, 1, 0]
-    assert plots.token_colours(labels, mask) == [plots.PROMPT, plots.PROMPT, plots.ANSWER, plots.ANSWER, plots.PADDING]
+    assert plots.token_colours(labels, mask) == [
+        plots.PROMPT,
+        plots.PROMPT,
+        plots.ANSWER,
+        plots.ANSWER,
+        plots.PADDING,
+    ]
 
 
 def test_a_strip_draws_each_token_in_its_colour_and_a_key_of_what_occurs():
     ax = plots.token_strip(["Hi", "?", "Yes"], [-100, -100, 5], title="One token is graded")
     draw(ax)
-    expected = [to_rgb(colour) for colour in (plots.PROMPT, plots.PROMPT, plots.ANSWER, plots.PROMPT, plots.ANSWER)]
+    expected = [
+        to_rgb(colour)
+        for colour in (plots.PROMPT, plots.PROMPT, plots.ANSWER, plots.PROMPT, plots.ANSWER)
+    ]
     assert box_colours(ax) == expected
     assert texts(ax) == ["Hi", "?", "Yes", "read, not graded", "graded"]
 
@@ -85,7 +95,12 @@ def test_a_character_without_a_glyph_becomes_its_code_point(monkeypatch):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"labels": [1], "colours": ["red"]}, {"labels": [1, 2]}, {"colours": ["red"], "notes": [1, 2]}],
+    [
+        {},
+        {"labels": [1], "colours": ["red"]},
+        {"labels": [1, 2]},
+        {"colours": ["red"], "notes": [1, 2]},
+    ],
 )
 def test_a_strip_refuses_what_does_not_match(arguments):
     with pytest.raises(ValueError, match="token"):
@@ -93,10 +108,17 @@ def test_a_strip_refuses_what_does_not_match(arguments):
 
 
 def test_bars_are_means_and_every_seed_is_a_dot():
-    ax = plots.bars_with_spread({"full": [1.0, 2.0, 3.0], "LoRA": [4.0]}, title="t", ylabel="loss, nats per token")
+    ax = plots.bars_with_spread(
+        {"full": [1.0, 2.0, 3.0], "LoRA": [4.0]}, title="t", ylabel="loss, nats per token"
+    )
     draw(ax)
     assert [bar.get_height() for bar in ax.patches] == [2.0, 4.0]
-    assert sorted(y for dots in ax.collections for _, y in dots.get_offsets()) == [1.0, 2.0, 3.0, 4.0]
+    assert sorted(y for dots in ax.collections for _, y in dots.get_offsets()) == [
+        1.0,
+        2.0,
+        3.0,
+        4.0,
+    ]
     assert texts(ax) == ["2", "4"]
 
 
@@ -117,14 +139,22 @@ def test_bars_refuse_groups_that_differ_and_empty_lists():
 
 def test_a_curve_of_several_seeds_is_their_mean_in_a_band():
     runs = np.array([[3.0, 2.0, 1.0], [5.0, 4.0, 1.0]])
-    ax = plots.curve([0, 1, 2], {"train": runs, "held-out": [4, 3, 3]}, title="t", xlabel="step", ylabel="loss")
+    ax = plots.curve(
+        [0, 1, 2], {"train": runs, "held-out": [4, 3, 3]}, title="t", xlabel="step", ylabel="loss"
+    )
     draw(ax)
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [4.0, 3.0, 1.0])
     assert len(ax.collections) == 1 and set(texts(ax)) == {"train", "held-out"}
 
 
 def test_names_of_curves_that_end_together_do_not_overlap():
-    ax = plots.curve([0, 1], {name: [1, 0.5] for name in "abc"} | {"d": [3, 2]}, title="t", xlabel="x", ylabel="y")
+    ax = plots.curve(
+        [0, 1],
+        {name: [1, 0.5] for name in "abc"} | {"d": [3, 2]},
+        title="t",
+        xlabel="x",
+        ylabel="y",
+    )
     draw(ax)
     extents = sorted((text.get_window_extent() for text in ax.texts), key=lambda extent: extent.y0)
     assert all(lower.y1 <= upper.y0 + 1 for lower, upper in zip(extents, extents[1:], strict=False))
@@ -136,8 +166,15 @@ def test_a_curve_of_another_length_is_refused():
 
 
 def test_colours_stay_apart_for_readers_who_confuse_red_and_green():
-    """Deuteranopia after Machado et al. (2009): the pairs that stand side by side keep a clear distance."""
+    """Deuteranopia after Machado et al. (2009): the pairs that stand side by side keep a clear
+    distance."""
     simulate = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
-    for one, other in ((plots.BASE, plots.TUNED), (plots.PROMPT, plots.ANSWER), (plots.ANSWER, plots.PADDING)):
-        distance = np.linalg.norm(simulate @ (np.array(to_rgb(one)) ** 2.2 - np.array(to_rgb(other)) ** 2.2))
+    for one, other in (
+        (plots.BASE, plots.TUNED),
+        (plots.PROMPT, plots.ANSWER),
+        (plots.ANSWER, plots.PADDING),
+    ):
+        distance = np.linalg.norm(
+            simulate @ (np.array(to_rgb(one)) ** 2.2 - np.array(to_rgb(other)) ** 2.2)
+        )
         assert distance > 0.3, (one, other, distance)

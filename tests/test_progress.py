@@ -1,4 +1,5 @@
-"""The reader's progress: what is recorded, how it is shown, and that a broken file is never lost."""
+"""The reader's progress: what is recorded, how it is shown, and that a broken file is never
+lost."""
 
 import json
 import os
@@ -47,7 +48,9 @@ def test_a_broken_progress_file_is_named_and_left_alone(progress_path, capsys, c
     assert progress_path.read_text(encoding="latin-1") == content
 
 
-def test_a_progress_file_that_cannot_be_written_does_not_spoil_the_answer(tmp_path, monkeypatch, capsys):
+def test_a_progress_file_that_cannot_be_written_does_not_spoil_the_answer(
+    tmp_path, monkeypatch, capsys
+):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SFT_LAB_PROGRESS", str(tmp_path / "file" / "progress.json"))
     check(ID, 2)
@@ -55,8 +58,14 @@ def test_a_progress_file_that_cannot_be_written_does_not_spoil_the_answer(tmp_pa
 
 
 def test_progress_shows_every_exercise_as_text_and_as_a_table(tmp_path, monkeypatch):
-    headings = ["1.10 · Last & least · 5 min · ●●○", "1.1 · Solved · 5 min · ●○○", "1.2 · Tried · 7 min · ●○○"]
-    (tmp_path / "01_a.py").write_text("\n".join(f"# ### Exercise {heading}" for heading in headings), encoding="utf-8")
+    headings = [
+        "1.10 · Last & least · 5 min · ●●○",
+        "1.1 · Solved · 5 min · ●○○",
+        "1.2 · Tried · 7 min · ●○○",
+    ]
+    (tmp_path / "01_a.py").write_text(
+        "\n".join(f"# ### Exercise {heading}" for heading in headings), encoding="utf-8"
+    )
     monkeypatch.setattr(list_exercises, "__defaults__", (tmp_path,))
     record("1.1", "solved")
     record("1.2", "attempted")

@@ -1,4 +1,5 @@
-"""The view of an update and its rank: it keeps what numpy keeps, and its controls move picture and words."""
+"""The view of an update and its rank: it keeps what numpy keeps, and its controls move picture and
+words."""
 
 import base64
 import re
@@ -38,7 +39,9 @@ def test_the_truncation_is_numpys_and_its_error_the_tail_of_the_singular_values(
             near = truncate(update, rank)
             expected = left[:, :rank] @ np.diag(values[:rank]) @ right[:rank]
             np.testing.assert_allclose(near, expected, atol=1e-12)
-            assert (update - near).norm().item() == pytest.approx(np.linalg.norm(values[rank:]), abs=1e-12)
+            assert (update - near).norm().item() == pytest.approx(
+                np.linalg.norm(values[rank:]), abs=1e-12
+            )
             energy = kept_energy(torch.linalg.svdvals(update), rank)
             assert energy == pytest.approx((values[:rank] ** 2).sum() / (values**2).sum())
 
@@ -60,13 +63,22 @@ def test_a_vector_is_refused():
 
 def test_the_parameters_are_those_of_two_thin_linear_layers():
     thin = [torch.nn.Linear(7, 3, bias=False), torch.nn.Linear(3, 12, bias=False)]
-    assert count_parameters(random_update(0), 3) == (sum(layer.weight.numel() for layer in thin), 84)
+    assert count_parameters(random_update(0), 3) == (
+        sum(layer.weight.numel() for layer in thin),
+        84,
+    )
 
 
 def test_the_words_name_layer_rank_energy_error_and_parameters():
     update = torch.diag(torch.tensor([2.0, 1.0, 0.0]))
     sentence = describe_rank("up_proj", update, 1)
-    for part in ("up_proj, 3 × 3", "1 of 3 singular values keep 80%", "error is 45%", "learns 6", "has 9: 67%"):
+    for part in (
+        "up_proj, 3 × 3",
+        "1 of 3 singular values keep 80%",
+        "error is 45%",
+        "learns 6",
+        "has 9: 67%",
+    ):
         assert part in sentence
 
 
@@ -81,7 +93,9 @@ def test_the_maps_hold_the_update_its_approximation_and_the_difference():
 
 def test_the_kept_singular_values_are_marked_by_more_than_colour():
     figure = draw_rank("up_proj", random_update(1), 2)
-    (spectrum,) = [ax for ax in figure.axes if "singular values" in (ax.get_title(), ax.get_title("left"))]
+    (spectrum,) = [
+        ax for ax in figure.axes if "singular values" in (ax.get_title(), ax.get_title("left"))
+    ]
     kept, dropped = spectrum.collections
     assert (len(kept.get_offsets()), len(dropped.get_offsets())) == (2, 5)
     assert [text.get_text() for text in spectrum.get_legend().get_texts()] == ["kept", "dropped"]
@@ -103,7 +117,9 @@ def test_the_controls_move_picture_and_words():
     updates = {"q_proj": random_update(1), "k_proj": random_update(2, (4, 7))}
     (controls, picture, words) = explore_rank(updates, rank=3).children
     layers, slider = controls.children
-    assert (slider.value, slider.max) == (3, 7) and describe_rank("q_proj", updates["q_proj"], 3) in words.value
+    assert (slider.value, slider.max) == (3, 7) and describe_rank(
+        "q_proj", updates["q_proj"], 3
+    ) in words.value
     seen = {picture.value}
     slider.value = 6
     assert describe_rank("q_proj", updates["q_proj"], 6) in words.value
@@ -113,7 +129,9 @@ def test_the_controls_move_picture_and_words():
     assert describe_rank("k_proj", updates["k_proj"], 4) in words.value
     seen.add(picture.value)
     assert len(seen) == 3
-    alt, source = re.match(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"', picture.value).groups()
+    alt, source = re.match(
+        r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"', picture.value
+    ).groups()
     assert alt == describe_rank("k_proj", updates["k_proj"], 4)
     assert base64.b64decode(source).startswith(b"\x89PNG")
 

@@ -1,4 +1,5 @@
-"""Every shape and format gives the same conversations back, and every bad row is named by file, row and cause."""
+"""Every shape and format gives the same conversations back, and every bad row is named by file, row
+and cause."""
 
 import csv
 import json
@@ -11,12 +12,17 @@ import pytest
 
 from sft_lab.records import RecordError, load_conversations
 
-ALPHABET = 'ab Z9 "\',;:{}[]\\/\t\n\r é你好🙂\u2028\u2029\u0085\u00a0\ufeff<|im_end|>'
+ALPHABET = "ab Z9 \"',;:{}[]\\/\t\n\r é你好🙂\u2028\u2029\u0085\u00a0\ufeff<|im_end|>"
 GOOD = {"instruction": "Capital of Chile?", "output": "Santiago."}
 
 
 def random_text(rng: random.Random) -> str:
-    return rng.choice("xÉ国\n ") + "".join(rng.choices(ALPHABET, k=rng.randrange(12))) + rng.choice("y界 ") + "."
+    return (
+        rng.choice("xÉ国\n ")
+        + "".join(rng.choices(ALPHABET, k=rng.randrange(12)))
+        + rng.choice("y界 ")
+        + "."
+    )
 
 
 def random_conversation(rng: random.Random, rounds: int) -> list[dict[str, str]]:
@@ -34,20 +40,35 @@ def split(conversation: list[dict[str, str]]) -> tuple[str, list[list[str]]]:
 def as_alpaca(conversation):
     system, rounds = split(conversation)
     history, (question, answer) = rounds[:-1], rounds[-1]
-    return {"instruction": question, "input": "", "output": answer, "system": system, "history": history}
+    return {
+        "instruction": question,
+        "input": "",
+        "output": answer,
+        "system": system,
+        "history": history,
+    }
 
 
 def as_pair(question, answer):
     def shape(conversation):
         system, rounds = split(conversation)
-        return {question: rounds[-1][0], answer: rounds[-1][1], "system": system, "history": rounds[:-1]}
+        return {
+            question: rounds[-1][0],
+            answer: rounds[-1][1],
+            "system": system,
+            "history": rounds[:-1],
+        }
 
     return shape
 
 
 def as_sharegpt(conversation):
     names = {"system": "system", "user": "human", "assistant": "gpt"}
-    return {"conversations": [{"from": names[turn["role"]], "value": turn["content"]} for turn in conversation]}
+    return {
+        "conversations": [
+            {"from": names[turn["role"]], "value": turn["content"]} for turn in conversation
+        ]
+    }
 
 
 SHAPES = {
@@ -63,16 +84,22 @@ SHAPES = {
 
 def write_rows(path: Path, rows: list[dict]) -> Path:
     if path.suffix == ".json":
-        path.write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8", newline="")
+        path.write_text(
+            json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8", newline=""
+        )
     elif path.suffix == ".jsonl":
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         path.write_text("".join(lines), encoding="utf-8", newline="")
     else:
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(column for row in rows for column in row)))
+            writer = csv.DictWriter(
+                file, list(dict.fromkeys(column for row in rows for column in row))
+            )
             writer.writeheader()
             for row in rows:
-                writer.writerow({k: v if isinstance(v, str) else json.dumps(v) for k, v in row.items()})
+                writer.writerow(
+                    {k: v if isinstance(v, str) else json.dumps(v) for k, v in row.items()}
+                )
     return path
 
 
@@ -88,7 +115,9 @@ def error_of(source, **options) -> RecordError:
 
 
 FORMATS = ["json", "jsonl", "csv", "rows", "dataset"]
-READABLE = [(shape, kind) for shape in SHAPES for kind in FORMATS if (shape, kind) != ("trl", "csv")]  # CSV: only text
+READABLE = [
+    (shape, kind) for shape in SHAPES for kind in FORMATS if (shape, kind) != ("trl", "csv")
+]  # CSV: only text
 
 
 @pytest.mark.parametrize("shape, kind", READABLE)
@@ -112,7 +141,9 @@ def test_each_row_of_a_mixed_source_is_judged_by_its_own_columns(kind, tmp_path)
     conversations = [random_conversation(rng, 2) for _ in range(20)]
     rows = [shapes[i % len(shapes)](conversation) for i, conversation in enumerate(conversations)]
     if kind == "dataset":  # one schema: the columns of the other shapes are there and None
-        source = datasets.Dataset.from_list([{c: row.get(c) for r in rows for c in r} for row in rows])
+        source = datasets.Dataset.from_list(
+            [{c: row.get(c) for r in rows for c in r} for row in rows]
+        )
     else:
         source = rows if kind == "rows" else write_rows(tmp_path / f"data.{kind}", rows)
     assert load_conversations(source) == conversations
@@ -134,7 +165,9 @@ def test_an_absent_or_blank_alpaca_input_leaves_the_instruction_alone(input_text
 
 
 def test_the_alpaca_input_follows_the_instruction_on_a_new_line():
-    (conversation,) = load_conversations([{"instruction": " Add.", "input": "1 + 1 ", "output": "2"}])
+    (conversation,) = load_conversations(
+        [{"instruction": " Add.", "input": "1 + 1 ", "output": "2"}]
+    )
     assert conversation[0] == {"role": "user", "content": " Add.\n1 + 1 "}
 
 
@@ -146,14 +179,18 @@ def test_columns_maps_our_names_to_those_of_the_file():
 
 
 def test_a_column_given_to_one_field_is_not_read_again_under_its_own_name():
-    (conversation,) = load_conversations([{"input": "Hi", "output": "Hello"}], columns={"instruction": "input"})
+    (conversation,) = load_conversations(
+        [{"input": "Hi", "output": "Hello"}], columns={"instruction": "input"}
+    )
     assert [turn["content"] for turn in conversation] == ["Hi", "Hello"]
 
 
 def test_columns_settles_which_of_two_shapes_is_meant():
     row = {"prompt": "p", "response": "r", "question": "q", "answer": "a"}
     error = error_of([row])
-    assert "row 1: columns ['prompt', 'response', 'question', 'answer'] fit several shapes" in str(error)
+    assert "row 1: columns ['prompt', 'response', 'question', 'answer'] fit several shapes" in str(
+        error
+    )
     (conversation,) = load_conversations([row], columns={"question": "question"})
     assert [turn["content"] for turn in conversation] == ["q", "a"]
 
@@ -161,17 +198,34 @@ def test_columns_settles_which_of_two_shapes_is_meant():
 def test_a_byte_order_mark_crlf_and_duplicate_keys_are_accepted(tmp_path):
     text = '\ufeff{"question": "x", "question": "q", "answer": "a"}\r\n\r\n'
     from_jsonl = load_conversations(write_bytes(tmp_path / "x.JSONL", text.encode()))
-    from_csv = load_conversations(write_bytes(tmp_path / "x.csv", "\ufeffquestion,answer\r\nq,a\r\n".encode()))
-    from_json = load_conversations(write_bytes(tmp_path / "x.json", '\ufeff[{"question":"q","answer":"a"}]'.encode()))
-    assert from_jsonl == from_csv == from_json == load_conversations([{"question": "q", "answer": "a"}])
+    from_csv = load_conversations(
+        write_bytes(tmp_path / "x.csv", "\ufeffquestion,answer\r\nq,a\r\n".encode())
+    )
+    from_json = load_conversations(
+        write_bytes(tmp_path / "x.json", '\ufeff[{"question":"q","answer":"a"}]'.encode())
+    )
+    assert (
+        from_jsonl
+        == from_csv
+        == from_json
+        == load_conversations([{"question": "q", "answer": "a"}])
+    )
 
 
-USER, ANSWER, SYSTEM = ({"role": role, "content": role[0]} for role in ("user", "assistant", "system"))
+USER, ANSWER, SYSTEM = (
+    {"role": role, "content": role[0]} for role in ("user", "assistant", "system")
+)
 BAD_ROWS = {
     "empty field": (GOOD | {"output": ""}, "'output' is empty"),
     "only white space": (GOOD | {"output": " \n\t"}, "'output' is empty"),
-    "empty instruction with an input": (GOOD | {"instruction": "", "input": "x"}, "'instruction' is empty"),
-    "missing field": ({"instruction": "x"}, "'output' is missing; the row has columns ['instruction']"),
+    "empty instruction with an input": (
+        GOOD | {"instruction": "", "input": "x"},
+        "'instruction' is empty",
+    ),
+    "missing field": (
+        {"instruction": "x"},
+        "'output' is missing; the row has columns ['instruction']",
+    ),
     "null": (GOOD | {"output": None}, "'output' is None (NoneType), not a text"),
     "nan": (GOOD | {"output": float("nan")}, "'output' is nan (float), not a text"),
     "number": (GOOD | {"instruction": 42}, "'instruction' is 42 (int), not a text"),
@@ -179,23 +233,68 @@ BAD_ROWS = {
     "number as system": (GOOD | {"system": False}, "'system' is False (bool), not a text"),
     "half an emoji": (GOOD | {"output": "\ud83d"}, "'output' holds half a character: '\\ud83d'"),
     "history is no list": (GOOD | {"history": "once"}, "'history' is 'once' (str), not a list"),
-    "history without answer": (GOOD | {"history": [["q", "a"], ["q"]]}, "pair 2 of 'history' is ['q'] (list)"),
-    "empty answer in history": (GOOD | {"history": [["q", " "]]}, "the answer in pair 1 of 'history' is empty"),
+    "history without answer": (
+        GOOD | {"history": [["q", "a"], ["q"]]},
+        "pair 2 of 'history' is ['q'] (list)",
+    ),
+    "empty answer in history": (
+        GOOD | {"history": [["q", " "]]},
+        "the answer in pair 1 of 'history' is empty",
+    ),
     "messages is a text": ({"messages": "hello"}, "'messages' is 'hello' (str), not a list"),
-    "a turn is a text": ({"messages": ["hello"]}, "turn 1 of 'messages' is 'hello' (str), without 'role'"),
-    "no content": ({"messages": [{"role": "user"}]}, "turn 1 of 'messages' is {'role': 'user'} (dict), without"),
-    "content is null": ({"messages": [USER | {"content": None}, ANSWER]}, "'content' in turn 1 of 'messages' is None"),
-    "empty turn": ({"messages": [USER, ANSWER | {"content": ""}]}, "'content' in turn 2 of 'messages' is empty"),
-    "unknown role": ({"messages": [USER, ANSWER | {"role": "bot"}]}, "turn 2 of 'messages' has the unknown role 'b"),
-    "capital role": ({"messages": [USER | {"role": "User"}, ANSWER]}, "turn 1 of 'messages' has the unknown role 'U"),
-    "list as role": ({"messages": [USER | {"role": ["user"]}, ANSWER]}, "turn 1 of 'messages' has the unknown role ['"),
-    "two questions": ({"messages": [USER, USER, ANSWER]}, "two user turns in a row: turn 2 is user after user"),
+    "a turn is a text": (
+        {"messages": ["hello"]},
+        "turn 1 of 'messages' is 'hello' (str), without 'role'",
+    ),
+    "no content": (
+        {"messages": [{"role": "user"}]},
+        "turn 1 of 'messages' is {'role': 'user'} (dict), without",
+    ),
+    "content is null": (
+        {"messages": [USER | {"content": None}, ANSWER]},
+        "'content' in turn 1 of 'messages' is None",
+    ),
+    "empty turn": (
+        {"messages": [USER, ANSWER | {"content": ""}]},
+        "'content' in turn 2 of 'messages' is empty",
+    ),
+    "unknown role": (
+        {"messages": [USER, ANSWER | {"role": "bot"}]},
+        "turn 2 of 'messages' has the unknown role 'b",
+    ),
+    "capital role": (
+        {"messages": [USER | {"role": "User"}, ANSWER]},
+        "turn 1 of 'messages' has the unknown role 'U",
+    ),
+    "list as role": (
+        {"messages": [USER | {"role": ["user"]}, ANSWER]},
+        "turn 1 of 'messages' has the unknown role ['",
+    ),
+    "two questions": (
+        {"messages": [USER, USER, ANSWER]},
+        "two user turns in a row: turn 2 is user after user",
+    ),
     "two answers": ({"messages": [USER, ANSWER, ANSWER]}, "two assistant turns in a row"),
-    "answer first": ({"messages": [ANSWER, USER, ANSWER]}, "an answer before any question: turn 1 is assistant"),
-    "system late": ({"messages": [USER, SYSTEM, ANSWER]}, "the system turn is not first: turn 2 is system after user"),
-    "two systems": ({"messages": [SYSTEM, USER, ANSWER], "system": "s"}, "two system turns in a row: turn 2"),
-    "question last": ({"messages": [USER, ANSWER, USER]}, "the answer is missing: the last turn is user"),
-    "only a system turn": ({"messages": [SYSTEM]}, "the answer is missing: the last turn is system"),
+    "answer first": (
+        {"messages": [ANSWER, USER, ANSWER]},
+        "an answer before any question: turn 1 is assistant",
+    ),
+    "system late": (
+        {"messages": [USER, SYSTEM, ANSWER]},
+        "the system turn is not first: turn 2 is system after user",
+    ),
+    "two systems": (
+        {"messages": [SYSTEM, USER, ANSWER], "system": "s"},
+        "two system turns in a row: turn 2",
+    ),
+    "question last": (
+        {"messages": [USER, ANSWER, USER]},
+        "the answer is missing: the last turn is user",
+    ),
+    "only a system turn": (
+        {"messages": [SYSTEM]},
+        "the answer is missing: the last turn is system",
+    ),
     "no turns": ({"messages": []}, "the answer is missing: the last turn is not there"),
     "unknown shape": ({"a": "1", "b": "2"}, "no known shape; the row has columns ['a', 'b']"),
     "not an object": (["x"], "the row is ['x'] (list), not an object"),
@@ -228,7 +327,10 @@ def test_a_misnamed_column_gets_a_suggestion_that_works(row, suggestion):
 
 def test_an_unknown_shape_names_the_shapes_that_are_known():
     error = str(error_of([{"a": "1", "b": "2"}]))
-    assert "instruction + output, prompt + response, prompt + completion, question + answer, messages, conv" in error
+    assert (
+        "instruction + output, prompt + response, prompt + completion, question + answer, "
+        "messages, conv" in error
+    )
     assert "columns={" in error
 
 
@@ -237,7 +339,9 @@ def test_all_bad_rows_are_reported_at_once_and_the_printed_list_is_capped(tmp_pa
     rows = [GOOD | {"output": "" if number in bad else "ok"} for number in range(1, 61)]
     path = write_rows(tmp_path / "many.csv", rows)
     error = error_of(path)
-    assert [problem.partition(":")[0] for problem in error.problems] == [f"{path}, row {number}" for number in bad]
+    assert [problem.partition(":")[0] for problem in error.problems] == [
+        f"{path}, row {number}" for number in bad
+    ]
     assert str(error).count("'output' is empty") == 20
     assert str(error).endswith("... and 10 more, all in .problems")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
@@ -255,7 +359,9 @@ def test_all_bad_rows_are_reported_at_once_and_the_printed_list_is_capped(tmp_pa
         ('{"a": 1} {"a": 2}', 10, "Extra data"),
     ],
 )
-def test_broken_json_is_named_by_line_and_column_and_the_rows_around_it_are_read(line, column, cause, tmp_path):
+def test_broken_json_is_named_by_line_and_column_and_the_rows_around_it_are_read(
+    line, column, cause, tmp_path
+):
     path = tmp_path / "broken.jsonl"
     path.write_text("\n".join(["", json.dumps(GOOD), line, json.dumps(GOOD | {"output": ""})]))
     first, second = error_of(path).problems
@@ -264,13 +370,20 @@ def test_broken_json_is_named_by_line_and_column_and_the_rows_around_it_are_read
 
 
 def test_broken_json_in_a_list_of_rows_is_named_by_line_and_column(tmp_path):
-    path = write_bytes(tmp_path / "x.json", b'[\n {"question": "q", "answer": "a"}\n {"question": "q"}\n]')
-    assert str(error_of(path)).startswith(f"{path}: broken JSON at line 3, column 2: Expecting ',' delimiter, near")
+    path = write_bytes(
+        tmp_path / "x.json", b'[\n {"question": "q", "answer": "a"}\n {"question": "q"}\n]'
+    )
+    assert str(error_of(path)).startswith(
+        f"{path}: broken JSON at line 3, column 2: Expecting ',' delimiter, near"
+    )
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])
 def test_a_wrong_encoding_is_named_by_line_byte_and_likely_encoding(suffix, tmp_path):
-    rows = [{"question": "abc", "answer": "def"}, {"question": "智利的首都?", "answer": "圣地亚哥。"}]
+    rows = [
+        {"question": "abc", "answer": "def"},
+        {"question": "智利的首都?", "answer": "圣地亚哥。"},
+    ]
     text = write_rows(tmp_path / f"utf8.{suffix}", rows).read_text(encoding="utf-8")
     before = text[: text.index("智")]
     place = f"not UTF-8: byte 0xD6 at line {before.count(chr(10)) + 1}, byte offset {len(before)}"
@@ -292,15 +405,27 @@ def test_csv_rows_of_another_width_are_named_and_the_others_are_still_judged(tmp
     assert empty.startswith(f"{path}, row 4: 'answer' is empty (line 7). ")
 
 
-@pytest.mark.parametrize("row, cause", [('"say "yes"",a', "',' expected after '\"'"), ('"open,a\n', "unexpected end")])
+@pytest.mark.parametrize(
+    "row, cause", [('"say "yes"",a', "',' expected after '\"'"), ('"open,a\n', "unexpected end")]
+)
 def test_a_bad_csv_quote_is_named_where_its_row_begins(row, cause, tmp_path):
     path = write_bytes(tmp_path / "x.csv", f"question,answer\nq,a\n{row}\n".encode())
     assert str(error_of(path)).startswith(f"{path}, row 2: broken CSV: {cause}")
     assert "(line 3). " in str(error_of(path))
 
 
-@pytest.mark.parametrize("name, data", [("x.json", b" \n"), ("x.json", b"[]"), ("x.jsonl", b"\n\n"), ("x.jsonl", b""),
-                                        ("x.csv", b""), ("x.csv", b"question,answer\n"), ("x.csv", b"\xef\xbb\xbf")])
+@pytest.mark.parametrize(
+    "name, data",
+    [
+        ("x.json", b" \n"),
+        ("x.json", b"[]"),
+        ("x.jsonl", b"\n\n"),
+        ("x.jsonl", b""),
+        ("x.csv", b""),
+        ("x.csv", b"question,answer\n"),
+        ("x.csv", b"\xef\xbb\xbf"),
+    ],
+)
 def test_a_source_without_rows_is_an_error(name, data, tmp_path):
     path = write_bytes(tmp_path / name, data)
     assert str(error_of(path)).startswith(f"{path}: empty, no row to read.")
@@ -308,21 +433,33 @@ def test_a_source_without_rows_is_an_error(name, data, tmp_path):
 
 
 def test_what_cannot_be_a_source_is_refused_with_its_name(tmp_path):
-    assert str(error_of(tmp_path / "gone.json")).startswith(f"{tmp_path / 'gone.json'}: no such file")
+    assert str(error_of(tmp_path / "gone.json")).startswith(
+        f"{tmp_path / 'gone.json'}: no such file"
+    )
     assert str(error_of(str(tmp_path))).startswith(f"{tmp_path}: no such file")
-    assert "x.txt: file type '.txt' is not one of" in str(error_of(write_bytes(tmp_path / "x.txt", b"x")))
+    assert "x.txt: file type '.txt' is not one of" in str(
+        error_of(write_bytes(tmp_path / "x.txt", b"x"))
+    )
     one_object = write_bytes(tmp_path / "y.json", b'{"data": "x.json"}')
-    assert str(error_of(one_object)).startswith(f"{one_object}: the file holds {{'data': 'x.json'}} (dict), not a list")
-    assert "Choose one split" in str(error_of(datasets.DatasetDict(train=datasets.Dataset.from_list([GOOD]))))
+    assert str(error_of(one_object)).startswith(
+        f"{one_object}: the file holds {{'data': 'x.json'}} (dict), not a list"
+    )
+    assert "Choose one split" in str(
+        error_of(datasets.DatasetDict(train=datasets.Dataset.from_list([GOOD])))
+    )
     assert "None (NoneType) is not a path" in str(error_of(None))
 
 
 def test_columns_must_go_from_our_names_to_theirs():
-    assert "columns: ['q'] not known" in str(error_of([{"q": "x", "a": "y"}], columns={"q": "instruction"}))
+    assert "columns: ['q'] not known" in str(
+        error_of([{"q": "x", "a": "y"}], columns={"q": "instruction"})
+    )
     error = error_of([{"q": "x", "output": "y"}], columns={"instruction": "q", "output": "a"})
     assert str(error).startswith("rows, row 1: 'a' is missing; the row has columns ['q', 'output']")
 
 
 def test_a_bad_row_of_a_dataset_is_named():
     dataset = datasets.Dataset.from_list([GOOD, GOOD | {"output": None}])
-    assert str(error_of(dataset)).startswith("Dataset, row 2: 'output' is None (NoneType), not a text")
+    assert str(error_of(dataset)).startswith(
+        "Dataset, row 2: 'output' is None (NoneType), not a text"
+    )

@@ -1,4 +1,5 @@
-"""The schedule of chapter 04: its picture shows what torch and transformers compute, and its sliders train anew."""
+"""The schedule of chapter 04: its picture shows what torch and transformers compute, and its
+sliders train anew."""
 
 import math
 
@@ -45,14 +46,21 @@ def test_the_head_on_its_hidden_states_has_the_loss_of_the_model(task):
     model, nll = make_model(), []
     with torch.no_grad():
         for example in make_examples(40):
-            logits, labels = model(torch.tensor([example.input_ids])).logits[0, :-1], torch.tensor(example.labels[1:])
+            logits, labels = (
+                model(torch.tensor([example.input_ids])).logits[0, :-1],
+                torch.tensor(example.labels[1:]),
+            )
             nll.append(F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="sum"))
-    assert_close(head_loss(task, task.head), (sum(nll) / len(task.targets)).item(), rtol=0, atol=1e-5)
+    assert_close(
+        head_loss(task, task.head), (sum(nll) / len(task.targets)).item(), rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("warmup_ratio", "steps"), [(0.0, 25), (0.1, 25), (0.5, 40)])
 def test_a_run_is_that_of_a_plain_loop_with_transformers_schedule(task, warmup_ratio, steps):
-    run = train_head(task, peak=0.03, warmup_ratio=warmup_ratio, steps=steps, tokens_a_step=16, seed=3)
+    run = train_head(
+        task, peak=0.03, warmup_ratio=warmup_ratio, steps=steps, tokens_a_step=16, seed=3
+    )
     head = task.head.clone().requires_grad_()
     optimizer = torch.optim.AdamW([head], lr=0.03, weight_decay=0.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(warmup_ratio * steps), steps)
@@ -80,12 +88,15 @@ def test_training_leaves_the_task_as_it_is_and_repeats_itself(task):
     assert torch.equal(task.head, before)
 
 
-@pytest.mark.parametrize(("run", "verdict"), [
-    (run_of([3.0, 5.0], after=3.1), "It diverged"),
-    (run_of([3.0, 3.0], after=2.9), "It barely learned"),
-    (run_of([3.0, 9.0, 1.0]), "after a loss spike"),
-    (run_of([3.0, 2.0, 1.0]), "It learned"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("run", "verdict"),
+    [
+        (run_of([3.0, 5.0], after=3.1), "It diverged"),
+        (run_of([3.0, 3.0], after=2.9), "It barely learned"),
+        (run_of([3.0, 9.0, 1.0]), "after a loss spike"),
+        (run_of([3.0, 2.0, 1.0]), "It learned"),
+    ],
+)
 def test_the_verdict_follows_the_loss_before_and_after(run, verdict):
     assert verdict in judge(run)
     assert judge(run) in describe_schedule(run)
@@ -98,7 +109,10 @@ def test_the_picture_shows_rates_losses_and_the_run_before(task):
     assert_close(left.lines[1].get_ydata().tolist(), run.rates)
     assert_close(right.lines[1].get_ydata().tolist(), run.losses)
     assert left.lines[0].get_linestyle() == "--" and len(left.lines[0].get_ydata()) == 2
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["the setting before", "this run"]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == [
+        "the setting before",
+        "this run",
+    ]
 
 
 def test_a_loss_above_the_axis_is_said():
@@ -121,14 +135,20 @@ def test_the_words_name_peak_warm_up_steps_and_losses(task):
     said = describe_schedule(run)
     assert "rises to 0.02 in 10 steps" in said and "of 40 steps" in said
     assert f"from {run.before:.2f} to {run.after:.2f} nats" in said
-    assert "starts at 0.02" in describe_schedule(train_head(task, peak=0.02, warmup_ratio=0.0, steps=40))
+    assert "starts at 0.02" in describe_schedule(
+        train_head(task, peak=0.02, warmup_ratio=0.0, steps=40)
+    )
 
 
 def test_every_slider_trains_anew_and_the_words_follow(task):
     box = explore_schedule(task, peak=1e-2, warmup_ratio=0.1, steps=30)
     rate, warmup, count, picture, words = box.children
     settings = {"peak": 1e-2, "warmup_ratio": 0.1, "steps": 30}
-    for slider, name, value in [(rate, "peak", 1e-4), (warmup, "warmup_ratio", 0.5), (count, "steps", 60)]:
+    for slider, name, value in [
+        (rate, "peak", 1e-4),
+        (warmup, "warmup_ratio", 0.5),
+        (count, "steps", 60),
+    ]:
         before = picture.value
         slider.value = settings[name] = value
         sentence = describe_schedule(train_head(task, **settings))

@@ -1,4 +1,5 @@
-"""The loop is the textbook's: equal to a plain loop and to TRL, exact on resume, and clear when it must stop."""
+"""The loop is the textbook's: equal to a plain loop and to TRL, exact on resume, and clear when it
+must stop."""
 
 import contextlib
 import copy
@@ -32,7 +33,13 @@ from sft_lab.train import History, evaluate, learning_rate_at, train
 EXAMPLES = make_examples(24)
 TOKENIZER = make_tokenizer()
 # 3 steps an epoch, 12 in all; a checkpoint after steps 3, 6 and 9
-RUN = {"epochs": 4, "batch_size": 8, "learning_rate": 3e-3, "checkpoint_every": 3, "progress": False}
+RUN = {
+    "epochs": 4,
+    "batch_size": 8,
+    "learning_rate": 3e-3,
+    "checkpoint_every": 3,
+    "progress": False,
+}
 
 
 def weights_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -76,7 +83,8 @@ def kill() -> None:
     raise Killed
 
 
-# --- the schedule, the step and the loop against references ---------------------------------------------------------
+# --- the schedule, the step and the loop against references
+# ---------------------------------------------------------
 
 
 def test_the_learning_rate_is_transformers_cosine_schedule_on_200_random_settings():
@@ -88,13 +96,27 @@ def test_the_learning_rate_is_transformers_cosine_schedule_on_200_random_setting
         theirs = get_cosine_schedule_with_warmup(optimizer, warmup, total).lr_lambdas[0]
         for step in range(total + 1):
             ours = learning_rate_at(step, total, peak=peak, warmup_steps=warmup)
-            assert math.isclose(ours, peak * theirs(step), rel_tol=1e-12, abs_tol=1e-18), (total, warmup, step)
+            assert math.isclose(ours, peak * theirs(step), rel_tol=1e-12, abs_tol=1e-18), (
+                total,
+                warmup,
+                step,
+            )
 
 
-@pytest.mark.parametrize(("warmup_share", "longest"), [
-    (0.0, 300), (0.1, 300), (0.5, 300), (1.0, 300), (0.1, 3),
-], ids=["without warm-up", "a tenth", "half", "warm-up only", "one to three steps"])  # fmt: skip
-def test_the_learning_rate_is_transformers_for_each_family_of_40_random_schedules(warmup_share, longest):
+@pytest.mark.parametrize(
+    ("warmup_share", "longest"),
+    [
+        (0.0, 300),
+        (0.1, 300),
+        (0.5, 300),
+        (1.0, 300),
+        (0.1, 3),
+    ],
+    ids=["without warm-up", "a tenth", "half", "warm-up only", "one to three steps"],
+)
+def test_the_learning_rate_is_transformers_for_each_family_of_40_random_schedules(
+    warmup_share, longest
+):
     for seed in range(40):
         rng = random.Random(seed)
         total, peak = rng.randint(1, longest), 10 ** rng.uniform(-6, -1)
@@ -103,31 +125,55 @@ def test_the_learning_rate_is_transformers_for_each_family_of_40_random_schedule
         schedule = get_cosine_schedule_with_warmup(optimizer, warmup, total)
         for step in range(total):
             ours = learning_rate_at(step, total, peak=peak, warmup_steps=warmup)
-            assert math.isclose(ours, schedule.get_last_lr()[0], rel_tol=1e-12, abs_tol=1e-18), (total, warmup, step)
+            assert math.isclose(ours, schedule.get_last_lr()[0], rel_tol=1e-12, abs_tol=1e-18), (
+                total,
+                warmup,
+                step,
+            )
             optimizer.step()
             schedule.step()
 
 
-@pytest.mark.parametrize("settings", [
-    {}, {"weight_decay": 0.3}, {"max_grad_norm": 0.1}, {"max_grad_norm": math.inf}, {"warmup_ratio": 0.0},
-    {"warmup_ratio": 0.5}, {"accumulation_steps": 2}, {"accumulation_steps": 3, "weight_decay": 0.1},
-    {"batch_size": 1, "accumulation_steps": 4, "max_grad_norm": 0.5},
-], ids=lambda settings: ", ".join(f"{name} {value}" for name, value in settings.items()) or "as it comes")  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"weight_decay": 0.3},
+        {"max_grad_norm": 0.1},
+        {"max_grad_norm": math.inf},
+        {"warmup_ratio": 0.0},
+        {"warmup_ratio": 0.5},
+        {"accumulation_steps": 2},
+        {"accumulation_steps": 3, "weight_decay": 0.1},
+        {"batch_size": 1, "accumulation_steps": 4, "max_grad_norm": 0.5},
+    ],
+    ids=lambda settings: (
+        ", ".join(f"{name} {value}" for name, value in settings.items()) or "as it comes"
+    ),
+)
 def test_losses_are_those_of_torch_adamw_and_transformers_schedule(settings):
-    """3 random data sets each; the reference joins the batches of a step into one and takes the model's own loss."""
+    """3 random data sets each; the reference joins the batches of a step into one and takes the
+    model's own loss."""
     for seed in range(3):
         given = {"epochs": 3, "batch_size": 4, "learning_rate": 2e-3, **settings}
         examples, theirs = make_examples(21, seed=50 + seed), make_model(seed=seed).train()
-        history = train(make_model(seed=seed), TOKENIZER, examples, seed=seed, progress=False, **given)
+        history = train(
+            make_model(seed=seed), TOKENIZER, examples, seed=seed, progress=False, **given
+        )
 
         window = given.get("accumulation_steps", 1)
         total = math.ceil(math.ceil(21 / given["batch_size"]) / window) * 3
-        optimizer = torch.optim.AdamW(theirs.parameters(), lr=2e-3, weight_decay=given.get("weight_decay", 0.0))
+        optimizer = torch.optim.AdamW(
+            theirs.parameters(), lr=2e-3, weight_decay=given.get("weight_decay", 0.0)
+        )
         warmup = math.ceil(given.get("warmup_ratio", 0.1) * total)
         schedule, losses = get_cosine_schedule_with_warmup(optimizer, warmup, total), []
         for epoch in range(3):
-            batches = group_by_length([len(example.input_ids) for example in examples], given["batch_size"],
-                                      seed=1_000_003 * seed + epoch)
+            batches = group_by_length(
+                [len(example.input_ids) for example in examples],
+                given["batch_size"],
+                seed=1_000_003 * seed + epoch,
+            )
             for start in range(0, len(batches), window):
                 joined = [examples[i] for batch in batches[start : start + window] for i in batch]
                 loss = theirs(**pad_batch(joined, PAD)).loss
@@ -145,8 +191,17 @@ def test_losses_are_those_of_torch_adamw_and_transformers_schedule(settings):
 def test_24_steps_are_those_of_a_plain_loop_on_the_models_own_loss(architecture):
     examples, epochs, batch_size, rate, seed = make_examples(32), 6, 8, 2e-3, 5
     ours, theirs = make_model(architecture), make_model(architecture).train()
-    history = train(ours, TOKENIZER, examples, epochs=epochs, batch_size=batch_size, learning_rate=rate, seed=seed,
-                    weight_decay=0.1, progress=False)
+    history = train(
+        ours,
+        TOKENIZER,
+        examples,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=rate,
+        seed=seed,
+        weight_decay=0.1,
+        progress=False,
+    )
 
     optimizer = torch.optim.AdamW(theirs.parameters(), lr=rate, weight_decay=0.1)
     schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(0.1 * 24), 24)
@@ -164,35 +219,67 @@ def test_24_steps_are_those_of_a_plain_loop_on_the_models_own_loss(architecture)
     assert len(history.losses) == len(losses) == 24
     assert losses[-1] < losses[0] - 0.5, "nothing was learned, so equal losses would show little"
     assert_close(history.losses, losses, rtol=0, atol=2e-6)
-    for (name, parameter), (_, other) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+    for (name, parameter), (_, other) in zip(
+        ours.named_parameters(), theirs.named_parameters(), strict=True
+    ):
         assert_close(parameter, other, rtol=0, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
 
 
 def test_24_steps_are_those_of_trl(tmp_path):
-    """One batch holds the whole data set, so the order in which either loop takes the examples does not matter."""
+    """One batch holds the whole data set, so the order in which either loop takes the examples does
+    not matter."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     ours, theirs, rate = make_model(), make_model(), 2e-3
-    history = train(ours, TOKENIZER, EXAMPLES, epochs=24, batch_size=len(EXAMPLES), learning_rate=rate, progress=False)
+    history = train(
+        ours,
+        TOKENIZER,
+        EXAMPLES,
+        epochs=24,
+        batch_size=len(EXAMPLES),
+        learning_rate=rate,
+        progress=False,
+    )
     trainer = SFTTrainer(
         model=theirs,
         args=SFTConfig(
-            output_dir=str(tmp_path), use_cpu=True, bf16=False, activation_checkpointing=False, num_train_epochs=24,
-            per_device_train_batch_size=len(EXAMPLES), learning_rate=rate, lr_scheduler_type="cosine",
-            warmup_steps=0.1, weight_decay=0.0, max_grad_norm=1.0, logging_steps=1, save_strategy="no",
-            report_to="none", disable_tqdm=True, dataloader_num_workers=0,
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            activation_checkpointing=False,
+            num_train_epochs=24,
+            per_device_train_batch_size=len(EXAMPLES),
+            learning_rate=rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=0.1,
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_num_workers=0,
         ),
-        train_dataset=Dataset.from_list([{"input_ids": e.input_ids, "labels": e.labels} for e in EXAMPLES]),
+        train_dataset=Dataset.from_list(
+            [{"input_ids": e.input_ids, "labels": e.labels} for e in EXAMPLES]
+        ),
         processing_class=copy.deepcopy(TOKENIZER),
     )
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert len(logs) == 24 and logs[-1]["loss"] < logs[0]["loss"] - 0.5
     assert_close(history.losses, [entry["loss"] for entry in logs], rtol=0, atol=2e-6)
-    assert_close([step["grad_norm"] for step in history.steps], [entry["grad_norm"] for entry in logs],
-                 rtol=1e-4, atol=1e-5)
-    assert_close([step["learning_rate"] for step in history.steps], [entry["learning_rate"] for entry in logs])
+    assert_close(
+        [step["grad_norm"] for step in history.steps],
+        [entry["grad_norm"] for entry in logs],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    assert_close(
+        [step["learning_rate"] for step in history.steps],
+        [entry["learning_rate"] for entry in logs],
+    )
 
 
 def test_four_batches_of_8_accumulated_are_one_batch_of_32_and_a_mean_of_means_is_not():
@@ -220,9 +307,16 @@ def test_four_batches_of_8_accumulated_are_one_batch_of_32_and_a_mean_of_means_i
 
 def test_a_micro_batch_without_graded_tokens_counts_for_nothing():
     examples = [*make_examples(3), Example([5, 6, 7], [IGNORE_INDEX] * 3)]
-    history = train(make_model(), TOKENIZER, examples, batch_size=1, accumulation_steps=4, progress=False)
+    history = train(
+        make_model(), TOKENIZER, examples, batch_size=1, accumulation_steps=4, progress=False
+    )
     with torch.no_grad():
-        assert_close(history.losses, [make_model()(**pad_batch(examples[:3], PAD)).loss.item()], rtol=0, atol=1e-6)
+        assert_close(
+            history.losses,
+            [make_model()(**pad_batch(examples[:3], PAD)).loss.item()],
+            rtol=0,
+            atol=1e-6,
+        )
 
 
 def test_the_gradient_is_clipped_to_the_given_norm_and_the_norm_before_is_reported():
@@ -248,7 +342,8 @@ def test_a_gradient_left_by_an_earlier_backward_does_not_count():
     assert run(model)[0].losses == fresh.losses
 
 
-# --- seeds and frozen parameters ------------------------------------------------------------------------------------
+# --- seeds and frozen parameters
+# ------------------------------------------------------------------------------------
 
 
 def test_a_run_is_decided_by_its_seed():
@@ -283,13 +378,20 @@ def test_frozen_parameters_stay_untouched_and_all_others_move(tmp_path):
 
 
 def test_bfloat16_weights_learn_from_updates_that_bfloat16_would_round_away():
-    small = {"learning_rate": 2e-5, "epochs": 8}  # on weights above 0.1, half a bfloat16 step is 2e-4 and more
+    small = {
+        "learning_rate": 2e-5,
+        "epochs": 8,
+    }  # on weights above 0.1, half a bfloat16 step is 2e-4 and more
     model = make_model().bfloat16()
     before = weights_of(model)
     history, _ = run(model, **small)
     in_float32, _ = run(make_model(), **small)
     assert all(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
-    moved = [(before[name] != tensor).float().mean() for name, tensor in weights_of(model).items() if tensor.dim() == 2]
+    moved = [
+        (before[name] != tensor).float().mean()
+        for name, tensor in weights_of(model).items()
+        if tensor.dim() == 2
+    ]
     assert min(moved) > 0.1
     assert_close(torch.tensor(history.losses), torch.tensor(in_float32.losses), rtol=0, atol=0.05)
 
@@ -300,7 +402,10 @@ def test_bfloat16_weights_learn_from_updates_that_bfloat16_would_round_away():
         optimizer.step()
         optimizer.zero_grad()
     large = {name: before[name].abs() > 0.1 for name in before if before[name].dim() == 2}
-    assert all(torch.equal(before[name][mask], weights_of(alone)[name][mask]) for name, mask in large.items())
+    assert all(
+        torch.equal(before[name][mask], weights_of(alone)[name][mask])
+        for name, mask in large.items()
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -310,7 +415,9 @@ def test_half_precision_runs_resume_exactly(tmp_path, dtype):
         run(make_model().to(dtype), output_dir=tmp_path)
     resumed, again = run(make_model().to(dtype), output_dir=tmp_path, resume=True)
     assert resumed.losses == unbroken.losses and same_weights(again, model)
-    assert [step.get("loss_scale") for step in resumed.steps] == [step.get("loss_scale") for step in unbroken.steps]
+    assert [step.get("loss_scale") for step in resumed.steps] == [
+        step.get("loss_scale") for step in unbroken.steps
+    ]
 
 
 @pytest.mark.parametrize("trained", ["all", "LoRA"])
@@ -321,7 +428,9 @@ def test_float16_trains_as_float32_does(trained):
         add_lora(each, rank=4)
     history, _ = run(model)
     right, _ = run(in_float32)
-    assert {parameter.dtype for name, parameter in model.named_parameters() if "lora" not in name} == {torch.float16}
+    assert {
+        parameter.dtype for name, parameter in model.named_parameters() if "lora" not in name
+    } == {torch.float16}
     assert right.losses[-1] < right.losses[0] - 0.3
     assert_close(torch.tensor(history.losses), torch.tensor(right.losses), rtol=0, atol=0.02)
     assert {step["loss_scale"] for step in history.steps} == {65536.0}
@@ -349,7 +458,8 @@ def test_a_float16_gradient_that_overflows_costs_one_update_and_half_of_the_scal
 
 
 def test_small_float16_gradients_survive_because_the_loss_is_scaled():
-    """A loss divided by 1e8 has most gradients below 6e-8: 0 in float16, unless they are scaled up meanwhile."""
+    """A loss divided by 1e8 has most gradients below 6e-8: 0 in float16, unless they are scaled up
+    meanwhile."""
     lost = {}
     for scaled in (True, False):
         model = make_model().half()
@@ -369,11 +479,14 @@ def test_a_model_in_two_half_precisions_is_refused():
 
 
 def test_packed_runs_are_a_plain_loop_over_the_same_rows_each_alone():
-    """Rows joined into batches, several a step, against one unpadded row at a time through the model's own decoder."""
+    """Rows joined into batches, several a step, against one unpadded row at a time through the
+    model's own decoder."""
     settings = {"pack_to": 60, "batch_size": 2, "accumulation_steps": 2, "epochs": 2}
     history, model = run(make_model(), **settings)
     rows = pack(EXAMPLES, 60)
-    assert len(rows) >= 6 and len({row["input_ids"].shape[1] for row in rows}) > 1  # some rows are padded in a batch
+    assert (
+        len(rows) >= 6 and len({row["input_ids"].shape[1] for row in rows}) > 1
+    )  # some rows are padded in a batch
     plain = make_model().train()
     optimizer = torch.optim.AdamW(plain.parameters(), lr=RUN["learning_rate"], weight_decay=0.0)
     steps = math.ceil(math.ceil(len(rows) / 2) / 2)
@@ -386,8 +499,12 @@ def test_packed_runs_are_a_plain_loop_over_the_same_rows_each_alone():
             graded = sum(int((row["labels"] >= 0).sum()) for row in taken)
             total = 0.0
             for row in taken:
-                logits = plain(input_ids=row["input_ids"], position_ids=row["position_ids"], use_cache=False).logits
-                loss = F.cross_entropy(logits[0, :-1], row["labels"][0, 1:], reduction="sum") / graded
+                logits = plain(
+                    input_ids=row["input_ids"], position_ids=row["position_ids"], use_cache=False
+                ).logits
+                loss = (
+                    F.cross_entropy(logits[0, :-1], row["labels"][0, 1:], reduction="sum") / graded
+                )
                 loss.backward()
                 total += loss.item()
             torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
@@ -402,7 +519,8 @@ def test_the_model_comes_back_in_the_mode_it_was_given_in():
         assert run(make_model().train(training), epochs=1)[1].training is training
 
 
-# --- kill and resume ------------------------------------------------------------------------------------------------
+# --- kill and resume
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -412,7 +530,8 @@ def unbroken() -> tuple[History, PreTrainedModel]:
 
 
 def resumes_exactly(folder: Path, unbroken: tuple[History, PreTrainedModel], *, after: int) -> None:
-    """Equal in every step and weight, and no step up to `after` is computed again (from the start is exact too)."""
+    """Equal in every step and weight, and no step up to `after` is computed again (from the start
+    is exact too)."""
     again = []
     with before_step(after, lambda: again.append(after)):
         history, model = run(output_dir=folder, resume=True)
@@ -441,22 +560,28 @@ def test_a_process_killed_by_sigkill_resumes_bit_for_bit_in_another(unbroken, tm
         f"    run(output_dir=Path({str(tmp_path)!r}))\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.run([sys.executable, "-c", script], env=environment, cwd=Path(__file__).parent)
+    process = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=Path(__file__).parent
+    )
     assert process.returncode == -signal.SIGKILL
     assert len(json.loads((tmp_path / "checkpoint" / "state.json").read_text())["steps"]) == 6
     resumes_exactly(tmp_path, unbroken, after=6)
 
 
-@pytest.mark.parametrize(("module", "function", "call"), [
-    *[(sft_lab.loop.checkpoints, "save_file", call) for call in (1, 2, 3, 4)],
-    *[(json, "dumps", call) for call in (1, 2)],
-    *[(os, "replace", call) for call in (1, 2, 3, 4, 5)],
-    *[(shutil, "rmtree", call) for call in (1, 2, 3, 4, 5, 6)],
-])
+@pytest.mark.parametrize(
+    ("module", "function", "call"),
+    [
+        *[(sft_lab.loop.checkpoints, "save_file", call) for call in (1, 2, 3, 4)],
+        *[(json, "dumps", call) for call in (1, 2)],
+        *[(os, "replace", call) for call in (1, 2, 3, 4, 5)],
+        *[(shutil, "rmtree", call) for call in (1, 2, 3, 4, 5, 6)],
+    ],
+)
 def test_a_kill_anywhere_inside_saving_leaves_the_checkpoint_before_or_the_new_one(
     module, function, call, unbroken, tmp_path, monkeypatch
 ):
-    """The kill comes at the given call of the given function, in the first, second or third saving."""
+    """The kill comes at the given call of the given function, in the first, second or third
+    saving."""
     real, calls, finished = getattr(module, function), [], []
     save = sft_lab.train.save_checkpoint
 
@@ -482,8 +607,12 @@ def test_a_kill_anywhere_inside_saving_leaves_the_checkpoint_before_or_the_new_o
 
 def test_ctrl_c_waits_for_the_step_saves_a_checkpoint_and_raises(unbroken, tmp_path):
     handler = signal.getsignal(signal.SIGINT)
-    with (before_step(5, lambda: os.kill(os.getpid(), signal.SIGINT)),
-          pytest.raises(KeyboardInterrupt, match="stopped after step 5 of 12.*resume=True.*checkpoint")):
+    with (
+        before_step(5, lambda: os.kill(os.getpid(), signal.SIGINT)),
+        pytest.raises(
+            KeyboardInterrupt, match="stopped after step 5 of 12.*resume=True.*checkpoint"
+        ),
+    ):
         run(output_dir=tmp_path)
     assert signal.getsignal(signal.SIGINT) is handler
     assert len(json.loads((tmp_path / "checkpoint" / "state.json").read_text())["steps"]) == 5
@@ -491,8 +620,10 @@ def test_ctrl_c_waits_for_the_step_saves_a_checkpoint_and_raises(unbroken, tmp_p
 
 
 def test_ctrl_c_without_an_output_dir_says_that_nothing_was_saved():
-    with (before_step(5, lambda: os.kill(os.getpid(), signal.SIGINT)),
-          pytest.raises(KeyboardInterrupt, match="nothing was saved")):
+    with (
+        before_step(5, lambda: os.kill(os.getpid(), signal.SIGINT)),
+        pytest.raises(KeyboardInterrupt, match="nothing was saved"),
+    ):
         run()
 
 
@@ -505,23 +636,43 @@ def test_resume_takes_up_evaluations_too(tmp_path):
     assert [evaluation["step"] for evaluation in whole.evaluations] == [2, 3, 4, 6, 8, 9, 10, 12]
 
 
-@pytest.mark.parametrize(("setting", "value"), [
-    ("epochs", 5), ("learning_rate", 1e-3), ("batch_size", 6), ("seed", 1), ("accumulation_steps", 2),
-    ("warmup_ratio", 0.2), ("weight_decay", 0.1), ("max_grad_norm", 2.0),
-])
-def test_a_checkpoint_of_another_run_is_refused_by_the_name_of_the_setting(setting, value, interrupted):
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("epochs", 5),
+        ("learning_rate", 1e-3),
+        ("batch_size", 6),
+        ("seed", 1),
+        ("accumulation_steps", 2),
+        ("warmup_ratio", 0.2),
+        ("weight_decay", 0.1),
+        ("max_grad_norm", 2.0),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_by_the_name_of_the_setting(
+    setting, value, interrupted
+):
     with pytest.raises(ValueError, match=f"belongs to a run with other {setting}:"):
         run(output_dir=interrupted, resume=True, **{setting: value})
 
 
 def test_a_checkpoint_of_other_examples_or_another_model_is_refused(interrupted):
     with pytest.raises(ValueError, match="a run with other examples:"):
-        train(make_model(), TOKENIZER, EXAMPLES[1:] + EXAMPLES[:1], output_dir=interrupted, resume=True, **RUN)
+        train(
+            make_model(),
+            TOKENIZER,
+            EXAMPLES[1:] + EXAMPLES[:1],
+            output_dir=interrupted,
+            resume=True,
+            **RUN,
+        )
     with pytest.raises(ValueError, match="is of another model"):
         run(make_model("llama"), output_dir=interrupted, resume=True)
     wider = make_model()
     wider.resize_token_embeddings(80)
-    with pytest.raises(ValueError, match=r"embed_tokens.weight has shape \[61, 32\] there, \[80, 32\] here"):
+    with pytest.raises(
+        ValueError, match=r"embed_tokens.weight has shape \[61, 32\] there, \[80, 32\] here"
+    ):
         run(wider, output_dir=interrupted, resume=True)
 
 
@@ -533,7 +684,8 @@ def interrupted(tmp_path_factory) -> Path:
     return folder
 
 
-# --- stopping clearly -----------------------------------------------------------------------------------------------
+# --- stopping clearly
+# -----------------------------------------------------------------------------------------------
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_weights_of_the_step_before():
@@ -544,9 +696,14 @@ def test_a_loss_that_is_not_finite_stops_with_the_weights_of_the_step_before():
         kept.update(weights_of(model))
         model.lm_head.register_forward_hook(lambda module, inputs, scores: scores * float("nan"))
 
-    with before_step(5, break_the_scores), pytest.raises(FloatingPointError, match="step 5: loss nan.*rate too high"):
+    with (
+        before_step(5, break_the_scores),
+        pytest.raises(FloatingPointError, match="step 5: loss nan.*rate too high"),
+    ):
         run(model)
-    assert kept and all(torch.equal(tensor, kept[name]) for name, tensor in weights_of(model).items())
+    assert kept and all(
+        torch.equal(tensor, kept[name]) for name, tensor in weights_of(model).items()
+    )
     assert all(tensor.isfinite().all() for tensor in kept.values())
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -560,10 +717,15 @@ def test_a_gradient_that_is_not_finite_stops_too():
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(model).items())
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"epochs": 0}, "epochs is 0"), ({"batch_size": 0}, "batch_size is 0"),
-    ({"accumulation_steps": 0}, "accumulation_steps is 0"), ({"resume": True}, "resume=True needs the output_dir"),
-])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"accumulation_steps": 0}, "accumulation_steps is 0"),
+        ({"resume": True}, "resume=True needs the output_dir"),
+    ],
+)
 def test_settings_that_make_no_run_are_errors(settings, message):
     with pytest.raises(ValueError, match=message):
         run(**settings)
@@ -576,7 +738,8 @@ def test_no_examples_and_no_graded_token_are_errors():
         train(make_model(), TOKENIZER, [Example([5, 6], [IGNORE_INDEX] * 2)], progress=False)
 
 
-# --- what a run reports and writes ----------------------------------------------------------------------------------
+# --- what a run reports and writes
+# ----------------------------------------------------------------------------------
 
 
 def test_evaluate_is_the_mean_over_all_graded_tokens_computed_one_example_at_a_time():
@@ -616,7 +779,10 @@ def test_the_history_counts_tokens_accuracy_and_graded_tokens():
     history, _ = run(make_model(), learning_rate=0.0, epochs=1, batch_size=len(EXAMPLES))
     expected = evaluate(make_model(), TOKENIZER, EXAMPLES)
     assert_close(history.losses, [expected["loss"]], rtol=0, atol=1e-6)
-    assert (history.steps[0]["accuracy"], history.steps[0]["graded"]) == (expected["accuracy"], expected["graded"])
+    assert (history.steps[0]["accuracy"], history.steps[0]["graded"]) == (
+        expected["accuracy"],
+        expected["graded"],
+    )
     assert history.tokens == sum(len(example.input_ids) for example in EXAMPLES)
     assert history.tokens_per_second == history.tokens / history.seconds > 0
 
@@ -632,8 +798,10 @@ def test_the_model_in_output_dir_loads_with_transformers_and_has_the_same_scores
 def test_nothing_is_pickled(interrupted, tmp_path):
     run(output_dir=tmp_path / "model", log_dir=tmp_path / "logs", epochs=1)
     written = [folder / name for folder in (tmp_path, interrupted) for name in files_in(folder)]
-    assert files_in(interrupted) == [f"checkpoint/{name}" for name in
-                                     ("optimizer.safetensors", "state.json", "weights.safetensors")]
+    assert files_in(interrupted) == [
+        f"checkpoint/{name}"
+        for name in ("optimizer.safetensors", "state.json", "weights.safetensors")
+    ]
     for path in written:
         assert path.suffix in (".safetensors", ".json") or "tfevents" in path.name, path
         assert path.read_bytes()[:1] != b"\x80" and path.read_bytes()[:2] != b"PK", path
@@ -642,7 +810,11 @@ def test_nothing_is_pickled(interrupted, tmp_path):
 def test_tensorboard_reads_what_the_history_holds_also_after_a_resume(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    settings = {"output_dir": tmp_path, "log_dir": tmp_path / "logs", "eval_examples": make_examples(5)}
+    settings = {
+        "output_dir": tmp_path,
+        "log_dir": tmp_path / "logs",
+        "eval_examples": make_examples(5),
+    }
     with before_step(8, kill), pytest.raises(Killed):
         run(**settings)
     history, _ = run(resume=True, **settings)

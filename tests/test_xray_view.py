@@ -1,4 +1,5 @@
-"""The label X-ray shows the labels that training uses and the losses that PyTorch computes, and refuses in words."""
+"""The label X-ray shows the labels that training uses and the losses that PyTorch computes, and
+refuses in words."""
 
 import html
 import re
@@ -50,13 +51,17 @@ def graded_text(example, tokenizer) -> str:
 
 
 def framed(ax) -> list[bool]:
-    return [to_hex(box.get_edgecolor()).upper() == INK and box.get_linewidth() > 2 for box in ax.patches]
+    return [
+        to_hex(box.get_edgecolor()).upper() == INK and box.get_linewidth() > 2 for box in ax.patches
+    ]
 
 
 @pytest.mark.parametrize("policy", ["last", "assistant", "all"])
 def test_three_policies_are_those_of_encode_conversation(tokenizer, conversations, policy):
     for turns in [*conversations[:40], CHAT]:
-        assert label_tokens(turns, tokenizer, policy) == encode_conversation(turns, tokenizer, graded=policy)
+        assert label_tokens(turns, tokenizer, policy) == encode_conversation(
+            turns, tokenizer, graded=policy
+        )
 
 
 def test_prompt_too_adds_the_words_of_the_user_and_no_mark_of_the_template(tokenizer):
@@ -68,8 +73,14 @@ def test_prompt_too_adds_the_words_of_the_user_and_no_mark_of_the_template(token
 
 
 def test_the_policies_grade_more_and_more(tokenizer):
-    sets = [{place for place, label in enumerate(label_tokens(CHAT, tokenizer, policy).labels) if label != IGNORE_INDEX}
-            for policy in GRADED]
+    sets = [
+        {
+            place
+            for place, label in enumerate(label_tokens(CHAT, tokenizer, policy).labels)
+            if label != IGNORE_INDEX
+        }
+        for policy in GRADED
+    ]
     assert all(smaller < larger for smaller, larger in zip(sets, sets[1:], strict=False))
 
 
@@ -82,7 +93,9 @@ def test_the_losses_are_those_that_the_model_reports(model, tokenizer):
     assert sum(losses) / len(losses) == pytest.approx(reported, rel=1e-4)
 
 
-@pytest.mark.parametrize("turns", [CHAT, CHINESE, [{"role": "system", "content": "One\ntwo\n\nthree"}, *CHAT]])
+@pytest.mark.parametrize(
+    "turns", [CHAT, CHINESE, [{"role": "system", "content": "One\ntwo\n\nthree"}, *CHAT]]
+)
 def test_turns_survive_being_written_and_read(turns):
     assert parse_turns(format_turns(turns)) == turns
 
@@ -104,7 +117,9 @@ def test_the_picture_frames_the_graded_tokens_and_whitens_what_is_cut_off(tokeni
     assert len(ax.patches) == len(whole)
     graded = [place > 0 and label != IGNORE_INDEX for place, label in enumerate(example.labels)]
     assert framed(ax) == graded + [False] * (len(whole) - kept)
-    assert [to_hex(box.get_facecolor()).upper() == PADDING for box in ax.patches[kept:]] == [True] * (len(whole) - kept)
+    assert [to_hex(box.get_facecolor()).upper() == PADDING for box in ax.patches[kept:]] == [
+        True
+    ] * (len(whole) - kept)
     assert all(box.get_linestyle() == "--" for box in ax.patches[kept:])
 
 
@@ -115,31 +130,50 @@ def test_the_picture_colours_by_role_and_writes_both_losses_below(tokenizer):
     figure = draw_labels(example, example.input_ids, losses, tokenizer)
     ax, key = figure.axes[0], [text.get_text() for text in figure.legends[0].get_texts()]
     colours = [to_hex(box.get_facecolor()).upper() for box in ax.patches]
-    assert [WRITERS[name][0].upper() in colours for name in ("control", "template", "user", "answer")] == [True] * 4
-    assert key == ["control tokens", "other text of the template", "user", "answer", "framed: graded"]
+    assert [
+        WRITERS[name][0].upper() in colours for name in ("control", "template", "user", "answer")
+    ] == [True] * 4
+    assert key == [
+        "control tokens",
+        "other text of the template",
+        "user",
+        "answer",
+        "framed: graded",
+    ]
     notes = [text.get_text() for text in ax.texts if "→" in text.get_text()]
     assert notes == [f"{n % 9:.1f}→0.2" for n in range(1, count)]
 
 
 def test_half_a_character_is_drawn_as_its_byte(tokenizer):
     example = label_tokens(CHINESE, tokenizer, "assistant")
-    figure = draw_labels(example, example.input_ids, {"base": [0.0] * (len(example.input_ids) - 1)}, tokenizer)
+    figure = draw_labels(
+        example, example.input_ids, {"base": [0.0] * (len(example.input_ids) - 1)}, tokenizer
+    )
     assert not any("\ufffd" in text.get_text() for text in figure.axes[0].texts)
 
 
 def test_the_words_give_counts_and_the_mean_over_graded_tokens(tokenizer):
     example = label_tokens(CHAT, tokenizer, "last")
     graded = [label != IGNORE_INDEX for label in example.labels]
-    losses = {"base": [2.5 if on else 100.0 for on in graded[1:]], "tuned": [0.5 if on else 100.0 for on in graded[1:]]}
+    losses = {
+        "base": [2.5 if on else 100.0 for on in graded[1:]],
+        "tuned": [0.5 if on else 100.0 for on in graded[1:]],
+    }
     said = describe_labels(example, example.input_ids, losses, "last")
-    assert said == (f"{len(graded)} tokens, of which {sum(graded)} are graded: the last answer and its stop token. "
-                    "Their mean loss in nats per token: base 2.50, tuned 0.50.")  # fmt: skip
-    assert "cuts off the last 3 tokens" in describe_labels(example, [*example.input_ids, 1, 2, 3], losses, "last")
+    assert said == (
+        f"{len(graded)} tokens, of which {sum(graded)} are graded: the last answer and its stop "
+        "token. Their mean loss in nats per token: base 2.50, tuned 0.50."
+    )
+    assert "cuts off the last 3 tokens" in describe_labels(
+        example, [*example.input_ids, 1, 2, 3], losses, "last"
+    )
 
 
 @pytest.fixture
 def view(model, tokenizer):
-    box = explore_labels(tokenizer, {"base": model, "twin": model}, {"capitals": CHAT, "Chinese": CHINESE})
+    box = explore_labels(
+        tokenizer, {"base": model, "twin": model}, {"capitals": CHAT, "Chinese": CHINESE}
+    )
     names = ("menu", "turns", "policies", "limit", "picture", "words")
     return dict(zip(names, box.children, strict=True))
 
@@ -190,7 +224,9 @@ def test_what_is_typed_never_becomes_a_control_token(view, tokenizer):
     assert f"{len(ids)} tokens, of which" in view["words"].value
 
 
-@pytest.mark.parametrize("typed", ["", "Hello", "user: Hello", "assistant: Hello", "user: Hi\nsystem: Late"])
+@pytest.mark.parametrize(
+    "typed", ["", "Hello", "user: Hello", "assistant: Hello", "user: Hi\nsystem: Late"]
+)
 def test_what_cannot_be_graded_is_refused_in_words(view, typed):
     view["turns"].value = typed
     assert re.search("Refused: .{20}", view["words"].value)
@@ -199,7 +235,9 @@ def test_what_cannot_be_graded_is_refused_in_words(view, typed):
 
 def test_losses_of_the_same_row_are_computed_once(view, monkeypatch):
     calls = []
-    monkeypatch.setattr(xray, "read_losses", lambda model, ids: calls.append(ids) or [0.0] * (len(ids) - 1))
+    monkeypatch.setattr(
+        xray, "read_losses", lambda model, ids: calls.append(ids) or [0.0] * (len(ids) - 1)
+    )
     for policy in (*GRADED, "assistant"):
         view["policies"].value = policy
     assert calls == []

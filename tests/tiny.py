@@ -1,4 +1,5 @@
-"""Tiny random models, a word tokenizer and random examples: enough to test what does not depend on trained weights."""
+"""Tiny random models, a word tokenizer and random examples: enough to test what does not depend on
+trained weights."""
 
 import random
 
@@ -19,13 +20,25 @@ VOCABULARY = 61
 PAD = 0
 
 
-def make_model(architecture: str = "qwen3", *, seed: int = 0, attention_dropout: float = 0.0) -> PreTrainedModel:
+def make_model(
+    architecture: str = "qwen3", *, seed: int = 0, attention_dropout: float = 0.0
+) -> PreTrainedModel:
     torch.manual_seed(seed)
     sizes = {
-        "vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 48, "max_position_embeddings": 128,
-        "tie_word_embeddings": architecture == "qwen3", "attention_dropout": attention_dropout,
-        "pad_token_id": PAD, "bos_token_id": None, "eos_token_id": 1, "initializer_range": 0.1,
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 48,
+        "max_position_embeddings": 128,
+        "tie_word_embeddings": architecture == "qwen3",
+        "attention_dropout": attention_dropout,
+        "pad_token_id": PAD,
+        "bos_token_id": None,
+        "eos_token_id": 1,
+        "initializer_range": 0.1,
     }
     if architecture == "llama":
         return LlamaForCausalLM(LlamaConfig(**sizes)).eval()
@@ -39,7 +52,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<end>")
 
 
-def make_examples(count: int, *, seed: int = 0, shortest: int = 3, longest: int = 24) -> list[Example]:
+def make_examples(
+    count: int, *, seed: int = 0, shortest: int = 3, longest: int = 24
+) -> list[Example]:
     """Random prompts and graded answers; answers of one token and prompts of one token occur."""
     rng = random.Random(seed)
     examples = []

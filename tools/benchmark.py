@@ -1,13 +1,16 @@
-"""`make bench`: training speed of sft_lab beside TRL and a plain loop on the same examples, as ratios of one run.
+"""`make bench`: training speed of sft_lab beside TRL and a plain loop on the same examples, as
+ratios of one run.
 
-Every side runs in a process of its own, in turn, three times; the medians are compared. All start from the same
-weights and train in fp32 on the same token ids, labels and batches, and must show the same training losses, or there
-is no result: speed that changes what is learned does not count. (The fixed TRL side draws its batches at random.)
+Every side runs in a process of its own, in turn, three times; the medians are compared. All start
+from the same weights and train in fp32 on the same token ids, labels and batches, and must show the
+same training losses, or there is no result: speed that changes what is learned does not count. (The
+fixed TRL side draws its batches at random.)
 
-The share of the matrix ceiling is the matrix products that a step needs over the seconds it took, divided by what a
-product of two 1024 x 1024 matrices reaches on the same machine in the same run. Needed are, for every real token, a
-forward and a backward pass (6 operations a weight) through the linear layers, causal attention at half of T x T, and
-the last layer's MLP and the vocabulary head at graded positions alone; padding counts as nothing.
+The share of the matrix ceiling is the matrix products that a step needs over the seconds it took,
+divided by what a product of two 1024 x 1024 matrices reaches on the same machine in the same run.
+Needed are, for every real token, a forward and a backward pass (6 operations a weight) through the
+linear layers, causal attention at half of T x T, and the last layer's MLP and the vocabulary head
+at graded positions alone; padding counts as nothing.
 """
 
 import argparse
@@ -30,7 +33,8 @@ if TYPE_CHECKING:  # the parent process imports neither torch nor transformers
 REPEATS, STEPS, BATCH_SIZE, LEARNING_RATE = 3, 110, 32, 3e-4
 SIDES = {
     "sft_lab": "sft_lab.train",
-    "trl_best": "TRL SFTTrainer: fp32, no checkpointing, batches of similar length, freed memory kept",
+    "trl_best": "TRL SFTTrainer: fp32, no checkpointing, batches of similar length, freed memory "
+    "kept",
     "trl_fixed": "TRL SFTTrainer: fp32, no checkpointing, batches in random order",
     "hf_loop": "plain loop on the transformers model with labels=, batches of similar length",
 }
@@ -38,7 +42,8 @@ WINDOW, LOSS_TOLERANCE = 10, 1e-4  # mean losses of ten steps are compared, in n
 
 
 def run_side(side: str) -> dict:
-    """Train STEPS steps; returns tokens/s over the training call and the training losses, a mean for each ten steps."""
+    """Train STEPS steps; returns tokens/s over the training call and the training losses, a mean
+    for each ten steps."""
     from sft_lab import atlas
     from sft_lab.batches import group_by_length, pad_batch
     from sft_lab.labels import encode_conversations
@@ -47,19 +52,32 @@ def run_side(side: str) -> dict:
     from sft_lab.train import train
 
     model, tokenizer = load("atlas-base")
-    examples = encode_conversations(atlas.training_conversations(seed=0)[: STEPS * BATCH_SIZE], tokenizer)
+    examples = encode_conversations(
+        atlas.training_conversations(seed=0)[: STEPS * BATCH_SIZE], tokenizer
+    )
     lengths = [len(example.input_ids) for example in examples]
     ceilings = [matrix_ceiling()]
     if side == "sft_lab":
         started = time.perf_counter()
-        history = train(model, tokenizer, examples, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, progress=False)
+        history = train(
+            model,
+            tokenizer,
+            examples,
+            batch_size=BATCH_SIZE,
+            learning_rate=LEARNING_RATE,
+            progress=False,
+        )
         windows = [history.losses[i : i + WINDOW] for i in range(0, len(history.losses), WINDOW)]
         losses = [sum(window) / WINDOW for window in windows if len(window) == WINDOW]
     elif side == "hf_loop":
         order = group_by_length(lengths, BATCH_SIZE, seed=0)
         started = time.perf_counter()
-        every = plain_loop(model, [pad_batch([examples[i] for i in indices], 0) for indices in order])
-        losses = [sum(every[i : i + WINDOW]) / WINDOW for i in range(0, len(every) - WINDOW + 1, WINDOW)]
+        every = plain_loop(
+            model, [pad_batch([examples[i] for i in indices], 0) for indices in order]
+        )
+        losses = [
+            sum(every[i : i + WINDOW]) / WINDOW for i in range(0, len(every) - WINDOW + 1, WINDOW)
+        ]
     else:
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
@@ -67,35 +85,64 @@ def run_side(side: str) -> dict:
         best = side == "trl_best"
         if best:
             keep_freed_memory()
-            order = [i for indices in group_by_length(lengths, BATCH_SIZE, seed=0) for i in indices]  # as train(seed=0)
+            order = [
+                i for indices in group_by_length(lengths, BATCH_SIZE, seed=0) for i in indices
+            ]  # as train(seed=0)
             examples = [examples[i] for i in order]
-        rows = [{"input_ids": e.input_ids, "completion_mask": [int(x >= 0) for x in e.labels]} for e in examples]
+        rows = [
+            {"input_ids": e.input_ids, "completion_mask": [int(x >= 0) for x in e.labels]}
+            for e in examples
+        ]
         with tempfile.TemporaryDirectory() as folder:
             config = SFTConfig(
-                output_dir=folder, use_cpu=True, bf16=False, activation_checkpointing=False, num_train_epochs=1,
-                per_device_train_batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, lr_scheduler_type="cosine",
-                warmup_steps=0.1, weight_decay=0.0, logging_steps=WINDOW, save_strategy="no", report_to="none",
-                disable_tqdm=True, packing=False, completion_only_loss=True, seed=0,
+                output_dir=folder,
+                use_cpu=True,
+                bf16=False,
+                activation_checkpointing=False,
+                num_train_epochs=1,
+                per_device_train_batch_size=BATCH_SIZE,
+                learning_rate=LEARNING_RATE,
+                lr_scheduler_type="cosine",
+                warmup_steps=0.1,
+                weight_decay=0.0,
+                logging_steps=WINDOW,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                packing=False,
+                completion_only_loss=True,
+                seed=0,
                 train_sampling_strategy="sequential" if best else "random",
             )
-            trainer = SFTTrainer(model=model, args=config, train_dataset=Dataset.from_list(rows),
-                                 processing_class=tokenizer)
+            trainer = SFTTrainer(
+                model=model,
+                args=config,
+                train_dataset=Dataset.from_list(rows),
+                processing_class=tokenizer,
+            )
             started = time.perf_counter()
             trainer.train()
         losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     seconds = time.perf_counter() - started
     ceilings.append(matrix_ceiling())  # before and after: other work on the machine slows both
     share = matrix_operations(model, examples) / seconds / statistics.mean(ceilings)
-    return {"tokens_per_second": sum(lengths) / seconds, "losses": losses, "share_of_matrix_ceiling": share}
+    return {
+        "tokens_per_second": sum(lengths) / seconds,
+        "losses": losses,
+        "share_of_matrix_ceiling": share,
+    }
 
 
 def plain_loop(model: "PreTrainedModel", batches: list[dict]) -> list[float]:
-    """The loop most people write first: model(**batch).loss, clip, AdamW, cosine schedule; returns its losses."""
+    """The loop most people write first: model(**batch).loss, clip, AdamW, cosine schedule; returns
+    its losses."""
     import torch
     from transformers import get_cosine_schedule_with_warmup
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(0.1 * len(batches)), len(batches))
+    schedule = get_cosine_schedule_with_warmup(
+        optimizer, math.ceil(0.1 * len(batches)), len(batches)
+    )
     losses = []
     model.train()
     for batch in batches:
@@ -110,17 +157,25 @@ def plain_loop(model: "PreTrainedModel", batches: list[dict]) -> list[float]:
 
 
 def matrix_operations(model: "PreTrainedModel", examples: "list[Example]") -> float:
-    """Floating-point operations of the matrix products that one epoch over `examples` needs (convention: above)."""
+    """Floating-point operations of the matrix products that one epoch over `examples` needs
+    (convention: above)."""
     config = model.config
     mlp = 3 * config.hidden_size * config.intermediate_size
-    attention = config.head_dim * config.hidden_size * 2 * (config.num_attention_heads + config.num_key_value_heads)
+    attention = (
+        config.head_dim
+        * config.hidden_size
+        * 2
+        * (config.num_attention_heads + config.num_key_value_heads)
+    )
     width = config.num_attention_heads * config.head_dim
     total = 0.0
     for example in examples:
         tokens, graded = len(example.input_ids), sum(label >= 0 for label in example.labels)
         last = tokens * attention + graded * (mlp + config.hidden_size * config.vocab_size)
         weights = (config.num_hidden_layers - 1) * tokens * (attention + mlp) + last
-        scores = config.num_hidden_layers * tokens * tokens / 2 * 2 * width  # q k^T, and weights times v
+        scores = (
+            config.num_hidden_layers * tokens * tokens / 2 * 2 * width
+        )  # q k^T, and weights times v
         total += 6 * (weights + scores)
     return total
 
@@ -139,8 +194,12 @@ def matrix_ceiling(size: int = 1024, repeats: int = 40) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--side", choices=SIDES, help="run one side once and print JSON (used by the command itself)")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--side",
+        choices=SIDES,
+        help="run one side once and print JSON (used by the command itself)",
+    )
     parser.add_argument("--output", type=Path, default=Path("reports/bench.json"))
     arguments = parser.parse_args()
     if arguments.side:
@@ -150,26 +209,44 @@ def main() -> None:
     for repeat in range(REPEATS):
         for side in SIDES:
             print(f"run {repeat + 1} of {REPEATS}: {SIDES[side]}", file=sys.stderr)
-            done = subprocess.run([sys.executable, __file__, "--side", side], capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, __file__, "--side", side], capture_output=True, text=True
+            )
             if done.returncode:
                 sys.exit(f"{side} failed:\n{done.stderr[-2000:]}")
             runs[side].append(json.loads(done.stdout.splitlines()[-1]))
-    speed = {side: statistics.median(run["tokens_per_second"] for run in results) for side, results in runs.items()}
+    speed = {
+        side: statistics.median(run["tokens_per_second"] for run in results)
+        for side, results in runs.items()
+    }
     ours = runs["sft_lab"][0]["losses"]
     apart = {
-        side: max(abs(one - other) for one, other in zip(ours, runs[side][0]["losses"], strict=True))
+        side: max(
+            abs(one - other) for one, other in zip(ours, runs[side][0]["losses"], strict=True)
+        )
         for side in ("trl_best", "hf_loop")
     }
     for side, difference in apart.items():
         if difference > LOSS_TOLERANCE:
-            sys.exit(f"the losses of {side} differ by up to {difference:.1e} nats, so the speeds are not compared")
+            sys.exit(
+                f"the losses of {side} differ by up to {difference:.1e} nats, so the speeds are "
+                "not compared"
+            )
     report = {
         "ratio_to_trl_best": speed["sft_lab"] / speed["trl_best"],
         "ratio_to_trl_fixed": speed["sft_lab"] / speed["trl_fixed"],
         "ratio_to_hf_loop": speed["sft_lab"] / speed["hf_loop"],
-        "share_of_matrix_ceiling": statistics.median(run["share_of_matrix_ceiling"] for run in runs["sft_lab"]),
-        "tokens_per_second": speed, "largest_loss_difference": apart,
-        "settings": {"steps": STEPS, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE, "repeats": REPEATS},
+        "share_of_matrix_ceiling": statistics.median(
+            run["share_of_matrix_ceiling"] for run in runs["sft_lab"]
+        ),
+        "tokens_per_second": speed,
+        "largest_loss_difference": apart,
+        "settings": {
+            "steps": STEPS,
+            "batch_size": BATCH_SIZE,
+            "learning_rate": LEARNING_RATE,
+            "repeats": REPEATS,
+        },
         "runs": runs,
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
@@ -179,8 +256,13 @@ def main() -> None:
     for side, label in SIDES.items():
         times = speed["sft_lab"] / speed[side]
         print(f"{label:86} {speed[side]:8,.0f} tokens/s   sft_lab is {times:.2f} × this")
-    print(f"sft_lab reaches {report['share_of_matrix_ceiling']:.0%} of this machine's matrix ceiling")
-    print(f"largest difference of the training losses: {max(apart.values()):.1e} nats per graded token")
+    print(
+        f"sft_lab reaches {report['share_of_matrix_ceiling']:.0%} of this machine's matrix ceiling"
+    )
+    print(
+        f"largest difference of the training losses: {max(apart.values()):.1e} nats per graded "
+        "token"
+    )
 
 
 if __name__ == "__main__":

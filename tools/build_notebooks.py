@@ -1,14 +1,17 @@
-"""Build the notebooks from the chapters: `python tools/build_notebooks.py [NN ...] [--check] [--force]`.
+"""Build the notebooks from the chapters: `python tools/build_notebooks.py [NN ...] [--check]
+[--force]`.
 
 chapters/NN_slug.py (percent format, the only place where a chapter is edited) becomes
 - notebooks/NN_slug.ipynb: the reader's edition, with exercises as stubs, executed, outputs kept;
-- solutions/NN_slug.ipynb: title, set-up, and each exercise with its solution, check and explanation, executed
-  strictly (a check that fails stops the build). A chapter without exercises has none.
+- solutions/NN_slug.ipynb: title, set-up, and each exercise with its solution, check and
+  explanation, executed strictly (a check that fails stops the build). A chapter without exercises
+  has none.
 
-A notebook is executed only when its code changed; a change of prose keeps the outputs, and a change in `sft_lab` alone
-does not show here: `--force` executes anyway. What is built depends on nothing but its source: cell ids come from the
-content, and an output with a memory address, a path of this machine or a warning is an error that names the line.
-`--check` writes nothing and exits with 1 when a built notebook is not what its source builds.
+A notebook is executed only when its code changed; a change of prose keeps the outputs, and a change
+in `sft_lab` alone does not show here: `--force` executes anyway. What is built depends on nothing
+but its source: cell ids come from the content, and an output with a memory address, a path of this
+machine or a warning is an error that names the line. `--check` writes nothing and exits with 1 when
+a built notebook is not what its source builds.
 """
 
 import argparse
@@ -27,7 +30,8 @@ from chapter_source import BuildError, Cell, assemble
 from execute_notebook import execute
 
 ROOT = Path(__file__).resolve().parents[1]
-FORMAT = 1  # raise it when this file begins to write something else: every notebook is then executed again
+# raise it when this file begins to write something else: every notebook is then executed again
+FORMAT = 1
 EDITIONS = ("notebooks", "solutions")
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -38,11 +42,17 @@ METADATA = {
 def main(arguments: list[str] | None = None) -> int:
     """Build or check the chapters named on the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("chapters", nargs="*", metavar="NN", help="numbers of chapters, default: all")
     parser.add_argument(
-        "--check", action="store_true", help="write nothing, exit with 1 when a notebook is out of date"
+        "chapters", nargs="*", metavar="NN", help="numbers of chapters, default: all"
     )
-    parser.add_argument("--force", action="store_true", help="execute even when the code did not change")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing, exit with 1 when a notebook is out of date",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="execute even when the code did not change"
+    )
     options = parser.parse_args(arguments)
     sources = sorted((ROOT / "chapters").glob("[0-9][0-9]_*.py"))
     numbers = {number.zfill(2) for number in options.chapters}
@@ -60,13 +70,15 @@ def main(arguments: list[str] | None = None) -> int:
         except BuildError as error:
             failures.append(str(error))
     print(
-        "\n".join(failures) or "every notebook is what its chapter builds", file=sys.stderr if failures else sys.stdout
+        "\n".join(failures) or "every notebook is what its chapter builds",
+        file=sys.stderr if failures else sys.stdout,
     )
     return 1 if failures else 0
 
 
 def build(path: Path, *, force: bool = False) -> None:
-    """Build both editions of one chapter, and replace the old files only when both succeeded. `BuildError` else."""
+    """Build both editions of one chapter, and replace the old files only when both succeeded.
+    `BuildError` else."""
     root, written = path.parents[1], []
     for edition, cells in assemble(path).items():
         target = root / edition / f"{path.stem}.ipynb"
@@ -77,8 +89,17 @@ def build(path: Path, *, force: bool = False) -> None:
             report = "outputs kept"
         else:
             started = time.perf_counter()
-            places = [f"chapters/{path.name}:{cell.line}, cell {n} of {edition}" for n, cell in enumerate(cells, 1)]
-            execute(notebook, places, [cell.line for cell in cells], root / edition, strict=edition == "solutions")
+            places = [
+                f"chapters/{path.name}:{cell.line}, cell {n} of {edition}"
+                for n, cell in enumerate(cells, 1)
+            ]
+            execute(
+                notebook,
+                places,
+                [cell.line for cell in cells],
+                root / edition,
+                strict=edition == "solutions",
+            )
             report = f"executed in {time.perf_counter() - started:.1f} s"
         notebook.metadata = {**copy.deepcopy(METADATA), "sft_lab": signature(notebook)}
         written.append((target, nbformat.writes(notebook) + "\n"))
@@ -91,30 +112,41 @@ def build(path: Path, *, force: bool = False) -> None:
 
 
 def find_differences(path: Path) -> list[str]:
-    """What tells the built notebooks of a chapter from what the chapter builds; executes nothing."""
+    """What tells the built notebooks of a chapter from what the chapter builds; executes
+    nothing."""
     differences, editions = [], assemble(path)
     for edition in EDITIONS:
         target = path.parents[1] / edition / f"{path.stem}.ipynb"
         place, old = f"{edition}/{target.name}", read_notebook(target)
         if edition not in editions:
-            differences += [f"{place}: the chapter has no exercises; delete it"] if target.exists() else []
+            differences += (
+                [f"{place}: the chapter has no exercises; delete it"] if target.exists() else []
+            )
             continue
         again = f"run: python tools/build_notebooks.py {path.name[:2]}"
         if old is None:
             differences.append(f"{place}: missing or not a notebook; {again}")
             continue
-        pairs = zip_longest(map(inputs, old.cells), map(inputs, to_notebook(editions[edition]).cells))
+        pairs = zip_longest(
+            map(inputs, old.cells), map(inputs, to_notebook(editions[edition]).cells)
+        )
         changed = [number for number, (is_, ought) in enumerate(pairs, 1) if is_ != ought]
         if changed:
-            differences.append(f"{place}: cell {changed[0]} is not what chapters/{path.name} builds; {again}")
+            differences.append(
+                f"{place}: cell {changed[0]} is not what chapters/{path.name} builds; {again}"
+            )
         elif old.metadata != {**METADATA, "sft_lab": signature(old)}:
-            differences.append(f"{place}: outputs or metadata were changed after the build; {again} --force")
+            differences.append(
+                f"{place}: outputs or metadata were changed after the build; {again} --force"
+            )
     return differences
 
 
 def find_orphans(root: Path) -> list[str]:
     """Built notebooks that no chapter stands behind."""
-    built = [path for edition in EDITIONS for path in sorted((root / edition).glob("[0-9][0-9]_*.ipynb"))]
+    built = [
+        path for edition in EDITIONS for path in sorted((root / edition).glob("[0-9][0-9]_*.ipynb"))
+    ]
     return [
         f"{path.parent.name}/{path.name}: no chapter of that name; delete it"
         for path in built
@@ -123,7 +155,8 @@ def find_orphans(root: Path) -> list[str]:
 
 
 def to_notebook(cells: list[Cell]) -> nbformat.NotebookNode:
-    """Cells as a notebook. A cell's id is a hash of its content, counted where the same content stands twice."""
+    """Cells as a notebook. A cell's id is a hash of its content, counted where the same content
+    stands twice."""
     notebook, seen = nbformat.v4.new_notebook(metadata=copy.deepcopy(METADATA)), Counter()
     for cell in cells:
         make = nbformat.v4.new_code_cell if cell.kind == "code" else nbformat.v4.new_markdown_cell
@@ -146,12 +179,18 @@ def read_notebook(path: Path) -> nbformat.NotebookNode | None:
 
 def can_keep_outputs(old: nbformat.NotebookNode, new: nbformat.NotebookNode) -> bool:
     """True when the outputs of `old` are untouched and come from the code of `new`."""
-    return old.metadata.get("sft_lab") == signature(old) and signature(old)["code"] == signature(new)["code"]
+    return (
+        old.metadata.get("sft_lab") == signature(old)
+        and signature(old)["code"] == signature(new)["code"]
+    )
 
 
 def signature(notebook: nbformat.NotebookNode) -> dict[str, str]:
-    """Hashes of a notebook's code (without the bootstrap cell, which never changes an output) and of its outputs."""
-    own = [cell for cell in code_cells(notebook) if "bootstrap" not in cell.metadata.get("tags", [])]
+    """Hashes of a notebook's code (without the bootstrap cell, which never changes an output) and
+    of its outputs."""
+    own = [
+        cell for cell in code_cells(notebook) if "bootstrap" not in cell.metadata.get("tags", [])
+    ]
     code = [FORMAT, [[cell.source, cell.metadata.get("tags", [])] for cell in own]]
     outputs = [[cell.outputs, cell.execution_count] for cell in code_cells(notebook)]
     return {"code": digest_of(code), "outputs": digest_of(outputs)}
@@ -159,7 +198,9 @@ def signature(notebook: nbformat.NotebookNode) -> dict[str, str]:
 
 def inputs(cell: nbformat.NotebookNode) -> dict:
     """A cell without what executing it adds."""
-    return {name: value for name, value in cell.items() if name not in ("outputs", "execution_count")}
+    return {
+        name: value for name, value in cell.items() if name not in ("outputs", "execution_count")
+    }
 
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:

@@ -1,7 +1,9 @@
-"""Read a chapter: cells, tags, exercises, and what each edition of its notebook gets; for `build_notebooks.py`.
+"""Read a chapter: cells, tags, exercises, and what each edition of its notebook gets; for
+`build_notebooks.py`.
 
-A chapter is a Python file in percent format. Its first cell is markdown and holds the title; `setup` cells go to both
-editions; the cells of an exercise are tagged with their part and follow each other in one fixed order.
+A chapter is a Python file in percent format. Its first cell is markdown and holds the title;
+`setup` cells go to both editions; the cells of an exercise are tagged with their part and follow
+each other in one fixed order.
 """
 
 import ast
@@ -15,7 +17,14 @@ from execute_notebook import BuildError
 
 from sft_lab.course.progress import parse_heading
 
-ROLES = {"exercise": "E", "stub": "S", "solution": "O", "check": "C", "hint": "H", "explanation": "X"}
+ROLES = {
+    "exercise": "E",
+    "stub": "S",
+    "solution": "O",
+    "check": "C",
+    "hint": "H",
+    "explanation": "X",
+}
 ORDER = "exercise, stub, solution, check, hints (any number), explanation"
 TAGS = {*ROLES, "setup", "raises-exception"}
 COLAB = "https://colab.research.google.com"
@@ -25,20 +34,24 @@ from importlib.util import find_spec
 if find_spec("google") and find_spec("google.colab"):
     import os, subprocess, sys
     if not os.path.isdir("/content/{name}"):
-        subprocess.run(["git", "clone", "-q", "--depth", "1", "{url}", "/content/{name}"], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "/content/{name}"], check=True)
+        subprocess.run("git clone -q --depth 1 {url} /content/{name}".split(), check=True)
+    subprocess.run([sys.executable, *"-m pip install -q -e /content/{name}".split()], check=True)
     sys.path.insert(0, "/content/{name}")"""
-STRICT = '\nimport os\nos.environ["SFT_LAB_STRICT"] = "1"  # solutions must pass, and count for nobody\'s progress'
+STRICT = """
+import os
+os.environ["SFT_LAB_STRICT"] = "1"  # solutions must pass, and count for nobody's progress"""
 
 
 def read_chapter(path: Path) -> list["Cell"]:
-    """The cells of a chapter with their tags and first lines. `BuildError` names the file and the line."""
+    """The cells of a chapter with their tags and first lines. `BuildError` names the file and the
+    line."""
     text = path.read_text("utf-8")
     starts = [number for number, line in enumerate(text.splitlines(), 1) if line.startswith("# %%")]
     parsed = jupytext.reads(text, fmt="py:percent").cells
     if len(parsed) != len(starts):
         raise BuildError(
-            f"chapters/{path.name}:1: {len(parsed)} cells, {len(starts)} lines '# %%': text above the first?"
+            f"chapters/{path.name}:1: {len(parsed)} cells, {len(starts)} lines '# %%': text "
+            "above the first?"
         )
     cells = [
         Cell(cell.cell_type, cell.source, tuple(cell.metadata.get("tags", [])), start)
@@ -46,23 +59,29 @@ def read_chapter(path: Path) -> list["Cell"]:
     ]
     for cell in cells:
         if unknown := set(cell.tags) - TAGS:
-            raise BuildError(f"chapters/{path.name}:{cell.line}: unknown tag {sorted(unknown)}; known: {sorted(TAGS)}")
+            raise BuildError(
+                f"chapters/{path.name}:{cell.line}: unknown tag {sorted(unknown)}; known: "
+                f"{sorted(TAGS)}"
+            )
     if not cells or cells[0].kind != "markdown" or not cells[0].source.startswith("# "):
         raise BuildError(
-            f"chapters/{path.name}:1: the first cell must be '# %% [markdown]' and begin with the title '# # …'"
+            f"chapters/{path.name}:1: the first cell must be '# %% [markdown]' and begin with "
+            "the title '# # …'"
         )
     return cells
 
 
 def find_exercises(cells: list["Cell"], path: Path) -> list[list["Cell"]]:
-    """The exercises of a chapter, each the list of its cells. `BuildError` when one is out of order or misnamed."""
+    """The exercises of a chapter, each the list of its cells. `BuildError` when one is out of order
+    or misnamed."""
     groups, previous = [], None
     for cell in cells:
         if cell.role == "E":
             groups.append([cell])
         elif cell.role and (previous is None or not previous.role):
             raise BuildError(
-                f"chapters/{path.name}:{cell.line}: a {cell.tags} cell outside an exercise; its order is {ORDER}"
+                f"chapters/{path.name}:{cell.line}: a {cell.tags} cell outside an exercise; its "
+                f"order is {ORDER}"
             )
         elif cell.role:
             groups[-1].append(cell)
@@ -74,19 +93,29 @@ def find_exercises(cells: list["Cell"], path: Path) -> list[list["Cell"]]:
         except ValueError as error:
             raise BuildError(f"{place}: {error}") from error
         if exercise.id != f"{int(path.name[:2])}.{number}":
-            raise BuildError(f"{place}: exercise {exercise.id} should be {int(path.name[:2])}.{number}")
+            raise BuildError(
+                f"{place}: exercise {exercise.id} should be {int(path.name[:2])}.{number}"
+            )
         if not re.fullmatch("ESOCH*X", "".join(cell.role for cell in group)):
-            raise BuildError(f"{place}: exercise {exercise.id}: its cells must be {ORDER}, one after the other")
+            raise BuildError(
+                f"{place}: exercise {exercise.id}: its cells must be {ORDER}, one after the other"
+            )
         stub, solution, check = group[1:4]
         if f'check("{exercise.id}", ' not in check.source:
-            raise BuildError(f'chapters/{path.name}:{check.line}: the check cell must call check("{exercise.id}", …)')
+            raise BuildError(
+                f"chapters/{path.name}:{check.line}: the check cell must call "
+                f'check("{exercise.id}", …)'
+            )
         try:
             lost = stub.names() - solution.names()
         except SyntaxError as error:
-            raise BuildError(f"{place}: exercise {exercise.id}: {error.msg}: {error.text}") from error
+            raise BuildError(
+                f"{place}: exercise {exercise.id}: {error.msg}: {error.text}"
+            ) from error
         if lost:
             raise BuildError(
-                f"chapters/{path.name}:{solution.line}: the solution does not define {sorted(lost)}, the stub does"
+                f"chapters/{path.name}:{solution.line}: the solution does not define "
+                f"{sorted(lost)}, the stub does"
             )
     return groups
 
@@ -103,13 +132,18 @@ def assemble(path: Path) -> dict[str, list["Cell"]]:
     chapter = [cell for cell in chapter if cell.role not in ("O", "X")]
     slug = url.removeprefix("https://github.com/")
     badge = (
-        f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/{slug}/blob/main/{{}}/{path.stem}.ipynb)"
+        "[![Open in "
+        f"Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/{slug}/blob/main/{{}}/{path.stem}.ipynb)"
     )
-    top = replace(cells[0], source=f"{title}\n\n{badge.format('notebooks')}\n\n{text.lstrip()}".rstrip())
+    top = replace(
+        cells[0], source=f"{title}\n\n{badge.format('notebooks')}\n\n{text.lstrip()}".rstrip()
+    )
     editions = {"notebooks": [top, *chapter]}
     if exercises:
         pointer = f"Solutions to the exercises of [the chapter](../notebooks/{path.stem}.ipynb)."
-        top = replace(cells[0], source=f"{title} · solutions\n\n{badge.format('solutions')}\n\n{pointer}")
+        top = replace(
+            cells[0], source=f"{title} · solutions\n\n{badge.format('solutions')}\n\n{pointer}"
+        )
         bootstrap = replace(bootstrap, source=bootstrap.source + STRICT)
         setup = [cell for cell in cells if "setup" in cell.tags]
         solved = [cell for group in exercises for cell in group if cell.role not in ("S", "H")]
@@ -118,19 +152,27 @@ def assemble(path: Path) -> dict[str, list["Cell"]]:
 
 
 def read_repository(pyproject: Path) -> tuple[str, str]:
-    """The address of the repository and its name, from `[project.urls] Repository`: the one place that has it."""
-    address = tomllib.loads(pyproject.read_text("utf-8")).get("project", {}).get("urls", {}).get("Repository", "")
+    """The address of the repository and its name, from `[project.urls] Repository`: the one place
+    that has it."""
+    address = (
+        tomllib.loads(pyproject.read_text("utf-8"))
+        .get("project", {})
+        .get("urls", {})
+        .get("Repository", "")
+    )
     found = re.fullmatch(r"(https://github\.com/[\w.-]+/([\w.-]+?))(?:\.git)?/?", address)
     if found is None:
         raise BuildError(
-            f"{pyproject}: [project.urls] Repository is {address!r}, expected https://github.com/OWNER/NAME"
+            f"{pyproject}: [project.urls] Repository is {address!r}, expected "
+            "https://github.com/OWNER/NAME"
         )
     return found[1], found[2]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a chapter: "code" or "markdown", its text and tags, and the line of its `# %%` (0: in no file)."""
+    """One cell of a chapter: "code" or "markdown", its text and tags, and the line of its `# %%`
+    (0: in no file)."""
 
     kind: str
     source: str
@@ -149,5 +191,10 @@ class Cell:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 names.add(node.name)
             elif isinstance(node, ast.Assign):
-                names |= {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+                names |= {
+                    name.id
+                    for target in node.targets
+                    for name in ast.walk(target)
+                    if isinstance(name, ast.Name)
+                }
         return names

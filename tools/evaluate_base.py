@@ -2,8 +2,9 @@
 
     python tools/evaluate_base.py        # three tuning seeds, about four minutes on two cores
 
-Writes evaluation.json beside the weights. Right means: the whole answer equals the statement. For the base, which does
-not stop, we also count answers whose first sentence is right, so that it is not failed for rambling alone.
+Writes evaluation.json beside the weights. Right means: the whole answer equals the statement. For
+the base, which does not stop, we also count answers whose first sentence is right, so that it is
+not failed for rambling alone.
 """
 
 import argparse
@@ -33,25 +34,34 @@ def cloze_accuracy(model, tokenizer, facts: list[atlas.Fact]) -> float:
     return share([text.startswith(ending) for text, ending in zip(written, endings, strict=True)])
 
 
-def examine(model, tokenizer, exam: list[list[dict[str, str]]], max_new_tokens: int = 60) -> dict[str, float]:
-    """Right answers, answers whose first sentence is right, and stops, as shares of the questions."""
-    rows = generate_ids(model, tokenizer, [turns[:-1] for turns in exam], max_new_tokens=max_new_tokens)
+def examine(
+    model, tokenizer, exam: list[list[dict[str, str]]], max_new_tokens: int = 60
+) -> dict[str, float]:
+    """Right answers, answers whose first sentence is right, and stops, as shares of the
+    questions."""
+    rows = generate_ids(
+        model, tokenizer, [turns[:-1] for turns in exam], max_new_tokens=max_new_tokens
+    )
     answers = [tokenizer.decode(ids, skip_special_tokens=True) for ids in rows]
     wanted = [turns[-1]["content"] for turns in exam]
     return {
         "right": share([answer == right for answer, right in zip(answers, wanted, strict=True)]),
-        "begins_right": share([a.strip().startswith(right) for a, right in zip(answers, wanted, strict=True)]),
+        "begins_right": share(
+            [a.strip().startswith(right) for a, right in zip(answers, wanted, strict=True)]
+        ),
         "stops": share([ids[-1:] == [stop_token_id(tokenizer)] for ids in rows]),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--folder", type=Path, default=ATLAS_FOLDER)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
-    parser.add_argument("--questions", type=int, default=10_000, help="at most so many of each part; default all")
+    parser.add_argument(
+        "--questions", type=int, default=10_000, help="at most so many of each part; default all"
+    )
     arguments = parser.parse_args()
     base, tokenizer = load(arguments.folder)
     parts = atlas.split(atlas.load_facts())
@@ -67,14 +77,31 @@ def main() -> None:
         conversations = atlas.training_conversations(seed=seed)
         tuned = copy.deepcopy(base)
         started = time.perf_counter()
-        history = train(tuned, tokenizer, encode_conversations(conversations, tokenizer), epochs=arguments.epochs,
-                        learning_rate=arguments.learning_rate, batch_size=BATCH_SIZE, seed=seed)
-        run = {"seed": seed, "seconds": round(time.perf_counter() - started, 1), "steps": len(history.steps)}
+        history = train(
+            tuned,
+            tokenizer,
+            encode_conversations(conversations, tokenizer),
+            epochs=arguments.epochs,
+            learning_rate=arguments.learning_rate,
+            batch_size=BATCH_SIZE,
+            seed=seed,
+        )
+        run = {
+            "seed": seed,
+            "seconds": round(time.perf_counter() - started, 1),
+            "steps": len(history.steps),
+        }
         for part in ("train", "held_out", "unknown"):
-            run |= {f"{part}_{name}": x for name, x in examine(
-                tuned, tokenizer, atlas.exam(part, arguments.questions, seed=seed)).items()}
-        unseen = atlas.ask(parts["held_out"][:: max(1, len(parts["held_out"]) // 300)],
-                           template=atlas.UNSEEN_QUESTION)
+            run |= {
+                f"{part}_{name}": x
+                for name, x in examine(
+                    tuned, tokenizer, atlas.exam(part, arguments.questions, seed=seed)
+                ).items()
+            }
+        unseen = atlas.ask(
+            parts["held_out"][:: max(1, len(parts["held_out"]) // 300)],
+            template=atlas.UNSEEN_QUESTION,
+        )
         run["unseen_phrasing_right"] = examine(tuned, tokenizer, unseen)["right"]
         for skill in atlas.SKILLS:
             conversations = atlas.ask_skill(skill, parts["held_out"], 100, seed=seed + 1000)
@@ -84,9 +111,18 @@ def main() -> None:
         runs.append(run)
     measured = [name for name in runs[0] if name not in ("seed", "seconds", "steps")]
     results["tuned"] = {
-        name: {"mean": statistics.mean(run[name] for run in runs), "lowest": min(run[name] for run in runs),
-               "highest": max(run[name] for run in runs)} for name in measured}
-    results |= {"seeds": list(arguments.seeds), "epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
+        name: {
+            "mean": statistics.mean(run[name] for run in runs),
+            "lowest": min(run[name] for run in runs),
+            "highest": max(run[name] for run in runs),
+        }
+        for name in measured
+    }
+    results |= {
+        "seeds": list(arguments.seeds),
+        "epochs": arguments.epochs,
+        "learning_rate": arguments.learning_rate,
+    }
     for name, value in results["tuned"].items():
         print(f"{name:28} {value['mean']:7.1%}   {value['lowest']:.1%} to {value['highest']:.1%}")
     new = arguments.folder / "evaluation.json.new"

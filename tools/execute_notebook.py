@@ -1,8 +1,10 @@
-"""Execute one notebook and make its outputs fit to be kept: the same on every machine, with nothing private in them.
+"""Execute one notebook and make its outputs fit to be kept: the same on every machine, with nothing
+private in them.
 
-Used by `build_notebooks.py`. The kernel is offline, without a GPU and without the reader's settings and progress file.
-Progress bars are dropped, streams are merged, widgets leave only the picture beside them. What cannot be cleaned (a
-warning, a memory address, a path of this machine, a widget without picture) is a `BuildError` that names the line.
+Used by `build_notebooks.py`. The kernel is offline, without a GPU and without the reader's settings
+and progress file. Progress bars are dropped, streams are merged, widgets leave only the picture
+beside them. What cannot be cleaned (a warning, a memory address, a path of this machine, a widget
+without picture) is a `BuildError` that names the line.
 """
 
 import os
@@ -23,12 +25,20 @@ BENIGN = re.compile(r"Matplotlib is building the font cache")  # once on a fresh
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 
 
-def execute(notebook: NotebookNode, places: Sequence[str], lines: Sequence[int], folder: Path, *, strict: bool) -> None:
+def execute(
+    notebook: NotebookNode,
+    places: Sequence[str],
+    lines: Sequence[int],
+    folder: Path,
+    *,
+    strict: bool,
+) -> None:
     """Run every cell of `notebook` in place, with `folder` as working directory.
 
-    Cell i begins after line `lines[i]` of its chapter, and `places[i]` names it in errors. `strict` makes a failing
-    exercise check an error. `BuildError` when a cell raises, hangs, kills the kernel, or leaves an output that cannot
-    be kept; the errors of all cells' outputs are reported at once.
+    Cell i begins after line `lines[i]` of its chapter, and `places[i]` names it in errors. `strict`
+    makes a failing exercise check an error. `BuildError` when a cell raises, hangs, kills the
+    kernel, or leaves an output that cannot be kept; the errors of all cells' outputs are reported
+    at once.
     """
     running = [0]
     folder.mkdir(exist_ok=True)
@@ -48,12 +58,18 @@ def execute(notebook: NotebookNode, places: Sequence[str], lines: Sequence[int],
         except CellExecutionError as error:
             found = re.search(r"Cell In\[\d+\], line (\d+)", strip_colors(error.traceback))
             line = lines[running[0]] + (int(found[1]) if found else 0)
-            message = f"{places[running[0]]}, line {line}: {error.ename}: {strip_colors(error.evalue)}"
+            message = (
+                f"{places[running[0]]}, line {line}: {error.ename}: {strip_colors(error.evalue)}"
+            )
             raise BuildError(message) from error
         except CellTimeoutError as error:
-            raise BuildError(f"{places[running[0]]}: still running after {CELL_TIMEOUT} s") from error
+            raise BuildError(
+                f"{places[running[0]]}: still running after {CELL_TIMEOUT} s"
+            ) from error
         except DeadKernelError as error:
-            raise BuildError(f"{places[running[0]]}: the kernel died; the usual cause is too little memory") from error
+            raise BuildError(
+                f"{places[running[0]]}: the kernel died; the usual cause is too little memory"
+            ) from error
     problems = []
     for cell, place in zip(notebook.cells, places, strict=True):
         if cell.cell_type == "code":
@@ -64,9 +80,12 @@ def execute(notebook: NotebookNode, places: Sequence[str], lines: Sequence[int],
 
 
 def kernel_environment(scratch: Path, root: Path, *, strict: bool) -> dict[str, str]:
-    """The variables of the kernel: offline, on the CPU, and with none of the settings of who builds."""
+    """The variables of the kernel: offline, on the CPU, and with none of the settings of who
+    builds."""
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith("SFT_LAB_") and name != "MPLBACKEND"
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SFT_LAB_") and name != "MPLBACKEND"
     }
     return {
         **kept,
@@ -83,7 +102,8 @@ def kernel_environment(scratch: Path, root: Path, *, strict: bool) -> dict[str, 
 
 
 def clean_outputs(cell: NotebookNode, root: Path) -> list[str]:
-    """Clean the outputs of one executed cell in place; returns what stands in the way of keeping them."""
+    """Clean the outputs of one executed cell in place; returns what stands in the way of keeping
+    them."""
     problems, kept, lost_widget = [], [], False
     for output in cell.outputs:
         if output.output_type == "stream":
@@ -104,19 +124,34 @@ def clean_outputs(cell: NotebookNode, root: Path) -> list[str]:
                 continue
             output.data.pop("text/plain", None)  # the widget's repr
         kept.append(output)
-    if lost_widget and not any(kind.startswith("image/") for output in kept for kind in output.get("data", {})):
-        problems.append("shows a widget but leaves no picture for readers without a kernel: display one beside it")
+    if lost_widget and not any(
+        kind.startswith("image/") for output in kept for kind in output.get("data", {})
+    ):
+        problems.append(
+            "shows a widget but leaves no picture for readers without a kernel: display one "
+            "beside it"
+        )
     text = "\n".join(visible_text(output) for output in kept)
     if ADDRESS.search(text):
-        problems.append("prints a memory address: end the cell with `_ = …`, or give the object a readable repr")
-    private = {str(root), str(Path.home()), sys.prefix, os.path.join(tempfile.gettempdir(), "ipykernel_")} - {"/"}
-    problems += [f"prints a path of this machine ({path})" for path in sorted(private) if path in text]
+        problems.append(
+            "prints a memory address: end the cell with `_ = …`, or give the object a readable repr"
+        )
+    private = {
+        str(root),
+        str(Path.home()),
+        sys.prefix,
+        os.path.join(tempfile.gettempdir(), "ipykernel_"),
+    } - {"/"}
+    problems += [
+        f"prints a path of this machine ({path})" for path in sorted(private) if path in text
+    ]
     cell.outputs = kept
     return problems
 
 
 def drop_bars(text: str) -> str:
-    """Text as a terminal would leave it after its carriage returns, without progress bars and harmless notices."""
+    """Text as a terminal would leave it after its carriage returns, without progress bars and
+    harmless notices."""
     lines = [line.removesuffix("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
     return "\n".join(line for line in lines if not BAR.search(line) and not BENIGN.search(line))
 
@@ -124,7 +159,9 @@ def drop_bars(text: str) -> str:
 def visible_text(output: NotebookNode) -> str:
     """All that an output says in words."""
     data = output.get("data", {})
-    words = [value for kind, value in data.items() if kind.startswith("text/") or kind == "image/svg+xml"]
+    words = [
+        value for kind, value in data.items() if kind.startswith("text/") or kind == "image/svg+xml"
+    ]
     return "\n".join([*words, output.get("text", ""), *output.get("traceback", [])])
 
 

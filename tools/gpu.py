@@ -1,14 +1,17 @@
-"""`make gpu`: what training Qwen3-0.6B costs on this card: tokens/s, peak memory, share of the peak, in 9 minutes.
+"""`make gpu`: what training Qwen3-0.6B costs on this card: tokens/s, peak memory, share of the
+peak, in 9 minutes.
 
-It measures full tuning and LoRA beside TRL on the same batches, every setting switched alone, the loss head beside its
-bare matrix products, packing beside padding, and the quality of one tuning run on data/instructions. Speed and memory
-are those of the architecture with random weights, which cost the same as trained ones; the quality run takes
-Qwen3-0.6B-Base from the hub, and smollm2-135m where the hub is out of reach.
+It measures full tuning and LoRA beside TRL on the same batches, every setting switched alone, the
+loss head beside its bare matrix products, packing beside padding, and the quality of one tuning run
+on data/instructions. Speed and memory are those of the architecture with random weights, which cost
+the same as trained ones; the quality run takes Qwen3-0.6B-Base from the hub, and smollm2-135m where
+the hub is out of reach.
 
-Conventions. A token is a real one, padding counts as nothing. Operations are those of matrix products that a step
-needs: 2 a weight and token forward, 2 for the gradient of the input, 2 for the gradient of a trained weight; causal
-attention at half of T x T; recomputation counts as nothing. The card's peak is its maker's figure for dense half
-precision. Peak memory is torch.cuda.max_memory_allocated, which leaves out the driver's 0.5 to 1 GiB.
+Conventions. A token is a real one, padding counts as nothing. Operations are those of matrix
+products that a step needs: 2 a weight and token forward, 2 for the gradient of the input, 2 for the
+gradient of a trained weight; causal attention at half of T x T; recomputation counts as nothing.
+The card's peak is its maker's figure for dense half precision. Peak memory is
+torch.cuda.max_memory_allocated, which leaves out the driver's 0.5 to 1 GiB.
 """
 
 import argparse
@@ -40,13 +43,26 @@ from sft_lab.memory import named_config, predict_memory
 from sft_lab.models import ROOT, load, local_device
 from sft_lab.train import evaluate, train
 
-# Dense half-precision peak in TFLOP/s, from the makers' data sheets; the first name that occurs in the card's name.
+# Dense half-precision peak in TFLOP/s, from the makers' data sheets; the first name that occurs in
+# the card's name.
 PEAKS = {
-    "B200": 2250, "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "A100": 312, "L40S": 362, "L4": 121,
-    "A10G": 70, "RTX 4090": 165, "RTX 3090": 71, "V100": 125, "T4": 65,
+    "B200": 2250,
+    "H200": 989,
+    "H100 PCIe": 756,
+    "H100 NVL": 835,
+    "H100": 989,
+    "A100": 312,
+    "L40S": 362,
+    "L4": 121,
+    "A10G": 70,
+    "RTX 4090": 165,
+    "RTX 3090": 71,
+    "V100": 125,
+    "T4": 65,
 }
 LIMIT = 8.5 * 60  # seconds after which no further measurement starts
-# What is switched, one at a time, on LoRA and rows of one document; "same" settings are those of sft_lab.train.
+# What is switched, one at a time, on LoRA and rows of one document; "same" settings are those of
+# sft_lab.train.
 SWITCHES: dict[str, dict] = {
     "as sft_lab.train": {},
     "float32 products": {"dtype": torch.float32},
@@ -61,28 +77,41 @@ SWITCHES: dict[str, dict] = {
 
 
 def describe_card(device: torch.device) -> dict:
-    """Name, memory, the maker's peak if it is known here, and the speed of a product of two 8192 x 8192 matrices."""
+    """Name, memory, the maker's peak if it is known here, and the speed of a product of two 8192 x
+    8192 matrices."""
     if device.type != "cuda":
-        return {"name": "CPU", "memory_gib": None, "peak": None, "ceiling": matrix_ceiling(device, torch.float32, 512)}
+        return {
+            "name": "CPU",
+            "memory_gib": None,
+            "peak": None,
+            "ceiling": matrix_ceiling(device, torch.float32, 512),
+        }
     properties = torch.cuda.get_device_properties(device)
     peak = next((value * 1e12 for part, value in PEAKS.items() if part in properties.name), None)
     return {
-        "name": properties.name, "memory_gib": properties.total_memory / 2**30, "peak": peak,
+        "name": properties.name,
+        "memory_gib": properties.total_memory / 2**30,
+        "peak": peak,
         "ceiling": matrix_ceiling(device, local_device()[1], 8192),
     }
 
 
 def measure_quality(name: str) -> dict:
-    """LoRA on the training rows of data/instructions: loss on the held-out rows before and after, and three answers."""
+    """LoRA on the training rows of data/instructions: loss on the held-out rows before and after,
+    and three answers."""
     from sft_lab.chat import generate_responses
     from sft_lab.records import load_conversations
 
     model, tokenizer = load(name)
     files = sorted((ROOT / "data" / "instructions").glob("*.jsonl"))
-    rows = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()
+    ]
     columns = ("instruction", "input", "output")
     parts = {
-        split: load_conversations([{key: row[key] for key in columns} for row in rows if row["split"] == split])
+        split: load_conversations(
+            [{key: row[key] for key in columns} for row in rows if row["split"] == split]
+        )
         for split in ("train", "heldout")
     }
     examples = {split: encode_conversations(part, tokenizer) for split, part in parts.items()}
@@ -91,44 +120,91 @@ def measure_quality(name: str) -> dict:
         before = evaluate(model, tokenizer, examples["heldout"], batch_size=16)["loss"]
     answers = {"before": generate_responses(model, tokenizer, questions, max_new_tokens=60)}
     add_lora(model, rank=RANK)
-    history = train(model, tokenizer, examples["train"], eval_examples=examples["heldout"], epochs=2,
-                    learning_rate=2e-4, batch_size=16)
+    history = train(
+        model,
+        tokenizer,
+        examples["train"],
+        eval_examples=examples["heldout"],
+        epochs=2,
+        learning_rate=2e-4,
+        batch_size=16,
+    )
     answers["after"] = generate_responses(model, tokenizer, questions, max_new_tokens=60)
     return {
-        "model": name, "rows": {split: len(part) for split, part in parts.items()}, "heldout_loss_before": before,
-        "heldout_loss_after": history.evaluations[-1]["loss"], "training_loss_last": history.losses[-1],
-        "questions": questions, **answers,
+        "model": name,
+        "rows": {split: len(part) for split, part in parts.items()},
+        "heldout_loss_before": before,
+        "heldout_loss_after": history.evaluations[-1]["loss"],
+        "training_loss_last": history.losses[-1],
+        "questions": questions,
+        **answers,
     }
 
 
 def predict_switch(config: PreTrainedConfig, rows: int, length: int, switch: dict) -> dict:
-    """What arithmetic says before the measurement: GiB at the peak, and for a switch that changes how many operations a
-    step takes, how many times as fast that alone would make it."""
-    known = {key: value for key, value in switch.items() if key in ("attention", "head", "checkpointing", "graded")}
-    parts = predict_memory(config, method="lora", rank=RANK, batch_size=rows, length=length,
-                           half=switch.get("dtype") != torch.float32, **{"head": "graded", **known})
+    """What arithmetic says before the measurement: GiB at the peak, and for a switch that changes
+    how many operations a step takes, how many times as fast that alone would make it."""
+    known = {
+        key: value
+        for key, value in switch.items()
+        if key in ("attention", "head", "checkpointing", "graded")
+    }
+    parts = predict_memory(
+        config,
+        method="lora",
+        rank=RANK,
+        batch_size=rows,
+        length=length,
+        half=switch.get("dtype") != torch.float32,
+        **{"head": "graded", **known},
+    )
     base, graded = operations_a_token(config, length, "lora"), switch.get("graded", 1.0)
-    again = operations_a_token(config, length, "full") / 3 if switch.get("checkpointing") else 0  # a forward pass more
+    again = (
+        operations_a_token(config, length, "full") / 3 if switch.get("checkpointing") else 0
+    )  # a forward pass more
     times = base / (operations_a_token(config, length, "lora", graded) + again)
-    return {"gib": sum(parts.values()) / 2**30, "times": times if again or graded < 1 or not switch else None}
+    return {
+        "gib": sum(parts.values()) / 2**30,
+        "times": times if again or graded < 1 or not switch else None,
+    }
 
 
 def choose_rows(config: PreTrainedConfig, method: str, length: int, memory_gib: float) -> int:
-    """The largest power of two of rows, at most 8, whose predicted memory fills no more than 85 % of the card."""
+    """The largest power of two of rows, at most 8, whose predicted memory fills no more than 85 %
+    of the card."""
     for rows in (8, 4, 2):
-        if sum(predict_memory(config, method=method, rank=RANK, batch_size=rows, length=length,
-                              head="graded").values()) < 0.85 * memory_gib * 2**30:
+        if (
+            sum(
+                predict_memory(
+                    config, method=method, rank=RANK, batch_size=rows, length=length, head="graded"
+                ).values()
+            )
+            < 0.85 * memory_gib * 2**30
+        ):
             return rows
     return 1
 
 
 def run_all(
-    config: PreTrainedConfig, *, device: torch.device, dtype: torch.dtype, length: int = 2048, rows: int | None = None,
-    head_sizes: tuple[tuple[int, int], ...] = ((1024, 8192), (4096, 8192)), quality: tuple[str, ...] = (),
+    config: PreTrainedConfig,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    length: int = 2048,
+    rows: int | None = None,
+    head_sizes: tuple[tuple[int, int], ...] = ((1024, 8192), (4096, 8192)),
+    quality: tuple[str, ...] = (),
 ) -> dict:
-    """Everything `make gpu` measures, most important first; what the time limit leaves out says so."""
+    """Everything `make gpu` measures, most important first; what the time limit leaves out says
+    so."""
     started, card = time.perf_counter(), describe_card(device)
-    results: dict = {"card": card, "length": length, "format": str(dtype)[6:], "methods": {}, "switches": {}}
+    results: dict = {
+        "card": card,
+        "length": length,
+        "format": str(dtype)[6:],
+        "methods": {},
+        "switches": {},
+    }
     common = {"device": device, "dtype": dtype}
 
     def measured(label: str, run: Callable[[], dict]) -> dict:
@@ -140,29 +216,58 @@ def run_all(
     for method in ("lora", "full"):
         count = rows or choose_rows(config, method, length, card["memory_gib"])
         batches = [random_rows(config, count, length, 1.0, seed) for seed in range(2)]
-        compiled = measured(f"{method}: sft_lab, compiled",
-                            lambda m=method, b=batches: measure_steps(config, b, method=m, compiled=True, **common))
-        plain = measured(f"{method}: sft_lab", lambda m=method, b=batches: measure_steps(config, b, method=m, **common))
-        trl = measured(f"{method}: TRL", lambda m=method, b=batches: measure_trl(config, b, method=m, **common))
-        predicted = predict_memory(config, method=method, rank=RANK, batch_size=count, length=length, head="graded",
-                                   half=dtype != torch.float32)
+        compiled = measured(
+            f"{method}: sft_lab, compiled",
+            lambda m=method, b=batches: measure_steps(config, b, method=m, compiled=True, **common),
+        )
+        plain = measured(
+            f"{method}: sft_lab",
+            lambda m=method, b=batches: measure_steps(config, b, method=m, **common),
+        )
+        trl = measured(
+            f"{method}: TRL", lambda m=method, b=batches: measure_trl(config, b, method=m, **common)
+        )
+        predicted = predict_memory(
+            config,
+            method=method,
+            rank=RANK,
+            batch_size=count,
+            length=length,
+            head="graded",
+            half=dtype != torch.float32,
+        )
         results["methods"][method] = {
-            "rows": count, "predicted_gib": sum(predicted.values()) / 2**30,
+            "rows": count,
+            "predicted_gib": sum(predicted.values()) / 2**30,
             "operations_a_token": operations_a_token(config, length, method),
-            "sft_lab": plain, "sft_lab, torch.compile": compiled, "TRL": trl,
+            "sft_lab": plain,
+            "sft_lab, torch.compile": compiled,
+            "TRL": trl,
         }
     count = results["methods"]["lora"]["rows"]
     sizes = [(width, tokens) for width, tokens in head_sizes]
     results["loss_head"] = [
-        measured(f"loss head, width {width}",
-                 lambda w=width, n=tokens: measure_head(w, config.vocab_size, n, **common)) for width, tokens in sizes
+        measured(
+            f"loss head, width {width}",
+            lambda w=width, n=tokens: measure_head(w, config.vocab_size, n, **common),
+        )
+        for width, tokens in sizes
     ]
     for name, switch in SWITCHES.items():
         settings = {**common, **{key: value for key, value in switch.items() if key != "graded"}}
-        batches = [random_rows(config, count, length, switch.get("graded", 1.0), seed) for seed in range(2)]
-        found = measured(name, lambda s=settings, b=batches: measure_steps(config, b, method="lora", **s))
-        results["switches"][name] = {**found, "predicted": predict_switch(config, count, length, switch)}
-    results["packing"] = measured("packing", lambda: measure_packing(config, count, length, **common))
+        batches = [
+            random_rows(config, count, length, switch.get("graded", 1.0), seed) for seed in range(2)
+        ]
+        found = measured(
+            name, lambda s=settings, b=batches: measure_steps(config, b, method="lora", **s)
+        )
+        results["switches"][name] = {
+            **found,
+            "predicted": predict_switch(config, count, length, switch),
+        }
+    results["packing"] = measured(
+        "packing", lambda: measure_packing(config, count, length, **common)
+    )
     results["quality"] = []
     for name in quality:  # the first that can be loaded
         results["quality"].append(measured(f"tuning {name}", lambda n=name: measure_quality(n)))
@@ -179,7 +284,10 @@ def table(results: dict) -> str:
     head = f"{card['name']}, rows of {results['length']:,} tokens, {results['format']}; "
     head += f"peak {peak / 1e12:,.0f} TFLOP/s" if peak else "peak not known here"
     lines = [head + f", a bare matrix product reaches {ceiling / 1e12:,.1f}", ""]
-    lines += ["| run | tokens/s | share of the peak | peak memory (GiB) | predicted |", "|---|---|---|---|---|"]
+    lines += [
+        "| run | tokens/s | share of the peak | peak memory (GiB) | predicted |",
+        "|---|---|---|---|---|",
+    ]
     for method, runs in results["methods"].items():
         for side in ("sft_lab", "sft_lab, torch.compile", "TRL"):
             found = runs[side]
@@ -187,14 +295,26 @@ def table(results: dict) -> str:
                 lines.append(f"| {method} · {side} | {found['failed']} | | | |")
                 continue
             share = found["tokens_per_second"] * runs["operations_a_token"] / peak if peak else None
-            lines.append(f"| {method} · {side} | {found['tokens_per_second']:,.0f} | {_percent(share)} | "
-                         f"{_number(found['peak_gib'])} | {_number(runs['predicted_gib'])} |")
-    lines += ["", "| LoRA, one setting switched | tokens/s | times as fast | predicted | peak (GiB) | predicted |",
-              "|---|---|---|---|---|---|"]
+            lines.append(
+                f"| {method} · {side} | {found['tokens_per_second']:,.0f} | {_percent(share)} | "
+                f"{_number(found['peak_gib'])} | {_number(runs['predicted_gib'])} |"
+            )
+    lines += [
+        "",
+        "| LoRA, one setting switched | tokens/s | times as fast | predicted | peak (GiB) | "
+        "predicted |",
+        "|---|---|---|---|---|---|",
+    ]
     first = results["switches"]["as sft_lab.train"].get("tokens_per_second")
     for name, found in results["switches"].items():
         expected = found["predicted"]
-        cells = [found.get("failed"), None, _number(expected["times"]), None, _number(expected["gib"])]
+        cells = [
+            found.get("failed"),
+            None,
+            _number(expected["times"]),
+            None,
+            _number(expected["gib"]),
+        ]
         if "failed" not in found:
             cells[0] = f"{found['tokens_per_second']:,.0f}"
             cells[1] = _number(found["tokens_per_second"] / first if first else None)
@@ -203,17 +323,31 @@ def table(results: dict) -> str:
     lines += ["", "| loss head | times its bare products | peak memory (GiB) |", "|---|---|---|"]
     for found in results["loss_head"]:
         for name in ("in chunks", "all at once") if "failed" not in found else ():
-            lines.append(f"| width {found['width']:,}, {found['tokens']:,} tokens, {name} | "
-                         f"{found[name]['times_bare']:.2f} | {_number(found[name]['peak_gib'])} |")
+            lines.append(
+                f"| width {found['width']:,}, {found['tokens']:,} tokens, {name} | "
+                f"{found[name]['times_bare']:.2f} | {_number(found[name]['peak_gib'])} |"
+            )
     if "failed" not in results["packing"]:
-        lines += ["", f"Padded batches hold {results['packing']['real_tokens_in_padded_batches']:.0%} real tokens."]
+        lines += [
+            "",
+            f"Padded batches hold {results['packing']['real_tokens_in_padded_batches']:.0%} real "
+            "tokens.",
+        ]
         for name in ("padded", "packed"):
             found = results["packing"][name]
-            lines.append(f"- {name}: " + (found.get("failed") or f"{found['tokens_per_second']:,.0f} real tokens/s"))
+            lines.append(
+                f"- {name}: "
+                + (found.get("failed") or f"{found['tokens_per_second']:,.0f} real tokens/s")
+            )
     for found in results["quality"]:
-        lines += ["", f"Quality: {found['failed']}" if "failed" in found else
-                  f"{found['model']}, LoRA on data/instructions: held-out loss {found['heldout_loss_before']:.3f} -> "
-                  f"{found['heldout_loss_after']:.3f} nats a token"]
+        lines += [
+            "",
+            f"Quality: {found['failed']}"
+            if "failed" in found
+            else f"{found['model']}, LoRA on data/instructions: held-out loss "
+            f"{found['heldout_loss_before']:.3f} -> {found['heldout_loss_after']:.3f} "
+            "nats a token",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -226,20 +360,25 @@ def _number(value: float | None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--output", type=Path, default=Path("reports/gpu.json"))
     arguments = parser.parse_args()
     device, dtype = local_device()
     if device.type != "cuda":
         sys.exit(
-            "make gpu measures an NVIDIA card, and torch sees none here (nvidia-smi shows whether there is one; a CPU "
-            "build of torch never sees it). `make bench` measures the CPU."
+            "make gpu measures an NVIDIA card, and torch sees none here (nvidia-smi shows "
+            "whether there is one; a CPU build of torch never sees it). `make bench` measures "
+            "the CPU."
         )
     config = named_config("Qwen3-0.6B")
-    results = run_all(config, device=device, dtype=dtype, quality=("qwen3-0.6b-base", "smollm2-135m"))
+    results = run_all(
+        config, device=device, dtype=dtype, quality=("qwen3-0.6b-base", "smollm2-135m")
+    )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    for path, text in ((arguments.output, json.dumps(results, indent=1) + "\n"),
-                       (arguments.output.with_suffix(".md"), table(results))):
+    for path, text in (
+        (arguments.output, json.dumps(results, indent=1) + "\n"),
+        (arguments.output.with_suffix(".md"), table(results)),
+    ):
         new = path.with_name(path.name + ".new")
         new.write_text(text, encoding="utf-8")
         os.replace(new, path)

@@ -1,4 +1,5 @@
-"""The measurements of `make gpu` (tools/gpu.py): each builds its model, trains some steps, and returns its figures."""
+"""The measurements of `make gpu` (tools/gpu.py): each builds its model, trains some steps, and
+returns its figures."""
 
 import copy
 import gc
@@ -46,25 +47,38 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def operations_a_token(config: PreTrainedConfig, length: int, method: str, graded: float = 1.0) -> float:
+def operations_a_token(
+    config: PreTrainedConfig, length: int, method: str, graded: float = 1.0
+) -> float:
     """Operations of a training step for each token of a row of `length` tokens (convention: above).
 
     Qwen3-0.6B at 2,048 tokens: 4.28e9 for full tuning, 3.15e9 for LoRA of rank 16.
     """
     counts = count_weights(config, RANK)
     matrices = counts["linear"] + graded * config.vocab_size * config.hidden_size
-    width = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+    width = config.num_attention_heads * getattr(
+        config, "head_dim", config.hidden_size // config.num_attention_heads
+    )
     scores = 4 * length / 2 * width * config.num_hidden_layers  # q k^T and weights times v
     return 3 * scores + (6 * matrices if method == "full" else 4 * matrices + 6 * counts["lora"])
 
 
-def build(config: PreTrainedConfig, method: str, dtype: torch.dtype, device: torch.device, attention: str = "sdpa",
-          checkpointing: bool = False) -> PreTrainedModel:
-    """The architecture with random weights: float32 for full tuning, frozen in `dtype` beside LoRA."""
+def build(
+    config: PreTrainedConfig,
+    method: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    attention: str = "sdpa",
+    checkpointing: bool = False,
+) -> PreTrainedModel:
+    """The architecture with random weights: float32 for full tuning, frozen in `dtype` beside
+    LoRA."""
     config = copy.deepcopy(config)
     config._attn_implementation = attention
     with device:
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32 if method == "full" else dtype)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32 if method == "full" else dtype
+        )
         if method == "lora":
             add_lora(model, rank=RANK)
     if checkpointing:
@@ -72,19 +86,33 @@ def build(config: PreTrainedConfig, method: str, dtype: torch.dtype, device: tor
     return model.train()
 
 
-def random_rows(config: PreTrainedConfig, rows: int, length: int, graded: float, seed: int) -> dict[str, torch.Tensor]:
+def random_rows(
+    config: PreTrainedConfig, rows: int, length: int, graded: float, seed: int
+) -> dict[str, torch.Tensor]:
     """One document a row, random tokens, the last `graded` share of each row graded."""
-    ids = torch.randint(1000 % config.vocab_size, config.vocab_size, (rows, length),
-                        generator=torch.Generator().manual_seed(seed))
+    ids = torch.randint(
+        1000 % config.vocab_size,
+        config.vocab_size,
+        (rows, length),
+        generator=torch.Generator().manual_seed(seed),
+    )
     labels = ids.clone()
     labels[:, : round((1 - graded) * length)] = IGNORE_INDEX
     return {"input_ids": ids, "labels": labels}
 
 
 def measure_steps(
-    config: PreTrainedConfig, batches: list[dict[str, torch.Tensor]], *, method: str, device: torch.device,
-    dtype: torch.dtype, attention: str = "sdpa", head: str = "graded", checkpointing: bool = False,
-    compiled: bool = False, fused: bool = True,
+    config: PreTrainedConfig,
+    batches: list[dict[str, torch.Tensor]],
+    *,
+    method: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    attention: str = "sdpa",
+    head: str = "graded",
+    checkpointing: bool = False,
+    compiled: bool = False,
+    fused: bool = True,
 ) -> dict:
     """Tokens/s, seconds a step and peak memory of sft_lab's update on these batches in turn."""
     model = build(config, method, dtype, device, attention, checkpointing)
@@ -94,18 +122,30 @@ def measure_steps(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.0, fused=fused)
     with mixed_precision(model) as (autocast, scaler):
-        if full_autocast is not None:  # float32 weights, as after mixed_precision has taken a half-precision model
+        if (
+            full_autocast is not None
+        ):  # float32 weights, as after mixed_precision has taken a half-precision model
             autocast = torch.autocast(device.type, dtype=full_autocast)
             scaler = torch.amp.GradScaler(device.type, enabled=full_autocast == torch.float16)
 
         def step(number: int) -> None:
             batch = batches[number % len(batches)]
             if head == "graded":
-                optimizer_step(model, optimizer, parameters, [batch], max_grad_norm=1.0, step=number,
-                               autocast=autocast, scaler=scaler)
+                optimizer_step(
+                    model,
+                    optimizer,
+                    parameters,
+                    [batch],
+                    max_grad_norm=1.0,
+                    step=number,
+                    autocast=autocast,
+                    scaler=scaler,
+                )
                 return
             with autocast:
-                loss = model(**{name: tensor.to(device) for name, tensor in batch.items()}, use_cache=False).loss
+                loss = model(
+                    **{name: tensor.to(device) for name, tensor in batch.items()}, use_cache=False
+                ).loss
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -121,19 +161,31 @@ def measure_steps(
         wait(device)
         seconds = time.perf_counter() - started
     tokens = sum(real_tokens(batches[number % len(batches)]) for number in range(STEPS))
-    return {"tokens_per_second": tokens / seconds, "seconds_a_step": seconds / STEPS, "peak_gib": read_peak(device)}
+    return {
+        "tokens_per_second": tokens / seconds,
+        "seconds_a_step": seconds / STEPS,
+        "peak_gib": read_peak(device),
+    }
 
 
 def real_tokens(batch: dict[str, torch.Tensor]) -> int:
-    return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
+    return (
+        int(batch["attention_mask"].sum())
+        if "attention_mask" in batch
+        else batch["input_ids"].numel()
+    )
 
 
 def measure_trl(
-    config: PreTrainedConfig, batches: list[dict[str, torch.Tensor]], *, method: str, device: torch.device,
+    config: PreTrainedConfig,
+    batches: list[dict[str, torch.Tensor]],
+    *,
+    method: str,
+    device: torch.device,
     dtype: torch.dtype,
 ) -> dict:
-    """The same of TRL's SFTTrainer at its best settings here: half precision, no checkpointing, fused AdamW, its
-    default loss, which never holds all scores; the same rows in the same order."""
+    """The same of TRL's SFTTrainer at its best settings here: half precision, no checkpointing,
+    fused AdamW, its default loss, which never holds all scores; the same rows in the same order."""
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import PreTrainedTokenizerFast, TrainerCallback
@@ -153,31 +205,60 @@ def measure_trl(
     order = [batches[number % len(batches)] for number in range(WARMUP + STEPS)]
     rows = [
         {"input_ids": ids.tolist(), "completion_mask": (labels != IGNORE_INDEX).long().tolist()}
-        for batch in order for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)
+        for batch in order
+        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)
     ]
     model = build(config, "full", dtype, device)
-    lora = LoraConfig(r=RANK, lora_alpha=16, target_modules="all-linear") if method == "lora" else None
+    lora = (
+        LoraConfig(r=RANK, lora_alpha=16, target_modules="all-linear") if method == "lora" else None
+    )
     if lora:
         model.to(dtype)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(ROOT / "data" / "models" / "atlas-base")  # only pads
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(
+        ROOT / "data" / "models" / "atlas-base"
+    )  # only pads
     with tempfile.TemporaryDirectory() as folder:
         settings = SFTConfig(
-            output_dir=folder, use_cpu=device.type == "cpu", bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16,
-            activation_checkpointing=False, optim="adamw_torch_fused", learning_rate=1e-5, max_steps=len(order),
-            per_device_train_batch_size=len(rows) // len(order), train_sampling_strategy="sequential", max_length=None,
-            logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True, completion_only_loss=True,
+            output_dir=folder,
+            use_cpu=device.type == "cpu",
+            bf16=dtype == torch.bfloat16,
+            fp16=dtype == torch.float16,
+            activation_checkpointing=False,
+            optim="adamw_torch_fused",
+            learning_rate=1e-5,
+            max_steps=len(order),
+            per_device_train_batch_size=len(rows) // len(order),
+            train_sampling_strategy="sequential",
+            max_length=None,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            completion_only_loss=True,
         )
-        trainer = SFTTrainer(model=model, args=settings, train_dataset=Dataset.from_list(rows), peft_config=lora,
-                             processing_class=tokenizer, callbacks=[Clock()])
+        trainer = SFTTrainer(
+            model=model,
+            args=settings,
+            train_dataset=Dataset.from_list(rows),
+            peft_config=lora,
+            processing_class=tokenizer,
+            callbacks=[Clock()],
+        )
         trainer.train()
     took = seconds[1] - seconds[0]
     tokens = sum(real_tokens(batch) for batch in order[WARMUP:])
-    return {"tokens_per_second": tokens / took, "seconds_a_step": took / STEPS, "peak_gib": read_peak(device)}
+    return {
+        "tokens_per_second": tokens / took,
+        "seconds_a_step": took / STEPS,
+        "peak_gib": read_peak(device),
+    }
 
 
-def measure_head(width: int, vocabulary: int, tokens: int, *, device: torch.device, dtype: torch.dtype) -> dict:
-    """The loss head with the gradients of states and weight: sft_lab's in chunks and torch's at once, as multiples of
-    the time of the three bare matrix products."""
+def measure_head(
+    width: int, vocabulary: int, tokens: int, *, device: torch.device, dtype: torch.dtype
+) -> dict:
+    """The loss head with the gradients of states and weight: sft_lab's in chunks and torch's at
+    once, as multiples of the time of the three bare matrix products."""
     weight = (torch.randn(vocabulary, width, device=device) * 0.02).to(dtype).requires_grad_()
     hidden = torch.randn(tokens, width, device=device).to(dtype).requires_grad_()
     targets = torch.randint(vocabulary, (tokens,), device=device)
@@ -201,12 +282,16 @@ def measure_head(width: int, vocabulary: int, tokens: int, *, device: torch.devi
     bare, result = median_seconds(products, device), {}
     for name, run in (("in chunks", ours), ("all at once", torchs)):
         start_peak(device)
-        result[name] = {"times_bare": median_seconds(run, device) / bare, "peak_gib": read_peak(device)}
+        result[name] = {
+            "times_bare": median_seconds(run, device) / bare,
+            "peak_gib": read_peak(device),
+        }
     return {"width": width, "tokens": tokens, "bare_seconds": bare, **result}
 
 
 def measure_packing(config: PreTrainedConfig, rows: int, length: int, **settings) -> dict:
-    """LoRA on examples of 100 to `length` tokens: packed into rows, and padded in random order; real tokens/s."""
+    """LoRA on examples of 100 to `length` tokens: packed into rows, and padded in random order;
+    real tokens/s."""
     rng = random.Random(0)
     lengths = [int(length ** rng.uniform(0.6, 1.0)) for _ in range(16 * rows)]
     examples = []
@@ -215,19 +300,29 @@ def measure_packing(config: PreTrainedConfig, rows: int, length: int, **settings
         examples.append(Example(ids, [IGNORE_INDEX, *ids[1:]]))
     packed = pack(examples, length)
     filled = [join_rows(packed[i : i + rows], 0) for i in range(0, len(packed) - rows + 1, rows)]
-    padded = [pad_batch(examples[i : i + rows], 0) for i in range(0, len(examples) - rows + 1, rows)]
+    padded = [
+        pad_batch(examples[i : i + rows], 0) for i in range(0, len(examples) - rows + 1, rows)
+    ]
     share = sum(map(real_tokens, padded)) / sum(batch["input_ids"].numel() for batch in padded)
     result = {"real_tokens_in_padded_batches": share}
     for name, batches in (("padded", padded), ("packed", filled)):
-        result[name] = attempt(lambda batches=batches: measure_steps(config, batches, method="lora", **settings))
+        result[name] = attempt(
+            lambda batches=batches: measure_steps(config, batches, method="lora", **settings)
+        )
     return result
 
 
 def attempt(run: Callable[[], dict]) -> dict:
-    """The result, or what went wrong as {"failed": …}: a setting that does not fit this card is a finding too."""
+    """The result, or what went wrong as {"failed": …}: a setting that does not fit this card is a
+    finding too."""
     try:
         return run()
-    except (RuntimeError, ImportError, ValueError, ModelError) as error:  # OutOfMemoryError is a RuntimeError
+    except (
+        RuntimeError,
+        ImportError,
+        ValueError,
+        ModelError,
+    ) as error:  # OutOfMemoryError is a RuntimeError
         return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]:.200}"}
     finally:
         gc.collect()

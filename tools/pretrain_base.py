@@ -1,9 +1,11 @@
-"""Train atlas-base from nothing: tokenizer, text, model. `make base` runs it; see data/models/atlas-base/README.md.
+"""Train atlas-base from nothing: tokenizer, text, model. `make base` runs it; see
+data/models/atlas-base/README.md.
 
     python tools/pretrain_base.py                      # the model that ships: seed 0
     python tools/pretrain_base.py --million-tokens 2 --folder build/tiny   # a quick look
 
-Stopped at any moment, the same command goes on from the last checkpoint and ends with the same weights.
+Stopped at any moment, the same command goes on from the last checkpoint and ends with the same
+weights.
 """
 
 import argparse
@@ -35,8 +37,11 @@ from sft_lab.train import learning_rate_at
 ROOT = Path(__file__).resolve().parent.parent
 VOCABULARY = 2048
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
-QWEN_SPLIT = (  # how Qwen cuts text before byte-pair merging: contractions, words with one leading space, single digits
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# how Qwen cuts text before byte-pair merging: contractions, words with one leading space, single
+# digits
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 CHAT_TEMPLATE = """\
 {%- for message in messages %}
@@ -58,14 +63,17 @@ LEARNING_RATE, WARMUP_STEPS, WEIGHT_DECAY = 4e-3, 100, 0.05
 
 
 def build_tokenizer(facts: list[atlas.Fact], seed: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over a sample of the pretraining text; control tokens come last, as in Qwen's vocabulary."""
+    """Byte-level BPE over a sample of the pretraining text; control tokens come last, as in Qwen's
+    vocabulary."""
     text = atlas.documents(facts, seed=f"{seed} tokenizer")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - len(CONTROL_TOKENS),
@@ -73,9 +81,14 @@ def build_tokenizer(facts: list[atlas.Fact], seed: int) -> PreTrainedTokenizerFa
         show_progress=False,
     )
     tokenizer.train_from_iterator((next(text) for _ in range(30_000)), trainer)
-    tokenizer.add_tokens([AddedToken(t, special="think" not in t, normalized=False) for t in CONTROL_TOKENS])
+    tokenizer.add_tokens(
+        [AddedToken(t, special="think" not in t, normalized=False) for t in CONTROL_TOKENS]
+    )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=1024,
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=1024,
         clean_up_tokenization_spaces=False,
     )
     fast.chat_template = CHAT_TEMPLATE
@@ -88,24 +101,43 @@ def build_tokenizer(facts: list[atlas.Fact], seed: int) -> PreTrainedTokenizerFa
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
     """Qwen3's architecture at about a million parameters, random weights."""
     torch.manual_seed(seed)
-    model = Qwen3ForCausalLM(Qwen3Config(
-        vocab_size=VOCABULARY, hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=32, intermediate_size=384, max_position_embeddings=1024, tie_word_embeddings=True,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0}, dtype="float32",
-        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    ))
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=VOCABULARY,
+            hidden_size=128,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=32,
+            intermediate_size=384,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+            dtype="float32",
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
     model.generation_config = GenerationConfig(
-        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id], pad_token_id=tokenizer.pad_token_id)
+        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id],
+        pad_token_id=tokenizer.pad_token_id,
+    )
     return model
 
 
-def chunk_of_rows(facts: list[atlas.Fact], tokenizer: PreTrainedTokenizerFast, seed: int, chunk: int) -> torch.Tensor:
-    """Chunk number `chunk` of the stream, (rows, ROW_TOKENS); documents are separated by <|endoftext|>."""
+def chunk_of_rows(
+    facts: list[atlas.Fact], tokenizer: PreTrainedTokenizerFast, seed: int, chunk: int
+) -> torch.Tensor:
+    """Chunk number `chunk` of the stream, (rows, ROW_TOKENS); documents are separated by
+    <|endoftext|>."""
     needed = STEPS_PER_CHUNK * ROWS * ROW_TOKENS
     text, ids = atlas.documents(facts, seed=f"{seed} chunk {chunk}"), []
     while len(ids) < needed:
         documents = [next(text) for _ in range(2_000)]
-        for encoding in tokenizer.backend_tokenizer.encode_batch(documents, add_special_tokens=False):
+        for encoding in tokenizer.backend_tokenizer.encode_batch(
+            documents, add_special_tokens=False
+        ):
             ids += encoding.ids
             ids.append(tokenizer.pad_token_id)
     return torch.tensor(ids[:needed]).view(-1, ROW_TOKENS)
@@ -124,8 +156,13 @@ def pretrain(million_tokens: float, seed: int, folder: Path) -> None:
     known = parts["train"] + parts["held_out"]  # unknown entities are never written
     tokenizer = build_tokenizer(known, seed)
     model = build_model(tokenizer, seed).to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY,
-                                  fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=LEARNING_RATE,
+        betas=(0.9, 0.95),
+        weight_decay=WEIGHT_DECAY,
+        fused=True,
+    )
     steps = max(1, round(million_tokens * 1e6 / (ROWS * ROW_TOKENS)))
     checkpoint = folder.with_name(folder.name + "-checkpoint")
     run = {"seed": seed, "steps": steps, "facts": len(known)}
@@ -133,7 +170,9 @@ def pretrain(million_tokens: float, seed: int, folder: Path) -> None:
     if (checkpoint / "state.json").exists():
         state = load_checkpoint(checkpoint, model, optimizer)
         if state["run"] != run:
-            raise SystemExit(f"{checkpoint} belongs to another run {state['run']}; delete it to start {run}")
+            raise SystemExit(
+                f"{checkpoint} belongs to another run {state['run']}; delete it to start {run}"
+            )
         first = state["step"]
         print(f"going on from step {first} of {steps}")
     compiled = shutil.which("c++") is not None
@@ -147,7 +186,9 @@ def pretrain(million_tokens: float, seed: int, folder: Path) -> None:
         if rows is None or position == 0:
             rows = chunk_of_rows(known, tokenizer, seed, chunk).to(device)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, steps, peak=LEARNING_RATE, warmup_steps=WARMUP_STEPS)
+            group["lr"] = learning_rate_at(
+                step, steps, peak=LEARNING_RATE, warmup_steps=WARMUP_STEPS
+            )
         loss = loss_of(model, rows[position * ROWS : (position + 1) * ROWS])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -170,7 +211,9 @@ def pretrain(million_tokens: float, seed: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--million-tokens", type=float, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "models" / "atlas-base")

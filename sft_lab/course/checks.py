@@ -1,16 +1,19 @@
-"""Exercise checks: `check("1.2", answer)` says in one line whether an answer holds and, if not, which mistake it is.
+"""Exercise checks: `check("1.2", answer)` says in one line whether an answer holds and, if not,
+which mistake it is.
 
-A check is a function in `sft_lab/course/exercises/chNN.py`, decorated with `@checks("N.k")`. It takes the reader's answer
-(a function, a class or a value), raises `Mistake` when a property fails, and returns one line of what was shown:
+A check is a function in `sft_lab/course/exercises/chNN.py`, decorated with `@checks("N.k")`. It
+takes the reader's answer (a function, a class or a value), raises `Mistake` when a property fails,
+and returns one line of what was shown:
 
     @checks("1.2")
     def _surprise(attempt):
         p = random.uniform(0.1, 0.9)
-        same(attempt(p), -math.log(p), hints={math.log(p): "the minus sign is missing: a loss is never negative"})
-        return "-ln p, for a random p"
+        same(attempt(p), -math.log(p), hints={math.log(p): "the minus sign is missing: a loss is
+        never negative"}) return "-ln p, for a random p"
 
-SFT_LAB_STRICT=1 turns every line but ✓ into an AssertionError and records nothing (this is how solutions are run).
-SFT_LAB_PROGRESS names the file of the reader's progress; without it, `~/.sft_lab/progress.json`.
+SFT_LAB_STRICT=1 turns every line but ✓ into an AssertionError and records nothing (this is how
+solutions are run). SFT_LAB_PROGRESS names the file of the reader's progress; without it,
+`~/.sft_lab/progress.json`.
 """
 
 import ast
@@ -40,21 +43,27 @@ from sft_lab.course.progress import (
 
 __all__ = ["Mistake", "check", "checks", "is_untouched", "progress", "same"]
 
-_CHECKS: dict[str, tuple[Callable[[Any], str | None], bool]] = {}  # id -> (check, may the answer return None)
+_CHECKS: dict[
+    str, tuple[Callable[[Any], str | None], bool]
+] = {}  # id -> (check, may the answer return None)
 
 
 def checks(exercise_id: str, *, returns_none: bool = False) -> Callable[[Callable], Callable]:
     """Make the decorated function the check of an exercise.
 
-    `returns_none=True` for an answer that rightly returns nothing, because it works in place; otherwise a function
-    that returns None is told that its `return` is missing. ValueError when two checks claim one id.
+    `returns_none=True` for an answer that rightly returns nothing, because it works in place;
+    otherwise a function that returns None is told that its `return` is missing. ValueError when two
+    checks claim one id.
     """
     sort_key(exercise_id)
 
     def register(function: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
         known = _CHECKS.get(exercise_id, (function, False))[0]
         if (known.__module__, known.__qualname__) != (function.__module__, function.__qualname__):
-            raise ValueError(f"exercise {exercise_id} has two checks: {known.__qualname__}, {function.__qualname__}")
+            raise ValueError(
+                f"exercise {exercise_id} has two checks: {known.__qualname__}, "
+                f"{function.__qualname__}"
+            )
         _CHECKS[exercise_id] = (function, returns_none)
         return function
 
@@ -64,8 +73,9 @@ def checks(exercise_id: str, *, returns_none: bool = False) -> Callable[[Callabl
 def check(exercise_id: str, attempt: Any) -> None:
     """Print one line: `1.2 ✓ what was shown`, `1.2 ✗ the mistake`, or `1.2 not attempted yet`.
 
-    The check sees new random numbers at every call, and the notebook gets its own random state back.
-    ValueError when there is no such exercise. With SFT_LAB_STRICT=1 all but ✓ raises `Mistake`.
+    The check sees new random numbers at every call, and the notebook gets its own random state
+    back. ValueError when there is no such exercise. With SFT_LAB_STRICT=1 all but ✓ raises
+    `Mistake`.
     """
     run, returns_none = _find_check(exercise_id)
     strict = os.environ.get("SFT_LAB_STRICT", "0") not in ("", "0")
@@ -98,9 +108,11 @@ def same(
     rtol: float = 1e-4,
     atol: float = 1e-6,
 ) -> None:
-    """Raise `Mistake` unless `actual` equals `expected`: numbers and tensors to a tolerance, anything else exactly.
+    """Raise `Mistake` unless `actual` equals `expected`: numbers and tensors to a tolerance,
+    anything else exactly.
 
-    `hints` maps the value that a usual mistake gives to the name of that mistake; `what` names the compared thing.
+    `hints` maps the value that a usual mistake gives to the name of that mistake; `what` names the
+    compared thing.
     """
     if _equal(actual, expected, rtol, atol):
         return
@@ -123,7 +135,8 @@ def same(
 
 
 def is_untouched(attempt: Any) -> bool:
-    """True for a stub as shipped: `...`, a function with only a docstring and `...`, or a class with such a method.
+    """True for a stub as shipped: `...`, a function with only a docstring and `...`, or a class
+    with such a method.
 
     A function that does nothing but `return None` is an attempt: a wrong one.
     """
@@ -137,18 +150,29 @@ def is_untouched(attempt: Any) -> bool:
     code = _code(attempt)
     if code is None:
         return False
-    # The bytecode cannot be stale, the source tells `...` from `return None`: both must agree where both are there.
+    # The bytecode cannot be stale, the source tells `...` from `return None`: both must agree where
+    # both are there.
     skip = {"RESUME", "NOP", "CACHE", "COPY_FREE_VARS", "MAKE_CELL"}
-    steps = [(step.opname, step.argval) for step in dis.get_instructions(code) if step.opname not in skip]
-    if len(steps) > 2 or steps[0][0] not in ("LOAD_CONST", "RETURN_CONST") or steps[0][1] not in (None, ...):
+    steps = [
+        (step.opname, step.argval) for step in dis.get_instructions(code) if step.opname not in skip
+    ]
+    if (
+        len(steps) > 2
+        or steps[0][0] not in ("LOAD_CONST", "RETURN_CONST")
+        or steps[0][1] not in (None, ...)
+    ):
         return False
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(code))).body[0]
     except (OSError, SyntaxError, IndexError):
         return True
-    if getattr(tree, "name", "") != code.co_name:  # a lambda: the source is that of the statement around it
+    if (
+        getattr(tree, "name", "") != code.co_name
+    ):  # a lambda: the source is that of the statement around it
         return True
-    constants = [s for s in tree.body if isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)]
+    constants = [
+        s for s in tree.body if isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)
+    ]
     return len(constants) + sum(isinstance(s, ast.Pass) for s in tree.body) == len(tree.body)
 
 
@@ -163,12 +187,15 @@ def _find_check(exercise_id: str) -> tuple[Callable[[Any], str | None], bool]:
                 raise
     if exercise_id not in _CHECKS:
         known = sorted((i for i in _CHECKS if sort_key(i)[0] == chapter), key=sort_key)
-        raise ValueError(f"no exercise {exercise_id} in {name}: known there: {', '.join(known) or 'none'}")
+        raise ValueError(
+            f"no exercise {exercise_id} in {name}: known there: {', '.join(known) or 'none'}"
+        )
     return _CHECKS[exercise_id]
 
 
 def _refuse_none(attempt: Any) -> Any:
-    """The same function, but a None that it returns is named as what it nearly always is: a forgotten `return`."""
+    """The same function, but a None that it returns is named as what it nearly always is: a
+    forgotten `return`."""
     if not inspect.isfunction(attempt):
         return attempt
 
@@ -190,9 +217,14 @@ def _explain(error: Exception, attempt: Any) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     code = _code(attempt)
     own_file = code.co_filename if code else ""
-    own = [frame for frame in frames if frame.filename == own_file or "ipykernel_" in frame.filename]
+    own = [
+        frame for frame in frames if frame.filename == own_file or "ipykernel_" in frame.filename
+    ]
     if own:
-        return f"line {own[-1].lineno} of your code, `{own[-1].line}`: {type(error).__name__}: {message}"
+        return (
+            f"line {own[-1].lineno} of your code, `{own[-1].line}`: {type(error).__name__}: "
+            f"{message}"
+        )
     if isinstance(error, AssertionError):
         return message or f"this does not hold: `{frames[-1].line}`"
     kept = "keep the arguments and the type of the result that the stub names"
@@ -217,7 +249,9 @@ def _fresh_random_numbers() -> Iterator[None]:
 def _code(attempt: Any) -> types.CodeType | None:
     """The code that the reader wrote: a function's, or that of a class's first method."""
     if inspect.isclass(attempt):
-        attempt = next((value for value in vars(attempt).values() if inspect.isfunction(value)), None)
+        attempt = next(
+            (value for value in vars(attempt).values() if inspect.isfunction(value)), None
+        )
     return getattr(inspect.unwrap(attempt), "__code__", None) if callable(attempt) else None
 
 
@@ -245,4 +279,5 @@ def _one_line(text: str) -> str:
 
 
 class Mistake(AssertionError):
-    """A wrong answer, named: `raise Mistake("you dropped the minus sign")`. The text is what the reader sees."""
+    """A wrong answer, named: `raise Mistake("you dropped the minus sign")`. The text is what the
+    reader sees."""

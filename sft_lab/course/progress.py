@@ -1,10 +1,11 @@
 """The exercises of the course, and how far a reader has come.
 
-`sft_lab.course.checks` is the door for readers: its `check` records here what was solved, and `progress` shows the
-table below. Nothing here needs torch.
+`sft_lab.course.checks` is the door for readers: its `check` records here what was solved, and
+`progress` shows the table below. Nothing here needs torch.
 
-The reader's progress is one JSON file, {"1.2": "solved" or "attempted"}: the file that SFT_LAB_PROGRESS names, else
-`~/.sft_lab/progress.json`. It is replaced as a whole or not at all, and a file that cannot be read is left alone.
+The reader's progress is one JSON file, {"1.2": "solved" or "attempted"}: the file that
+SFT_LAB_PROGRESS names, else `~/.sft_lab/progress.json`. It is replaced as a whole or not at all,
+and a file that cannot be read is left alone.
 """
 
 import contextlib
@@ -20,12 +21,14 @@ CHAPTERS = Path(__file__).resolve().parents[2] / "chapters"
 SOLVED, ATTEMPTED, NOT_ATTEMPTED = "solved", "attempted", "not attempted"
 MARKS = {SOLVED: "✓", ATTEMPTED: "✗", NOT_ATTEMPTED: "·"}
 HEADING = re.compile(
-    r"### Exercise (?P<id>\d+\.\d+) · (?P<title>[^·]+) · (?P<minutes>\d+) min · (?P<difficulty>●○○|●●○|●●●)"
+    r"### Exercise (?P<id>\d+\.\d+) · (?P<title>[^·]+) · (?P<minutes>\d+) min"
+    r" · (?P<difficulty>●○○|●●○|●●●)"
 )
 
 
 def sort_key(exercise_id: str) -> tuple[int, ...]:
-    """`"1.10"` → `(1, 10)`, so that 1.10 comes after 1.9. ValueError when the id is not CHAPTER.NUMBER."""
+    """`"1.10"` → `(1, 10)`, so that 1.10 comes after 1.9. ValueError when the id is not
+    CHAPTER.NUMBER."""
     if not re.fullmatch(r"\d+\.\d+", exercise_id):
         raise ValueError(f"exercise id {exercise_id!r}: expected CHAPTER.NUMBER, for example '1.2'")
     chapter, number = exercise_id.split(".")
@@ -33,17 +36,29 @@ def sort_key(exercise_id: str) -> tuple[int, ...]:
 
 
 def parse_heading(line: str) -> "Exercise":
-    """Read `### Exercise 1.2 · title · 5 min · ●○○`; ValueError with that pattern when the line is anything else."""
+    """Read `### Exercise 1.2 · title · 5 min · ●○○`; ValueError with that pattern when the line is
+    anything else."""
     found = HEADING.fullmatch(line.strip())
     if found is None:
-        raise ValueError(f"heading {line!r}: expected '### Exercise 1.2 · title · 5 min · ●○○' (or ●●○, ●●●)")
+        raise ValueError(
+            f"heading {line!r}: expected '### Exercise 1.2 · title · 5 min · ●○○' (or ●●○, ●●●)"
+        )
     return Exercise(found["id"], found["title"].strip(), int(found["minutes"]), found["difficulty"])
 
 
 def list_exercises(folder: Path = CHAPTERS) -> list["Exercise"]:
-    """Every exercise of the chapters in `folder`, in the order of the course; [] where there is no such folder."""
-    lines = [line for path in sorted(folder.glob("[0-9][0-9]_*.py")) for line in path.read_text("utf-8").splitlines()]
-    found = [parse_heading(line.removeprefix("# ")) for line in lines if line.startswith("# ### Exercise ")]
+    """Every exercise of the chapters in `folder`, in the order of the course; [] where there is no
+    such folder."""
+    lines = [
+        line
+        for path in sorted(folder.glob("[0-9][0-9]_*.py"))
+        for line in path.read_text("utf-8").splitlines()
+    ]
+    found = [
+        parse_heading(line.removeprefix("# "))
+        for line in lines
+        if line.startswith("# ### Exercise ")
+    ]
     return sorted(found, key=lambda exercise: sort_key(exercise.id))
 
 
@@ -53,20 +68,29 @@ def progress_file() -> Path:
 
 
 def read_progress(path: Path) -> dict[str, str]:
-    """The state of each exercise that was tried; {} when there is no file yet. `ProgressError` when it is broken."""
+    """The state of each exercise that was tried; {} when there is no file yet. `ProgressError` when
+    it is broken."""
     try:
         states = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ProgressError(f"{path} cannot be read ({error}); it was left as it is: repair or rename it") from error
-    if not isinstance(states, dict) or any(state not in (SOLVED, ATTEMPTED) for state in states.values()):
-        raise ProgressError(f'{path} is not of the form {{"1.2": "solved"}}; it was left as it is: repair or rename it')
+        raise ProgressError(
+            f"{path} cannot be read ({error}); it was left as it is: repair or rename it"
+        ) from error
+    if not isinstance(states, dict) or any(
+        state not in (SOLVED, ATTEMPTED) for state in states.values()
+    ):
+        raise ProgressError(
+            f'{path} is not of the form {{"1.2": "solved"}}; it was left as it is: repair or '
+            "rename it"
+        )
     return states
 
 
 def record(exercise_id: str, state: str) -> None:
-    """Note that an exercise was attempted or solved. Solved stays solved. `ProgressError` when it cannot be written."""
+    """Note that an exercise was attempted or solved. Solved stays solved. `ProgressError` when it
+    cannot be written."""
     path = progress_file()
     states = read_progress(path)
     if states.get(exercise_id) in (state, SOLVED):
@@ -75,25 +99,35 @@ def record(exercise_id: str, state: str) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, delete=False, encoding="utf-8"
+        ) as file:
             temporary = Path(file.name)
-            json.dump(dict(sorted(states.items(), key=lambda item: sort_key(item[0]))), file, indent=1)
+            json.dump(
+                dict(sorted(states.items(), key=lambda item: sort_key(item[0]))), file, indent=1
+            )
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError, AttributeError):
             temporary.unlink()
-        raise ProgressError(f"{path} cannot be written ({error}): set SFT_LAB_PROGRESS to a file that can") from error
+        raise ProgressError(
+            f"{path} cannot be written ({error}): set SFT_LAB_PROGRESS to a file that can"
+        ) from error
 
 
 def progress() -> "Progress":
-    """The reader's progress over the exercises of all chapters: a table in Jupyter, text in a terminal."""
+    """The reader's progress over the exercises of all chapters: a table in Jupyter, text in a
+    terminal."""
     try:
         states, problem = read_progress(progress_file()), ""
     except ProgressError as error:
         states, problem = {}, f"Progress is not shown: {error}"
-    return Progress([(exercise, states.get(exercise.id, NOT_ATTEMPTED)) for exercise in list_exercises()], problem)
+    return Progress(
+        [(exercise, states.get(exercise.id, NOT_ATTEMPTED)) for exercise in list_exercises()],
+        problem,
+    )
 
 
 class ProgressError(ValueError):
@@ -124,15 +158,26 @@ class Progress:
         return f"{solved} of {len(self.rows)} exercises solved, {left} minutes of exercises left"
 
     def __repr__(self) -> str:
-        lines = [f"{MARKS[s]} {e.id:<5} {s:<14} {e.difficulty} {e.minutes:>3} min  {e.title}" for e, s in self.rows]
+        lines = [
+            f"{MARKS[s]} {e.id:<5} {s:<14} {e.difficulty} {e.minutes:>3} min  {e.title}"
+            for e, s in self.rows
+        ]
         return "\n".join([*lines, self.problem or self.summary()])
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{name}</th>' for name in ("exercise", "title", "time", "difficulty", "state"))
+        head = "".join(
+            f'<th scope="col">{name}</th>'
+            for name in ("exercise", "title", "time", "difficulty", "state")
+        )
         body = "".join(
-            f'<tr><th scope="row">{e.id}</th><td>{html.escape(e.title)}</td><td>{e.minutes} min</td>'
-            f'<td aria-label="{e.difficulty.count("●")} of 3">{e.difficulty}</td><td>{MARKS[state]} {state}</td></tr>'
+            f'<tr><th scope="row">{e.id}</th><td>{html.escape(e.title)}</td>'
+            f"<td>{e.minutes} min</td>"
+            f'<td aria-label="{e.difficulty.count("●")} of 3">{e.difficulty}</td>'
+            f"<td>{MARKS[state]} {state}</td></tr>"
             for e, state in self.rows
         )
         caption = html.escape(self.problem or self.summary())
-        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return (
+            f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table>"
+        )

@@ -1,17 +1,21 @@
-"""Under "score": the output head, softmax and NLL in one, without ever holding the scores of all positions."""
+"""Under "score": the output head, softmax and NLL in one, without ever holding the scores of all
+positions."""
 
 from typing import Any
 
 import torch
 
-SCORES_AT_ONCE = 1 << 28  # 1,766 positions of Qwen3's vocabulary: 0.5 GiB in bfloat16, 1 GiB in float32
+SCORES_AT_ONCE = (
+    1 << 28
+)  # 1,766 positions of Qwen3's vocabulary: 0.5 GiB in bfloat16, 1 GiB in float32
 
 
 class HeadNLL(torch.autograd.Function):
-    """Output head, softmax and NLL in one, in chunks of positions; the gradients are made on the way forward.
+    """Output head, softmax and NLL in one, in chunks of positions; the gradients are made on the
+    way forward.
 
-    For one position with scores z = W h and target y: the gradient by z is softmax(z) - onehot(y) (chapter 01), by h
-    it is W^T of that, by W the outer product with h.
+    For one position with scores z = W h and target y: the gradient by z is softmax(z) - onehot(y)
+    (chapter 01), by h it is W^T of that, by W the outer product with h.
     """
 
     @staticmethod
@@ -19,12 +23,21 @@ class HeadNLL(torch.autograd.Function):
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, factor: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        dtype = (
+            torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        )
         states, matrix = hidden.detach().to(dtype), weight.detach().to(dtype)
         to_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
-        to_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        inside = factor if dtype == torch.float16 else 1.0  # there, small numbers vanish unless it comes first
-        total, correct = torch.zeros((), device=device), torch.zeros((), device=device, dtype=torch.int64)
+        to_weight = (
+            torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        )
+        inside = (
+            factor if dtype == torch.float16 else 1.0
+        )  # there, small numbers vanish unless it comes first
+        total, correct = (
+            torch.zeros((), device=device),
+            torch.zeros((), device=device, dtype=torch.int64),
+        )
         size = max(1, SCORES_AT_ONCE // len(matrix))
         for start in range(0, len(states), size):
             part, target = states[start : start + size], targets[start : start + size, None]
@@ -51,8 +64,12 @@ class HeadNLL(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor, _: None) -> tuple[torch.Tensor | None, ...]:
         if ctx.gradients is None:  # they were multiplied in place
-            raise RuntimeError("graded_loss allows backward once: call it again for another gradient")
+            raise RuntimeError(
+                "graded_loss allows backward once: call it again for another gradient"
+            )
         gradient = gradient * ctx.factor
-        to_states, to_weight = (None if part is None else part.mul_(gradient) for part in ctx.gradients)
+        to_states, to_weight = (
+            None if part is None else part.mul_(gradient) for part in ctx.gradients
+        )
         ctx.gradients = None
         return to_states, to_weight, None, None

@@ -1,10 +1,12 @@
-"""Under "score": the Qwen3 decoder once more, for training short rows on a CPU; the same numbers in half the time.
+"""Under "score": the Qwen3 decoder once more, for training short rows on a CPU; the same numbers in
+half the time.
 
-Matrix products are half of a training step of a small model. The other half is many small operations of the
-transformers model: RMSNorm as seven of them with a gradient each, an attention kernel made for long rows, three
-products where one would do, and a last layer that also computes positions nobody grades. This forward pass uses the
-same weights, and calls every linear layer that is not a plain one (so LoRA and adapters work). It writes out the rest
-again, with the gradients by hand. Where the time goes is measured in chapter 07.
+Matrix products are half of a training step of a small model. The other half is many small
+operations of the transformers model: RMSNorm as seven of them with a gradient each, an attention
+kernel made for long rows, three products where one would do, and a last layer that also computes
+positions nobody grades. This forward pass uses the same weights, and calls every linear layer that
+is not a plain one (so LoRA and adapters work). It writes out the rest again, with the gradients by
+hand. Where the time goes is measured in chapter 07.
 """
 
 from typing import Any
@@ -22,11 +24,13 @@ from transformers.models.qwen3.modeling_qwen3 import (
     Qwen3RMSNorm,
 )
 
-LONGEST_ROW = 256  # attention scores are built in full, T x T for each head; beyond this a blockwise kernel wins
+# attention scores are built in full, T x T for each head; beyond this a blockwise kernel wins
+LONGEST_ROW = 256
 
 
 class _RMSNorm(torch.autograd.Function):
-    """weight * x / sqrt(mean(x^2) + epsilon) over the last dimension, with its gradient by hand: six passes over x."""
+    """weight * x / sqrt(mean(x^2) + epsilon) over the last dimension, with its gradient by hand:
+    six passes over x."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -37,10 +41,14 @@ class _RMSNorm(torch.autograd.Function):
         return unit * weight
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+    def backward(
+        ctx: Any, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
         unit, scale, weight = ctx.saved_tensors
         product = gradient * unit
-        along = (product @ weight).unsqueeze_(-1) / unit.shape[-1]  # the part of the gradient that only rescales x
+        along = (product @ weight).unsqueeze_(-1) / unit.shape[
+            -1
+        ]  # the part of the gradient that only rescales x
         to_x = (gradient * weight).addcmul_(unit, along, value=-1).mul_(scale)
         return to_x, product.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None, None
 
@@ -48,15 +56,22 @@ class _RMSNorm(torch.autograd.Function):
 class _Attend(torch.autograd.Function):
     """Causal attention between the input and the output projection, with its gradient by hand.
 
-    (B, T, (heads + 2 * kv_heads) * d), the queries, keys and values of every token side by side, and the weights of
-    q_norm and k_norm -> (B, T, heads * d). Queries and keys go through RMSNorm and the rotary embedding together. The
-    query heads that share one key-value head stand one after the other in one matrix: one product for all of them.
+    (B, T, (heads + 2 * kv_heads) * d), the queries, keys and values of every token side by side,
+    and the weights of q_norm and k_norm -> (B, T, heads * d). Queries and keys go through RMSNorm
+    and the rotary embedding together. The query heads that share one key-value head stand one after
+    the other in one matrix: one product for all of them.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, qkv: torch.Tensor, q_weight: torch.Tensor, k_weight: torch.Tensor, cos: torch.Tensor,
-        sin: torch.Tensor, later: torch.Tensor, layer: Qwen3Attention,
+        ctx: Any,
+        qkv: torch.Tensor,
+        q_weight: torch.Tensor,
+        k_weight: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        later: torch.Tensor,
+        layer: Qwen3Attention,
     ) -> torch.Tensor:
         rows, length, width = qkv.shape
         size, shared = layer.head_dim, layer.num_key_value_groups
@@ -64,7 +79,9 @@ class _Attend(torch.autograd.Function):
         heads = kv_heads * shared
         parts = qkv.view(rows, length, -1, size)
         qk = parts[:, :, : heads + kv_heads]
-        weight = torch.cat((q_weight.expand(heads, size), k_weight.expand(kv_heads, size)))  # (heads + kv_heads, d)
+        weight = torch.cat(
+            (q_weight.expand(heads, size), k_weight.expand(kv_heads, size))
+        )  # (heads + kv_heads, d)
         mean_square = torch.linalg.vector_norm(qk, dim=-1, keepdim=True).square_().div_(size)
         scale = mean_square.add_(layer.q_norm.variance_epsilon).rsqrt_()
         unit = qk * scale
@@ -86,12 +103,20 @@ class _Attend(torch.autograd.Function):
         rows, length, _, size = unit.shape
         kv_heads, shared = len(k) // rows, q.shape[1] // length
         heads = kv_heads * shared
-        to_mixed = gradient.view(rows, length, kv_heads, shared, size).permute(0, 2, 3, 1, 4).reshape(q.shape)
+        to_mixed = (
+            gradient.view(rows, length, kv_heads, shared, size)
+            .permute(0, 2, 3, 1, 4)
+            .reshape(q.shape)
+        )
         to_scores = torch.bmm(to_mixed, v.transpose(1, 2))
-        to_scores = torch.ops.aten._softmax_backward_data(to_scores, weights, -1, weights.dtype).mul_(ctx.scaling)
+        to_scores = torch.ops.aten._softmax_backward_data(
+            to_scores, weights, -1, weights.dtype
+        ).mul_(ctx.scaling)
         result = gradient.new_empty(rows, length, heads + 2 * kv_heads, size)
 
-        def place(part: torch.Tensor, start: int, stop: int) -> None:  # (B * kv_heads, n * T, d) back beside each other
+        def place(
+            part: torch.Tensor, start: int, stop: int
+        ) -> None:  # (B * kv_heads, n * T, d) back beside each other
             part = part.view(rows, kv_heads, -1, length, size).permute(0, 3, 1, 2, 4)
             result[:, :, start:stop].view(part.shape).copy_(part)
 
@@ -106,8 +131,13 @@ class _Attend(torch.autograd.Function):
         torch.mul(back.mul_(weight).addcmul_(unit, along, value=-1), scale, out=qk)
         needed = ctx.needs_input_grad
         return (
-            result.view(rows, length, -1), to_weight[:heads].sum(0) if needed[1] else None,
-            to_weight[heads:].sum(0) if needed[2] else None, None, None, None, None,
+            result.view(rows, length, -1),
+            to_weight[:heads].sum(0) if needed[1] else None,
+            to_weight[heads:].sum(0) if needed[2] else None,
+            None,
+            None,
+            None,
+            None,
         )
 
 
@@ -132,14 +162,24 @@ class _SwiGLU(torch.autograd.Function):
 
 
 def handles(model: nn.Module, batch: dict[str, torch.Tensor]) -> bool:
-    """True when `graded_states` computes what `model` would: a plain Qwen3 in float32 on a CPU, short unpacked rows.
+    """True when `graded_states` computes what `model` would: a plain Qwen3 in float32 on a CPU,
+    short unpacked rows.
 
-    False as soon as a module that is written out here again is not the one transformers built, or has a hook. Linear
-    layers and the MLP may be of any kind (LoRA, an adapter), because they are called as they are.
+    False as soon as a module that is written out here again is not the one transformers built, or
+    has a hook. Linear layers and the MLP may be of any kind (LoRA, an adapter), because they are
+    called as they are.
     """
-    if type(model) is not Qwen3ForCausalLM or "position_ids" in batch or batch["input_ids"].shape[1] > LONGEST_ROW:
+    if (
+        type(model) is not Qwen3ForCausalLM
+        or "position_ids" in batch
+        or batch["input_ids"].shape[1] > LONGEST_ROW
+    ):
         return False
-    if model.device.type != "cpu" or model.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+    if (
+        model.device.type != "cpu"
+        or model.dtype != torch.float32
+        or torch.is_autocast_enabled("cpu")
+    ):
         return False
     decoder = model.model
     if decoder.has_sliding_layers or model.config.attention_dropout:
@@ -150,34 +190,52 @@ def handles(model: nn.Module, batch: dict[str, torch.Tensor]) -> bool:
             return False
         if layer.gradient_checkpointing:
             return False
-        norms = (layer.input_layernorm, layer.post_attention_layernorm, layer.self_attn.q_norm, layer.self_attn.k_norm)
+        norms = (
+            layer.input_layernorm,
+            layer.post_attention_layernorm,
+            layer.self_attn.q_norm,
+            layer.self_attn.k_norm,
+        )
         rewritten += [layer, layer.self_attn, *norms]
-    return all(_plain(part, Qwen3Model, Qwen3DecoderLayer, Qwen3Attention, Qwen3RMSNorm) for part in rewritten)
+    return all(
+        _plain(part, Qwen3Model, Qwen3DecoderLayer, Qwen3Attention, Qwen3RMSNorm)
+        for part in rewritten
+    )
 
 
 def _plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Whether a module is of just these kinds, no subclass, and has no hooks, so that its forward may be skipped."""
+    """Whether a module is of just these kinds, no subclass, and has no hooks, so that its forward
+    may be skipped."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return type(module) in kinds and not any(getattr(module, hook) for hook in hooks)
 
 
-def graded_states(model: Qwen3ForCausalLM, input_ids: torch.Tensor, graded: torch.Tensor) -> torch.Tensor:
-    """Last hidden states at the graded positions alone: (N, D), as `model.model(input_ids)` gives them.
+def graded_states(
+    model: Qwen3ForCausalLM, input_ids: torch.Tensor, graded: torch.Tensor
+) -> torch.Tensor:
+    """Last hidden states at the graded positions alone: (N, D), as `model.model(input_ids)` gives
+    them.
 
-    input_ids: (B, T), padded on the right; graded: (B, T) bool. Other positions serve as keys and values for them up
-    to the last layer, whose MLP they never enter.
+    input_ids: (B, T), padded on the right; graded: (B, T) bool. Other positions serve as keys and
+    values for them up to the last layer, whose MLP they never enter.
     """
     decoder, length = model.model, input_ids.shape[1]
     x = decoder.embed_tokens(input_ids)  # (B, T, D)
-    cos, sin = (part[0, :, None] for part in decoder.rotary_emb(x, torch.arange(length)[None]))  # (T, 1, head_dim)
+    cos, sin = (
+        part[0, :, None] for part in decoder.rotary_emb(x, torch.arange(length)[None])
+    )  # (T, 1, head_dim)
     half = sin.shape[-1] // 2
     sin = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
     shared = model.config.num_attention_heads // model.config.num_key_value_heads
     later = torch.full((length, length), -torch.inf).triu_(1).repeat(shared, 1)
     for layer in decoder.layers:
         attention = layer.self_attn
-        qkv = _linear(_norm(x, layer.input_layernorm), attention.q_proj, attention.k_proj, attention.v_proj)
-        seen = _Attend.apply(qkv, attention.q_norm.weight, attention.k_norm.weight, cos, sin, later, attention)
+        qkv = _linear(
+            _norm(x, layer.input_layernorm), attention.q_proj, attention.k_proj, attention.v_proj
+        )
+        seen = _Attend.apply(
+            qkv, attention.q_norm.weight, attention.k_norm.weight, cos, sin, later, attention
+        )
         if layer is decoder.layers[-1]:
             x, seen = x[graded], seen[graded]
         x = x + attention.o_proj(seen)
@@ -196,7 +254,8 @@ def _feed_forward(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def _linear(x: torch.Tensor, *layers: nn.Module) -> torch.Tensor:
-    """The outputs of several layers side by side; plain ones as a single product with their weights joined."""
+    """The outputs of several layers side by side; plain ones as a single product with their weights
+    joined."""
     if all(_plain(layer, nn.Linear) and layer.bias is None for layer in layers):
         return F.linear(x, torch.cat([layer.weight for layer in layers]))
     return torch.cat([layer(x) for layer in layers], dim=-1)

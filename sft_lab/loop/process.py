@@ -9,10 +9,12 @@ from collections.abc import Iterator
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep large freed blocks for the next step instead of giving them back to the kernel.
+    """Tell glibc to keep large freed blocks for the next step instead of giving them back to the
+    kernel.
 
-    A training step frees and asks again for the same large temporaries; handing each back costs a page fault per
-    4 KiB. Returns False where the C library is not glibc (macOS, Windows, musl): nothing is changed there.
+    A training step frees and asks again for the same large temporaries; handing each back costs a
+    page fault per 4 KiB. Returns False where the C library is not glibc (macOS, Windows, musl):
+    nothing is changed there.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -23,9 +25,12 @@ def keep_freed_memory() -> bool:
 
 @contextlib.contextmanager
 def interrupt_between_steps() -> Iterator[list[int]]:
-    """Collect Ctrl-C instead of raising it in the middle of an update; the list is empty until then."""
+    """Collect Ctrl-C instead of raising it in the middle of an update; the list is empty until
+    then."""
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # signals reach the main thread only
         yield received
         return
     before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))

@@ -1,4 +1,5 @@
-"""Under "learn": one update: number formats, loss scaling, a whole step's gradient, clipping (chapters 04 and 08)."""
+"""Under "learn": one update: number formats, loss scaling, a whole step's gradient, clipping
+(chapters 04 and 08)."""
 
 import contextlib
 import math
@@ -14,27 +15,45 @@ SMALLEST_LOSS_SCALE = 1.0  # where even this overflows, the gradients themselves
 
 
 @contextlib.contextmanager
-def mixed_precision(model: torch.nn.Module) -> Iterator[tuple[torch.autocast, torch.amp.GradScaler]]:
-    """Train a half-precision model with float32 updates; yields the autocast to run it under and a gradient scaler.
+def mixed_precision(
+    model: torch.nn.Module,
+) -> Iterator[tuple[torch.autocast, torch.amp.GradScaler]]:
+    """Train a half-precision model with float32 updates; yields the autocast to run it under and a
+    gradient scaler.
 
-    Near 1, bfloat16 numbers lie 1/128 apart and float16 numbers 1/1024, so most updates of SFT would be rounded away:
-    trained parameters are held in float32 meanwhile and get their format back at the end. The matrix products still
-    run in half precision. float16 also ends at 6e-8: a gradient below it becomes 0. So the loss is multiplied by a
-    large number before backward and the gradients are divided by it afterwards; float32 weights are also what makes
-    that possible ("Attempting to unscale FP16 gradients" otherwise). In float32 neither does anything.
+    Near 1, bfloat16 numbers lie 1/128 apart and float16 numbers 1/1024, so most updates of SFT
+    would be rounded away: trained parameters are held in float32 meanwhile and get their format
+    back at the end. The matrix products still run in half precision. float16 also ends at 6e-8: a
+    gradient below it becomes 0. So the loss is multiplied by a large number before backward and the
+    gradients are divided by it afterwards; float32 weights are also what makes that possible
+    ("Attempting to unscale FP16 gradients" otherwise). In float32 neither does anything.
     """
-    formats = {parameter.dtype for parameter in model.parameters()} & {torch.bfloat16, torch.float16}
+    formats = {parameter.dtype for parameter in model.parameters()} & {
+        torch.bfloat16,
+        torch.float16,
+    }
     if len(formats) == 2:
-        raise ValueError("the model has both bfloat16 and float16 weights: load it in one of them, load(name, dtype=…)")
+        raise ValueError(
+            "the model has both bfloat16 and float16 weights: load it in one of them, "
+            "load(name, dtype=…)"
+        )
     dtype = formats.pop() if formats else torch.float32
     device = next(model.parameters()).device.type
-    half = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.dtype == dtype]
+    half = [
+        parameter
+        for parameter in model.parameters()
+        if parameter.requires_grad and parameter.dtype == dtype
+    ]
     half = [] if dtype == torch.float32 else half
     for parameter in half:
         parameter.data = parameter.data.float()
     try:
         yield (
-            torch.autocast(device, dtype=None if dtype == torch.float32 else dtype, enabled=dtype != torch.float32),
+            torch.autocast(
+                device,
+                dtype=None if dtype == torch.float32 else dtype,
+                enabled=dtype != torch.float32,
+            ),
             torch.amp.GradScaler(device, enabled=dtype == torch.float16),
         )
     finally:
@@ -43,19 +62,28 @@ def mixed_precision(model: torch.nn.Module) -> Iterator[tuple[torch.autocast, to
 
 
 def optimizer_step(
-    model: PreTrainedModel, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter],
-    batches: list[dict[str, torch.Tensor]], *, max_grad_norm: float, step: int,
-    autocast: torch.autocast, scaler: torch.amp.GradScaler,
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    parameters: list[torch.nn.Parameter],
+    batches: list[dict[str, torch.Tensor]],
+    *,
+    max_grad_norm: float,
+    step: int,
+    autocast: torch.autocast,
+    scaler: torch.amp.GradScaler,
 ) -> dict[str, float]:
-    """One update from one or more batches, every graded token of them weighing the same; returns what it measured.
+    """One update from one or more batches, every graded token of them weighing the same; returns
+    what it measured.
 
-    Raises ValueError when nothing is graded, and FloatingPointError, with the weights as they were, when the loss or
-    the gradient is not finite. With float16 an infinite gradient is the scaler's business: it leaves the update out
-    and halves its scale, until that reaches SMALLEST_LOSS_SCALE.
+    Raises ValueError when nothing is graded, and FloatingPointError, with the weights as they were,
+    when the loss or the gradient is not finite. With float16 an infinite gradient is the scaler's
+    business: it leaves the update out and halves its scale, until that reaches SMALLEST_LOSS_SCALE.
     """
     graded = sum(int((batch["labels"][:, 1:] != IGNORE_INDEX).sum()) for batch in batches)
     if graded == 0:
-        raise ValueError(f"step {step}: no graded token in its batches; check the examples with check_labels")
+        raise ValueError(
+            f"step {step}: no graded token in its batches; check the examples with check_labels"
+        )
     device, scale = parameters[0].device, scaler.get_scale()
     losses, ranked_first = [], []
     for batch in batches:
@@ -67,17 +95,26 @@ def optimizer_step(
         ranked_first.append(correct)
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-    total, correct, norm = torch.stack((sum(losses) / scale, sum(ranked_first).float(), norm)).tolist()  # one wait
+    total, correct, norm = torch.stack(
+        (sum(losses) / scale, sum(ranked_first).float(), norm)
+    ).tolist()  # one wait
     rate = optimizer.param_groups[0]["lr"]
     overflow = scaler.is_enabled() and scale > SMALLEST_LOSS_SCALE
     if not math.isfinite(total) or not (math.isfinite(norm) or overflow):
         optimizer.zero_grad()
         raise FloatingPointError(
-            f"step {step}: loss {total}, gradient norm {norm}, learning rate {rate:.1e}. Usual causes: a learning "
-            "rate too high, half precision, broken weights. The weights are those of the step before"
+            f"step {step}: loss {total}, gradient norm {norm}, learning rate {rate:.1e}. Usual "
+            "causes: a learning rate too high, half precision, broken weights. The weights are "
+            "those of the step before"
         )
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
-    measured = {"loss": total, "accuracy": correct / graded, "learning_rate": rate, "grad_norm": norm, "graded": graded}
+    measured = {
+        "loss": total,
+        "accuracy": correct / graded,
+        "learning_rate": rate,
+        "grad_norm": norm,
+        "graded": graded,
+    }
     return {**measured, "loss_scale": scale} if scaler.is_enabled() else measured

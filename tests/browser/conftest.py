@@ -1,24 +1,30 @@
-"""The views of the chapters in JupyterLab, in a real browser: `make test-browser`. `make test` leaves them alone.
+"""The views of the chapters in JupyterLab, in a real browser: `make test-browser`. `make test`
+leaves them alone.
 
-A chapter that shows a view has a file test_chNN.py here. One JupyterLab and one browser serve them all; a chapter is
-run once, through the menu, and its kernel ends with its file. So:
+A chapter that shows a view has a file test_chNN.py here. One JupyterLab and one browser serve them
+all; a chapter is run once, through the menu, and its kernel ends with its file. So:
 
     from notebook_page import fresh_view, find_view
 
     @pytest.fixture(scope="module")
     def page(open_chapter):
-        return open_chapter(1)  # a Playwright Page; every cell has run, or the test fails with the cell's traceback
+        # a Playwright Page; every cell has run, or the test fails with the cell's traceback
+        return open_chapter(1)
 
     def test_the_slider_halves_the_probability(page):
-        view = fresh_view(page)  # the chapter's first view, its cell run again; fresh_view(page, 1) for the second
-        view.tab_to(view.slider("its probability"))  # also view.button(label), view.box(label) for text and switches
+        # the chapter's first view, its cell run again; fresh_view(page, 1) for the second
+        view = fresh_view(page)
+        # also view.button(label), view.box(label) for text and switches
+        view.tab_to(view.slider("its probability"))
         page.keyboard.press("ArrowLeft")
-        view.expect_text(describe_step(...))  # what the plain functions say and draw for these values,
-        view.expect_picture(draw_step(...))  # after plots.style()
-        view.check("ch01")  # no error anywhere, alternative texts, every control reached with Tab; a screenshot
+        # what the plain functions say and draw for these values, after plots.style()
+        view.expect_text(describe_step(...))
+        view.expect_picture(draw_step(...))
+        # no error anywhere, alternative texts, every control reached with Tab; a screenshot
+        view.check("ch01")
 
-`find_view(page)` is the view as it stands. `view.root` is a Playwright locator for all else; wait with `expect`, never
-with a pause. A failing test leaves a picture of the page in build/browser.
+`find_view(page)` is the view as it stands. `view.root` is a Playwright locator for all else; wait
+with `expect`, never with a pause. A failing test leaves a picture of the page in build/browser.
 """
 
 import os
@@ -48,7 +54,9 @@ def browser(request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
         flags.append("--no-sandbox")  # Chromium's sandbox refuses to start as root
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=find_chromium(), args=flags)
-        context = started.new_context(viewport={"width": 1280, "height": 1000}, reduced_motion="reduce")
+        context = started.new_context(
+            viewport={"width": 1280, "height": 1000}, reduced_motion="reduce"
+        )
         request.session.stash[CONTEXT] = context
         yield context
         started.close()
@@ -56,12 +64,15 @@ def browser(request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
 
 @pytest.fixture(scope="module")
 def open_chapter(lab: Lab, browser: BrowserContext) -> Iterator[Callable[[int], Page]]:
-    """A function from a chapter's number to a page on which all its cells have run; its kernel ends with the file."""
+    """A function from a chapter's number to a page on which all its cells have run; its kernel ends
+    with the file."""
     pages = []
 
     def open_and_run(number: int) -> Page:
         found = [path.name for path in lab.folder.glob(f"{number:02d}_*.ipynb")]
-        assert len(found) == 1, f"chapter {number:02d} is built as {found} in notebooks/; run: make notebooks"
+        assert len(found) == 1, (
+            f"chapter {number:02d} is built as {found} in notebooks/; run: make notebooks"
+        )
         pages.append(browser.new_page())
         run_chapter(pages[-1], lab, found[0])
         return pages[-1]

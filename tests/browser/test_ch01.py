@@ -45,7 +45,11 @@ def test_tab_and_space_make_another_token_true(page):
 def test_four_presses_of_an_arrow_halve_or_double_the_probability(page):
     view = fresh_view(page)
     view.tab_to(view.slider("its probability"))
-    for key, probability in [("ArrowLeft", Q[ROME] / 2), ("ArrowRight", Q[ROME]), ("ArrowUp", 2 * Q[ROME])]:
+    for key, probability in [
+        ("ArrowLeft", Q[ROME] / 2),
+        ("ArrowRight", Q[ROME]),
+        ("ArrowUp", 2 * Q[ROME]),
+    ]:
         for _ in range(4):
             page.keyboard.press(key)
         expect_step(view, ROME, probability)

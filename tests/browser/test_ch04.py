@@ -1,4 +1,5 @@
-"""Chapter 04 in the browser: sliders train anew and show what the plain functions say, and TensorBoard opens."""
+"""Chapter 04 in the browser: sliders train anew and show what the plain functions say, and
+TensorBoard opens."""
 
 import random
 
@@ -26,8 +27,12 @@ def page(open_chapter):
 
 @pytest.fixture(scope="module")
 def task(model, tokenizer):
-    known = random.Random(0).sample(atlas.split(atlas.load_facts())["train"], 200)  # as the chapter draws them
-    return make_head_task(model, tokenizer, encode_conversations(atlas.ask(known, seed=0), tokenizer))
+    known = random.Random(0).sample(
+        atlas.split(atlas.load_facts())["train"], 200
+    )  # as the chapter draws them
+    return make_head_task(
+        model, tokenizer, encode_conversations(atlas.ask(known, seed=0), tokenizer)
+    )
 
 
 def expect_run(view, task, *, previous=None, **settings):

@@ -1,4 +1,5 @@
-"""Chapter 07 in the browser: every button draws its run over the reference, and says how far they lie apart."""
+"""Chapter 07 in the browser: every button draws its run over the reference, and says how far they
+lie apart."""
 
 import re
 
@@ -27,7 +28,9 @@ def test_each_button_draws_its_run_and_says_whether_it_is_the_same(page):
         for name in names:
             view.tab_to(view.button(name))
             page.keyboard.press("Space")
-            expect(view.root).to_contain_text(re.compile(rf"{re.escape(name)}: over \d+ steps .*{verdict}"))
+            expect(view.root).to_contain_text(
+                re.compile(rf"{re.escape(name)}: over \d+ steps .*{verdict}")
+            )
             picture = view.root.locator("img")
             assert picture.get_attribute("alt").startswith(f"{name}: over")
             seen.add(picture.get_attribute("src"))

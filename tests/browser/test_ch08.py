@@ -32,7 +32,11 @@ def test_running_all_cells_shows_the_view(page):
 def test_buttons_are_pressed_with_space_and_change_the_verdict(page):
     view, setup = fresh_view(page), list(START)
     before = expect_setup(view, setup)
-    for place, name, value in ((1, "RTX 4090", "RTX 4090"), (2, "QLoRA", "qlora"), (6, "graded positions", "graded")):
+    for place, name, value in (
+        (1, "RTX 4090", "RTX 4090"),
+        (2, "QLoRA", "qlora"),
+        (6, "graded positions", "graded"),
+    ):
         view.tab_to(view.button(name))
         page.keyboard.press("Space")
         setup[place] = value

@@ -1,4 +1,5 @@
-"""Chapter 09 in the browser: votes are cast with the keyboard, and names appear only after the last one."""
+"""Chapter 09 in the browser: votes are cast with the keyboard, and names appear only after the last
+one."""
 
 import re
 
@@ -24,7 +25,9 @@ def test_running_all_cells_shows_the_first_pair_and_no_name(page):
 def test_votes_with_the_space_bar_go_on_and_the_last_one_reveals_the_names(page):
     view = fresh_view(page)
     for number, choice in enumerate(["A is better", "tie", "B is better"] * 3, start=1):
-        view.tab_to(view.button("A is better")) if choice == "A is better" else view.button(choice).focus()
+        view.tab_to(view.button("A is better")) if choice == "A is better" else view.button(
+            choice
+        ).focus()
         page.keyboard.press("Space")
         expect(view.root).to_contain_text(f"Pair {number + 1} of {PAIRS}")
         expect(view.root).not_to_contain_text(NAMES)

@@ -17,11 +17,18 @@ def test_without_its_token_the_server_gives_nothing(lab, query):
 
 
 def test_with_its_token_the_server_opens_jupyterlab(lab):
-    assert b"jupyter-config-data" in urllib.request.urlopen(f"{lab.url}lab?token={lab.token}").read()
+    assert (
+        b"jupyter-config-data" in urllib.request.urlopen(f"{lab.url}lab?token={lab.token}").read()
+    )
 
 
 def test_every_chapter_with_a_view_has_its_browser_test():
-    shown = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
-             if any("show_widget(" in cell.source for cell in nbformat.read(path, as_version=4).cells)]  # fmt: skip
-    tested = {path.stem.removeprefix("test_ch") for path in Path(__file__).parent.glob("test_ch*.py")}
+    shown = [
+        path
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+        if any("show_widget(" in cell.source for cell in nbformat.read(path, as_version=4).cells)
+    ]
+    tested = {
+        path.stem.removeprefix("test_ch") for path in Path(__file__).parent.glob("test_ch*.py")
+    }
     assert shown and {path.name[:2] for path in shown} - tested == set()

@@ -1,19 +1,36 @@
-"""Wrong answers to the exercises of chapter 00, each with a part of the message that must name the mistake."""
+"""Wrong answers to the exercises of chapter 00, each with a part of the message that must name the
+mistake."""
 
 IGNORED = -100
 
 WRONG_ANSWERS = {
     "0.1": [
-        (lambda labels: sum(label > 0 for label in labels) / len(labels), "token id 0 is a real token"),
+        (
+            lambda labels: sum(label > 0 for label in labels) / len(labels),
+            "token id 0 is a real token",
+        ),
         (lambda labels: labels.count(IGNORED) / len(labels), "the share that is ignored"),
         (lambda labels: sum(label != IGNORED for label in labels), "divide by all of them"),
-        (lambda labels: sum(x != IGNORED for x in labels) / labels.count(IGNORED), "not by the ignored ones"),
+        (
+            lambda labels: sum(x != IGNORED for x in labels) / labels.count(IGNORED),
+            "not by the ignored ones",
+        ),
     ],
     "0.2": [
-        (lambda generated, stop: sum(stop in ids for ids in generated) / len(generated), "only the last token counts"),
-        (lambda generated, stop: sum(ids[-1] == stop for ids in generated) / len(generated), "may be empty"),
-        (lambda generated, stop: sum(ids[-1:] == [stop] for ids in generated) / max(1, sum(map(bool, generated))),
-         "an empty response counts too"),
+        (
+            lambda generated, stop: sum(stop in ids for ids in generated) / len(generated),
+            "only the last token counts",
+        ),
+        (
+            lambda generated, stop: sum(ids[-1] == stop for ids in generated) / len(generated),
+            "may be empty",
+        ),
+        (
+            lambda generated, stop: (
+                sum(ids[-1:] == [stop] for ids in generated) / max(1, sum(map(bool, generated)))
+            ),
+            "an empty response counts too",
+        ),
         (lambda generated, stop: 1.0, "for one response that stops"),
     ],
     "0.3": [

@@ -48,8 +48,14 @@ WRONG_ANSWERS = {
         (lambda z, y: z.softmax(-1) - F.one_hot(y, z.shape[-1]), "the gradient of the sum"),
         (lambda z, y: (z - F.one_hot(y, z.shape[-1])) / len(y), "logits are not probabilities"),
         (lambda z, y: z.softmax(-1) / len(y), "the one-hot truth is missing"),
-        (lambda z, y: (z.softmax(0) - F.one_hot(y, z.shape[-1])) / len(y), "softmax over the wrong dimension"),
-        (lambda z, y: -F.one_hot(y, z.shape[-1]) / z.softmax(-1) / len(y), "by the probabilities q"),
+        (
+            lambda z, y: (z.softmax(0) - F.one_hot(y, z.shape[-1])) / len(y),
+            "softmax over the wrong dimension",
+        ),
+        (
+            lambda z, y: -F.one_hot(y, z.shape[-1]) / z.softmax(-1) / len(y),
+            "by the probabilities q",
+        ),
         (lambda z, y: (z.softmax(-1) - F.one_hot(y, z.shape[-1])) / z.numel(), "not by N · V"),
         (_changes_its_input, "changed the logits in place"),
     ],
@@ -68,9 +74,18 @@ WRONG_ANSWERS = {
     "1.4": [
         (lambda means, tokens: sum(means) / len(means), "this is the mean of means"),
         (lambda means, tokens: sum(means), "this is the sum of the means"),
-        (lambda means, tokens: _weighted(means, tokens) * sum(tokens), "this is the sum of all losses"),
-        (lambda means, tokens: _weighted(means, tokens) * sum(tokens) / len(tokens), "the number of batches"),
-        (lambda means, tokens: sum(m / n for m, n in zip(means, tokens, strict=True)), "to get back its sum"),
+        (
+            lambda means, tokens: _weighted(means, tokens) * sum(tokens),
+            "this is the sum of all losses",
+        ),
+        (
+            lambda means, tokens: _weighted(means, tokens) * sum(tokens) / len(tokens),
+            "the number of batches",
+        ),
+        (
+            lambda means, tokens: sum(m / n for m, n in zip(means, tokens, strict=True)),
+            "to get back its sum",
+        ),
         (_weighted, "0 · nan is nan"),
     ],
     "1.5": [
@@ -80,7 +95,10 @@ WRONG_ANSWERS = {
         (lambda z: z.log_softmax(0), "wrong dimension"),
         (lambda z: z - z.exp().sum().log(), "you summed over the whole tensor"),
         (_shifted_once_added_twice, "the maximum came back too often"),
-        (lambda z: z.log_softmax(-1) - z.max(-1, keepdim=True).values, "the maximum was taken off twice"),
+        (
+            lambda z: z.log_softmax(-1) - z.max(-1, keepdim=True).values,
+            "the maximum was taken off twice",
+        ),
         (lambda z: z - z.max(-1, keepdim=True).values, "the normaliser is missing"),
         (lambda z: z - z.exp().sum(-1, keepdim=True).log(), "logits near +1000"),
         (_one_maximum_for_all, "each row's own maximum"),

@@ -115,7 +115,11 @@ def _pack(rows, *, first=IGNORE, start=0, restart=True, between=()):
 
 def _numbers_examples(rows):
     ids, labels, _ = _pack(rows)
-    return ids, labels, torch.tensor([[number for number, (row, _) in enumerate(rows) for _ in row]])
+    return (
+        ids,
+        labels,
+        torch.tensor([[number for number, (row, _) in enumerate(rows) for _ in row]]),
+    )
 
 
 def _overwrites_first_labels(rows):
@@ -126,32 +130,75 @@ def _overwrites_first_labels(rows):
 
 WRONG_ANSWERS = {
     "3.1": [
-        (lambda p, a: [(p + a[: t + 1], y) for t, y in enumerate(a)], "the target stands in its own input"),
+        (
+            lambda p, a: [(p + a[: t + 1], y) for t, y in enumerate(a)],
+            "the target stands in its own input",
+        ),
         (lambda p, a: [(a[:t], y) for t, y in enumerate(a)], "the prompt is missing"),
         (lambda p, a: [(p, y) for y in a], "the prompt alone"),
         (_one_list, "if you append to one list"),
         (_eats_its_prompt, "changed its input"),
         (lambda p, a: [(p + a[:t], a[t]) for t in range(1, len(a))], "the first step is missing"),
         (lambda p, a: [(p + a[:t], a[t]) for t in range(len(a) - 1)], "the last step is missing"),
-        (lambda p, a: [((p + a)[:t], y) for t, y in enumerate(p + a)], "the prompt's own tokens are not graded"),
+        (
+            lambda p, a: [((p + a)[:t], y) for t, y in enumerate(p + a)],
+            "the prompt's own tokens are not graded",
+        ),
         (lambda p, a: a, "a list of pairs"),
     ],
     "3.2": [
-        (lambda turns, last: _label(turns, _answers(turns, last), header=True), "the header is graded"),
-        (lambda turns, last: _label(turns, _answers(turns, last), end=-1), "the stop token is not graded"),
-        (lambda turns, last: _label(turns, [i for i, turn in enumerate(turns) if turn[0] != "system"]),
-         "the questions are graded too"),
+        (
+            lambda turns, last: _label(turns, _answers(turns, last), header=True),
+            "the header is graded",
+        ),
+        (
+            lambda turns, last: _label(turns, _answers(turns, last), end=-1),
+            "the stop token is not graded",
+        ),
+        (
+            lambda turns, last: _label(
+                turns, [i for i, turn in enumerate(turns) if turn[0] != "system"]
+            ),
+            "the questions are graded too",
+        ),
         (lambda turns, last: _label(turns, range(len(turns)), header=True), "everything is graded"),
         (lambda turns, last: _label(turns, _answers(turns, False)), "grades the last answer alone"),
-        (lambda turns, last: _label(turns, _answers(turns, True)), "last_only=False grades every answer"),
-        (lambda turns, last: _label(turns, [i for i in _answers(turns, False) if not last or i == len(turns) - 1]),
-         "need not be the last turn"),
-        (lambda turns, last: _label(turns, _answers(turns, False)[: 1 if last else None]), "this is the first answer"),
-        (lambda turns, last: (_right(turns, last)[0], _right(turns, last)[1][1:] + [IGNORE]), "the labels are shifted"),
-        (lambda turns, last: (_right(turns, last)[0], [int(x != IGNORE) for x in _right(turns, last)[1]]),
-         "a mask of 0 and 1"),
-        (lambda turns, last: (_right(turns, last)[0], [max(x, 0) for x in _right(turns, last)[1]]), "0 is a token"),
-        (lambda turns, last: (_right(turns, last)[0], _right(turns, last)[1][:-1]), "one label for each token"),
+        (
+            lambda turns, last: _label(turns, _answers(turns, True)),
+            "last_only=False grades every answer",
+        ),
+        (
+            lambda turns, last: _label(
+                turns, [i for i in _answers(turns, False) if not last or i == len(turns) - 1]
+            ),
+            "need not be the last turn",
+        ),
+        (
+            lambda turns, last: _label(turns, _answers(turns, False)[: 1 if last else None]),
+            "this is the first answer",
+        ),
+        (
+            lambda turns, last: (_right(turns, last)[0], _right(turns, last)[1][1:] + [IGNORE]),
+            "the labels are shifted",
+        ),
+        (
+            lambda turns, last: (
+                _right(turns, last)[0],
+                [int(x != IGNORE) for x in _right(turns, last)[1]],
+            ),
+            "a mask of 0 and 1",
+        ),
+        (
+            lambda turns, last: (
+                _right(turns, last)[0],
+                [max(x, 0) for x in _right(turns, last)[1]],
+            ),
+            "0 is a token",
+        ),
+        (
+            lambda turns, last: (_right(turns, last)[0], _right(turns, last)[1][:-1]),
+            "one label for each token",
+        ),
         (_lengthens_a_header, "changed its input"),
     ],
     "3.3": [
@@ -174,9 +221,15 @@ WRONG_ANSWERS = {
         (_mask_by_id, "the mask hides stop tokens"),
         (_invert_mask, "the mask is inverted"),
         (_mask_graded, "attention reads the prompt too"),
-        (lambda rows, pad: (*_pad(rows, pad)[:2], torch.ones_like(_pad(rows, pad)[0])), "1 everywhere"),
+        (
+            lambda rows, pad: (*_pad(rows, pad)[:2], torch.ones_like(_pad(rows, pad)[0])),
+            "1 everywhere",
+        ),
         (lambda rows, pad: _pad(rows, pad, left=True), "padding stands on the left"),
-        (lambda rows, pad: tuple(F.pad(x, (0, 2)) for x in _pad(rows, pad)), "pad to the longest row"),
+        (
+            lambda rows, pad: tuple(F.pad(x, (0, 2)) for x in _pad(rows, pad)),
+            "pad to the longest row",
+        ),
         (_lengthens_its_input, "changed its input"),
     ],
     "3.5": [

@@ -21,7 +21,11 @@ def _adamw(hats=True, l2=False, shrink=True, root=True, sign=1.0, keep_hats=Fals
 def _adamw_in_place(w, g, m, v, t, lr, weight_decay):
     m.mul_(0.9).add_(0.1 * g)
     v.mul_(0.999).add_(0.001 * g**2)
-    return w - lr * weight_decay * w - lr * m / (1 - 0.9**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8), m, v
+    return (
+        w - lr * weight_decay * w - lr * m / (1 - 0.9**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8),
+        m,
+        v,
+    )
 
 
 def _decay_without_rate(w, g, m, v, t, lr, weight_decay):
@@ -106,56 +110,109 @@ WRONG_ANSWERS = {
         (_adamw(plain=True), "plain gradient descent"),
         (_adamw_in_place, "changed w, g, m or v in place"),
         (_decay_without_rate, "weight decay without the learning rate"),
-        (lambda w, g, m, v, t, lr, decay: _adamw()(w, g, m, v, t, lr, decay)[0], "return three tensors"),
+        (
+            lambda w, g, m, v, t, lr, decay: _adamw()(w, g, m, v, t, lr, decay)[0],
+            "return three tensors",
+        ),
     ],
     "4.2": [
         (lambda s, n, w, p: s / w if s < w else _cosine(s, w, n), "multiply it by the peak"),
-        (lambda s, n, w, p: p * (s + 1) / w if s < w else p * _cosine(s, w, n), "step 0 has rate 0"),
-        (lambda s, n, w, p: p * s / w if s < w else p * _cosine(s, 0, n), "the cosine runs over all steps"),
-        (lambda s, n, w, p: p * s / w if s < w else p * math.cos(math.pi * (s - w) / (n - w)), "half of 1 + cos"),
-        (lambda s, n, w, p: p * s / w if s < w else p * math.cos(math.pi / 2 * (s - w) / (n - w)), "a quarter of a"),
-        (lambda s, n, w, p: p * s / w if s < w else p * (1 - (s - w) / (n - w)), "this falls in a line"),
+        (
+            lambda s, n, w, p: p * (s + 1) / w if s < w else p * _cosine(s, w, n),
+            "step 0 has rate 0",
+        ),
+        (
+            lambda s, n, w, p: p * s / w if s < w else p * _cosine(s, 0, n),
+            "the cosine runs over all steps",
+        ),
+        (
+            lambda s, n, w, p: p * s / w if s < w else p * math.cos(math.pi * (s - w) / (n - w)),
+            "half of 1 + cos",
+        ),
+        (
+            lambda s, n, w, p: (
+                p * s / w if s < w else p * math.cos(math.pi / 2 * (s - w) / (n - w))
+            ),
+            "a quarter of a",
+        ),
+        (
+            lambda s, n, w, p: p * s / w if s < w else p * (1 - (s - w) / (n - w)),
+            "this falls in a line",
+        ),
         (lambda s, n, w, p: p * min(1.0, s / w), "stays at the peak"),
-        (lambda s, n, w, p: min(p * s / w, p) if s <= w else p * _cosine(s, w, n), "you divide by zero"),
+        (
+            lambda s, n, w, p: min(p * s / w, p) if s <= w else p * _cosine(s, w, n),
+            "you divide by zero",
+        ),
     ],
     "4.3": [
         (lambda gs, limit: [g * min(1.0, limit / g.norm()) for g in gs], "clipped by its own norm"),
         (lambda gs, limit: [g.clamp(-limit, limit) for g in gs], "turns the direction"),
         (lambda gs, limit: [g / _norm(gs) for g in gs], "the limit is max_norm"),
         (lambda gs, limit: [g * limit / sum(g.norm() for g in gs) for g in gs], "norms do not add"),
-        (lambda gs, limit: [g * min(1.0, limit / _norm(gs) ** 2) for g in gs], "the square root is missing"),
+        (
+            lambda gs, limit: [g * min(1.0, limit / _norm(gs) ** 2) for g in gs],
+            "the square root is missing",
+        ),
         (lambda gs, limit: [g * limit / _norm(gs) for g in gs], "was scaled up"),
         (lambda gs, limit: gs, "nothing was clipped"),
-        (lambda gs, limit: [g * torch.clamp(limit / _norm(gs), max=1e9).clamp(max=1.0) * (_norm(gs) / _norm(gs))
-                            for g in gs], "nan where every slope is 0"),
+        (
+            lambda gs, limit: [
+                g * torch.clamp(limit / _norm(gs), max=1e9).clamp(max=1.0) * (_norm(gs) / _norm(gs))
+                for g in gs
+            ],
+            "nan where every slope is 0",
+        ),
         (_clip_in_place, "changed the gradients in place"),
     ],
     "4.4": [
         (lambda parts: [part.sum() for part in parts], "nothing is divided"),
         (lambda parts: [part.mean() / len(parts) for part in parts], "this is the mean of means"),
         (lambda parts: [part.mean() for part in parts], "divided by its own tokens"),
-        (lambda parts: [part.sum() / len(parts) for part in parts], "by the number of micro-batches"),
-        (lambda parts: [part.sum() / sum(map(len, parts)) / len(parts) for part in parts], "once too often"),
-        (lambda parts: [part.detach().sum() / sum(map(len, parts)) for part in parts], "the slope is lost"),
+        (
+            lambda parts: [part.sum() / len(parts) for part in parts],
+            "by the number of micro-batches",
+        ),
+        (
+            lambda parts: [part.sum() / sum(map(len, parts)) / len(parts) for part in parts],
+            "once too often",
+        ),
+        (
+            lambda parts: [part.detach().sum() / sum(map(len, parts)) for part in parts],
+            "the slope is lost",
+        ),
         (lambda parts: torch.cat(parts).mean(), "not their total"),
-        (lambda parts: [part.mean() * len(part) / sum(map(len, parts)) for part in parts], "gave nan"),
+        (
+            lambda parts: [part.mean() * len(part) / sum(map(len, parts)) for part in parts],
+            "gave nan",
+        ),
     ],
     "4.5": [
         (lambda logits, labels: _three(logits[labels != -100], labels[labels != -100]), "no shift"),
         (_all_positions, "divided by all positions"),
         (_mean_of_exp, "the exponential comes last"),
-        (lambda logits, labels: _three(*(kept := _shifted(logits, labels)), 2 ** F.cross_entropy(*kept).item()),
-         "the loss is in nats"),
+        (
+            lambda logits, labels: _three(
+                *(kept := _shifted(logits, labels)), 2 ** F.cross_entropy(*kept).item()
+            ),
+            "the loss is in nats",
+        ),
         (lambda logits, labels: _three(*_shifted(logits, labels))[:2], "return three numbers"),
     ],
     "4.6": [
-        (lambda losses, patience: (losses.index(min(losses)), _stops(losses, patience)[1]), "epochs seen by then"),
+        (
+            lambda losses, patience: (losses.index(min(losses)), _stops(losses, patience)[1]),
+            "epochs seen by then",
+        ),
         (lambda losses, patience: (_stops(losses, patience)[1],) * 2, "not the last one's"),
         (lambda losses, patience: (_stops(losses, patience)[0],) * 2, "is the last epoch run"),
         (lambda losses, patience: _stops(losses, patience, late=1), "one epoch too late"),
-        (lambda losses, patience: tuple(i + 1 for i in _stops(losses, patience)), "epochs count from 0"),
+        (
+            lambda losses, patience: tuple(i + 1 for i in _stops(losses, patience)),
+            "epochs count from 0",
+        ),
         (_equal_is_new, "a flat run"),
         (_counts_rises, "(best, last)"),
         (lambda losses, patience: _stops(losses, patience)[0], "return two indices"),
     ],
-}  # fmt: skip
+}

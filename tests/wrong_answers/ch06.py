@@ -51,7 +51,10 @@ class _AllZero(_RandomUp):
 class _NoBias(nn.Module):
     def __init__(self, features, width):
         super().__init__()
-        self.down, self.up = nn.Linear(features, width, bias=False), nn.Linear(width, features, bias=False)
+        self.down, self.up = (
+            nn.Linear(features, width, bias=False),
+            nn.Linear(width, features, bias=False),
+        )
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x):
@@ -72,7 +75,9 @@ def _attention(*, causal=True, scaled=True, first=True, offset=True):
         values = torch.cat((prefix_values, v) if first else (v, prefix_values))
         scores = q @ keys.T * (q.shape[-1] ** -0.5 if scaled else 1.0)
         if causal:
-            later = torch.ones_like(scores, dtype=torch.bool).triu(1 + (len(prefix_keys) if offset else 0))
+            later = torch.ones_like(scores, dtype=torch.bool).triu(
+                1 + (len(prefix_keys) if offset else 0)
+            )
             scores = scores.masked_fill(later, -torch.inf)
         return scores.softmax(-1) @ values
 
@@ -80,9 +85,10 @@ def _attention(*, causal=True, scaled=True, first=True, offset=True):
 
 
 def _two_softmaxes(q, k, v, prefix_keys, prefix_values):
-    return _attention()(q, k, v, prefix_keys[:0], prefix_values[:0]) + (
-        q @ prefix_keys.T * q.shape[-1] ** -0.5
-    ).softmax(-1) @ prefix_values
+    return (
+        _attention()(q, k, v, prefix_keys[:0], prefix_values[:0])
+        + (q @ prefix_keys.T * q.shape[-1] ** -0.5).softmax(-1) @ prefix_values
+    )
 
 
 def _in_front(prompt, embeddings):
@@ -96,8 +102,15 @@ def _ignored(prompt, labels):
 def _count(**changed):
     def answer(shape, method, size):
         layers, width, middle, heads, kv_heads, head_dim = shape[1:7]
-        pairs = [(heads * head_dim, width), (kv_heads * head_dim, width), (kv_heads * head_dim, width),
-                 (width, heads * head_dim), (middle, width), (middle, width), (width, middle)]
+        pairs = [
+            (heads * head_dim, width),
+            (kv_heads * head_dim, width),
+            (kv_heads * head_dim, width),
+            (width, heads * head_dim),
+            (middle, width),
+            (middle, width),
+            (width, middle),
+        ]
         right = {
             "LoRA": layers * sum(size * (rows + columns) for rows, columns in pairs),
             "adapter": layers * 2 * (2 * width * size + size + width),
@@ -112,8 +125,11 @@ def _count(**changed):
             "prompt": layers * size * width,
             "BitFit": layers * sum(columns for _, columns in pairs),
         }
-        return changed[method](shape, right[method], size) if callable(changed.get(method)) else (
-            other if changed.get(method) else right)[method]
+        return (
+            changed[method](shape, right[method], size)
+            if callable(changed.get(method))
+            else (other if changed.get(method) else right)[method]
+        )
 
     return answer
 
@@ -135,7 +151,10 @@ WRONG_ANSWERS = {
     "6.1": [
         (lambda z, y: _hits(z, y)[0].all(1), "no row is right"),
         (lambda z, y: (_hits(z, y)[0] & _hits(z, y)[1]).any(1), "one right token is not enough"),
-        (lambda z, y: (_hits(z, y)[0] & _hits(z, y)[1]).sum(1) / _hits(z, y)[1].sum(1), "the share of right tokens"),
+        (
+            lambda z, y: (_hits(z, y)[0] & _hits(z, y)[1]).sum(1) / _hits(z, y)[1].sum(1),
+            "the share of right tokens",
+        ),
         (lambda z, y: (_hits(z, y)[0] | ~_hits(z, y)[1]).all(1).float().mean(), "not their mean"),
         (lambda z, y: ((z.argmax(-1) == y) | (y == -100)).all(1), "row t of the logits predicts"),
         (lambda z, y: ~(_hits(z, y)[0] | ~_hits(z, y)[1]).all(1), "where an answer is wrong"),
@@ -148,7 +167,10 @@ WRONG_ANSWERS = {
         (_AllZero, "nothing can learn"),
         (_NoBias, "the biases are missing"),
         (_Wide, "as wide as the input"),
-        (lambda features, width: nn.Sequential(nn.Linear(features, width)), "self.down and self.up"),
+        (
+            lambda features, width: nn.Sequential(nn.Linear(features, width)),
+            "self.down and self.up",
+        ),
     ],
     "6.3": [
         (lambda q, k, v, pk, pv: _attention()(q, k, v, pk[:0], pv[:0]), "the prefix is not there"),
@@ -160,12 +182,29 @@ WRONG_ANSWERS = {
     ],
     "6.4": [
         (lambda p, x, y: (_in_front(p, x), y), "the labels are too short"),
-        (lambda p, x, y: (_in_front(p, x), torch.cat((0 * _ignored(p, y), y), 1)), "0 is a token id"),
-        (lambda p, x, y: (_in_front(p, x), torch.cat((y, _ignored(p, y)), 1)), "the -100 stand behind"),
-        (lambda p, x, y: (torch.cat((x, p.expand(len(x), -1, -1)), 1), torch.cat((y, _ignored(p, y)), 1)),
-         "the prompt stands behind"),
-        (lambda p, x, y: (_in_front(p.detach(), x), torch.cat((_ignored(p, y), y), 1)), "no gradient reaches"),
-        (lambda p, x, y: (_in_front(p, x), torch.cat((_ignored(p, y).float(), y.float()), 1)), "wants token ids"),
+        (
+            lambda p, x, y: (_in_front(p, x), torch.cat((0 * _ignored(p, y), y), 1)),
+            "0 is a token id",
+        ),
+        (
+            lambda p, x, y: (_in_front(p, x), torch.cat((y, _ignored(p, y)), 1)),
+            "the -100 stand behind",
+        ),
+        (
+            lambda p, x, y: (
+                torch.cat((x, p.expand(len(x), -1, -1)), 1),
+                torch.cat((y, _ignored(p, y)), 1),
+            ),
+            "the prompt stands behind",
+        ),
+        (
+            lambda p, x, y: (_in_front(p.detach(), x), torch.cat((_ignored(p, y), y), 1)),
+            "no gradient reaches",
+        ),
+        (
+            lambda p, x, y: (_in_front(p, x), torch.cat((_ignored(p, y).float(), y.float()), 1)),
+            "wants token ids",
+        ),
         (lambda p, x, y: _in_front(p, x), "return two things"),
     ],
     "6.5": [
@@ -173,8 +212,14 @@ WRONG_ANSWERS = {
         (_count(adapter=True), "two in every layer"),
         (_count(prefix=True), "kv_heads heads, not heads"),
         (_count(prefix=lambda shape, right, size: right // 2), "a key and a value"),
-        (_count(prefix=lambda shape, right, size: right // shape.layers), "every layer has its own"),
-        (_count(adapter=lambda shape, right, size: shape.layers * 4 * shape.width * size), "have biases"),
+        (
+            _count(prefix=lambda shape, right, size: right // shape.layers),
+            "every layer has its own",
+        ),
+        (
+            _count(adapter=lambda shape, right, size: shape.layers * 4 * shape.width * size),
+            "have biases",
+        ),
         (_count(prompt=True), "it stands once"),
         (_count(BitFit=True), "one number for each output"),
         (_count(LoRA=lambda shape, right, size: right // shape.layers), "one decoder layer"),

@@ -4,8 +4,12 @@ import warnings
 
 IGNORE = -100
 RENAMES = {
-    "max_seq_length": "max_length", "evaluation_strategy": "eval_strategy", "warmup_ratio": "warmup_steps",
-    "no_cuda": "use_cpu", "gradient_checkpointing": "activation_checkpointing", "tokenizer": "processing_class",
+    "max_seq_length": "max_length",
+    "evaluation_strategy": "eval_strategy",
+    "warmup_ratio": "warmup_steps",
+    "no_cuda": "use_cpu",
+    "gradient_checkpointing": "activation_checkpointing",
+    "tokenizer": "processing_class",
 }
 OF_THE_TRAINER = ("model", "train_dataset", "eval_dataset", "peft_config", "processing_class")
 
@@ -15,14 +19,25 @@ def _config(*leave_out, **changes):
         from trl import SFTConfig
 
         fields = {
-            "output_dir": folder, "learning_rate": learning_rate, "per_device_train_batch_size": batch_size,
-            "gradient_accumulation_steps": accumulation_steps, "num_train_epochs": 1, "lr_scheduler_type": "cosine",
-            "warmup_steps": warmup_ratio, "train_sampling_strategy": "sequential", "bf16": False, "use_cpu": True,
-            "activation_checkpointing": False, "assistant_only_loss": True, **changes,
+            "output_dir": folder,
+            "learning_rate": learning_rate,
+            "per_device_train_batch_size": batch_size,
+            "gradient_accumulation_steps": accumulation_steps,
+            "num_train_epochs": 1,
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": warmup_ratio,
+            "train_sampling_strategy": "sequential",
+            "bf16": False,
+            "use_cpu": True,
+            "activation_checkpointing": False,
+            "assistant_only_loss": True,
+            **changes,
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return SFTConfig(**{name: value for name, value in fields.items() if name not in leave_out})
+            return SFTConfig(
+                **{name: value for name, value in fields.items() if name not in leave_out}
+            )
 
     return answer
 
@@ -43,7 +58,9 @@ def _without_system(messages):
 
 
 def _masked(ids, masks, quantifier=all):
-    return [token if quantifier(mask[i] for mask in masks) else IGNORE for i, token in enumerate(ids)]
+    return [
+        token if quantifier(mask[i] for mask in masks) else IGNORE for i, token in enumerate(ids)
+    ]
 
 
 def _check_before_cut(ids, masks, limit):
@@ -55,8 +72,14 @@ def _labels_not_cut(ids, masks, limit):
     return ids[:limit], _masked(ids, masks)
 
 
-def _modernise(old, *, renames=RENAMES, gone=("overwrite_output_dir", "logging_dir"), trainer=OF_THE_TRAINER,
-               group=True):
+def _modernise(
+    old,
+    *,
+    renames=RENAMES,
+    gone=("overwrite_output_dir", "logging_dir"),
+    trainer=OF_THE_TRAINER,
+    group=True,
+):
     config, of_trainer = {}, {}
     for name, value in old.items():
         name = renames.get(name, name)
@@ -115,33 +138,75 @@ WRONG_ANSWERS = {
     ],
     "7.2": [
         (lambda m: [{"prompt": m[:-1], "completion": m[-1:]}], "only the last answer"),
-        (lambda m: [{"prompt": m[:i], "completion": m[i]} for i in _places(m)], "is a list of turns"),
-        (lambda m: [{"prompt": m[i - 1 : i], "completion": [m[i]]} for i in _places(m)], "only the last question"),
-        (lambda m: [{"prompt": m[: i + 1], "completion": [m[i]]} for i in _places(m)], "holds the answer itself"),
+        (
+            lambda m: [{"prompt": m[:i], "completion": m[i]} for i in _places(m)],
+            "is a list of turns",
+        ),
+        (
+            lambda m: [{"prompt": m[i - 1 : i], "completion": [m[i]]} for i in _places(m)],
+            "only the last question",
+        ),
+        (
+            lambda m: [{"prompt": m[: i + 1], "completion": [m[i]]} for i in _places(m)],
+            "holds the answer itself",
+        ),
         (_without_system, "the system turn is lost"),
-        (lambda m: [{"prompt": m[:i], "response": [m[i]]} for i in _places(m)], "TRL wants prompt and completion"),
-        (lambda m: [{"prompt": m[:i], "completion": m[i : i + 2]} for i in _places(m)], "the completion"),
+        (
+            lambda m: [{"prompt": m[:i], "response": [m[i]]} for i in _places(m)],
+            "TRL wants prompt and completion",
+        ),
+        (
+            lambda m: [{"prompt": m[:i], "completion": m[i : i + 2]} for i in _places(m)],
+            "the completion",
+        ),
     ],
     "7.3": [
-        (lambda ids, masks, limit: (ids[:limit], _masked(ids, masks, any)[:limit]), "one mask is not enough"),
-        (lambda ids, masks, limit: (ids[:limit], _masked(ids, masks[:1])[:limit]), "where every mask says 1"),
+        (
+            lambda ids, masks, limit: (ids[:limit], _masked(ids, masks, any)[:limit]),
+            "one mask is not enough",
+        ),
+        (
+            lambda ids, masks, limit: (ids[:limit], _masked(ids, masks[:1])[:limit]),
+            "where every mask says 1",
+        ),
         (_check_before_cut, "look after the cut"),
         (_labels_not_cut, "cut both"),
         (lambda ids, masks, limit: (ids, _masked(ids, masks)), "max_length is"),
-        (lambda ids, masks, limit: (ids[:limit], (masks[0] if masks else [1] * len(ids))[:limit]), "mask bits"),
+        (
+            lambda ids, masks, limit: (
+                ids[:limit],
+                (masks[0] if masks else [1] * len(ids))[:limit],
+            ),
+            "mask bits",
+        ),
         (lambda ids, masks, limit: (ids[:limit], _masked(ids, masks)[:limit]), "return None"),
         (lambda ids, masks, limit: _masked(ids, masks)[:limit], "return two lists"),
     ],
     "7.4": [
         (lambda old: _modernise(old, trainer=(*OF_THE_TRAINER[:-1],)), "it belongs to SFTTrainer"),
-        (lambda old: _modernise(old, renames=_without("max_seq_length")), "takes no max_seq_length"),
+        (
+            lambda old: _modernise(old, renames=_without("max_seq_length")),
+            "takes no max_seq_length",
+        ),
         (lambda old: _modernise(old, renames=_without("warmup_ratio")), "takes no warmup_ratio"),
-        (lambda old: _modernise(old, renames=_without("evaluation_strategy")), "takes no evaluation_strategy"),
-        (lambda old: _modernise(old, renames=_without("gradient_checkpointing")), "say activation_checkpointing"),
+        (
+            lambda old: _modernise(old, renames=_without("evaluation_strategy")),
+            "takes no evaluation_strategy",
+        ),
+        (
+            lambda old: _modernise(old, renames=_without("gradient_checkpointing")),
+            "say activation_checkpointing",
+        ),
         (lambda old: _modernise(old, group=False), "train_sampling_strategy is a word"),
         (lambda old: _modernise(old, gone=()), "takes no overwrite_output_dir"),
-        (lambda old: _modernise(old, trainer=(*OF_THE_TRAINER, "packing")), "it belongs to SFTConfig"),
-        (lambda old: _modernise(old, gone=("overwrite_output_dir", "logging_dir", "packing")), "packing is missing"),
+        (
+            lambda old: _modernise(old, trainer=(*OF_THE_TRAINER, "packing")),
+            "it belongs to SFTConfig",
+        ),
+        (
+            lambda old: _modernise(old, gone=("overwrite_output_dir", "logging_dir", "packing")),
+            "packing is missing",
+        ),
         (_modernise_in_place, "changed the dict"),
         (lambda old: _modernise(old)[0], "return two dicts"),
     ],
@@ -149,10 +214,22 @@ WRONG_ANSWERS = {
         (_far, "nan compares as False"),
         (_only_last, "look at every step"),
         (lambda a, b, limit=2e-6: _close(a, b, limit, size=float), "take abs"),
-        (lambda a, b, limit=2e-6: "same" if a == b else "start" if a[0] != b[0] else "drift", "rounding must pass"),
+        (
+            lambda a, b, limit=2e-6: "same" if a == b else "start" if a[0] != b[0] else "drift",
+            "rounding must pass",
+        ),
         (lambda a, b, limit=2e-6: _close(a, b), "the limit that is given was not used"),
-        (lambda a, b, limit=2e-6: _close(a, b, limit) == "same", 'return "same", "start" or "drift"'),
-        (lambda a, b, limit=2e-6: "drift" if len(a) != len(b) else _close(a, b, limit), "the steps that both runs"),
-        (lambda a, b, limit=2e-6: "same" if _close(a, b, limit) == "same" else "drift", "the first loss decides first"),
+        (
+            lambda a, b, limit=2e-6: _close(a, b, limit) == "same",
+            'return "same", "start" or "drift"',
+        ),
+        (
+            lambda a, b, limit=2e-6: "drift" if len(a) != len(b) else _close(a, b, limit),
+            "the steps that both runs",
+        ),
+        (
+            lambda a, b, limit=2e-6: "same" if _close(a, b, limit) == "same" else "drift",
+            "the first loss decides first",
+        ),
     ],
 }

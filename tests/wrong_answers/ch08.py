@@ -15,7 +15,14 @@ def _only_first(gradients, scale):
     return [part.float() / scale for part in gradients], scale
 
 
-def _unscale(gradients, scale, *, finite=torch.isfinite, after=0.5, divide=lambda part, scale: part.float() / scale):
+def _unscale(
+    gradients,
+    scale,
+    *,
+    finite=torch.isfinite,
+    after=0.5,
+    divide=lambda part, scale: part.float() / scale,
+):
     if not all(finite(part).all() for part in gradients):
         return None, scale * after
     return [divide(part, scale) for part in gradients], scale
@@ -28,12 +35,19 @@ def _in_place(gradients, scale):
 
 
 def _operations(weights, trained, layers, width, length, *, frozen=4, attention=3.0, lora=6):
-    return (6 if trained == 0 else frozen) * weights + lora * trained + attention * 2 * length * width * layers
+    return (
+        (6 if trained == 0 else frozen) * weights
+        + lora * trained
+        + attention * 2 * length * width * layers
+    )
 
 
 WRONG_ANSWERS = {
     "8.2": [
-        (lambda frozen, trained: 2 * frozen + 12 * trained, "a part of the trained numbers is missing"),
+        (
+            lambda frozen, trained: 2 * frozen + 12 * trained,
+            "a part of the trained numbers is missing",
+        ),
         (lambda frozen, trained: 2 * frozen + 8 * trained, "only two of the four numbers"),
         (lambda frozen, trained: 4 * frozen + 16 * trained, "held in half precision"),
         (lambda frozen, trained: 16 * (frozen + trained), "no gradient and no averages"),
@@ -43,19 +57,42 @@ WRONG_ANSWERS = {
     "8.3": [
         (lambda one, two, card, reserve: int(card // one), "only the difference of the peaks"),
         (lambda one, two, card, reserve: int((card - reserve) // one), "do not grow with the rows"),
-        (lambda one, two, card, reserve: max(0, int((card - 2 * one + two) // (two - one))),
-         "the reserve was not taken off"),
-        (lambda one, two, card, reserve: max(0, math.ceil((card - reserve - 2 * one + two) / (two - one))),
-         "rounded up"),
-        (lambda one, two, card, reserve: int((card - reserve - 2 * one + two) // (two - one)), "not a negative number"),
-        (lambda one, two, card, reserve: max(0.0, (card - reserve - 2 * one + two) / (two - one)), "rows are whole"),
-        (lambda one, two, card, reserve: max(0, int((card - reserve - one) // (two - one))), "holds one row already"),
+        (
+            lambda one, two, card, reserve: max(0, int((card - 2 * one + two) // (two - one))),
+            "the reserve was not taken off",
+        ),
+        (
+            lambda one, two, card, reserve: max(
+                0, math.ceil((card - reserve - 2 * one + two) / (two - one))
+            ),
+            "rounded up",
+        ),
+        (
+            lambda one, two, card, reserve: int((card - reserve - 2 * one + two) // (two - one)),
+            "not a negative number",
+        ),
+        (
+            lambda one, two, card, reserve: max(
+                0.0, (card - reserve - 2 * one + two) / (two - one)
+            ),
+            "rows are whole",
+        ),
+        (
+            lambda one, two, card, reserve: max(0, int((card - reserve - one) // (two - one))),
+            "holds one row already",
+        ),
     ],
     "8.1": [
         (lambda g, s: _unscale(g, s, divide=lambda part, s: part / s), "divide in float32"),
-        (lambda g, s: _unscale(g, s, divide=lambda part, s: (part / s).float()), "small gradients became 0"),
+        (
+            lambda g, s: _unscale(g, s, divide=lambda part, s: (part / s).float()),
+            "small gradients became 0",
+        ),
         (lambda g, s: _unscale(g, s, divide=lambda part, s: part.float()), "divide by it"),
-        (lambda g, s: _unscale(g, s, divide=lambda part, s: part.float() * s), "the loss was multiplied"),
+        (
+            lambda g, s: _unscale(g, s, divide=lambda part, s: part.float() * s),
+            "the loss was multiplied",
+        ),
         (lambda g, s: _unscale(g, s, after=1.0), "must shrink"),
         (lambda g, s: _unscale(g, s, after=2.0), "halve it"),
         (lambda g, s: _unscale(g, s, finite=lambda part: ~part.isinf()), "holds nan"),
@@ -65,21 +102,51 @@ WRONG_ANSWERS = {
         (lambda g, s: [part.float() / s for part in g][0], "return two things"),
     ],
     "8.5": [
-        (lambda w, t, n, width, length: _operations(w, t, n, width, length, frozen=6), "need no gradient of their own"),
-        (lambda w, t, n, width, length: _operations(w, t, n, width, length, attention=0), "attention is missing"),
-        (lambda w, t, n, width, length: _operations(w, t, n, width, length, attention=6), "half of the row"),
-        (lambda w, t, n, width, length: _operations(w, t, n, width, length, attention=1), "backward pass too"),
-        (lambda w, t, n, width, length: _operations(w, t, n, width, length, lora=0), "LoRA's own products"),
-        (lambda w, t, n, width, length: 2 * (w + t) + 2 * length * width * n, "the forward pass alone"),
-        (lambda w, t, n, width, length: _operations(w, t, n, width, length) / 2, "are two operations"),
-        (lambda w, t, n, width, length: 4 * w + 6 * t + 6 * length * width * n, "with nothing frozen"),
+        (
+            lambda w, t, n, width, length: _operations(w, t, n, width, length, frozen=6),
+            "need no gradient of their own",
+        ),
+        (
+            lambda w, t, n, width, length: _operations(w, t, n, width, length, attention=0),
+            "attention is missing",
+        ),
+        (
+            lambda w, t, n, width, length: _operations(w, t, n, width, length, attention=6),
+            "half of the row",
+        ),
+        (
+            lambda w, t, n, width, length: _operations(w, t, n, width, length, attention=1),
+            "backward pass too",
+        ),
+        (
+            lambda w, t, n, width, length: _operations(w, t, n, width, length, lora=0),
+            "LoRA's own products",
+        ),
+        (
+            lambda w, t, n, width, length: 2 * (w + t) + 2 * length * width * n,
+            "the forward pass alone",
+        ),
+        (
+            lambda w, t, n, width, length: _operations(w, t, n, width, length) / 2,
+            "are two operations",
+        ),
+        (
+            lambda w, t, n, width, length: 4 * w + 6 * t + 6 * length * width * n,
+            "with nothing frozen",
+        ),
     ],
     "8.4": [
         (lambda layers, kept, handed: 1, "sometimes fewer inputs"),
         (lambda layers, kept, handed: round(math.sqrt(layers)), "√L is right only where"),
         (lambda layers, kept, handed: layers, "all of it is kept"),
-        (lambda layers, kept, handed: min(layers, _best(layers, kept, handed) + 3), "times the least"),
+        (
+            lambda layers, kept, handed: min(layers, _best(layers, kept, handed) + 3),
+            "times the least",
+        ),
         (lambda layers, kept, handed: math.sqrt(layers * handed / kept), "it counts layers"),
-        (lambda layers, kept, handed: max(1, round(math.sqrt(layers * kept / handed)) % layers), "times the least"),
+        (
+            lambda layers, kept, handed: max(1, round(math.sqrt(layers * kept / handed)) % layers),
+            "times the least",
+        ),
     ],
 }

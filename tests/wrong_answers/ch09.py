@@ -11,8 +11,20 @@ def _tidy(text):
     return " ".join(text.split()).rstrip(" .")
 
 
-def _bootstrap(before, after, entity, resamples, seed, *, unit="entity", paired=True, replace=True, means=False,
-               levels=(2.5, 97.5), scale=100):  # fmt: skip
+def _bootstrap(
+    before,
+    after,
+    entity,
+    resamples,
+    seed,
+    *,
+    unit="entity",
+    paired=True,
+    replace=True,
+    means=False,
+    levels=(2.5, 97.5),
+    scale=100,
+):
     rng, names = np.random.default_rng(seed), np.unique(entity)
     groups = [np.flatnonzero(entity == name) for name in names]
     if unit == "question":
@@ -24,9 +36,14 @@ def _bootstrap(before, after, entity, resamples, seed, *, unit="entity", paired=
         first = rng.choice(len(groups), len(groups), replace=replace)
         second = first if paired else rng.choice(len(groups), len(groups), replace=replace)
         if means:
-            found.append((sums[0][first] / counts[first]).mean() - (sums[1][second] / counts[second]).mean())
+            found.append(
+                (sums[0][first] / counts[first]).mean() - (sums[1][second] / counts[second]).mean()
+            )
         else:
-            found.append(sums[0][first].sum() / counts[first].sum() - sums[1][second].sum() / counts[second].sum())
+            found.append(
+                sums[0][first].sum() / counts[first].sum()
+                - sums[1][second].sum() / counts[second].sum()
+            )
     return tuple(float(x) for x in scale * np.percentile(found, levels))
 
 
@@ -36,7 +53,9 @@ def _tail(gained, lost):
 
 def _runs(confidences, correct, bins):
     order = np.argsort(confidences)
-    return np.array_split(np.stack([np.array(confidences), np.array(correct, dtype=float)])[:, order], bins, axis=1)
+    return np.array_split(
+        np.stack([np.array(confidences), np.array(correct, dtype=float)])[:, order], bins, axis=1
+    )
 
 
 def _gaps(*arguments):
@@ -84,26 +103,72 @@ WRONG_ANSWERS = {
         (lambda a, b: a == b, "treat both sides alike"),
         (lambda a, b: _tidy(a) == b, "treat both sides alike"),
         (lambda a, b: _tidy(a).lower() == _tidy(b).lower(), "case carries meaning"),
-        (lambda a, b: " ".join(a.replace(".", "").split()) == " ".join(b.replace(".", "").split()), "45 counts as 4.5"),
-        (lambda a, b: _tidy(re.sub(r"[-+]", "", a)) == _tidy(re.sub(r"[-+]", "", b)), "-3 counts as 3"),
-        (lambda a, b: bool(_tidy(a)) and (_tidy(a).startswith(_tidy(b)) or _tidy(b).startswith(_tidy(a))),
-         "an answer that goes on"),
-        (lambda a, b: _tidy(a) == _tidy(b) or _tidy(a).endswith(f"or {_tidy(b)}"), "containing is not equalling"),
-        (lambda a, b: "".join(a.split()).rstrip(".").lower()[1:] == "".join(b.split()).rstrip(".").lower()[1:],
-         "case carries meaning"),
-        (lambda a, b: "".join(a.split()).rstrip(".").replace("Y", "y") == "".join(b.split()).rstrip("."),
-         "white space was deleted"),
+        (
+            lambda a, b: (
+                " ".join(a.replace(".", "").split()) == " ".join(b.replace(".", "").split())
+            ),
+            "45 counts as 4.5",
+        ),
+        (
+            lambda a, b: _tidy(re.sub(r"[-+]", "", a)) == _tidy(re.sub(r"[-+]", "", b)),
+            "-3 counts as 3",
+        ),
+        (
+            lambda a, b: (
+                bool(_tidy(a)) and (_tidy(a).startswith(_tidy(b)) or _tidy(b).startswith(_tidy(a)))
+            ),
+            "an answer that goes on",
+        ),
+        (
+            lambda a, b: _tidy(a) == _tidy(b) or _tidy(a).endswith(f"or {_tidy(b)}"),
+            "containing is not equalling",
+        ),
+        (
+            lambda a, b: (
+                "".join(a.split()).rstrip(".").lower()[1:]
+                == "".join(b.split()).rstrip(".").lower()[1:]
+            ),
+            "case carries meaning",
+        ),
+        (
+            lambda a, b: (
+                "".join(a.split()).rstrip(".").replace("Y", "y") == "".join(b.split()).rstrip(".")
+            ),
+            "white space was deleted",
+        ),
     ],
     "9.2": [
-        (lambda ids, stop, ends, limit: "cut" if len(ids) == limit else "stopped" if ids[-1] == stop else "document",
-         "look at the token, not at the length"),
-        (lambda ids, stop, ends, limit: "stopped" if ids[-1] in {stop} | ends else "cut", "the document ended"),
-        (lambda ids, stop, ends, limit: "stopped" if stop in ids else "document" if ids[-1] in ends else "cut",
-         "only the last token says how"),
+        (
+            lambda ids, stop, ends, limit: (
+                "cut" if len(ids) == limit else "stopped" if ids[-1] == stop else "document"
+            ),
+            "look at the token, not at the length",
+        ),
+        (
+            lambda ids, stop, ends, limit: "stopped" if ids[-1] in {stop} | ends else "cut",
+            "the document ended",
+        ),
+        (
+            lambda ids, stop, ends, limit: (
+                "stopped" if stop in ids else "document" if ids[-1] in ends else "cut"
+            ),
+            "only the last token says how",
+        ),
         (lambda ids, stop, ends, limit: ids[-1] == stop, 'return "stopped"'),
-        (lambda ids, stop, ends, limit: "stopped" if ids[-1] == stop else "cut", "expected 'document'"),
-        (lambda ids, stop, ends, limit: "stopped" if len(ids) < limit and ids[-1] == stop else "document"
-         if ids[-1] in ends else "cut", "look at the token, not at the length"),
+        (
+            lambda ids, stop, ends, limit: "stopped" if ids[-1] == stop else "cut",
+            "expected 'document'",
+        ),
+        (
+            lambda ids, stop, ends, limit: (
+                "stopped"
+                if len(ids) < limit and ids[-1] == stop
+                else "document"
+                if ids[-1] in ends
+                else "cut"
+            ),
+            "look at the token, not at the length",
+        ),
     ],
     "9.3": [
         (lambda *x: _bootstrap(*x, unit="question"), "you resampled questions"),
@@ -122,10 +187,19 @@ WRONG_ANSWERS = {
         (lambda g, n: comb(g + n, n) / 2 ** (g + n), "exactly this split"),
         (lambda g, n: 1 - 2 * _tail(g, n) / 2 ** (g + n), "one minus p"),
         (lambda g, n: 2 * _tail(g, n) / 2 ** (g + n), "cap the sum at 1"),
-        (lambda g, n: min(1.0, 2 * sum(comb(g + n, k) for k in range(n + 1)) / 2 ** (g + n)), "after swapping"),
-        (lambda g, n: min(1.0, 2 * _tail(g, n) * 0.5 ** (g + n)) if g + n < 1000 else 0.0, "keep whole numbers"),
+        (
+            lambda g, n: min(1.0, 2 * sum(comb(g + n, k) for k in range(n + 1)) / 2 ** (g + n)),
+            "after swapping",
+        ),
+        (
+            lambda g, n: min(1.0, 2 * _tail(g, n) * 0.5 ** (g + n)) if g + n < 1000 else 0.0,
+            "keep whole numbers",
+        ),
         (lambda g, n: min(1.0, 2 * _tail(g, n) / 2.0 ** (g + n)), "overflow a float"),
-        (lambda g, n: 2 * (_tail(g, n) - comb(g + n, n)) / 2 ** (g + n), "the split itself is missing"),
+        (
+            lambda g, n: 2 * (_tail(g, n) - comb(g + n, n)) / 2 ** (g + n),
+            "the split itself is missing",
+        ),
     ],
     "9.5": [
         (_equal_width, "bins of equal width"),
@@ -133,21 +207,43 @@ WRONG_ANSWERS = {
         (lambda c, r, bins: _cut(np.sort(c) - np.array(r), bins), "sorted without their outcomes"),
         (lambda *x: float(sum(_gaps(*x))), "this is the sum of the gaps"),
         (lambda *x: float(np.mean(_gaps(*x))), "the runs are not weighed"),
-        (lambda c, r, bins: float(np.abs(np.array(c) - np.array(r)).mean()), "mean gap of single answers"),
+        (
+            lambda c, r, bins: float(np.abs(np.array(c) - np.array(r)).mean()),
+            "mean gap of single answers",
+        ),
         (lambda c, r, bins: float(abs(np.mean(c) - np.mean(r))), "one gap over all answers"),
         (lambda *x: float(max(_gaps(*x))), "the largest gap"),
     ],
     "9.6": [
-        (lambda p, seed: _show(p, [random.Random(seed).random() < 0.5] * len(p)), "one coin for all pairs"),
-        (lambda p, seed: _show(p, [random.Random(seed).random() < 0.5 for _ in p]), "one coin for all pairs"),
-        (lambda p, seed: _show(p, [i % 2 == 0 for i in range(len(p))]), "sides that follow a pattern"),
+        (
+            lambda p, seed: _show(p, [random.Random(seed).random() < 0.5] * len(p)),
+            "one coin for all pairs",
+        ),
+        (
+            lambda p, seed: _show(p, [random.Random(seed).random() < 0.5 for _ in p]),
+            "one coin for all pairs",
+        ),
+        (
+            lambda p, seed: _show(p, [i % 2 == 0 for i in range(len(p))]),
+            "sides that follow a pattern",
+        ),
         (lambda p, seed: _show(p, _half(p, seed)), "the last side follows from the others"),
-        (lambda p, seed: _show(p, [random.random() < 0.5 for _ in p]), "the same seed gives another key"),
-        (lambda p, seed: (_show(p, _coins(p, seed))[0], [not x for x in _coins(p, seed)]), "the key does not fit"),
+        (
+            lambda p, seed: _show(p, [random.random() < 0.5 for _ in p]),
+            "the same seed gives another key",
+        ),
+        (
+            lambda p, seed: (_show(p, _coins(p, seed))[0], [not x for x in _coins(p, seed)]),
+            "the key does not fit",
+        ),
         (_in_place, "changed the given list"),
         (_shuffles_order, "keep the order of the pairs"),
-        (lambda p, seed: _show(p, [x and y for x, y in zip(_coins(p, seed), _coins(p, seed + 999), strict=True)]),
-         "a fair coin swaps half"),
+        (
+            lambda p, seed: _show(
+                p, [x and y for x, y in zip(_coins(p, seed), _coins(p, seed + 999), strict=True)]
+            ),
+            "a fair coin swaps half",
+        ),
         (lambda p, seed: _show(p, _coins(p, seed))[0], "return two lists"),
     ],
 }

@@ -10,15 +10,23 @@ from sft_lab.examples import IGNORE_INDEX
 @checks("0.1")
 def _graded_share(attempt: Callable[[list[int]], float]) -> str:
     for _ in range(20):
-        labels = [IGNORE_INDEX] * random.randint(5, 9) + [0, *random.sample(range(1, 2048), random.randint(1, 3))]
+        labels = [IGNORE_INDEX] * random.randint(5, 9) + [
+            0,
+            *random.sample(range(1, 2048), random.randint(1, 3)),
+        ]
         random.shuffle(labels)
         graded = sum(label != IGNORE_INDEX for label in labels)
-        same(attempt(labels), graded / len(labels), hints={
-            (graded - 1) / len(labels): "token id 0 is a real token: compare with IGNORE_INDEX, not with 0",
-            1 - graded / len(labels): "this is the share that is ignored",
-            graded: "this counts the graded tokens: divide by all of them",
-            graded / (len(labels) - graded): "divide by all tokens, not by the ignored ones",
-        })
+        same(
+            attempt(labels),
+            graded / len(labels),
+            hints={
+                (graded - 1)
+                / len(labels): "token id 0 is a real token: compare with IGNORE_INDEX, not with 0",
+                1 - graded / len(labels): "this is the share that is ignored",
+                graded: "this counts the graded tokens: divide by all of them",
+                graded / (len(labels) - graded): "divide by all tokens, not by the ignored ones",
+            },
+        )
     return "a label is graded when it is not IGNORE_INDEX"
 
 
@@ -31,14 +39,26 @@ def _stop_rate(attempt: Callable[[list[list[int]], int], float]) -> str:
         return random.sample(other, random.randint(1, 4))
 
     stops, goes_on, passes, empty = [*words(), stop], words(), [*words(), stop, *words()], []
-    same(attempt([stops, goes_on], stop), 0.5, what="for one response that stops and one that does not, your answer")
+    same(
+        attempt([stops, goes_on], stop),
+        0.5,
+        what="for one response that stops and one that does not, your answer",
+    )
     if abs(attempt([goes_on, passes], stop)) > 1e-6:
-        raise Mistake("a response that goes on after the stop token did not stop: only the last token counts")
+        raise Mistake(
+            "a response that goes on after the stop token did not stop: only the last token counts"
+        )
     try:
         with_empty = attempt([stops, empty], stop)
     except IndexError:
-        raise Mistake("a response may be empty, and ids[-1] of an empty list is an error: use ids[-1:]") from None
-    same(with_empty, 0.5, hints={1.0: "an empty response counts too: divide by the number of responses"})
+        raise Mistake(
+            "a response may be empty, and ids[-1] of an empty list is an error: use ids[-1:]"
+        ) from None
+    same(
+        with_empty,
+        0.5,
+        hints={1.0: "an empty response counts too: divide by the number of responses"},
+    )
     rate = attempt([stops, stops, goes_on, [stop]], stop)
     same(rate, 0.75, hints={3: "this counts the responses: divide by how many there are"})
     return "only the last token tells whether a response stopped"

@@ -31,14 +31,25 @@ def _exact_match(attempt):
     graded = labels[:, 1:] != IGNORE_INDEX
     hit = logits[:, :-1].argmax(-1) == labels[:, 1:]
     found = torch.as_tensor(attempt(logits.clone(), labels.clone()))
-    if found.dtype.is_floating_point and found.dim() == 1 and bool(((found > 0) & (found < 1)).any()):
-        raise Mistake("this is the share of right tokens of each row: an answer is right when all of them are")
+    if (
+        found.dtype.is_floating_point
+        and found.dim() == 1
+        and bool(((found > 0) & (found < 1)).any())
+    ):
+        raise Mistake(
+            "this is the share of right tokens of each row: an answer is right when all of them are"
+        )
     same(
-        found, expected,
+        found,
+        expected,
         hints={
-            torch.zeros(rows, dtype=torch.bool): "no row is right: a label of -100 asks for nothing, and row t of the "
+            torch.zeros(
+                rows, dtype=torch.bool
+            ): "no row is right: a label of -100 asks for nothing, and row t of the "
             "logits predicts token t + 1",
-            (hit & graded).any(1): "one right token is not enough: all graded tokens of the row must be right",
+            (hit & graded).any(
+                1
+            ): "one right token is not enough: all graded tokens of the row must be right",
             expected.float().mean(): "return one truth value for each row, not their mean",
             ~expected: "this is True where an answer is wrong",
         },
@@ -56,32 +67,60 @@ def _adapter(attempt):
     parts = dict(adapter.named_children())
     if not {"down", "up"} <= parts.keys():
         raise Mistake("call the two linear layers self.down and self.up")
-    count, expected_count = sum(p.numel() for p in adapter.parameters()), 2 * features * width + features + width
-    same(count, expected_count, what="the number of parameters", hints={
-        2 * features * width: "the biases are missing: nn.Linear has one by default",
-        2 * features * features + 2 * features: "the middle is as wide as the input: it should have `width` numbers",
-    })
+    count, expected_count = (
+        sum(p.numel() for p in adapter.parameters()),
+        2 * features * width + features + width,
+    )
+    same(
+        count,
+        expected_count,
+        what="the number of parameters",
+        hints={
+            2 * features * width: "the biases are missing: nn.Linear has one by default",
+            2 * features * features
+            + 2 * features: "the middle is as wide as the input: it should have `width` numbers",
+        },
+    )
     start = adapter(x)
-    same(start, x, what="the output before training", hints={
-        torch.zeros_like(x): "the residual is missing: add x to what comes out of `up`",
-        torch.full_like(x, math.nan): "nan: look at the initial values",
-    })
+    same(
+        start,
+        x,
+        what="the output before training",
+        hints={
+            torch.zeros_like(x): "the residual is missing: add x to what comes out of `up`",
+            torch.full_like(x, math.nan): "nan: look at the initial values",
+        },
+    )
     for parameter in adapter.parameters():
         nn.init.normal_(parameter)
     down, up = adapter.down, adapter.up
     inner = F.linear(x, down.weight, down.bias)
     update = F.linear(F.gelu(inner), up.weight, up.bias)
-    same(adapter(x), x + update, what="the output with random weights", hints={
-        x + F.linear(inner, up.weight, up.bias): "the nonlinearity is missing: without GELU, two linear layers are one",
-        update: "the residual is missing: add x to what comes out of `up`",
-        x + F.gelu(F.linear(inner, up.weight, up.bias)): "GELU stands between the two layers, not after them",
-        x + F.linear(F.relu(inner), up.weight, up.bias): "this is ReLU: the chapter uses GELU",
-        F.gelu(x) + update: "the residual must be x itself",
-    })
+    same(
+        adapter(x),
+        x + update,
+        what="the output with random weights",
+        hints={
+            x
+            + F.linear(
+                inner, up.weight, up.bias
+            ): "the nonlinearity is missing: without GELU, two linear layers are one",
+            update: "the residual is missing: add x to what comes out of `up`",
+            x
+            + F.gelu(
+                F.linear(inner, up.weight, up.bias)
+            ): "GELU stands between the two layers, not after them",
+            x + F.linear(F.relu(inner), up.weight, up.bias): "this is ReLU: the chapter uses GELU",
+            F.gelu(x) + update: "the residual must be x itself",
+        },
+    )
     fresh = attempt(features, width)
     fresh(x).pow(2).sum().backward()
     if fresh.up.weight.grad is None or not fresh.up.weight.grad.any():
-        raise Mistake("with these initial values nothing can learn: `down` must start random, only `up` at zero")
+        raise Mistake(
+            "with these initial values nothing can learn: `down` must start random, only `up` "
+            "at zero"
+        )
     return "x + up(gelu(down(x))); starts as x, and its first gradient is not zero"
 
 
@@ -101,25 +140,47 @@ def _prefix_attention(attempt):
     expected = attend(both, both_values, mask)
     hints = {
         attend(k, v, seen): "the prefix is not there: its keys and values join those of the tokens",
-        attend(both, both_values, None): "the causal mask is missing: a token may not see later tokens",
-        attend(both, both_values, mask, 1.0): "scores are divided by the square root of the head's size",
-        attend(both, both_values, torch.ones_like(mask).tril()): "the mask counts the prefix as tokens: every token "
+        attend(
+            both, both_values, None
+        ): "the causal mask is missing: a token may not see later tokens",
+        attend(
+            both, both_values, mask, 1.0
+        ): "scores are divided by the square root of the head's size",
+        attend(
+            both, both_values, torch.ones_like(mask).tril()
+        ): "the mask counts the prefix as tokens: every token "
         "sees all of the prefix, and tokens up to itself",
-        attend(torch.cat((k, keys)), torch.cat((v, values)), mask): "the prefix stands in front, and the mask with it",
-        attend(k, v, seen) + F.scaled_dot_product_attention(q, keys, values): "one softmax over prefix and tokens "
+        attend(
+            torch.cat((k, keys)), torch.cat((v, values)), mask
+        ): "the prefix stands in front, and the mask with it",
+        attend(k, v, seen)
+        + F.scaled_dot_product_attention(q, keys, values): "one softmax over prefix and tokens "
         "together, not one each",
     }
     same(attempt(q, k, v, keys, values), expected, hints=hints, what="the output of the head")
-    same(attempt(q, k, v, keys[:0], values[:0]), attend(k, v, seen), what="the output with an empty prefix")
+    same(
+        attempt(q, k, v, keys[:0], values[:0]),
+        attend(k, v, seen),
+        what="the output with an empty prefix",
+    )
     later = k.clone()
     later[-1] += 5.0
-    same(attempt(q, later, v, keys, values)[:-1], expected[:-1], what="earlier tokens, after a change of the last,")
+    same(
+        attempt(q, later, v, keys, values)[:-1],
+        expected[:-1],
+        what="earlier tokens, after a change of the last,",
+    )
     return "equals scaled_dot_product_attention; the whole prefix is visible, later tokens are not"
 
 
 @checks("6.4")
 def _with_prompt(attempt):
-    rows, length, positions, width = random.randint(2, 4), random.randint(4, 6), random.randint(2, 3), 8
+    rows, length, positions, width = (
+        random.randint(2, 4),
+        random.randint(4, 6),
+        random.randint(2, 3),
+        8,
+    )
     embeddings = torch.randn(rows, length, width)
     labels = torch.randint(5, 40, (rows, length))
     labels[:, :2] = IGNORE_INDEX
@@ -129,34 +190,65 @@ def _with_prompt(attempt):
         raise Mistake("return two things: the embeddings with the prompt in front, and the labels")
     longer, targets = (torch.as_tensor(part) for part in answer)
     expected = torch.cat((prompt.detach().expand(rows, -1, -1), embeddings), dim=1)
-    same(longer, expected, what="the embeddings", hints={
-        torch.cat((embeddings, prompt.detach().expand(rows, -1, -1)), dim=1): "the prompt stands behind: with a causal "
-        "mask nothing that is graded could see it",
-        embeddings: "the prompt is missing",
-    })
+    same(
+        longer,
+        expected,
+        what="the embeddings",
+        hints={
+            torch.cat(
+                (embeddings, prompt.detach().expand(rows, -1, -1)), dim=1
+            ): "the prompt stands behind: with a causal mask nothing that is graded could see it",
+            embeddings: "the prompt is missing",
+        },
+    )
     right = torch.cat((torch.full((rows, positions), IGNORE_INDEX), labels), dim=1)
-    same(targets, right, what="the labels", hints={
-        labels: "the labels are too short: every position needs one, and the prompt's are -100",
-        torch.cat((torch.zeros(rows, positions, dtype=torch.long), labels), 1): "0 is a token id and would be graded: "
-        "the prompt's labels are -100",
-        torch.cat((labels, torch.full((rows, positions), IGNORE_INDEX)), 1): "the -100 stand behind: labels and "
-        "embeddings must stay side by side",
-        torch.cat((labels[:, :1].expand(-1, positions), labels), 1): "fill with IGNORE_INDEX itself",
-    })
+    same(
+        targets,
+        right,
+        what="the labels",
+        hints={
+            labels: "the labels are too short: every position needs one, and the prompt's are -100",
+            torch.cat(
+                (torch.zeros(rows, positions, dtype=torch.long), labels), 1
+            ): "0 is a token id and would be graded: the prompt's labels are -100",
+            torch.cat(
+                (labels, torch.full((rows, positions), IGNORE_INDEX)), 1
+            ): "the -100 stand behind: labels and embeddings must stay side by side",
+            torch.cat(
+                (labels[:, :1].expand(-1, positions), labels), 1
+            ): "fill with IGNORE_INDEX itself",
+        },
+    )
     if targets.dtype != torch.long:
         raise Mistake(f"the labels are {targets.dtype}: cross_entropy wants token ids, int64")
     if not longer.requires_grad:
         raise Mistake("no gradient reaches the prompt: do not detach it or copy its numbers")
     (gradient,) = torch.autograd.grad(longer.sum(), prompt)
-    same(gradient, torch.full_like(prompt, float(rows)), what="the gradient of the prompt, which all rows share,")
-    return "the prompt is in front of every row, is never graded, and collects the gradient of all rows"
+    same(
+        gradient,
+        torch.full_like(prompt, float(rows)),
+        what="the gradient of the prompt, which all rows share,",
+    )
+    return (
+        "the prompt is in front of every row, is never graded, and collects the gradient of "
+        "all rows"
+    )
 
 
 @checks("6.5")
 def _count_trained(attempt):
     kv_heads = random.choice([2, 3])
-    shape = Shape("random", random.randint(3, 5), random.choice([20, 28]), random.choice([46, 52]), 2 * kv_heads,
-                  kv_heads, random.choice([6, 10]), 100, True)
+    shape = Shape(
+        "random",
+        random.randint(3, 5),
+        random.choice([20, 28]),
+        random.choice([46, 52]),
+        2 * kv_heads,
+        kv_heads,
+        random.choice([6, 10]),
+        100,
+        True,
+    )
     size = random.randint(3, 7)
     layers, width, keys = shape.layers, shape.width, shape.kv_heads * shape.head_dim
     pairs = linear_shapes(shape)
@@ -169,28 +261,45 @@ def _count_trained(attempt):
     }
     usual = {
         "LoRA": {
-            layers * size * sum(rows * columns for rows, columns in pairs): "LoRA: rank · (in + out), not in · out",
+            layers
+            * size
+            * sum(
+                rows * columns for rows, columns in pairs
+            ): "LoRA: rank · (in + out), not in · out",
             right["LoRA"] // layers: "LoRA: this is one decoder layer; there are several",
         },
         "adapter": {
-            layers * (2 * width * size + size + width): "adapter: two in every layer, one behind each half",
+            layers
+            * (
+                2 * width * size + size + width
+            ): "adapter: two in every layer, one behind each half",
             layers * 4 * width * size: "adapter: its two linear layers have biases",
             right["adapter"] // layers: "adapter: this is one decoder layer; there are several",
         },
         "prefix": {
             layers * keys * size: "prefix: a key and a value for each position",
-            layers * 2 * shape.heads * shape.head_dim * size: "prefix: keys and values have kv_heads heads, not heads",
+            layers
+            * 2
+            * shape.heads
+            * shape.head_dim
+            * size: "prefix: keys and values have kv_heads heads, not heads",
             2 * keys * size: "prefix: every layer has its own",
-            layers * 2 * width * size: "prefix: keys are kv_heads · head_dim wide, not as wide as the model",
+            layers
+            * 2
+            * width
+            * size: "prefix: keys are kv_heads · head_dim wide, not as wide as the model",
         },
         "prompt": {layers * size * width: "prompt: it stands once, before the first layer"},
         "BitFit": {
-            layers * sum(columns for _, columns in pairs): "BitFit: a bias has one number for each output",
+            layers
+            * sum(columns for _, columns in pairs): "BitFit: a bias has one number for each output",
             right["BitFit"] // layers: "BitFit: this is one decoder layer; there are several",
         },
     }
     for method, expected in right.items():
-        same(attempt(shape, method, size), expected, hints=usual[method], what=f"{method}: the count")
+        same(
+            attempt(shape, method, size), expected, hints=usual[method], what=f"{method}: the count"
+        )
     return "equal for five methods at a random shape with grouped key-value heads"
 
 
@@ -220,12 +329,24 @@ def _merge_into_linear(attempt):
                 raise Mistake("the weight is transposed: PyTorch stores (out, in)")
             at_zero = part(torch.zeros(1, features))[0]
             same(bias, at_zero, what=f"the bias of {name}", atol=1e-5)
-            same(F.linear(x, weight, bias), part(x), what=f"{name}, merged,", atol=1e-5, hints={
-                part(x) + at_zero * x.sum(dim=1, keepdim=True): "take the bias off before you read the weight"})
+            same(
+                F.linear(x, weight, bias),
+                part(x),
+                what=f"{name}, merged,",
+                atol=1e-5,
+                hints={
+                    part(x)
+                    + at_zero
+                    * x.sum(dim=1, keepdim=True): "take the bias off before you read the weight"
+                },
+            )
         for name, part in (("an adapter with GELU", adapter), ("|x|", lambda x: base(x).abs())):
             try:
                 attempt(part, features)
             except ValueError:
                 continue
-            raise Mistake(f"{name} was merged, and no weight and bias compute it: test on random inputs, then raise")
+            raise Mistake(
+                f"{name} was merged, and no weight and bias compute it: test on random inputs, "
+                "then raise"
+            )
     return "LoRA and biases merge into (weight, bias); what is not affine is refused"

@@ -1,7 +1,9 @@
-"""A blind side-by-side (chapter 09): the reader votes for one of two answers and only then learns who wrote which.
+"""A blind side-by-side (chapter 09): the reader votes for one of two answers and only then learns
+who wrote which.
 
-A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, and the controls are
-buttons that the keyboard reaches. No name stands on the page, in words, picture or source, before the last vote.
+A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, and
+the controls are buttons that the keyboard reaches. No name stands on the page, in words, picture or
+source, before the last vote.
 """
 
 import base64
@@ -25,27 +27,37 @@ CHOICES = ("A", "B", "tie")
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Two-sided p-value of `wins` against `losses` when each is a fair coin; ties are left out. 1.0 for no votes.
+    """Two-sided p-value of `wins` against `losses` when each is a fair coin; ties are left out. 1.0
+    for no votes.
 
-    The exact binomial test, which on changed answers is McNemar's exact test (derived in chapter 09).
+    The exact binomial test, which on changed answers is McNemar's exact test (derived in chapter
+    09).
     """
     if wins < 0 or losses < 0:
         raise ValueError(f"{wins} wins and {losses} losses: counts cannot be negative")
-    tail = sum(comb(wins + losses, k) for k in range(min(wins, losses) + 1))  # whole numbers: 2^n may exceed any float
+    tail = sum(
+        comb(wins + losses, k) for k in range(min(wins, losses) + 1)
+    )  # whole numbers: 2^n may exceed any float
     return min(1.0, 2 * tail / 2 ** (wins + losses))
 
 
 def describe_pair(vote: "BlindVote") -> str:
-    """What the view shows before the last vote, in words: the question and both answers, and no name."""
+    """What the view shows before the last vote, in words: the question and both answers, and no
+    name."""
     question, first, second = vote.shown()
     number, count = len(vote.votes) + 1, len(vote.pairs)
-    return f"Pair {number} of {count}. {question} Answer A: {first or '(nothing)'} Answer B: {second or '(nothing)'}"
+    return (
+        f"Pair {number} of {count}. {question} Answer A: {first or '(nothing)'} Answer B: "
+        f"{second or '(nothing)'}"
+    )
 
 
 def describe_tally(tally: dict[str, int], right: dict[str, int] | None = None) -> str:
-    """The outcome in words: votes for each name, the sign test, and how many answers of each were right if known.
+    """The outcome in words: votes for each name, the sign test, and how many answers of each were
+    right if known.
 
-    tally: votes for the two names and "tie", as `BlindVote.tally` gives them. right: right answers of the two names.
+    tally: votes for the two names and "tie", as `BlindVote.tally` gives them. right: right answers
+    of the two names.
     """
     (one, wins), (other, losses), (_, ties) = tally.items()
     p, count = sign_test(wins, losses), wins + losses + ties
@@ -57,18 +69,37 @@ def describe_tally(tally: dict[str, int], right: dict[str, int] | None = None) -
     return words
 
 
-def draw_pair(question: str, first: str, second: str, *, ax: Axes | None = None, title: str = "") -> Figure:
-    """A question above two boxes with the answers A and B. Returns the figure; nothing in it says who wrote which."""
+def draw_pair(
+    question: str, first: str, second: str, *, ax: Axes | None = None, title: str = ""
+) -> Figure:
+    """A question above two boxes with the answers A and B. Returns the figure; nothing in it says
+    who wrote which."""
     if ax is None:
         ax = new_figure((9.0, 2.8)).subplots()
-    ax.text(0.0, 0.97, textwrap.fill(question, 70), va="top", fontsize=14, fontweight="bold", parse_math=False)
+    ax.text(
+        0.0,
+        0.97,
+        textwrap.fill(question, 70),
+        va="top",
+        fontsize=14,
+        fontweight="bold",
+        parse_math=False,
+    )
     for left, name, answer in ((0.0, "A", first), (0.51, "B", second)):
-        box = FancyBboxPatch((left, 0.0), 0.49, 0.7, boxstyle="round,pad=0,rounding_size=0.02", facecolor="#F6F7F9",
-                             edgecolor=MUTED)
+        box = FancyBboxPatch(
+            (left, 0.0),
+            0.49,
+            0.7,
+            boxstyle="round,pad=0,rounding_size=0.02",
+            facecolor="#F6F7F9",
+            edgecolor=MUTED,
+        )
         ax.add_patch(box)
         ax.text(left + 0.02, 0.63, name, va="top", fontweight="bold", color=MUTED)
         text = textwrap.fill(textwrap.shorten(answer, 120, placeholder=" …"), 32) or "(nothing)"
-        ax.text(left + 0.06, 0.63, text, va="top", fontsize=12.5, parse_math=False, linespacing=1.35)
+        ax.text(
+            left + 0.06, 0.63, text, va="top", fontsize=12.5, parse_math=False, linespacing=1.35
+        )
     ax.set(xlim=(-0.005, 1.005), ylim=(-0.02, 1.0))
     ax.axis("off")
     ax.set_title(title)
@@ -76,13 +107,23 @@ def draw_pair(question: str, first: str, second: str, *, ax: Axes | None = None,
 
 
 def draw_tally(tally: dict[str, int], *, ax: Axes | None = None, title: str = "") -> Figure:
-    """One bar a name and one for ties, with the votes; the title is the finding unless another is given."""
+    """One bar a name and one for ties, with the votes; the title is the finding unless another is
+    given."""
     if ax is None:
         ax = new_figure((9.0, 2.6)).subplots()
     (one, wins), (other, losses), (_, ties) = tally.items()
-    ax.barh([0, 1, 2], [wins, ties, losses], color=[BASE, PROMPT, TUNED], edgecolor=INK, linewidth=0.6)
+    ax.barh(
+        [0, 1, 2], [wins, ties, losses], color=[BASE, PROMPT, TUNED], edgecolor=INK, linewidth=0.6
+    )
     for row, votes in enumerate((wins, ties, losses)):
-        ax.annotate(f"{votes}", (votes, row), (6, 0), textcoords="offset points", va="center", fontweight="bold")
+        ax.annotate(
+            f"{votes}",
+            (votes, row),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontweight="bold",
+        )
     ax.set_yticks([0, 1, 2], [one, "tie", other])
     ax.set(xlim=(0, 1.15 * max(1, wins, ties, losses)), xticks=[], xlabel="votes")
     ax.tick_params(axis="y", length=0)
@@ -90,13 +131,18 @@ def draw_tally(tally: dict[str, int], *, ax: Axes | None = None, title: str = ""
     ax.grid(visible=False)
     leader = one if wins > losses else other
     p = sign_test(wins, losses)
-    finding = f"{leader} is preferred (p = {p:.3f})" if p < 0.05 else f"These votes decide nothing (p = {p:.3f})"
+    finding = (
+        f"{leader} is preferred (p = {p:.3f})"
+        if p < 0.05
+        else f"These votes decide nothing (p = {p:.3f})"
+    )
     ax.set_title(title or finding)
     return ax.figure
 
 
 def draw_example(pair: "Pair", names: tuple[str, str]) -> Figure:
-    """What the view looks like, for readers without a kernel: one pair, and a tally that is marked as an example."""
+    """What the view looks like, for readers without a kernel: one pair, and a tally that is marked
+    as an example."""
     figure = new_figure((9.0, 5.4))
     top, bottom = figure.subplots(2, 1, height_ratios=(1.15, 1))
     draw_pair(pair.question, *pair.answers, ax=top, title="Which answer is better: A, B, or a tie?")
@@ -108,21 +154,30 @@ def draw_example(pair: "Pair", names: tuple[str, str]) -> Figure:
 def explore_blind(
     pairs: Sequence["Pair"], names: tuple[str, str], *, seed: int | None = None
 ) -> ipywidgets.VBox:
-    """Three buttons to vote with and one to take a vote back; after the last vote the names and the tally appear.
+    """Three buttons to vote with and one to take a vote back; after the last vote the names and the
+    tally appear.
 
-    pairs: the answers of names[0] and names[1]. seed: of the sides; None draws them anew, so that nobody knows them.
+    pairs: the answers of names[0] and names[1]. seed: of the sides; None draws them anew, so that
+    nobody knows them.
     """
     vote = BlindVote(pairs, names, seed=seed)
     wide = ipywidgets.Layout(width="9em")
-    ballots = {choice: ipywidgets.Button(description=f"{choice} is better" if choice != "tie" else "tie", layout=wide)
-               for choice in CHOICES}
+    ballots = {
+        choice: ipywidgets.Button(
+            description=f"{choice} is better" if choice != "tie" else "tie", layout=wide
+        )
+        for choice in CHOICES
+    }
     back = ipywidgets.Button(description="take back", layout=wide)
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
     @one_at_a_time
     def redraw() -> None:
         if vote.finished:
-            sentence, figure = describe_tally(vote.tally(), vote.count_right()), draw_tally(vote.tally())
+            sentence, figure = (
+                describe_tally(vote.tally(), vote.count_right()),
+                draw_tally(vote.tally()),
+            )
             words.value = paragraph(sentence) + _reveal(vote)
         else:
             sentence = describe_pair(vote)
@@ -130,12 +185,16 @@ def explore_blind(
             figure = draw_pair(*vote.shown(), title=title)
             words.value = paragraph(sentence)
         source = base64.b64encode(to_png(figure)).decode()
-        picture.value = (f'<img alt="{html.escape(sentence)}" src="data:image/png;base64,{source}" '
-                         'style="max-width: 100%">')
+        picture.value = (
+            f'<img alt="{html.escape(sentence)}" src="data:image/png;base64,{source}" '
+            'style="max-width: 100%">'
+        )
 
     @one_at_a_time
     def cast(choice: str) -> None:
-        if not vote.finished:  # a button keeps the focus after the last vote; pressing it again changes nothing
+        if (
+            not vote.finished
+        ):  # a button keeps the focus after the last vote; pressing it again changes nothing
             vote.cast(choice)
             redraw()
 
@@ -155,18 +214,25 @@ def explore_blind(
 
 def _reveal(vote: "BlindVote") -> str:
     """A table of who wrote which answer, what was voted, and the reference."""
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("question", "A was", "B was", "your vote", "reference"))
+    head = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in ("question", "A was", "B was", "your vote", "reference")
+    )
     rows = ""
     for pair, swapped, choice in zip(vote.pairs, vote.swapped, vote.votes, strict=True):
         sides = vote.names[::-1] if swapped else vote.names
-        cells = "".join(f"<td>{html.escape(text)}</td>" for text in (pair.question, *sides, choice, pair.reference))
+        cells = "".join(
+            f"<td>{html.escape(text)}</td>"
+            for text in (pair.question, *sides, choice, pair.reference)
+        )
         rows += f"<tr>{cells}</tr>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A question, the answers of two models in the order of the names, and the reference answer if there is one."""
+    """A question, the answers of two models in the order of the names, and the reference answer if
+    there is one."""
 
     question: str
     answers: tuple[str, str]
@@ -183,10 +249,14 @@ class BlindVote:
         if not pairs:
             raise ValueError("no pairs to vote on: choose questions that both models were asked")
         if len(set(names) | {"tie"}) != 3:
-            raise ValueError(f"names are {names!r}: two different ones are needed, and neither may be 'tie'")
+            raise ValueError(
+                f"names are {names!r}: two different ones are needed, and neither may be 'tie'"
+            )
         self.pairs, self.names, self.votes = list(pairs), tuple(names), []
         coin = random.Random(seed)
-        self.swapped = [coin.random() < 0.5 for _ in self.pairs]  # whether A is the answer of names[1]
+        self.swapped = [
+            coin.random() < 0.5 for _ in self.pairs
+        ]  # whether A is the answer of names[1]
 
     @property
     def finished(self) -> bool:
@@ -200,13 +270,19 @@ class BlindVote:
     def cast(self, choice: str) -> None:
         """Vote on the pair shown, and go on to the next."""
         if choice not in CHOICES or self.finished:
-            raise ValueError(f"vote {choice!r} on pair {len(self.votes) + 1} of {len(self.pairs)}: A, B or tie, once")
+            raise ValueError(
+                f"vote {choice!r} on pair {len(self.votes) + 1} of {len(self.pairs)}: A, B or "
+                "tie, once"
+            )
         self.votes.append(choice)
 
     def tally(self) -> dict[str, int]:
-        """Votes for names[0], names[1] and "tie". ValueError before the last vote: a tally on the way sways a voter."""
+        """Votes for names[0], names[1] and "tie". ValueError before the last vote: a tally on the
+        way sways a voter."""
         if not self.finished:
-            raise ValueError(f"{len(self.votes)} of {len(self.pairs)} votes: the tally appears after the last")
+            raise ValueError(
+                f"{len(self.votes)} of {len(self.pairs)} votes: the tally appears after the last"
+            )
         count = {self.names[0]: 0, self.names[1]: 0, "tie": 0}
         for choice, swapped in zip(self.votes, self.swapped, strict=True):
             count["tie" if choice == "tie" else self.names[(choice == "B") != swapped]] += 1
@@ -216,5 +292,7 @@ class BlindVote:
         """How many answers of each name equal the reference; None when a pair has no reference."""
         if not all(pair.reference for pair in self.pairs):
             return None
-        return {name: sum(pair.answers[side].strip() == pair.reference for pair in self.pairs)
-                for side, name in enumerate(self.names)}
+        return {
+            name: sum(pair.answers[side].strip() == pair.reference for pair in self.pairs)
+            for side, name in enumerate(self.names)
+        }

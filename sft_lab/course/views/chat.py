@@ -1,7 +1,7 @@
 """A chat as a model reads it (chapter 02): every token with its id, coloured by who writes it.
 
-A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, and the controls are
-text boxes, buttons and switches that the keyboard reaches.
+A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, and
+the controls are text boxes, buttons and switches that the keyboard reaches.
 """
 
 import base64
@@ -40,10 +40,10 @@ def tokenize_chat(
 ) -> tuple[list[int], list[str]]:
     """Token ids of a chat and, for each, who writes it: a key of WRITERS.
 
-    A chat that ends with an answer is rendered for training, any other for inference. What the inference prompt
-    already holds, such as an empty think block, the template writes; the rest of an answer the model writes.
-    template: a ChatML-like Jinja text, the tokenizer's own by default. protect=False shows ordinary tokenisation, in
-    which a control token that somebody types is one.
+    A chat that ends with an answer is rendered for training, any other for inference. What the
+    inference prompt already holds, such as an empty think block, the template writes; the rest of
+    an answer the model writes. template: a ChatML-like Jinja text, the tokenizer's own by default.
+    protect=False shows ordinary tokenisation, in which a control token that somebody types is one.
     """
     template = template or find_template(tokenizer)
     answered = conversation[-1]["role"] == "assistant"
@@ -67,10 +67,11 @@ def tokenize_chat(
 
 
 def name_writers(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Who writes each token of a ChatML text, read from the ids alone, as a model reads them: a key of WRITERS.
+    """Who writes each token of a ChatML text, read from the ids alone, as a model reads them: a key
+    of WRITERS.
 
-    A turn opens with <|im_start|>, its role and a line break, and ends with the stop token, which in an answer is the
-    model's. So a forged turn is shown as what it pretends to be.
+    A turn opens with <|im_start|>, its role and a line break, and ends with the stop token, which
+    in an answer is the model's. So a forged turn is shown as what it pretends to be.
     """
     start, stop = tokenizer.convert_tokens_to_ids("<|im_start|>"), stop_token_id(tokenizer)
     controls = set(control_tokens(tokenizer).values())
@@ -85,7 +86,10 @@ def name_writers(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list
             writers.append("template")
             if "\n" in text:
                 role = header.split("\n")[0]
-                writer, header = {"assistant": "answer"}.get(role, role if role in WRITERS else "template"), None
+                writer, header = (
+                    {"assistant": "answer"}.get(role, role if role in WRITERS else "template"),
+                    None,
+                )
         elif index == stop:
             writers.append("answer" if writer == "answer" else "control")
             writer = "template"
@@ -94,65 +98,121 @@ def name_writers(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list
     return writers
 
 
-def describe_chat(ids: Sequence[int], writers: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> str:
-    """What `draw_chat` shows, in words: tokens by writer, turns by role, and where the answer begins."""
+def describe_chat(
+    ids: Sequence[int], writers: Sequence[str], tokenizer: PreTrainedTokenizerBase
+) -> str:
+    """What `draw_chat` shows, in words: tokens by writer, turns by role, and where the answer
+    begins."""
     counts = Counter(writers)
     parts = [f"{counts[name]} {words}" for name, (_, words) in WRITERS.items() if counts[name]]
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")
-    headers = [tokenizer.decode(ids[place + 1 : place + 9]) for place, index in enumerate(ids) if index == start]
+    headers = [
+        tokenizer.decode(ids[place + 1 : place + 9])
+        for place, index in enumerate(ids)
+        if index == start
+    ]
     turns = ", ".join(header.split("\n")[0] for header in headers)
-    first = next((place for place in range(_last_turn(ids, tokenizer), len(ids)) if writers[place] == "answer"), None)
-    here = "The model goes on after the last token." if first is None else f"The answer begins at token {first}."
+    first = next(
+        (
+            place
+            for place in range(_last_turn(ids, tokenizer), len(ids))
+            if writers[place] == "answer"
+        ),
+        None,
+    )
+    here = (
+        "The model goes on after the last token."
+        if first is None
+        else f"The answer begins at token {first}."
+    )
     return f"{len(ids)} tokens: {', '.join(parts)}. Turns: {turns}. {here}"
 
 
 def draw_chat(
-    ids: Sequence[int], writers: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, title: str = ""
+    ids: Sequence[int],
+    writers: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    title: str = "",
 ) -> Figure:
-    """The tokens as boxes in the colour of their writer, ids below. ids, writers: T each, as `tokenize_chat` gives."""
+    """The tokens as boxes in the colour of their writer, ids below. ids, writers: T each, as
+    `tokenize_chat` gives."""
     texts = [tokenizer.decode([index]) for index in ids]
-    texts = [tokenizer.convert_ids_to_tokens(index) if "\ufffd" in text else text  # part of a character: its byte
-             for index, text in zip(ids, texts, strict=True)]
-    ax = token_strip(texts, colours=[WRITERS[writer][0] for writer in writers], notes=list(ids), title=title)
+    texts = [
+        tokenizer.convert_ids_to_tokens(index)
+        if "\ufffd" in text
+        else text  # part of a character: its byte
+        for index, text in zip(ids, texts, strict=True)
+    ]
+    ax = token_strip(
+        texts, colours=[WRITERS[writer][0] for writer in writers], notes=list(ids), title=title
+    )
     width, height = ax.figure.get_size_inches()
     ax.figure.set_size_inches(width, height + 0.55)  # room for the key
-    key = [Patch(color=colour, label=words) for name, (colour, words) in WRITERS.items() if name in writers]
-    ax.figure.legend(handles=key, loc="outside lower left", ncols=len(key), fontsize=10.5, handlelength=1.2,
-                     columnspacing=1.4)
+    key = [
+        Patch(color=colour, label=words)
+        for name, (colour, words) in WRITERS.items()
+        if name in writers
+    ]
+    ax.figure.legend(
+        handles=key,
+        loc="outside lower left",
+        ncols=len(key),
+        fontsize=10.5,
+        handlelength=1.2,
+        columnspacing=1.4,
+    )
     return ax.figure
 
 
 def explore_chat(
     tokenizer: PreTrainedTokenizerBase, templates: Mapping[str, str], conversation: Conversation
 ) -> ipywidgets.VBox:
-    """Boxes for what system, user and assistant say, buttons and switches for the template; draws `draw_chat` below.
+    """Boxes for what system, user and assistant say, buttons and switches for the template; draws
+    `draw_chat` below.
 
-    templates: Jinja texts by name. conversation: what the boxes hold at first, one turn a role. An empty system box
-    gives no system turn, an empty assistant box the inference prompt. Returns the box of controls, picture and words.
+    templates: Jinja texts by name. conversation: what the boxes hold at first, one turn a role. An
+    empty system box gives no system turn, an empty assistant box the inference prompt. Returns the
+    box of controls, picture and words.
     """
     said = {turn["role"]: turn["content"] for turn in conversation}
     wide, layout = {"description_width": "6em"}, ipywidgets.Layout(width="46em", height="4.4em")
     narrow = ipywidgets.Layout(width="auto", margin="2px 1.5em 2px 2px")
     boxes = {
-        role: ipywidgets.Textarea(value=said.get(role, ""), description=role, continuous_update=False, style=wide,
-                                  layout=layout)
+        role: ipywidgets.Textarea(
+            value=said.get(role, ""),
+            description=role,
+            continuous_update=False,
+            style=wide,
+            layout=layout,
+        )
         for role in ("system", "user", "assistant")
     }
     menu = choose("template", list(templates.items()), description_width="6em")
     thinking = ipywidgets.Checkbox(value=False, description="thinking", indent=False, layout=narrow)
-    protect = ipywidgets.Checkbox(value=True, description="control tokens in messages stay text", indent=False,
-                                  layout=narrow)
+    protect = ipywidgets.Checkbox(
+        value=True, description="control tokens in messages stay text", indent=False, layout=narrow
+    )
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
     @one_at_a_time
     def redraw(_: object = None) -> None:
-        turns = [{"role": role, "content": box.value} for role, box in boxes.items() if box.value or role == "user"]
-        ids, writers = tokenize_chat(turns, tokenizer, template=menu.value, thinking=thinking.value,
-                                     protect=protect.value)
+        turns = [
+            {"role": role, "content": box.value}
+            for role, box in boxes.items()
+            if box.value or role == "user"
+        ]
+        ids, writers = tokenize_chat(
+            turns, tokenizer, template=menu.value, thinking=thinking.value, protect=protect.value
+        )
         sentence = describe_chat(ids, writers, tokenizer)
         source = base64.b64encode(to_png(draw_chat(ids, writers, tokenizer))).decode()
-        spoken = html.escape(f"{sentence} {' '.join(show_token(tokenizer.decode([index])) for index in ids)}")
-        picture.value = f'<img alt="{spoken}" src="data:image/png;base64,{source}" style="max-width: 100%">'
+        spoken = html.escape(
+            f"{sentence} {' '.join(show_token(tokenizer.decode([index])) for index in ids)}"
+        )
+        picture.value = (
+            f'<img alt="{spoken}" src="data:image/png;base64,{source}" style="max-width: 100%">'
+        )
         words.value = paragraph(sentence)
 
     for control in (*boxes.values(), menu, thinking, protect):

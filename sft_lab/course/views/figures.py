@@ -1,4 +1,5 @@
-"""Under the views: one answer at a time, with figures that belong to the view alone (`sft_lab.plots.new_figure`)."""
+"""Under the views: one answer at a time, with figures that belong to the view alone
+(`sft_lab.plots.new_figure`)."""
 
 import functools
 import threading

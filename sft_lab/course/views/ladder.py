@@ -1,4 +1,5 @@
-"""The ladder of chapter 07 as a picture: one run with one switch moved, over the run it should equal."""
+"""The ladder of chapter 07 as a picture: one run with one switch moved, over the run it should
+equal."""
 
 import base64
 import html
@@ -12,7 +13,9 @@ from sft_lab.course.views.figures import one_at_a_time
 from sft_lab.course.views.widgets import choose, paragraph, to_png
 from sft_lab.plots import BLUE, INK, MUTED, PROMPT, VERMILLION, new_figure
 
-TOLERANCE = 2e-6  # nats per graded token: float32 rounding over some twenty steps of the same computation
+TOLERANCE = (
+    2e-6  # nats per graded token: float32 rounding over some twenty steps of the same computation
+)
 FLOOR = 1e-9  # what a difference of exactly 0 is drawn as: a logarithmic axis has no 0
 
 
@@ -23,56 +26,89 @@ def differences(reference: Sequence[float], losses: Sequence[float]) -> np.ndarr
     """
     steps = min(len(reference), len(losses))
     if steps == 0:
-        raise ValueError(f"{len(reference)} steps against {len(losses)}: there is no step to compare")
+        raise ValueError(
+            f"{len(reference)} steps against {len(losses)}: there is no step to compare"
+        )
     return np.abs(np.asarray(losses[:steps]) - np.asarray(reference[:steps]))
 
 
 def describe_ladder(name: str, reference: Sequence[float], losses: Sequence[float]) -> str:
-    """What `draw_ladder` shows, in words: the largest difference, its step, and whether rounding explains it."""
+    """What `draw_ladder` shows, in words: the largest difference, its step, and whether rounding
+    explains it."""
     apart = differences(reference, losses)
     step = int(apart.argmax())
     verdict = (
-        "That is rounding: the same run" if apart[step] <= TOLERANCE
+        "That is rounding: the same run"
+        if apart[step] <= TOLERANCE
         else f"That is {apart[step] / TOLERANCE:,.0f} times the limit of {TOLERANCE:g}: another run"
     )
     first = next((place + 1 for place, value in enumerate(apart) if value > TOLERANCE), None)
     since = f" It differs from step {first} on." if first else ""
-    rest = f" Only {len(apart)} of {len(reference)} steps were run." if len(apart) < len(reference) else ""
+    rest = (
+        f" Only {len(apart)} of {len(reference)} steps were run."
+        if len(apart) < len(reference)
+        else ""
+    )
     return (
-        f"{name}: over {len(apart)} steps the losses differ by at most {apart[step]:.1g} nats per graded token "
-        f"(step {step + 1}). {verdict}.{since}{rest}"
+        f"{name}: over {len(apart)} steps the losses differ by at most {apart[step]:.1g} nats "
+        f"per graded token (step {step + 1}). {verdict}.{since}{rest}"
     )
 
 
 def draw_ladder(name: str, reference: Sequence[float], losses: Sequence[float]) -> Figure:
-    """Left both loss curves, right their difference in every step on a logarithmic axis, with the limit of rounding."""
+    """Left both loss curves, right their difference in every step on a logarithmic axis, with the
+    limit of rounding."""
     apart = differences(reference, losses)
     steps = np.arange(1, len(apart) + 1)
     same = apart.max() <= TOLERANCE
     colour = BLUE if same else VERMILLION
     figure = new_figure((11.0, 3.9))
     left, right = figure.subplots(1, 2)
-    left.plot(np.arange(1, len(reference) + 1), reference, color=PROMPT, linewidth=7.0, label="reference")
-    left.plot(steps, losses[: len(apart)], color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
+    left.plot(
+        np.arange(1, len(reference) + 1), reference, color=PROMPT, linewidth=7.0, label="reference"
+    )
+    left.plot(
+        steps,
+        losses[: len(apart)],
+        color=colour,
+        marker="o",
+        markersize=4,
+        linewidth=1.6,
+        label=name,
+    )
     left.set(xlabel="step", ylabel="nats per graded token", xlim=(0.5, len(reference) + 0.5))
     left.set_ylim(0, 1.12 * max(*reference, *losses))
     left.set_xticks([1, *range(5, len(reference) + 1, 5)])
     left.legend(loc="lower left", labelcolor=INK)
     right.axhspan(FLOOR, TOLERANCE, color=PROMPT, alpha=0.45, linewidth=0)
-    right.text(0.99, 0.02, f"rounding: below {TOLERANCE:g}", transform=right.transAxes, ha="right", color=MUTED)
-    right.plot(steps, np.maximum(apart, FLOOR), color=colour, marker="o", markersize=5, linewidth=1.6)
+    right.text(
+        0.99,
+        0.02,
+        f"rounding: below {TOLERANCE:g}",
+        transform=right.transAxes,
+        ha="right",
+        color=MUTED,
+    )
+    right.plot(
+        steps, np.maximum(apart, FLOOR), color=colour, marker="o", markersize=5, linewidth=1.6
+    )
     right.set(xlabel="step", ylabel="|difference|, nats", yscale="log", ylim=(FLOOR, 20.0))
     right.set_xlim(left.get_xlim())
     right.set_xticks(left.get_xticks())
     right.set_yticks([1e-8, 1e-6, 1e-4, 1e-2, 1.0])
     right.set_yticks([], minor=True)
-    finding = f"{name}: {'the same run' if same else 'another run'}, at most {apart.max():.1g} nats apart"
+    finding = (
+        f"{name}: {'the same run' if same else 'another run'}, at most {apart.max():.1g} nats apart"
+    )
     figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
     return figure
 
 
-def explore_ladder(reference: Sequence[float], runs: Mapping[str, Sequence[float]]) -> ipywidgets.VBox:
-    """Buttons, one for each run of `runs` (its switch and its losses), that draw `draw_ladder` below them.
+def explore_ladder(
+    reference: Sequence[float], runs: Mapping[str, Sequence[float]]
+) -> ipywidgets.VBox:
+    """Buttons, one for each run of `runs` (its switch and its losses), that draw `draw_ladder`
+    below them.
 
     reference: the losses that every run should show. Returns the box of buttons, picture and words.
     Raises ValueError without a run.
@@ -88,7 +124,9 @@ def explore_ladder(reference: Sequence[float], runs: Mapping[str, Sequence[float
         sentence = describe_ladder(buttons.value, reference, runs[buttons.value])
         figure = draw_ladder(buttons.value, reference, runs[buttons.value])
         source = f"data:image/png;base64,{base64.b64encode(to_png(figure)).decode()}"
-        picture.value = f'<img alt="{html.escape(sentence)}" src="{source}" style="max-width: 100%">'
+        picture.value = (
+            f'<img alt="{html.escape(sentence)}" src="{source}" style="max-width: 100%">'
+        )
         words.value = paragraph(sentence)
 
     buttons.observe(redraw, names="value")

@@ -1,7 +1,7 @@
 """The update that full tuning made to a layer, and what is left of it at a lower rank (chapter 05).
 
-A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, and the controls are
-buttons and a slider that the keyboard reaches.
+A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, and
+the controls are buttons and a slider that the keyboard reaches.
 """
 
 import base64
@@ -20,47 +20,57 @@ from sft_lab.plots import ANSWER, INK, MUTED, PROMPT, new_figure
 
 
 def truncate(update: torch.Tensor, rank: int) -> torch.Tensor:
-    """The matrix of this rank that is nearest to `update`, (out, in), in the sum of squared differences.
+    """The matrix of this rank that is nearest to `update`, (out, in), in the sum of squared
+    differences.
 
-    It keeps the largest `rank` singular values; rank 0 gives zeros. Source: Eckart and Young 1936 (chapter 05).
+    It keeps the largest `rank` singular values; rank 0 gives zeros. Source: Eckart and Young 1936
+    (chapter 05).
     """
     if update.dim() != 2 or not 0 <= rank <= min(update.shape):
-        raise ValueError(f"rank is {rank}; an update of shape {tuple(update.shape)} must be a matrix and has ranks "
-                         f"from 0 to {min(update.shape)}")
+        raise ValueError(
+            f"rank is {rank}; an update of shape {tuple(update.shape)} must be a matrix and has "
+            f"ranks from 0 to {min(update.shape)}"
+        )
     left, values, right = torch.linalg.svd(update, full_matrices=False)
     return (left[:, :rank] * values[:rank]) @ right[:rank]
 
 
 def count_parameters(update: torch.Tensor, rank: int) -> tuple[int, int]:
-    """Numbers that LoRA of this rank learns for the layer, rank · (in + out), and those of the layer, in · out."""
+    """Numbers that LoRA of this rank learns for the layer, rank · (in + out), and those of the
+    layer, in · out."""
     return rank * sum(update.shape), update.numel()
 
 
 def kept_energy(values: torch.Tensor, rank: int) -> float:
-    """Share of the squared entries of a matrix with these singular values that its best `rank` keeps, 0 to 1."""
+    """Share of the squared entries of a matrix with these singular values that its best `rank`
+    keeps, 0 to 1."""
     squares = values.double() ** 2
     return (squares[:rank].sum() / squares.sum()).item()
 
 
 def describe_rank(name: str, update: torch.Tensor, rank: int) -> str:
-    """What `draw_rank` shows, in words: the energy and the error at this rank, and the parameters it costs."""
+    """What `draw_rank` shows, in words: the energy and the error at this rank, and the parameters
+    it costs."""
     _refuse_zero(name, update)
     energy = kept_energy(torch.linalg.svdvals(update), rank)
     lora, full = count_parameters(update, rank)
     error = (update - truncate(update, rank)).norm() / update.norm()
     return (
-        f"{name}, {update.shape[0]} × {update.shape[1]}: {rank} of {min(update.shape)} singular values keep "
-        f"{energy:.0%} of the energy of the update; the error is {error:.0%} of its length. LoRA of rank {rank} learns "
-        f"{lora:,} numbers, the full matrix has {full:,}: {lora / full:.0%}."
+        f"{name}, {update.shape[0]} × {update.shape[1]}: {rank} of {min(update.shape)} singular "
+        f"values keep {energy:.0%} of the energy of the update; the error is {error:.0%} of its "
+        f"length. LoRA of rank {rank} learns {lora:,} numbers, the full matrix has {full:,}: "
+        f"{lora / full:.0%}."
     )
 
 
 def draw_rank(name: str, update: torch.Tensor, rank: int) -> Figure:
-    """A layer's update, its best approximation of this rank, the error, the singular values, and the parameters.
+    """A layer's update, its best approximation of this rank, the error, the singular values, and
+    the parameters.
 
-    update: (out, in). The three maps share one colour scale. Their rows and columns are ordered by the first pair of
-    singular vectors, in all three alike: a matrix has no natural order of its features, and so its structure shows.
-    Raises ValueError for an update that is zero everywhere, and for a rank that it cannot have.
+    update: (out, in). The three maps share one colour scale. Their rows and columns are ordered by
+    the first pair of singular vectors, in all three alike: a matrix has no natural order of its
+    features, and so its structure shows. Raises ValueError for an update that is zero everywhere,
+    and for a rank that it cannot have.
     """
     _refuse_zero(name, update)
     near = truncate(update, rank)
@@ -73,19 +83,32 @@ def draw_rank(name: str, update: torch.Tensor, rank: int) -> Figure:
     titles = {"true": "true update", "near": f"its best rank {rank}", "error": "what is missing"}
     for key, matrix in (("true", update), ("near", near), ("error", update - near)):
         ax = axes[key]
-        picture = ax.imshow(matrix[rows][:, columns].numpy(force=True), cmap="RdBu_r", vmin=-limit, vmax=limit,
-                            aspect="auto", interpolation="nearest")
+        picture = ax.imshow(
+            matrix[rows][:, columns].numpy(force=True),
+            cmap="RdBu_r",
+            vmin=-limit,
+            vmax=limit,
+            aspect="auto",
+            interpolation="nearest",
+        )
         ax.set(xticks=[], yticks=[], xlabel=f"{update.shape[1]} inputs")
         ax.set_title(titles[key], fontsize=12.5, fontweight="normal", pad=6)
         ax.grid(visible=False)
     axes["true"].set_ylabel(f"{update.shape[0]} outputs")
-    bar = above.colorbar(picture, ax=axes["error"], ticks=[-limit, 0, limit], fraction=0.1, pad=0.03)
+    bar = above.colorbar(
+        picture, ax=axes["error"], ticks=[-limit, 0, limit], fraction=0.1, pad=0.03
+    )
     bar.ax.set_yticklabels([f"−{limit:.1g}", "0", f"{limit:.1g}"], fontsize=10)
     _draw_values(axes["values"], values.numpy(force=True), rank)
     _draw_count(below.subplots(), *count_parameters(update, rank))
     energy = kept_energy(values, rank)
-    figure.suptitle(f"{name}: rank {rank} of {len(values)} keeps {energy:.0%} of the energy of the update",
-                    x=0.01, ha="left", fontweight="bold", fontsize=15)
+    figure.suptitle(
+        f"{name}: rank {rank} of {len(values)} keeps {energy:.0%} of the energy of the update",
+        x=0.01,
+        ha="left",
+        fontweight="bold",
+        fontsize=15,
+    )
     return figure
 
 
@@ -97,11 +120,20 @@ def explore_rank(updates: Mapping[str, torch.Tensor], rank: int = 4) -> ipywidge
     if not updates:
         raise ValueError("no layer to show: give {name: update}")
     layers = choose("layer", [(name, name) for name in updates])
-    slider = ipywidgets.IntSlider(value=1, min=1, max=1, description="rank", continuous_update=False,
-                                  style={"description_width": "initial"}, layout=ipywidgets.Layout(width="32em"))
+    slider = ipywidgets.IntSlider(
+        value=1,
+        min=1,
+        max=1,
+        description="rank",
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout=ipywidgets.Layout(width="32em"),
+    )
     slider.max = min(updates[layers.value].shape)
     if not 1 <= rank <= slider.max:
-        raise ValueError(f"rank is {rank}; the first layer, {layers.value}, has ranks from 1 to {slider.max}")
+        raise ValueError(
+            f"rank is {rank}; the first layer, {layers.value}, has ranks from 1 to {slider.max}"
+        )
     slider.value = rank
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
@@ -110,13 +142,17 @@ def explore_rank(updates: Mapping[str, torch.Tensor], rank: int = 4) -> ipywidge
         name, update = layers.value, updates[layers.value]
         sentence = describe_rank(name, update, slider.value)
         source = base64.b64encode(to_png(draw_rank(name, update, slider.value))).decode()
-        picture.value = (f'<img alt="{html.escape(sentence)}" src="data:image/png;base64,{source}" '
-                         'style="max-width: 100%">')
+        picture.value = (
+            f'<img alt="{html.escape(sentence)}" src="data:image/png;base64,{source}" '
+            'style="max-width: 100%">'
+        )
         words.value = paragraph(sentence)
 
     @one_at_a_time
     def change_layer(_: object) -> None:
-        slider.unobserve(redraw, names="value")  # a lower maximum may move the value: one picture is enough
+        slider.unobserve(
+            redraw, names="value"
+        )  # a lower maximum may move the value: one picture is enough
         slider.max = min(updates[layers.value].shape)
         slider.observe(redraw, names="value")
         redraw()
@@ -124,20 +160,42 @@ def explore_rank(updates: Mapping[str, torch.Tensor], rank: int = 4) -> ipywidge
     layers.observe(change_layer, names="value")
     slider.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([ipywidgets.HBox([layers, slider], layout={"flex_flow": "row wrap"}), picture, words])
+    return ipywidgets.VBox(
+        [ipywidgets.HBox([layers, slider], layout={"flex_flow": "row wrap"}), picture, words]
+    )
 
 
 def _refuse_zero(name: str, update: torch.Tensor) -> None:
     if not update.any():
-        raise ValueError(f"the update of {name} is zero everywhere: nothing was trained, or the base was subtracted "
-                         "from itself")
+        raise ValueError(
+            f"the update of {name} is zero everywhere: nothing was trained, or the base was "
+            "subtracted from itself"
+        )
 
 
 def _draw_values(ax: Axes, values: np.ndarray, rank: int) -> None:
-    """The singular values in falling order: filled where they are kept, hollow where they are not."""
+    """The singular values in falling order: filled where they are kept, hollow where they are
+    not."""
     places = np.arange(1, len(values) + 1)
-    ax.scatter(places[:rank], values[:rank], s=26, color=ANSWER, edgecolor=INK, linewidth=0.8, zorder=3, label="kept")
-    ax.scatter(places[rank:], values[rank:], s=20, facecolor="white", edgecolor=MUTED, zorder=2, label="dropped")
+    ax.scatter(
+        places[:rank],
+        values[:rank],
+        s=26,
+        color=ANSWER,
+        edgecolor=INK,
+        linewidth=0.8,
+        zorder=3,
+        label="kept",
+    )
+    ax.scatter(
+        places[rank:],
+        values[rank:],
+        s=20,
+        facecolor="white",
+        edgecolor=MUTED,
+        zorder=2,
+        label="dropped",
+    )
     ax.axvline(rank + 0.5, color=MUTED, linestyle=":", linewidth=1.4)
     ax.set(xlabel="number", ylim=(0, None))
     ax.set_title("singular values", fontsize=12.5, fontweight="normal", pad=6)

@@ -1,7 +1,8 @@
-"""The label X-ray (chapter 03): every token of a conversation by role, whether it is graded, and what it costs.
+"""The label X-ray (chapter 03): every token of a conversation by role, whether it is graded, and
+what it costs.
 
-A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, a graded token is
-framed as well as coloured, and whatever cannot be encoded is said in words too.
+A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, a
+graded token is framed as well as coloured, and whatever cannot be encoded is said in words too.
 """
 
 import base64
@@ -33,30 +34,42 @@ GRADED = {  # policies, in the order of the buttons: how much of a conversation 
 
 
 def label_tokens(
-    conversation: Conversation, tokenizer: PreTrainedTokenizerBase, policy: str, *, max_tokens: int = 1024
+    conversation: Conversation,
+    tokenizer: PreTrainedTokenizerBase,
+    policy: str,
+    *,
+    max_tokens: int = 1024,
 ) -> Example:
-    """`encode_conversation` with one more policy: "prompt too" grades what the user says beside every answer.
+    """`encode_conversation` with one more policy: "prompt too" grades what the user says beside
+    every answer.
 
-    The template's own tokens stay ungraded, among them the one that ends a user turn: check_labels refuses such an
-    example, since a graded run without a stop token is usually a fault. Errors as in `encode_conversation`.
+    The template's own tokens stay ungraded, among them the one that ends a user turn: check_labels
+    refuses such an example, since a graded run without a stop token is usually a fault. Errors as
+    in `encode_conversation`.
     """
     if policy != "prompt too":
         return encode_conversation(conversation, tokenizer, graded=policy, max_tokens=max_tokens)
-    example = encode_conversation(conversation, tokenizer, graded="assistant", max_tokens=max_tokens)
+    example = encode_conversation(
+        conversation, tokenizer, graded="assistant", max_tokens=max_tokens
+    )
     writers = name_writers(example.input_ids, tokenizer)
     rows = zip(example.input_ids, example.labels, writers, strict=True)
-    return Example(example.input_ids, [index if writer == "user" else label for index, label, writer in rows])
+    return Example(
+        example.input_ids, [index if writer == "user" else label for index, label, writer in rows]
+    )
 
 
 @torch.inference_mode()
 def read_losses(model: PreTrainedModel, ids: Sequence[int]) -> list[float]:
-    """The loss of every token after the first, in nats, given the true tokens before it: T - 1 numbers."""
+    """The loss of every token after the first, in nats, given the true tokens before it: T - 1
+    numbers."""
     input_ids = torch.tensor([list(ids)], device=model.device)
     return token_nll(model(input_ids).logits, input_ids)[0].tolist()
 
 
 def parse_turns(text: str) -> Conversation:
-    """Turns from lines such as "user: Hello"; a line without a role goes on with the turn before it.
+    """Turns from lines such as "user: Hello"; a line without a role goes on with the turn before
+    it.
 
     Raises ValueError when the first line names no role.
     """
@@ -68,7 +81,9 @@ def parse_turns(text: str) -> Conversation:
         elif turns:
             turns[-1]["content"] += "\n" + line
         else:
-            raise ValueError(f"the first line, {line[:40]!r}, names no role: begin it with user: or system:")
+            raise ValueError(
+                f"the first line, {line[:40]!r}, names no role: begin it with user: or system:"
+            )
     if not turns:
         raise ValueError("there is no turn: begin a line with user: or system:")
     return turns
@@ -82,14 +97,20 @@ def format_turns(conversation: Conversation) -> str:
 def describe_labels(
     example: Example, whole: Sequence[int], losses: Mapping[str, Sequence[float]], policy: str
 ) -> str:
-    """What `draw_labels` shows, in words. whole: the ids before a length limit; losses: T - 1 nats for each model."""
-    graded = [place for place, label in enumerate(example.labels) if place and label != IGNORE_INDEX]
-    means = [f"{name} {sum(row[place - 1] for place in graded) / len(graded):.2f}" for name, row in losses.items()]
+    """What `draw_labels` shows, in words. whole: the ids before a length limit; losses: T - 1 nats
+    for each model."""
+    graded = [
+        place for place, label in enumerate(example.labels) if place and label != IGNORE_INDEX
+    ]
+    means = [
+        f"{name} {sum(row[place - 1] for place in graded) / len(graded):.2f}"
+        for name, row in losses.items()
+    ]
     cut = len(whole) - len(example.input_ids)
     left = f" The limit cuts off the last {cut} tokens, in whole turns." if cut else ""
     return (
-        f"{len(example.input_ids)} tokens, of which {len(graded)} are graded: {GRADED[policy]}.{left} "
-        f"Their mean loss in nats per token: {', '.join(means)}."
+        f"{len(example.input_ids)} tokens, of which {len(graded)} are graded: "
+        f"{GRADED[policy]}.{left} Their mean loss in nats per token: {', '.join(means)}."
     )
 
 
@@ -101,34 +122,53 @@ def draw_labels(
     *,
     title: str = "",
 ) -> Figure:
-    """Tokens in the colour of who says them; graded ones framed, those beyond a length limit white and dashed.
+    """Tokens in the colour of who says them; graded ones framed, those beyond a length limit white
+    and dashed.
 
-    Below each token its loss from every model, in nats, joined by an arrow. example: T ids and labels; whole: all ids
-    before the limit; losses: T - 1 numbers for each model, since nothing predicts the first token.
+    Below each token its loss from every model, in nats, joined by an arrow. example: T ids and
+    labels; whole: all ids before the limit; losses: T - 1 numbers for each model, since nothing
+    predicts the first token.
     """
     kept, graded = len(example.input_ids), [label != IGNORE_INDEX for label in example.labels]
     writers = name_writers(whole, tokenizer)
     texts = [tokenizer.decode([index]) for index in whole]
-    texts = [tokenizer.convert_ids_to_tokens(index) if "\ufffd" in text else text  # part of a character: its byte
-             for index, text in zip(whole, texts, strict=True)]
-    colours = [WRITERS[writer][0] if place < kept else PADDING for place, writer in enumerate(writers)]
-    notes = ["→".join(f"{row[place - 1]:.1f}" for row in losses.values()) if 0 < place < kept else ""
-             for place in range(len(whole))]
+    texts = [
+        tokenizer.convert_ids_to_tokens(index)
+        if "\ufffd" in text
+        else text  # part of a character: its byte
+        for index, text in zip(whole, texts, strict=True)
+    ]
+    colours = [
+        WRITERS[writer][0] if place < kept else PADDING for place, writer in enumerate(writers)
+    ]
+    notes = [
+        "→".join(f"{row[place - 1]:.1f}" for row in losses.values()) if 0 < place < kept else ""
+        for place in range(len(whole))
+    ]
     ax = token_strip(texts, colours=colours, notes=notes, title=title, width=10.5)
     for place, box in enumerate(ax.patches):
         if place >= kept:
             box.set(edgecolor=MUTED, linestyle="--")
         elif place and graded[place]:
             box.set(edgecolor=INK, linewidth=2.6)
-    key = [Patch(color=colour, label=words.split(" and")[0]) for name, (colour, words) in WRITERS.items()
-           if name in writers[:kept]]
+    key = [
+        Patch(color=colour, label=words.split(" and")[0])
+        for name, (colour, words) in WRITERS.items()
+        if name in writers[:kept]
+    ]
     key += [Patch(facecolor="none", edgecolor=INK, linewidth=2.6, label="framed: graded")]
     if kept < len(whole):
         key += [Patch(facecolor=PADDING, edgecolor=MUTED, linestyle="--", label="cut off")]
     width, height = ax.figure.get_size_inches()
     ax.figure.set_size_inches(width, 1.12 * height + 0.55)  # room for the frames and the key
-    ax.figure.legend(handles=key, loc="outside lower left", ncols=len(key), fontsize=10.5, handlelength=1.2,
-                     columnspacing=1.4)
+    ax.figure.legend(
+        handles=key,
+        loc="outside lower left",
+        ncols=len(key),
+        fontsize=10.5,
+        handlelength=1.2,
+        columnspacing=1.4,
+    )
     return ax.figure
 
 
@@ -139,20 +179,27 @@ def explore_labels(
     *,
     policy: str = "assistant",
 ) -> ipywidgets.VBox:
-    """Buttons for conversation and policy, a box to type another conversation, a slider for the length limit.
+    """Buttons for conversation and policy, a box to type another conversation, a slider for the
+    length limit.
 
-    models: by name, in the order in which their losses stand below a token. The losses of a row of ids are computed
-    once and kept. What cannot be encoded is said in words, and the picture goes. Returns the box of controls, picture
-    and words.
+    models: by name, in the order in which their losses stand below a token. The losses of a row of
+    ids are computed once and kept. What cannot be encoded is said in words, and the picture goes.
+    Returns the box of controls, picture and words.
     """
     wide, known = {"description_width": "7em"}, {}
     menu = choose("conversation", list(conversations.items()), description_width="7em")
     policies = choose("graded", [(name, name) for name in GRADED], description_width="7em")
     policies.value = policy
-    box = ipywidgets.Textarea(value=format_turns(menu.value), description="turns", continuous_update=False, style=wide,
-                              layout=ipywidgets.Layout(width="46em", height="7em"))
-    slider = ipywidgets.IntSlider(min=8, max=9, description="length limit", style=wide,
-                                  layout=ipywidgets.Layout(width="46em"))
+    box = ipywidgets.Textarea(
+        value=format_turns(menu.value),
+        description="turns",
+        continuous_update=False,
+        style=wide,
+        layout=ipywidgets.Layout(width="46em", height="7em"),
+    )
+    slider = ipywidgets.IntSlider(
+        min=8, max=9, description="length limit", style=wide, layout=ipywidgets.Layout(width="46em")
+    )
     picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
     def look_up(ids: list[int]) -> dict[str, list[float]]:
@@ -172,13 +219,21 @@ def explore_labels(
         losses = look_up(example.input_ids)
         sentence = describe_labels(example, whole, losses, policies.value)
         source = base64.b64encode(to_png(draw_labels(example, whole, losses, tokenizer))).decode()
-        said = [show_token(tokenizer.decode([label])) for label in example.labels[1:] if label != IGNORE_INDEX]
+        said = [
+            show_token(tokenizer.decode([label]))
+            for label in example.labels[1:]
+            if label != IGNORE_INDEX
+        ]
         spoken = html.escape(f"{sentence} Graded: {' '.join(said)}")
-        picture.value = f'<img alt="{spoken}" src="data:image/png;base64,{source}" style="max-width: 100%">'
+        picture.value = (
+            f'<img alt="{spoken}" src="data:image/png;base64,{source}" style="max-width: 100%">'
+        )
         words.value = paragraph(sentence)
 
     @one_at_a_time
-    def read_box(_: object = None) -> None:  # another conversation: the limit begins at its full length
+    def read_box(
+        _: object = None,
+    ) -> None:  # another conversation: the limit begins at its full length
         try:
             tokens = len(label_tokens(parse_turns(box.value), tokenizer, "all").input_ids)
         except ValueError:
