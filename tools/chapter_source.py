@@ -34,10 +34,8 @@ from importlib.util import find_spec
 if find_spec("google") and find_spec("google.colab"):
     import os, subprocess, sys
     if not os.path.isdir("/content/{name}"):
-        clone = ["git", "clone", "-q", "--depth", "1", "{url}", "/content/{name}"]
-        subprocess.run(clone, check=True)
-    install = [sys.executable, "-m", "pip", "install", "-q", "-e", "/content/{name}"]
-    subprocess.run(install, check=True)
+        subprocess.run("git clone -q --depth 1 {url} /content/{name}".split(), check=True)
+    subprocess.run([sys.executable, *"-m pip install -q -e /content/{name}".split()], check=True)
     sys.path.insert(0, "/content/{name}")"""
 STRICT = """
 import os
