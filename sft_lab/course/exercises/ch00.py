@@ -71,7 +71,7 @@ def _broken_step(attempt: dict[str, int]) -> str:
     reasons = {
         "a": (2, "a model that never stops was never graded on its stop token"),
         "b": (5, "a loss that never changes belongs to weights that never change"),
-        "c": (2, "who counts more graded tokens than the answers have was graded on prompts too"),
+        "c": (2, "a run that grades more tokens than the answers have was graded on prompts too"),
         "d": (1, "another template makes another token sequence of the same conversation"),
     }
     for letter, (step, reason) in reasons.items():
