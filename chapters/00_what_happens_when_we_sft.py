@@ -77,7 +77,7 @@ print(render([{"role": "user", "content": questions[0]}], tokenizer, add_generat
 # %%
 facts = atlas.split(atlas.load_facts())
 exam = atlas.exam("held_out", 200, seed=0)
-answers = generate_responses(base, tokenizer, [turns[:-1] for turns in exam], max_new_tokens=30)
+answers = generate_responses(base, tokenizer, [turns[:-1] for turns in exam], max_new_tokens=40)
 right_base = sum(
     answer.startswith(turns[-1]["content"]) for answer, turns in zip(answers, exam, strict=True)
 )
@@ -370,10 +370,11 @@ print(f"{right} of 100 right, {refused} of 100 say that they do not know")
 assert refused == 0 and right <= 25
 
 # %% [markdown]
-# **Read.** It answers every question in the same form, and nearly all of these answers are
-# invented. A right one is a lucky guess: some values, such as a continent, fit many entities. We
-# taught it that a question is followed by an answer; nobody taught it to say "I do not know".
-# Chapter 15 takes up this *hallucination*, chapter 13 what tuning makes a model forget.
+# **Read.** It answers every question in the same form. The last line counts how few answers are
+# right; all others are invented. A right one is a lucky guess: some values, such as a continent,
+# fit many entities. We taught it that a question is followed by an answer; nobody taught it to say
+# "I do not know". Chapter 15 takes up this *hallucination*, chapter 13 what tuning makes a model
+# forget.
 #
 # ## 6 · Deploy
 #
@@ -465,7 +466,7 @@ check("0.2", stop_rate)
 # - c: the log counts more graded tokens than the answers have, and the loss starts far higher than
 #   that of section 3;
 # - d: the loss fell as it should, but the questions are put to the model without the chat template
-#   that the examples had, and its answers are scraps.
+#   that the examples had, and far fewer answers are right.
 
 # %% tags=["stub"]
 broken_step = ...
