@@ -72,6 +72,11 @@ def new_figure(figsize: tuple[float, float] | None = None) -> Figure:
     )
 
 
+def title_figure(figure: Figure, finding: str) -> None:
+    """The finding as title over a figure of several axes, at the left like the title of one."""
+    figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
+
+
 def style() -> None:
     """Set matplotlib up once, at the top of a notebook: sizes that a projector shows, no frame,
     pale grid lines."""
