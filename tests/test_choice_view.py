@@ -93,7 +93,7 @@ def test_a_bar_ends_at_its_value():
 @pytest.mark.parametrize("size", [1, 256], ids=["least", "most"])
 @pytest.mark.parametrize("model", MODELS)
 def test_both_ends_of_the_slider_can_be_drawn(model, size):
-    assert f"LoRA, rank {size}" in draw_choice(model, "LoRA", size).get_suptitle()
+    assert f"LoRA of rank {size} trains" in draw_choice(model, "LoRA", size).get_suptitle()
 
 
 def test_the_controls_move_picture_and_words():

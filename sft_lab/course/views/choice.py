@@ -32,16 +32,12 @@ def describe_choice(model: str, method: str, size: int) -> str:
     """What `draw_choice` shows of the chosen method, in words. model: one of MODELS."""
     config = find_config(model)
     found, everything = method_cost(method, size, config), count_model(config)
-    what = SIZES.get(method)  # full tuning and BitFit have no size
-    of_size = (
-        f" with {size} {what}" if what == "positions" else f" of {what} {size}" if what else ""
-    )
     slower = found.operations / model_operations(config)
     more = f"{format_share(slower) if slower else 'no'} more operations a token"
     more += " (none once merged)" if method == "LoRA" else ""
     cache = f"{format_bytes(found.cache_bytes)} of cache" if found.cache_bytes else "no cache"
     return (
-        f"{model}, {method}{of_size}: trains {format_count(found.trained)} of "
+        f"{model}, {_name(method, size)}: trains {format_count(found.trained)} of "
         f"{format_count(everything)} parameters ({format_share(found.trained / everything)}). "
         f"AdamW keeps {format_bytes(found.optimizer_bytes)}, the file of a task takes "
         f"{format_bytes(found.file_bytes)}. A request costs {cache} and {more}."
@@ -82,8 +78,7 @@ def draw_choice(model: str, method: str, size: int) -> Figure:
     axes[0].set_yticks(range(len(METHODS)), names)
     axes[0].invert_yaxis()
     part = format_share(costs[method].trained / count_model(config))
-    settings = f", {SIZES[method]} {size}" if SIZES.get(method) else ""
-    title_figure(figure, f"{model}: {method}{settings} trains {part} of the parameters")
+    title_figure(figure, f"{model}: {_name(method, size)} trains {part} of the parameters")
     return figure
 
 
@@ -140,6 +135,14 @@ def format_share(share: float) -> str:
         if percent >= 9.95
         else f"{float(f'{percent:.2g}'):.4f}".rstrip("0").rstrip(".") + " %"
     )
+
+
+def _name(method: str, size: int) -> str:
+    """A method and its size in words; full tuning and BitFit have none."""
+    what = SIZES.get(method)
+    if not what:
+        return method
+    return f"{method} with {size} {what}" if what == "positions" else f"{method} of {what} {size}"
 
 
 def _draw_bars(

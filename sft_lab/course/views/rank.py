@@ -155,7 +155,7 @@ def _draw_values(ax: Axes, values: np.ndarray, rank: int) -> None:
         label="dropped",
     )
     ax.axvline(rank + 0.5, color=MUTED, linestyle=":", linewidth=1.4)
-    ax.set(xlabel="number", ylim=(0, None))
+    ax.set(xlabel="number, largest first", ylim=(0, None))
     ax.set_title("singular values", fontsize=12.5, fontweight="normal", pad=6)
     ax.legend(loc="upper right", handletextpad=0.2)
 

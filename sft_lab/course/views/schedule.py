@@ -144,11 +144,12 @@ def _mark_ends(ax: Axes, run: HeadRun) -> None:
     )
     end = (len(run.losses), min(run.after, MOST_NATS))
     ax.scatter(*end, s=70, color=BLUE, edgecolor=INK, zorder=3, clip_on=False)
+    room = len(run.losses) < 120  # to the right of the point
     ax.annotate(
         f"{run.after:.2f} after",
         end,
-        (6, 10),
+        (6 if room else -6, 10),
         textcoords="offset points",
         fontweight="bold",
-        ha="left" if len(run.losses) < 120 else "right",
+        ha="left" if room else "right",
     )
