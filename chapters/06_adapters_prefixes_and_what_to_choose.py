@@ -47,11 +47,12 @@ from sft_lab.course.views.choice import (
     linear_shapes,
 )
 from sft_lab.course.views.widgets import show_widget
+from sft_lab.formats import format_count
 from sft_lab.kernels import short_rows
 from sft_lab.labels import IGNORE_INDEX, Example, encode_conversations
 from sft_lab.lora import add_lora
 from sft_lab.losses import graded_logits
-from sft_lab.models import format_count, load
+from sft_lab.models import load
 from sft_lab.train import evaluate, train
 
 plots.style()

@@ -23,8 +23,9 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.chat import generate_ids, stop_token_id
+from sft_lab.formats import format_percent
 from sft_lab.records import Conversation
-from sft_lab.report import format_percent, render_report
+from sft_lab.report import render_report
 
 Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 Interval = tuple[float, float]

@@ -7,11 +7,11 @@ python -m sft_lab.demo --data my_file.jsonl    # your own questions and answers
 
 import argparse
 import copy
-import json
-import os
 import random
 import sys
 from pathlib import Path
+
+from sft_lab.files import write_json
 
 REPORTS = Path("reports")
 MOST_QUESTIONS = 2000  # asked after tuning, about what the tuning never saw
@@ -132,9 +132,7 @@ def run(seed: int, data: Path | None, epochs: int, learning_rate: float) -> None
         "loss_first": start,
         "loss_last": end,
     }
-    new = REPORTS / "demo.json.new"
-    new.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(new, REPORTS / "demo.json")
+    write_json(REPORTS / "demo.json", report)
     comparison.to_html(REPORTS / "demo.html")
     print(
         "\n"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from sft_lab.course.views.figures import one_at_a_time
 from sft_lab.course.views.widgets import choose, paragraph, to_png
-from sft_lab.models import format_count
+from sft_lab.formats import format_count
 from sft_lab.plots import ANSWER, INK, PROMPT, new_figure
 
 METHODS = ("full", "LoRA", "adapter", "prefix", "prompt", "BitFit")
