@@ -23,7 +23,8 @@ from sft_lab.course.views.fit import (
     find_changes,
     needed_gib,
 )
-from sft_lab.memory import METHODS, PARTS, SHAPES, named_config, predict_memory
+from sft_lab.memory import METHODS, PARTS, predict_memory
+from sft_lab.shapes import SHAPES, named_config
 
 SMALL = ("Qwen3-0.6B", "T4", "lora", 8, 1024, False, "all")
 FITS = ("Qwen3-0.6B", "T4", "lora", 1, 1024, False, "all")

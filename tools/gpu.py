@@ -39,8 +39,9 @@ from sft_lab.files import write_json, write_text
 from sft_lab.labels import encode_conversations
 from sft_lab.loop.update import mixed_precision
 from sft_lab.lora import add_lora
-from sft_lab.memory import named_config, predict_memory
+from sft_lab.memory import predict_memory
 from sft_lab.models import ROOT, load, local_device
+from sft_lab.shapes import named_config
 from sft_lab.train import evaluate, train
 
 # Dense half-precision peak in TFLOP/s, from the makers' data sheets; the first name that occurs in

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from sft_lab.course.views.figures import one_at_a_time
 from sft_lab.course.views.widgets import choose, paragraph, to_png
-from sft_lab.memory import METHODS, PARTS, SHAPES, named_config, predict_memory
+from sft_lab.memory import METHODS, PARTS, predict_memory
 from sft_lab.plots import (
     BLUE,
     GREEN,
@@ -25,6 +25,7 @@ from sft_lab.plots import (
     VERMILLION,
     new_figure,
 )
+from sft_lab.shapes import SHAPES, named_config
 
 GIB = 2**30
 # GiB that PyTorch reports as the card's total (torch.cuda.get_device_properties); a driver may take
