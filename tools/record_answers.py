@@ -2,7 +2,7 @@
 
     python tools/record_answers.py --model smollm2-135m        # minutes on a CPU
 
-The model is tuned with LoRA on English rows of data/instructions (as in chapter 08). The record,
+The model is tuned with LoRA on English rows of data/instructions (chapter 08). The record,
 docs/recorded/MODEL.json, says when, where and how it was made; chapter 09 shows it where the model
 is missing.
 """
