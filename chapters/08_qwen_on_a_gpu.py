@@ -22,6 +22,7 @@
 import copy
 import json
 import math
+import os
 import random
 import textwrap
 
@@ -44,13 +45,14 @@ from sft_lab.lora import add_lora
 from sft_lab.memory import PARTS, count_layer, predict_memory, predict_moments
 from sft_lab.memory_meter import measure_memory
 from sft_lab.models import ATLAS_FOLDER, ROOT, choose_device, load
-from sft_lab.records import load_conversations
 from sft_lab.shapes import SHAPES, count_parameters, named_config
 from sft_lab.train import evaluate, train
 
 plots.style()
-model, tokenizer = load()  # SFT_LAB_MODEL=qwen3-0.6b-base on a GPU; smollm2-135m on a patient CPU
-ON_GPU, IS_ATLAS = model.device.type == "cuda", model.config.vocab_size == 2048
+CUDA = torch.cuda.is_available()
+MODEL = os.environ.get("SFT_LAB_MODEL", "qwen3-0.6b-base" if CUDA else "atlas-base")
+model, tokenizer = load(MODEL)  # smollm2-135m: a real model for a patient CPU
+IS_ATLAS, ON_GPU = MODEL == "atlas-base", model.device.type != "cpu"
 qwen = named_config("Qwen3-0.6B")
 
 
@@ -77,14 +79,14 @@ assert {name: dtype for name, (_, dtype) in chosen.items()} == {
     "H100": torch.bfloat16,
 }
 assert choose_device(None) == (torch.device("cpu"), torch.float32)
-if ON_GPU:
+if CUDA:
     card = torch.cuda.get_device_properties(0)
     print(
         f"here: {card.name}, {card.total_memory / GIB:.1f} GiB, capability "
         f"{card.major}.{card.minor}"
     )
 else:
-    print("here: no CUDA card, so float32 on", model.device.type)
+    print("here: no CUDA card, so", str(choose_device(None)[1])[6:], "on", model.device.type)
 
 # %% [markdown]
 # **Read.** bfloat16 came with capability 8.0. PyTorch accepts it on a T4 too and emulates it,
@@ -287,10 +289,13 @@ moments = predict_moments(qwen, method="full", batch_size=1, length=2048)
 for name, parts in sorted(moments.items(), key=lambda item: -sum(item[1].values())):
     print(f"{total_gib(parts):6.2f} GiB  {name}")
 peak = predict_memory(qwen, method="full", batch_size=1, length=2048)
-print({part: f"{peak[part] / GIB:.2f} GiB" for part in PARTS})
+print("at the peak:", {part: f"{peak[part] / GIB:.2f} GiB" for part in PARTS})
 assert max(PARTS, key=peak.__getitem__) == "activations" and abs(peak["logits"] / GIB - 4.06) < 0.01
 
 # %% [markdown]
+# **Read.** The peak comes when the backward pass begins: all activations and logits are there, and
+# no gradient of a weight is, so gradients read 0.00 GiB. They grow while activations are freed.
+#
 # ### … and measured
 #
 # A formula that nobody checks is a rumour. `measure_memory` runs the step and adds up every tensor
@@ -524,51 +529,33 @@ check("8.4", best_interval)
 # %% [markdown]
 # ## 4 · Train it
 #
-# The cells below are the same everywhere. A real model takes the instruction rows of this course,
+# The cells below are the same everywhere; the line `MODEL = …` at the top chooses the model. In
+# Colab on a T4, "Run all" tunes Qwen3-0.6B here. A real model takes the instruction rows of this course,
 # English and Chinese on a GPU, 160 English ones on a CPU. The embedded model takes its questions
 # about the atlas: that is what it can learn. To tune on your own rows or a hub data set, give
 # `load_conversations` a file or a `datasets.Dataset`. LoRA of rank 16 is the default; on a large
 # card, leave `add_lora` out and lower the learning rate to 1e-5.
 
 
-# %%
-def read_rows(split: str) -> list:
-    """Instruction rows of one split as conversations; English alone on a CPU: small models have
-    read little Chinese."""
-    files = [
-        ROOT / "data" / "instructions" / f"{name}.jsonl"
-        for name in ["english", "chinese"][: 1 + ON_GPU]
-    ]
-    rows = [
-        json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()
-    ]
-    fields = ("instruction", "input", "output")
-    return load_conversations(
-        [{name: row[name] for name in fields} for row in rows if row["split"] == split]
-    )
-
-
-conversations, questions = (
-    (
-        random.Random(0).sample(atlas.training_conversations(seed=0), 960),
-        atlas.exam("held_out", 128),
-    )
-    if IS_ATLAS
-    else (read_rows("train"), read_rows("heldout"))
-)
-if not IS_ATLAS and not ON_GPU:  # a part of them, for a patient CPU
-    conversations, questions = random.Random(0).sample(conversations, 160), questions[:32]
-examples, held_out = (
-    encode_conversations(conversations, tokenizer),
-    encode_conversations(questions, tokenizer),
-)
+# %% tags=["real"]
+if IS_ATLAS:
+    conversations = random.Random(0).sample(atlas.training_conversations(seed=0), 960)
+    questions = atlas.exam("held_out", 128)
+else:
+    language = None if ON_GPU else "english"  # None: both; small models have read little Chinese
+    conversations = load_instructions(language, part="train")
+    questions = load_instructions(language, part="held_out")
+    if not ON_GPU:  # a part of them, for a patient CPU
+        conversations, questions = random.Random(0).sample(conversations, 160), questions[:32]
+examples = encode_conversations(conversations, tokenizer)
+held_out = encode_conversations(questions, tokenizer)
+mean_length = sum(len(example.input_ids) for example in examples) / len(examples)
 print(
-    f"{len(examples)} examples to train on, {len(held_out)} held out, "
-    f"{sum(len(example.input_ids) for example in examples) / len(examples):.0f} tokens each on "
-    "average"
+    f"{len(examples)} examples to train on, {len(held_out)} held out, {mean_length:.0f} tokens each "
+    "on average"
 )
 
-# %%
+# %% tags=["real"]
 asked = [turns[:-1] for turns in questions[:3]]
 before = generate_responses(model, tokenizer, asked, max_new_tokens=40)
 loss_before = evaluate(model, tokenizer, held_out, batch_size=16)["loss"]
@@ -577,7 +564,7 @@ _ = torch.manual_seed(0)
 add_lora(tuned, rank=16, alpha=32)
 if IS_ATLAS:  # its stop token was never trained, and LoRA alone cannot learn to stop (chapter 05)
     tuned.get_input_embeddings().requires_grad_(True)
-if ON_GPU:
+if model.device.type == "cuda":
     torch.cuda.reset_peak_memory_stats()
 packing = (
     {"pack_to": 1024, "batch_size": 2, "epochs": 3} if ON_GPU else {"batch_size": 16, "epochs": 1}
@@ -598,7 +585,7 @@ print(
 )
 assert loss_after < loss_before - (1.5 if IS_ATLAS else 0.05)
 
-# %%
+# %% tags=["real"]
 plan = {
     "method": "lora",
     "rank": 16,
@@ -613,7 +600,7 @@ print(
     "GiB are enough"
 )
 assert planned + 1 < 14.7
-if ON_GPU and model.config.model_type in ("qwen2", "qwen3", "llama"):
+if model.device.type == "cuda" and model.config.model_type in ("qwen2", "qwen3", "llama"):
     used = torch.cuda.max_memory_allocated() / GIB
     print(
         f"peak on this card: {used:.2f} GiB, predicted "

@@ -18,6 +18,8 @@
 
 # %% tags=["setup"]
 import copy
+import json
+import os
 import random
 import tempfile
 from itertools import islice
@@ -45,15 +47,27 @@ from sft_lab.compare import compare
 from sft_lab.course.checks import check
 from sft_lab.course.views.blind import Pair, draw_example, explore_blind
 from sft_lab.course.views.widgets import show_widget
+from sft_lab.instructions import load_instructions
 from sft_lab.labels import IGNORE_INDEX, Example, encode_conversations
+from sft_lab.lora import add_lora
 from sft_lab.losses import token_nll
-from sft_lab.metrics import normalise
-from sft_lab.models import ModelError, load
+from sft_lab.metrics import is_right, normalise
+from sft_lab.models import ROOT, load
+from sft_lab.open_answers import (
+    OPEN_QUESTIONS,
+    RULES,
+    ask_three_ways,
+    from_rows,
+    grade,
+    side_by_side,
+)
 from sft_lab.significance import mcnemar_p_value, paired_bootstrap
 from sft_lab.train import train
 
 plots.style()
-base, tokenizer = load("atlas-base")
+ON_GPU = torch.cuda.is_available()
+MODEL = os.environ.get("SFT_LAB_MODEL", "qwen3-0.6b-base" if ON_GPU else "atlas-base")
+base, tokenizer = load("atlas-base")  # sections 1 to 6 are about it; MODEL is for section 7
 facts = atlas.split(atlas.load_facts())
 SEEDS = (0, 1, 2)
 
@@ -74,14 +88,13 @@ print(prompts[0][0]["content"], "→", references[0])
 # How is a base asked fairly? The demonstration uses the chat template, which the base never saw. We
 # add the raw question, and a **few-shot** prompt: five solved examples before the question.
 #
-# All of these are one thing: a template, and a token that ends the answer. So one code path serves
-# every arm. The few-shot answer ends at the line break, the raw one at the end of the document.
+# All of these are one thing: a template, and what ends the answer. So one code path serves every
+# arm. The raw answer ends with the document, the few-shot answer at its first line break.
 
 
 # %%
-def with_template(template: str, stop: str) -> PreTrainedTokenizerBase:
-    """A copy of the tokenizer that asks through another template and ends an answer at the token
-    `stop`."""
+def with_template(template: str, stop: str = "<|endoftext|>") -> PreTrainedTokenizerBase:
+    """A copy of the tokenizer that asks through another template; the token `stop` ends answers."""
     other = copy.deepcopy(tokenizer)
     other.chat_template, other.eos_token = template, stop
     return other
@@ -91,25 +104,33 @@ TURNS = (
     "{% for m in messages %}{% if m.role == 'user' %}Question: {{ m.content }}\nAnswer:"
     "{% else %} {{ m.content }}\n{% endif %}{% endfor %}"
 )
-line_break = tokenizer.convert_ids_to_tokens(tokenizer("\n").input_ids[0])
-solved = [
-    turn
-    for turns in atlas.ask(random.Random(1).sample(facts["train"], 5), seed=1)
-    for turn in turns
-]
-shots = render(solved, with_template(TURNS, line_break))
+solved = atlas.ask(random.Random(1).sample(facts["train"], 5), seed=1)
+shots = render([turn for turns in solved for turn in turns], with_template(TURNS))
 arms = {
-    "raw question": with_template(
-        "{% for m in messages %}{{ m.content }}{% endfor %}", "<|endoftext|>"
-    ),
-    "five-shot prompt": with_template("{% raw %}" + shots + "{% endraw %}" + TURNS, line_break),
+    "raw question": with_template("{% for m in messages %}{{ m.content }}{% endfor %}"),
+    "five-shot prompt": with_template("{% raw %}" + shots + "{% endraw %}" + TURNS),
     "chat template": tokenizer,
 }
 print(render(prompts[0], arms["five-shot prompt"]))
 
 # %% [markdown]
+# A line break looks like a token that could end the few-shot answer. We look how the tokenizer cuts
+# the end of a solved example.
+
+# %%
+pieces = tokenizer.convert_ids_to_tokens(tokenizer(" is Nairobi.\n").input_ids)
+alone = tokenizer.convert_ids_to_tokens(tokenizer("\n").input_ids)
+print(pieces, "| a line break alone:", alone)
+assert pieces[-1] != alone[0] and pieces[-1].endswith(alone[0])
+
+# %% [markdown]
+# **Read.** The break is joined with the full stop before it. A lone line break never occurs in the
+# prompt, so the model would never write one to stop. We look for the break in the *text* instead,
+# as evaluation tools do.
+
+# %% [markdown]
 # Two rules, so that no verdict hangs on one. **Right**: the whole answer equals the reference, up
-# to white space and final punctuation (`normalise`). **Contains**: the reference stands anywhere in
+# to white space and final punctuation (`is_right`). **Contains**: the reference stands anywhere in
 # it, however the model rambles on.
 #
 # **Predict.** The base completes "The capital of Kenya is" without fail. Which arm gets the most
@@ -119,25 +140,37 @@ print(render(prompts[0], arms["five-shot prompt"]))
 LIMIT = 30  # new tokens
 
 
+def cut_at_line_break(ids: list[int]) -> list[int]:
+    """The tokens up to the first one that holds a line break, that one included."""
+    breaks = (end for end, token_id in enumerate(ids, 1) if "\n" in tokenizer.decode([token_id]))
+    return ids[: next(breaks, len(ids))]
+
+
 def ask_all(
-    model: PreTrainedModel, asked_by: PreTrainedTokenizerBase, conversations: list
+    model: PreTrainedModel,
+    asked_by: PreTrainedTokenizerBase,
+    conversations: list,
+    *,
+    one_line: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Greedy answers to all questions: ids, texts, and for each question right, contains, ended,
-    tokens."""
-    rows = generate_ids(
-        model, asked_by, [turns[:-1] for turns in conversations], max_new_tokens=LIMIT
-    )
+    """Greedy answers: ids, texts, and for each question right, contains, ended, tokens."""
+    asked = [turns[:-1] for turns in conversations]
+    rows = generate_ids(model, asked_by, asked, max_new_tokens=LIMIT)
+    ends = {stop_token_id(asked_by), asked_by.pad_token_id}
+    ended = [ids[-1] in ends for ids in rows]
+    if one_line:
+        rows = [cut_at_line_break(ids) for ids in rows]
+        ended = ["\n" in tokenizer.decode(ids[-1:]) or ids[-1] in ends for ids in rows]
     texts = [asked_by.decode(ids, skip_special_tokens=True) for ids in rows]
     wanted = [turns[-1]["content"] for turns in conversations]
-    ends = {stop_token_id(asked_by), asked_by.pad_token_id}
     return {
         "ids": rows,
         "texts": texts,
         "right": np.array(
-            [normalise(a) == normalise(b) for a, b in zip(texts, wanted, strict=True)]
+            [is_right(answer, right) for answer, right in zip(texts, wanted, strict=True)]
         ),
         "contains": np.array([normalise(b) in a for a, b in zip(texts, wanted, strict=True)]),
-        "ended": np.array([ids[-1] in ends for ids in rows]),
+        "ended": np.array(ended),
         "tokens": np.array([len(ids) for ids in rows]),
     }
 
@@ -149,7 +182,10 @@ def show_line(name: str, result: dict[str, np.ndarray]) -> None:
 
 
 # %%
-of_base = {name: ask_all(base, asked_by, exam) for name, asked_by in arms.items()}
+of_base = {
+    name: ask_all(base, asked_by, exam, one_line=name == "five-shot prompt")
+    for name, asked_by in arms.items()
+}
 for name, result in of_base.items():
     show_line(name, result)
 assert all(
@@ -354,7 +390,7 @@ assert (original - swapped).abs().max() < 0.01 and original[ids[1]] < 1e-6
 #
 # Do the untrained tokens cost anything, then? We tune the base twice, with ChatML and with the
 # plain words. Recipe, data and questions are the same: 80 steps of 16 conversations, three seeds.
-# That is a quarter of the course's recipe, so that errors are left to study. **Predict** who is
+# That is about a fifth of the course's recipe, so that errors are left to study. **Predict** who is
 # ahead.
 
 # %%
@@ -573,7 +609,7 @@ wrong_shares = []
 for count in (20, 40, 80, 160):
     wrong_sign = 0
     for _ in range(2000):
-        some = rng.choice(n, count, replace=False)
+        some = rng.choice(n, count)  # an exam of questions like these: with replacement
         i, j = rng.integers(0, 3, 2)
         wrong_sign += right["plain words"][j][some].mean() <= right["ChatML"][i][some].mean()
     wrong_shares.append(wrong_sign / 2000)
@@ -1091,47 +1127,91 @@ print(strange.finding())
 assert strange.to_dict()["base"]["accuracy"] == 0.0 and len(strange.rows) == 40
 
 # %% [markdown]
-# ## 7 · The real pair
+# ## 7 · The demonstration itself
 #
-# The demonstration compared `Qwen3-0.6B-Base` with `Qwen3-0.6B`. The next cell repeats it, with our
-# questions and a few-shot arm for the base, where a CUDA device and the Hugging Face hub are in
-# reach. **We have not measured it here**, so this chapter quotes no number. Predict three things:
-# how the few-shot base scores, whether it stops, and whether its control tokens are twins like
-# ours.
+# Its question is "Give me an 1-sentence introduction of LLM." We ask it word for word, with four of
+# its kind, in three ways: the raw question, a few shots, the chat template. The line `MODEL = …` at
+# the top of this chapter chooses the pair:
+#
+# | `MODEL` | before | after |
+# |---|---|---|
+# | `qwen3-0.6b-base`: the default where a CUDA card is | Qwen3-0.6B-Base | Qwen3-0.6B, tuned by its makers |
+# | `smollm2-135m`, or another chat model | as it ships | after our SFT on `data/instructions` |
+# | `atlas-base`: the default elsewhere | our base | tuned in section 2 |
+#
+# An open question has no one right answer, so exact match is of no use. A program can check little,
+# and we check only that: did the answer **end**; is it free of a **loop**; is it **one sentence**
+# where one was asked for; does it **name its subject**; is the last **number** right. Where no rule
+# is honest, the answer is "ungraded". Each rule was tried on answers that a person had labelled.
+#
+# **Predict.** Atlas has never read about language models. Which marks does its *tuned* version get
+# all the same?
 
 
-# %%
-def compare_qwen(questions: list) -> str:
-    """The real comparison as text: base with five shots, base with the template, tuned."""
-    if not torch.cuda.is_available():
-        return "did not run: there is no CUDA device here"
-    try:
-        (before, its_tokenizer), (after, chat_tokenizer) = (
-            load("qwen3-0.6b-base"),
-            load("qwen3-0.6b"),
-        )
-    except ModelError as error:
-        return f"did not run: {error}"
-    few = copy.deepcopy(its_tokenizer)
-    few.chat_template = arms["five-shot prompt"].chat_template
-    few.eos_token = its_tokenizer.convert_ids_to_tokens(its_tokenizer("\n").input_ids[0])
-    places = its_tokenizer.convert_tokens_to_ids(controls)
-    vectors = F.normalize(before.get_input_embeddings().weight[places].float(), dim=1)
-    lines = [f"cosines of the control tokens: {(vectors @ vectors.T).tolist()}"]
-    for name, asked_by in (("few-shot", few), ("chat template", its_tokenizer)):
-        lines.append(
-            compare(
-                (before, asked_by), (after, chat_tokenizer), questions, names=(name, "tuned")
-            ).table()
-        )
-    return "\n\n".join(lines)
+# %% tags=["real"]
+def tune_on_instructions(model: PreTrainedModel, its_tokenizer: PreTrainedTokenizerBase) -> None:
+    """The course's SFT for a real model, in place: LoRA on 160 English instruction rows."""
+    lessons = random.Random(0).sample(load_instructions("english", part="train"), 160)
+    _ = torch.manual_seed(0)
+    add_lora(model, rank=16, alpha=32)
+    examples = encode_conversations(lessons, its_tokenizer)
+    _ = train(model, its_tokenizer, examples, learning_rate=2e-4, batch_size=16)
 
 
-print("Qwen3-0.6B-Base against Qwen3-0.6B:", compare_qwen(exam[:100]))
+open_answers = {}
+if MODEL == "atlas-base":
+    open_answers["atlas-base"] = ask_three_ways(base, tokenizer)
+    open_answers["tuned atlas"] = ask_three_ways(tuned["ChatML", 0], tokenizer)
+elif MODEL == "qwen3-0.6b-base":
+    for name in (MODEL, "qwen3-0.6b"):
+        open_answers[name] = ask_three_ways(*load(name))
+else:
+    model, its_tokenizer = load(MODEL)
+    open_answers[MODEL] = ask_three_ways(model, its_tokenizer)
+    tune_on_instructions(model, its_tokenizer)
+    open_answers[f"{MODEL}, after our SFT"] = ask_three_ways(model, its_tokenizer)
+print(side_by_side(open_answers, OPEN_QUESTIONS[:2]))
 
 # %% [markdown]
-# One trap waits in that run: Qwen3 answers in its own words, so an exact match of whole sentences
-# is too strict. Write a fairer rule *before* you look at the scores.
+# Two of the five questions are shown above. The table counts the marks of all five.
+
+
+# %% tags=["real"]
+def count_marks(answers: dict) -> dict[str, str]:
+    """For each way of asking: rule by rule, how many of the answers it applies to pass."""
+    counted = {}
+    for way, given in answers.items():
+        marks = [grade(*pair) for pair in zip(OPEN_QUESTIONS, given, strict=True)]
+        counts = []
+        for rule in RULES:
+            applies = [mark[rule] for mark in marks if mark[rule] is not None]
+            counts.append(f"{rule} {sum(applies)}/{len(applies)}")
+        counted[way] = "  ".join(counts)
+    return counted
+
+
+for name, answers_of in open_answers.items():
+    for way, counts in count_marks(answers_of).items():
+        print(f"{name:12} {way:14} {counts}")
+
+# %%
+record = json.loads((ROOT / "docs" / "recorded" / "smollm2-135m.json").read_text("utf-8"))
+recorded = {
+    f"{record['model']} {when}": from_rows(rows) for when, rows in record["answers"].items()
+}
+print(f"RECORDED on {record['date']}, {record['device']}, {record['minutes']} minutes")
+print(f"by `{record['command']}`; not run here")
+print(side_by_side(recorded, OPEN_QUESTIONS[:2]))
+for name, answers_of in recorded.items():
+    for way, counts in count_marks(answers_of).items():
+        print(f"{name:28} {way:14} {counts}")
+
+# %% [markdown]
+# **Read.** @@READ7@@
+#
+# The real pair, Qwen3-0.6B-Base and Qwen3-0.6B, has not been run here: we had neither card nor hub.
+# In Colab on a T4 the cells above run it. Before you do, predict three things: how the few-shot
+# base scores, whether it stops, and whether it names the subject.
 #
 # ## 8 · The procedure, as a checklist that ran
 #

@@ -32,6 +32,7 @@ world      models                 load by name
            documents              the plain text that the base model read
            atlas                  questions, tuning set, exams
 judge      metrics                when is an answer right
+           open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
 compare    report                 two models side by side, as one HTML page
            compare                base against tuned: table, intervals
