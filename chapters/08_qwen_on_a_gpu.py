@@ -39,6 +39,7 @@ from sft_lab.chat import generate_responses
 from sft_lab.course.checks import check
 from sft_lab.course.views.fit import draw_fit, explore_fit
 from sft_lab.course.views.widgets import show_widget
+from sft_lab.instructions import load_instructions
 from sft_lab.labels import encode_conversations
 from sft_lab.loop.update import mixed_precision
 from sft_lab.lora import add_lora
