@@ -16,7 +16,6 @@ at graded positions alone; padding counts as nothing.
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sft_lab.files import write_json
 
 if TYPE_CHECKING:  # the parent process imports neither torch nor transformers
     from transformers import PreTrainedModel
@@ -249,10 +250,7 @@ def main() -> None:
         },
         "runs": runs,
     }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    new = arguments.output.with_name(arguments.output.name + ".new")
-    new.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    os.replace(new, arguments.output)
+    write_json(arguments.output, report)
     for side, label in SIDES.items():
         times = speed["sft_lab"] / speed[side]
         print(f"{label:86} {speed[side]:8,.0f} tokens/s   sft_lab is {times:.2f} × this")

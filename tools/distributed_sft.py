@@ -13,11 +13,12 @@ and what each process did and held.
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sft_lab.files import write_json
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
@@ -170,9 +171,7 @@ def run(arguments: argparse.Namespace) -> None:
     }
     trainer.save_model()  # every process takes part: the weights are gathered from all
     if trainer.is_world_process_zero():
-        (arguments.output / "run.json").write_text(
-            json.dumps(report, indent=1) + "\n", encoding="utf-8"
-        )
+        write_json(arguments.output / "run.json", report)
         for rank, process in enumerate(report["processes"]):
             print(
                 f"process {rank} of {processes}:",

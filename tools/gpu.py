@@ -16,7 +16,6 @@ torch.cuda.max_memory_allocated, which leaves out the driver's 0.5 to 1 GiB.
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -36,11 +35,13 @@ from gpu_measure import (
 )
 from transformers import PreTrainedConfig
 
+from sft_lab.files import write_json, write_text
 from sft_lab.labels import encode_conversations
 from sft_lab.loop.update import mixed_precision
 from sft_lab.lora import add_lora
-from sft_lab.memory import named_config, predict_memory
+from sft_lab.memory import predict_memory
 from sft_lab.models import ROOT, load, local_device
+from sft_lab.shapes import named_config
 from sft_lab.train import evaluate, train
 
 # Dense half-precision peak in TFLOP/s, from the makers' data sheets; the first name that occurs in
@@ -374,14 +375,8 @@ def main() -> None:
     results = run_all(
         config, device=device, dtype=dtype, quality=("qwen3-0.6b-base", "smollm2-135m")
     )
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    for path, text in (
-        (arguments.output, json.dumps(results, indent=1) + "\n"),
-        (arguments.output.with_suffix(".md"), table(results)),
-    ):
-        new = path.with_name(path.name + ".new")
-        new.write_text(text, encoding="utf-8")
-        os.replace(new, path)
+    write_json(arguments.output, results)
+    write_text(arguments.output.with_suffix(".md"), table(results))
     print(table(results))
 
 

@@ -18,8 +18,8 @@ from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.kernels.head import HeadNLL
 from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.lora import add_lora
-from sft_lab.memory import count_weights
 from sft_lab.models import ROOT, ModelError
+from sft_lab.shapes import count_parameters, query_width
 
 RANK, WARMUP, STEPS = 16, 3, 6
 
@@ -54,12 +54,10 @@ def operations_a_token(
 
     Qwen3-0.6B at 2,048 tokens: 4.28e9 for full tuning, 3.15e9 for LoRA of rank 16.
     """
-    counts = count_weights(config, RANK)
+    counts = count_parameters(config, RANK)
     matrices = counts["linear"] + graded * config.vocab_size * config.hidden_size
-    width = config.num_attention_heads * getattr(
-        config, "head_dim", config.hidden_size // config.num_attention_heads
-    )
-    scores = 4 * length / 2 * width * config.num_hidden_layers  # q k^T and weights times v
+    # q k^T and weights times v
+    scores = 4 * length / 2 * query_width(config) * config.num_hidden_layers
     return 3 * scores + (6 * matrices if method == "full" else 4 * matrices + 6 * counts["lora"])
 
 

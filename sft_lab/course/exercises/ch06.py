@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import Qwen3Config
 
-from sft_lab.adapters import head_dim, key_width, linear_shapes
 from sft_lab.course.checks import Mistake, checks, same
 from sft_lab.examples import IGNORE_INDEX
+from sft_lab.shapes import key_width, linear_shapes, query_width
 
 
 @checks("6.1")
@@ -279,8 +279,7 @@ def _count_trained(attempt):
             layers * keys * size: "prefix: a key and a value for each position",
             layers
             * 2
-            * config.num_attention_heads
-            * head_dim(config)
+            * query_width(config)
             * size: "prefix: keys and values have num_key_value_heads heads",
             2 * keys * size: "prefix: every layer has its own",
             layers
