@@ -16,6 +16,8 @@ score      kernels.plain          whether a module's forward pass may be replace
 spare      shapes                 what a config alone says: layers, widths, parameters
            lora                   LoRA by hand; files that PEFT reads
            adapters               bottleneck adapters, prefix, prompt, biases
+           costs                  what a way of tuning costs: training, storage, serving
+           low_rank               how much of a matrix a lower rank keeps
 learn      loop.plan              which examples meet in which step
            loop.process           what the loop asks of its process: memory and signals
            loop.checkpoints       what a run leaves; checkpoints that a kill cannot break
@@ -24,10 +26,13 @@ learn      loop.plan              which examples meet in which step
 world      models                 load by name
            memory                 the memory of a step, predicted
            memory_meter           the same, measured
+           cards                  does a step fit a card, and what to change
            facts                  the facts of the small world Atlas
            invented               made-up names, facts and notes of an invented world
            documents              the plain text that the base model read
            atlas                  questions, tuning set, exams
+judge      metrics                when is an answer right
+           significance           what chance can do: paired tests, bootstrap, verdicts
 compare    report                 two models side by side, as one HTML page
            compare                base against tuned: table, intervals
 show       plots                  one palette, a few drawings
@@ -35,8 +40,9 @@ show       plots                  one palette, a few drawings
 course     course.progress        the list of exercises, and what the reader has solved
            course.checks          check(number, answer)
            course.renamed         old names of the libraries and what they are called now
-           course.views.figures   figures that belong to a view, one answer at a time
-           course.views.widgets   buttons, sliders, and pictures for readers without a kernel
+           course.head_training   a run small enough for a slider: the output head alone
+           course.views.widgets   the frame of a view: controls, one picture, the same in words
+           course.views.step      chapter 01: one step of prediction
            course.views.chat      chapter 02: a conversation as the model reads it
            course.views.xray      chapter 03: which tokens are graded
            course.views.ladder    chapter 07: one run, with one switch moved

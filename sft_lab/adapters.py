@@ -3,8 +3,9 @@ frozen model.
 
 Derived in chapter 06. Sources: adapters, Houlsby et al. 2019, arXiv:1902.00751; prefix tuning, Li
 and Liang 2021, arXiv:2101.00190; prompt tuning, Lester et al. 2021, arXiv:2104.08691; BitFit, Ben
-Zaken et al. 2022, arXiv:2106.10199. Each function changes the model in place: what was there is
-frozen, what it adds requires gradients.
+Zaken et al. 2022, arXiv:2106.10199. Each `add_` function changes the model in place: what was there
+is frozen, what it adds requires gradients. `count_trained` says how much that is from a config
+alone, before any model is loaded.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
+
+from sft_lab.shapes import count_parameters, key_width, linear_shapes
+
+METHODS = ("full", "LoRA", "adapter", "prefix", "prompt", "BitFit")
+# What decides how much a method trains. Full tuning and BitFit have nothing to choose.
+SIZE_NAMES = {"LoRA": "rank", "adapter": "width", "prefix": "positions", "prompt": "positions"}
 
 
 class Adapter(nn.Module):
@@ -79,9 +86,9 @@ class Prompt(nn.Module):
                 (self.embeddings.expand(rows, -1, -1), embeds), dim=1
             )
             if inputs.get("position_ids") is not None:
-                places = torch.arange(length, device=embeds.device).expand(rows, -1)
+                in_front = torch.arange(length, device=embeds.device).expand(rows, -1)
                 inputs["position_ids"] = torch.cat(
-                    (places, inputs["position_ids"].expand(rows, -1)), dim=1
+                    (in_front, inputs["position_ids"].expand(rows, -1)), dim=1
                 )
         return (), inputs
 
@@ -147,6 +154,30 @@ def add_biases(model: PreTrainedModel) -> PreTrainedModel:
                 module.bias = nn.Parameter(module.weight.new_zeros(module.out_features))
             module.bias.requires_grad_(True)
     return model
+
+
+def count_trained(method: str, size: int, config: PreTrainedConfig) -> int:
+    """Parameters that a method of METHODS trains on a model with this config.
+
+    size: what SIZE_NAMES says, ignored for full tuning and BitFit. Raises ValueError for another
+    method, a size below 1, or an architecture that is counted otherwise.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; there are {', '.join(METHODS)}")
+    if size < 1:
+        raise ValueError(f"size is {size}; rank, width and positions are at least 1")
+    if method == "full":
+        return sum(count_parameters(config).values())
+    width, shapes = config.hidden_size, linear_shapes(config)
+    if method == "prompt":  # once, before the first layer
+        return size * width
+    a_layer = {
+        "LoRA": sum(size * (rows + columns) for rows, columns in shapes),
+        "adapter": 2 * (2 * width * size + size + width),  # two of them, with biases
+        "prefix": 2 * key_width(config) * size,  # a key and a value for each position
+        "BitFit": sum(rows for rows, _ in shapes),
+    }
+    return config.num_hidden_layers * a_layer[method]
 
 
 def _freeze_plain(model: PreTrainedModel) -> None:

@@ -10,6 +10,13 @@ import copy
 import random
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from sft_lab.examples import Example
+    from sft_lab.records import Conversation
 
 from sft_lab.files import write_json
 
@@ -76,7 +83,9 @@ def run(seed: int, data: Path | None, epochs: int, learning_rate: float) -> None
     compare_and_report((base, tokenizer), (tuned, tokenizer), questions, settings | numbers)
 
 
-def split_data(seed: int, data: Path | None) -> tuple[list, list, str]:
+def split_data(
+    seed: int, data: Path | None
+) -> tuple[list["Conversation"], list["Conversation"], str]:
     """Conversations to learn, conversations to ask afterwards, and what the latter are, in words.
 
     Atlas asks about other entities than it teaches; of a reader's own file a tenth is kept back.
@@ -98,7 +107,12 @@ def split_data(seed: int, data: Path | None) -> tuple[list, list, str]:
     return conversations[count:], conversations[:count], f"a tenth of {data}, kept back"
 
 
-def describe_data(examples: list, conversations: list, questions: list, held_out: str) -> None:
+def describe_data(
+    examples: list["Example"],
+    conversations: list["Conversation"],
+    questions: list["Conversation"],
+    held_out: str,
+) -> None:
     """How much there is to learn and to ask, and one conversation of it."""
     graded = sum(label >= 0 for example in examples for label in example.labels)
     total = sum(len(example.input_ids) for example in examples)
@@ -111,7 +125,14 @@ def describe_data(examples: list, conversations: list, questions: list, held_out
     print(f"one of them: {question['content']!r} → {answer['content']!r}")
 
 
-def tune(base, tokenizer, examples: list, epochs: int, learning_rate: float, seed: int):
+def tune(
+    base: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    examples: list["Example"],
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+) -> tuple["PreTrainedModel", dict[str, float]]:
     """A tuned copy of the base, and the numbers of the run for the report."""
     from sft_lab.train import train
 
@@ -143,16 +164,18 @@ def tune(base, tokenizer, examples: list, epochs: int, learning_rate: float, see
     }
 
 
-def compare_and_report(base: tuple, tuned: tuple, questions: list, made: dict) -> None:
+def compare_and_report(
+    base: tuple["PreTrainedModel", "PreTrainedTokenizerBase"],
+    tuned: tuple["PreTrainedModel", "PreTrainedTokenizerBase"],
+    questions: list["Conversation"],
+    made: dict[str, Any],
+) -> None:
     """Print base against tuned, and write it with how it was `made`: numbers, and every answer."""
     from sft_lab.compare import compare
 
     comparison = compare(base, tuned, questions, seed=made["seed"], max_new_tokens=40)
     print(comparison.table())
-    report = comparison.to_dict() | made
-    new = REPORTS / "demo.json.new"
-    new.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(new, REPORTS / "demo.json")
+    write_json(REPORTS / "demo.json", comparison.to_dict() | made)
     comparison.to_html(REPORTS / "demo.html")
     print(
         f"\nEvery answer side by side: {REPORTS / 'demo.html'} · numbers: {REPORTS / 'demo.json'} "

@@ -17,3 +17,23 @@ def format_percent(fraction: float) -> str:
     if text in ("0", "100") and fraction not in (0.0, 1.0):
         text = "< 0.1" if text == "0" else "> 99.9"
     return f"{text} %"
+
+
+def format_bytes(count: float) -> str:
+    """Three digits and a unit: 65_536 -> '65.5 kB', 8_000_000_000 -> '8.00 GB'; 0 -> '0'."""
+    if not count:
+        return "0"
+    if count < 1000:
+        return f"{int(count)} B"
+    return f"{format_count(int(count))}B".replace(" BB", " GB")  # a billion bytes is a giga-byte
+
+
+def format_share(share: float) -> str:
+    """A fraction in per cent with two digits: 0.0123 -> '1.2 %'; 0 -> '0'; 1 -> '100 %'."""
+    percent = 100 * share
+    if not percent:
+        return "0"
+    if percent >= 9.95:
+        return f"{percent:.0f} %"
+    two_digits = float(f"{percent:.2g}")  # and written out, for 4e-05 is hard to read
+    return f"{two_digits:.4f}".rstrip("0").rstrip(".") + " %"

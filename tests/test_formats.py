@@ -2,7 +2,7 @@
 
 import pytest
 
-from sft_lab.formats import format_count, format_percent
+from sft_lab.formats import format_bytes, format_count, format_percent, format_share
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,21 @@ def test_counts_read_in_three_digits(count, text):
 )
 def test_a_rate_is_never_rounded_to_nothing_or_everything(fraction, text):
     assert format_percent(fraction) == text
+
+
+def test_numbers_are_written_with_few_digits_and_a_unit():
+    sizes = {
+        0: "0",
+        512: "512 B",
+        65_536: "65.5 kB",
+        4_764_000: "4.76 MB",
+        65_000_000_000: "65.0 GB",
+    }
+    assert {count: format_bytes(count) for count in sizes} == sizes
+    assert [format_share(x) for x in (0, 1, 0.123, 0.0123, 0.00004)] == [
+        "0",
+        "100 %",
+        "12 %",
+        "1.2 %",
+        "0.004 %",
+    ]

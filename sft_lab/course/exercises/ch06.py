@@ -6,10 +6,11 @@ import random
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import Qwen3Config
 
 from sft_lab.course.checks import Mistake, checks, same
-from sft_lab.course.views.choice import Shape, linear_shapes
 from sft_lab.examples import IGNORE_INDEX
+from sft_lab.shapes import key_width, linear_shapes, query_width
 
 
 @checks("6.1")
@@ -238,20 +239,18 @@ def _with_prompt(attempt):
 @checks("6.5")
 def _count_trained(attempt):
     kv_heads = random.choice([2, 3])
-    shape = Shape(
-        "random",
-        random.randint(3, 5),
-        random.choice([20, 28]),
-        random.choice([46, 52]),
-        2 * kv_heads,
-        kv_heads,
-        random.choice([6, 10]),
-        100,
-        True,
+    config = Qwen3Config(
+        num_hidden_layers=random.randint(3, 5),
+        hidden_size=random.choice([20, 28]),
+        intermediate_size=random.choice([46, 52]),
+        num_attention_heads=2 * kv_heads,
+        num_key_value_heads=kv_heads,
+        head_dim=random.choice([6, 10]),
+        vocab_size=100,
     )
     size = random.randint(3, 7)
-    layers, width, keys = shape.layers, shape.width, shape.kv_heads * shape.head_dim
-    pairs = linear_shapes(shape)
+    layers, width, keys = config.num_hidden_layers, config.hidden_size, key_width(config)
+    pairs = linear_shapes(config)
     right = {
         "LoRA": layers * size * sum(rows + columns for rows, columns in pairs),
         "adapter": layers * 2 * (2 * width * size + size + width),
@@ -280,14 +279,13 @@ def _count_trained(attempt):
             layers * keys * size: "prefix: a key and a value for each position",
             layers
             * 2
-            * shape.heads
-            * shape.head_dim
-            * size: "prefix: keys and values have kv_heads heads, not heads",
+            * query_width(config)
+            * size: "prefix: keys and values have num_key_value_heads heads",
             2 * keys * size: "prefix: every layer has its own",
             layers
             * 2
             * width
-            * size: "prefix: keys are kv_heads · head_dim wide, not as wide as the model",
+            * size: "prefix: keys are num_key_value_heads · head_dim wide, not D",
         },
         "prompt": {layers * size * width: "prompt: it stands once, before the first layer"},
         "BitFit": {
@@ -298,7 +296,10 @@ def _count_trained(attempt):
     }
     for method, expected in right.items():
         same(
-            attempt(shape, method, size), expected, hints=usual[method], what=f"{method}: the count"
+            attempt(method, size, config),
+            expected,
+            hints=usual[method],
+            what=f"{method}: the count",
         )
     return "equal for five methods at a random shape with grouped key-value heads"
 
