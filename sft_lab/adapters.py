@@ -53,6 +53,7 @@ class Prefix(nn.Module):
         inputs = _make_room(inputs, length, rows)
         if inputs["past_key_values"] is None:
             inputs["past_key_values"] = DynamicCache(config=decoder.config)
+        # an empty cache: the first tokens of these rows; later ones find the prefix there
         if inputs["past_key_values"].get_seq_length() == 0:
             for layer, (keys, values) in enumerate(self.keys_values):
                 inputs["past_key_values"].update(
@@ -125,7 +126,7 @@ def add_prefix(model: PreTrainedModel, token_ids: Sequence[int]) -> PreTrainedMo
     """
     start = _start(model, token_ids)
     _freeze_plain(model)
-    with torch.no_grad():
+    with torch.no_grad():  # the numbers alone: the prefix learns, not what made them
         cache = model.get_decoder()(start[None], use_cache=True).past_key_values
     keys_values = torch.stack([torch.cat((layer.keys, layer.values)) for layer in cache.layers])
     model.prefix = Prefix(keys_values)
@@ -211,6 +212,7 @@ def _make_room(inputs: dict[str, Any], length: int, rows: int) -> dict[str, Any]
             "packed rows: a prefix would stand before the first example alone. Pad these "
             "examples instead"
         )
+    # a cache that is there, or none: the hooks then find the name in any case
     if isinstance(inputs.get("past_key_values"), Cache | None):
         inputs = {"past_key_values": None, **inputs}
     if mask is not None:

@@ -28,24 +28,22 @@ PREFIX = "base_model.model."
 # Options of PEFT's that leave plain LoRA what it is (which layers have an update, load_adapter
 # reads off the tensors).
 PLAIN_OPTIONS = {
-    *(
-        "peft_type",
-        "peft_version",
-        "task_type",
-        "auto_mapping",
-        "inference_mode",
-        "revision",
-        "r",
-        "lora_alpha",
-    ),
-    *(
-        "base_model_name_or_path",
-        "lora_dropout",
-        "target_modules",
-        "exclude_modules",
-        "layers_to_transform",
-    ),
-    *("layers_pattern", "qalora_group_size", "megatron_core"),
+    "auto_mapping",
+    "base_model_name_or_path",
+    "exclude_modules",
+    "inference_mode",
+    "layers_pattern",
+    "layers_to_transform",
+    "lora_alpha",
+    "lora_dropout",
+    "megatron_core",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "revision",
+    "target_modules",
+    "task_type",
 }
 
 
@@ -55,24 +53,22 @@ class LoRALinear(nn.Module):
 
     def __init__(self, base_layer: nn.Linear, *, rank: int, alpha: float, dropout: float) -> None:
         super().__init__()
-        # Beside half-precision weights A and B stay float32: steps smaller than their rounding
-        # would be lost.
         weight = base_layer.weight
-        kind = {
-            "bias": False,
-            "device": weight.device,
-            "dtype": torch.promote_types(weight.dtype, torch.float32),
-        }
+        # beside half-precision weights A and B stay float32: steps smaller than their rounding
+        # would be lost
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        kind = {"bias": False, "device": weight.device, "dtype": dtype}
         self.base_layer = base_layer.requires_grad_(False)
         self.lora_A = nn.Linear(base_layer.in_features, rank, **kind)
         self.lora_B = nn.Linear(rank, base_layer.out_features, **kind)
         self.lora_dropout = nn.Dropout(dropout)
         self.rank, self.alpha = rank, alpha
+        # One of the two must not be zero, or neither would ever get a gradient. PEFT's choice: A
+        # as torch draws the weights of a linear layer.
         nn.init.kaiming_uniform_(self.lora_A.weight, a=math.sqrt(5))
         nn.init.zeros_(self.lora_B.weight)
-        self.train(
-            base_layer.training
-        )  # a new module trains, so dropout would act inside a model in eval mode
+        # a new module trains, so dropout would act inside a model in eval mode
+        self.train(base_layer.training)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.base_layer(x)
@@ -82,10 +78,9 @@ class LoRALinear(nn.Module):
     @torch.no_grad()
     def merge(self) -> nn.Linear:
         """The linear layer with W + (alpha / rank) B A for its weight; changes it in place."""
-        weight, update = (
-            self.base_layer.weight,
-            self.lora_B.weight @ self.lora_A.weight * (self.alpha / self.rank),
-        )
+        weight = self.base_layer.weight
+        update = self.lora_B.weight @ self.lora_A.weight * (self.alpha / self.rank)
+        # added in float32 and rounded once, at the end
         weight.copy_(weight.to(update.dtype) + update)
         return self.base_layer
 
@@ -145,12 +140,7 @@ def save_adapter(model: PreTrainedModel, folder: Path | str) -> None:
     files cannot hold.
     """
     layers, folder = _lora_layers(model), Path(folder)
-    own = {id(parameter) for layer in layers.values() for parameter in layer.parameters()}
-    if rest := [
-        name
-        for name, value in model.named_parameters()
-        if value.requires_grad and id(value) not in own
-    ]:
+    if rest := trained_beside_lora(model):
         raise ValueError(
             f"an adapter cannot hold {rest[0]} (one of {len(rest)} that require gradients beside "
             "LoRA's): freeze them, or use merge_lora(model).save_pretrained(folder)"
@@ -162,6 +152,8 @@ def save_adapter(model: PreTrainedModel, folder: Path | str) -> None:
         raise ValueError(
             f"the layers differ in (rank, alpha, dropout): {(rank, alpha, dropout)} and {others[0]}"
         )
+    # The ends of the names, as people write them ("q_proj"), where they mean just these layers;
+    # the full names where an end would also match a layer without an update.
     ends = {name.rpartition(".")[2] for name in layers}
     matched = {name for name, _ in model.named_modules() if name.rpartition(".")[2] in ends}
     config = {
@@ -223,24 +215,19 @@ def load_adapter(model: PreTrainedModel, folder: Path | str) -> PreTrainedModel:
             f"{folder} has an update for {min(missing)} and this model has no such layer: it was "
             f"trained on {named or 'another base'}, this is {here or type(model).__name__}"
         )
-    layers = _find_linears(
-        model, names
-    )  # "a" would also find "b.a"; then b.a has no tensor, which is refused below
-    expected = {
-        f"{PREFIX}{name}.lora_A.weight": (rank, layer.in_features) for name, layer in layers.items()
-    }
-    expected |= {
-        f"{PREFIX}{name}.lora_B.weight": (layer.out_features, rank)
-        for name, layer in layers.items()
-    }
-    for key, shape in expected.items():
-        found = tuple(tensors[key].shape) if key in tensors else None
-        if found != shape:
-            raise ValueError(
-                f"{folder / WEIGHTS_FILE}: {key} has shape {found}, this model and r = {rank} "
-                f"need {shape}: it was trained on {named or 'another base'}, or its two files "
-                "are not of one run"
-            )
+    # "a" would also find "b.a"; then b.a has no tensor, which is refused
+    layers = _find_linears(model, names)
+    for name, layer in layers.items():
+        shapes = {"lora_A": (rank, layer.in_features), "lora_B": (layer.out_features, rank)}
+        for part, shape in shapes.items():
+            key = f"{PREFIX}{name}.{part}.weight"
+            found = tuple(tensors[key].shape) if key in tensors else None
+            if found != shape:
+                raise ValueError(
+                    f"{folder / WEIGHTS_FILE}: {key} has shape {found}, this model and r = {rank} "
+                    f"need {shape}: it was trained on {named or 'another base'}, or its two "
+                    "files are not of one run"
+                )
     if named and here and Path(named).name != Path(here).name:
         warnings.warn(
             f"{folder} was trained on {named}, this model is {here}: are the weights the same?",
@@ -248,10 +235,21 @@ def load_adapter(model: PreTrainedModel, folder: Path | str) -> PreTrainedModel:
         )
     _insert(model, layers, rank, config["lora_alpha"], config["lora_dropout"])
     weights = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()}
-    model.load_state_dict(
-        weights, strict=False
-    )  # not the base's weights; names and shapes were checked above
+    # not strict: the base's weights are not among them; names and shapes were checked above
+    model.load_state_dict(weights, strict=False)
     return model
+
+
+def trained_beside_lora(model: nn.Module) -> list[str]:
+    """Names of the parameters that require gradients and belong to no LoRA layer."""
+    layers = [module for module in model.modules() if isinstance(module, LoRALinear)]
+    # by identity: a parameter that two modules share has two names
+    own = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and id(parameter) not in own
+    ]
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

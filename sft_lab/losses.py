@@ -8,6 +8,15 @@ from sft_lab.examples import IGNORE_INDEX
 from sft_lab.kernels.head import HeadNLL
 from sft_lab.kernels.plain import is_plain
 
+# Settings with which a model changes its scores behind the head. Here the head is the last thing
+# that is computed, so such a model would be trained on other scores than it answers with.
+CHANGE_SCORES = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+)
+
 
 def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Negative log-likelihood of every graded token, in nats; 0 where nothing is graded.
@@ -21,6 +30,7 @@ def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
             f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} differ in (B, T)"
         )
     flat = F.cross_entropy(
+        # float32: a softmax over a large vocabulary in half precision loses small probabilities
         logits[:, :-1].flatten(0, 1).float(),
         labels[:, 1:].flatten(),
         ignore_index=IGNORE_INDEX,
@@ -76,7 +86,7 @@ def graded_loss(
     head = model.get_output_embeddings()
     if is_plain(head, torch.nn.Linear) and head.bias is None:
         return HeadNLL.apply(hidden, head.weight, targets, factor)
-    logits = head(hidden)
+    logits = head(hidden)  # all scores at once: an adapter on the head, a hook, a bias
     loss = F.cross_entropy(logits.float(), targets, reduction="sum") * factor
     return loss, (logits.argmax(-1) == targets).sum()
 
@@ -86,26 +96,22 @@ def _graded_states(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The decoder's last hidden states at the graded positions, (N, D), and their (N,) target
     tokens."""
-    config = model.config.get_text_config()
-    for setting in (
-        "final_logit_softcapping",
-        "logit_scale",
-        "logits_scaling",
-        "lm_head_multiplier",
-    ):
+    config = model.config.get_text_config()  # of the language part, if there are others
+    for setting in CHANGE_SCORES:
         if getattr(config, setting, None):
             raise ValueError(
                 f"this model changes its logits after the head ({setting}); train it with "
                 "model(labels=…)"
             )
+    # a mask that rises from 0 to 1: padding stands before the first token
     if "attention_mask" in batch and (batch["attention_mask"].diff(dim=1) > 0).any():
         raise ValueError(
             "this batch is padded on the left; pad on the right (sft_lab.batches.pad_batch)"
         )
-    from sft_lab.kernels import (
-        short_rows,  # imports transformers' model code: not for a chapter that only needs a loss
-    )
+    # imports transformers' model code: not for a chapter that only needs a loss
+    from sft_lab.kernels import short_rows
 
+    # position t predicts token t + 1: the last position and the first label have no partner
     targets = batch["labels"][:, 1:]
     graded = targets != IGNORE_INDEX
     if short_rows.handles(model, batch):

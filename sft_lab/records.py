@@ -13,11 +13,18 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-Conversation = list[
-    dict[str, str]
-]  # [{"role": "system" | "user" | "assistant", "content": text}, ...]
+# [{"role": "system" | "user" | "assistant", "content": text}, ...]
+Conversation = list[dict[str, str]]
+# a turn as it is read, before it is checked: role, text (of any type), what an error calls it
+Turn = tuple[str, Any, str]
+# row number, line, row or what is wrong with it; no number for the file as a whole, no line where
+# the problem names its own
+NumberedRow = tuple[int | None, int | None, Any]
 
+# Shapes of a row: a question and an answer, or all turns in one list. Of shapes that fit equally
+# badly the first gives the advice, so the commonest stand first.
 PAIRS = (
     ("instruction", "output"),
     ("prompt", "response"),
@@ -28,14 +35,14 @@ SHAPES = (*PAIRS, ("messages",), ("conversations",))
 KNOWN_SHAPES = ", ".join(" + ".join(shape) for shape in SHAPES)
 OPTIONAL = ("input", "history", "system")
 FIELDS = (*dict.fromkeys(field for shape in SHAPES for field in shape), *OPTIONAL)
-ROLES = {
+ROLES = {  # theirs: ours; "human" and "gpt" are ShareGPT's
     "system": "system",
     "user": "user",
     "human": "user",
     "assistant": "assistant",
     "gpt": "assistant",
 }
-FOLLOWERS = {
+FOLLOWERS = {  # the roles that may come after a role; None stands for the beginning
     None: ("system", "user"),
     "system": ("user",),
     "user": ("assistant",),
@@ -86,15 +93,15 @@ def load_conversations(
             ]
         )
     conversations, problems = [], []
+    # every row is read although one was bad: who mends a file wants all that is wrong with it
     for row_number, line, row in rows:
         try:
             conversations.append(_read_row(row, columns))
         except _Bad as bad:
             what, advice = bad.args
+            where = f"{name}, row {row_number}" if row_number else name
             what += f" (line {line})" if line else ""
-            problems.append(
-                f"{name}{f', row {row_number}' if row_number else ''}: {what}. {advice}"
-            )
+            problems.append(f"{where}: {what}. {advice}")
     if problems or not conversations:
         raise RecordError(
             problems or [f"{name}: empty, no row to read. Did the step that wrote it finish?"]
@@ -102,9 +109,8 @@ def load_conversations(
     return conversations
 
 
-def _read_file(path: Path) -> Iterator[tuple]:
-    """(row number, line, row or _Bad): no number for the file as a whole, no line where the problem
-    names its own."""
+def _read_file(path: Path) -> Iterator[NumberedRow]:
+    """The rows of a file. A problem is yielded like a row, so that those before it still count."""
     readers = {".json": _json_rows, ".jsonl": _jsonl_rows, ".csv": _csv_rows}
     try:
         if not path.is_file():
@@ -122,12 +128,15 @@ def _read_file(path: Path) -> Iterator[tuple]:
 
 
 def _decode(data: bytes) -> str:
+    """Text of bytes that should be UTF-8; else what they look like. Nothing is decoded on a
+    guess."""
     try:
         at, guess = 0, "UTF-16"
         if b"\0" not in data[:4]:  # half the bytes of ASCII in UTF-16 are zero
-            return data.decode("utf-8").removeprefix("\ufeff")
+            return data.decode("utf-8").removeprefix("\ufeff")  # a byte-order mark is no text
     except UnicodeDecodeError as error:
         at, guess = error.start, "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "GBK"
+    # the line with the bad byte, as the guess reads it: a reader sees at once if it is right
     sample = data[data.rfind(b"\n", 0, at) + 1 :][:80].decode(guess, errors="replace")[:40]
     where = f"line {data.count(10, 0, at) + 1}, byte offset {at}"  # 10 is the line feed
     raise _Bad(
@@ -137,14 +146,13 @@ def _decode(data: bytes) -> str:
     )
 
 
-def _parse_json(text: str, line: int = 1):
+def _parse_json(text: str, line: int = 1) -> Any:
+    """The value of a JSON text that begins on `line` of its file."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        where, near = (
-            f"line {line + error.lineno - 1}, column {error.colno}",
-            text[max(error.pos - 20, 0) :][:40],
-        )
+        where = f"line {line + error.lineno - 1}, column {error.colno}"
+        near = text[max(error.pos - 20, 0) :][:40]
         raise _Bad(
             f"broken JSON at {where}: {error.msg}, near {near!r}",
             'Usually a bare ", \\ or line break in text '
@@ -152,7 +160,7 @@ def _parse_json(text: str, line: int = 1):
         ) from None
 
 
-def _json_rows(text: str) -> Iterator[tuple]:
+def _json_rows(text: str) -> Iterator[NumberedRow]:
     rows = _parse_json(text) if text.strip() else []
     if not isinstance(rows, list):
         raise _Bad(
@@ -163,11 +171,10 @@ def _json_rows(text: str) -> Iterator[tuple]:
     yield from ((number, None, row) for number, row in enumerate(rows, start=1))
 
 
-def _jsonl_rows(text: str) -> Iterator[tuple]:
+def _jsonl_rows(text: str) -> Iterator[NumberedRow]:
     row_number = 0
-    for line, row in enumerate(
-        text.split("\n"), start=1
-    ):  # str.splitlines would also cut at U+2028 inside a text
+    # str.splitlines would also cut at U+2028 inside a text
+    for line, row in enumerate(text.split("\n"), start=1):
         if row.strip():
             row_number += 1
             try:
@@ -176,7 +183,8 @@ def _jsonl_rows(text: str) -> Iterator[tuple]:
                 yield row_number, None, bad
 
 
-def _csv_rows(text: str) -> Iterator[tuple]:
+def _csv_rows(text: str) -> Iterator[NumberedRow]:
+    # strict: without it a stray quote silently swallows the rows after it
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     advice = (
         "A text with a comma, line break or quote stands in double quotes, its own quotes "
@@ -185,21 +193,22 @@ def _csv_rows(text: str) -> Iterator[tuple]:
     header, row_number, line = [], 0, 1
     try:
         for cells in reader:
-            if header and cells:
+            if header and cells:  # a blank line has no cells
                 row_number += 1
-                bad = _Bad(f"{len(cells)} cells, but the header has {len(header)} columns", advice)
-                yield (
-                    row_number,
-                    line,
-                    bad if len(cells) != len(header) else dict(zip(header, cells, strict=True)),
-                )
+                if len(cells) == len(header):
+                    row = dict(zip(header, cells, strict=True))
+                else:
+                    what = f"{len(cells)} cells, but the header has {len(header)} columns"
+                    row = _Bad(what, advice)
+                yield row_number, line, row
             header = header or cells
             line = reader.line_num + 1  # a row of several lines is named by its first
     except csv.Error as error:  # where the next row begins can no longer be told
         yield row_number + 1, line, _Bad(f"broken CSV: {error}", advice)
 
 
-def _read_row(row, columns: dict[str, str]) -> Conversation:
+def _read_row(row: Any, columns: dict[str, str]) -> Conversation:
+    """The conversation of one row, or _Bad."""
     if isinstance(row, _Bad):
         raise row
     if not isinstance(row, Mapping):
@@ -217,95 +226,114 @@ def _read_row(row, columns: dict[str, str]) -> Conversation:
     fields = {field: row[name] for field, name in names.items() if name in row}
     shape = _find_shape(row, fields, columns)
     given = {f for f in OPTIONAL if fields.get(f) is not None and str(fields[f]).strip()}
-    turns = (
-        [("system", fields["system"], repr(names["system"]))] if "system" in given else []
-    )  # role, text, its name
+    turns: list[Turn] = []
+    if "system" in given:
+        turns.append(("system", fields["system"], repr(names["system"])))
     if len(shape) == 2 and "history" in given:
-        for number, pair in enumerate(
-            _read_list(fields["history"], repr(names["history"])), start=1
-        ):
-            name = f"pair {number} of {names['history']!r}"
-            if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise _Bad(
-                    f"{name} is {_show(pair)}, not [question, answer]",
-                    "An earlier round is two texts.",
-                )
-            turns += [
-                ("user", pair[0], f"the question in {name}"),
-                ("assistant", pair[1], f"the answer in {name}"),
-            ]
+        turns += _read_history(fields["history"], names["history"])
     for field, role in zip(shape, ("user", "assistant"), strict=False):
         text, name = fields[field], repr(names[field])
+        # one list of all turns, or TRL's prompt and completion, each a list of turns
         if len(shape) == 1 or "completion" in shape and isinstance(text, list):
             turns += _read_messages(_read_list(text, name), name)
             continue
         if field == "instruction" and "input" in given:
-            text = (
-                _check_text(text, name) + "\n" + _check_text(fields["input"], repr(names["input"]))
-            )
+            instruction = _check_text(text, name)
+            text = instruction + "\n" + _check_text(fields["input"], repr(names["input"]))
         turns.append((role, text, name))
     return _check_turns(turns)
 
 
+def _read_history(history: Any, column: str) -> list[Turn]:
+    """The earlier rounds of an Alpaca row, [[question, answer], ...], as LLaMA-Factory has them."""
+    turns = []
+    for number, pair in enumerate(_read_list(history, repr(column)), start=1):
+        name = f"pair {number} of {column!r}"
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise _Bad(
+                f"{name} is {_show(pair)}, not [question, answer]",
+                "An earlier round is two texts.",
+            )
+        question, answer = pair
+        turns.append(("user", question, f"the question in {name}"))
+        turns.append(("assistant", answer, f"the answer in {name}"))
+    return turns
+
+
 def _find_shape(row: Mapping, fields: dict, columns: dict[str, str]) -> tuple[str, ...]:
+    """The shape of SHAPES that a row has, judged by its columns; _Bad with the nearest one if none
+    or several fit."""
     filled = {field for field, value in fields.items() if value is not None and value != ""}
+    # How well each shape fits, the weightier sign first: all its fields are filled, all are there,
+    # some are filled, or `columns` names one of them.
     fits = [
         (filled >= {*s}, fields.keys() >= {*s}, bool(filled & {*s}), bool(columns.keys() & {*s}))
         for s in SHAPES
     ]
     best = max(fits)
     found = [shape for shape, fit in zip(SHAPES, fits, strict=True) if fit == best]
-    if best[1] and len(found) == 1:
+    _, all_there, *_ = best
+    if all_there and len(found) == 1:
         return found[0]
-    if best[1]:
+    if all_there:
         raise _Bad(
             f"columns {list(row)} fit several shapes: {found}",
             f"Choose columns={ {f: f for f in found[-1]} }.",
         )
-    advice = (
-        f"Known shapes: {KNOWN_SHAPES}. Name other columns: columns={{'output': '<the "
-        "answers>', ...}."
-    )
-    for shape in reversed(found):  # the first that could be meant has the last word
-        guess, others = {}, [str(column) for column in row if column not in shape]
-        for place, field in enumerate(shape):
-            twins = [pair[place] for pair in PAIRS if pair[place] in row and len(shape) == 2]
-            if field not in fields and (
-                near := difflib.get_close_matches(field, others, 1) or twins
-            ):
-                guess[field] = near[0]
-        if fields.keys() | guess.keys() >= set(shape):
-            advice = f"Did you mean columns={columns | guess}? Known shapes: {KNOWN_SHAPES}."
     missing = dict.fromkeys(
         next(repr(columns.get(f, f)) for f in shape if f not in fields) for shape in found
     )
     what = " or ".join(missing) + " is missing" if any(best) else "no known shape"
-    raise _Bad(f"{what}; the row has columns {list(row)}", advice)
+    raise _Bad(f"{what}; the row has columns {list(row)}", _advise(row, fields, columns, found))
 
 
-def _read_messages(messages: list, name: str) -> list[tuple]:
+def _advise(
+    row: Mapping, fields: dict, columns: dict[str, str], found: list[tuple[str, ...]]
+) -> str:
+    """Which `columns` would make one of these shapes of a row, if its names are near enough."""
+    for shape in found:
+        guess, others = {}, [str(column) for column in row if column not in shape]
+        for index, field in enumerate(shape):
+            if field in fields:
+                continue
+            # a misspelling, or the field with the same part in another pair: "answer" for "output"
+            near = difflib.get_close_matches(field, others, 1)
+            if not near and len(shape) == 2:
+                near = [pair[index] for pair in PAIRS if pair[index] in row]
+            if near:
+                guess[field] = near[0]
+        if fields.keys() | guess.keys() >= set(shape):
+            return f"Did you mean columns={columns | guess}? Known shapes: {KNOWN_SHAPES}."
+    return (
+        f"Known shapes: {KNOWN_SHAPES}. Name other columns: columns={{'output': '<the "
+        "answers>', ...}."
+    )
+
+
+def _read_messages(messages: list, name: str) -> list[Turn]:
+    """Turns from {"role", "content"}, or ShareGPT's {"from", "value"}."""
     turns = []
     for number, turn in enumerate(messages, start=1):
-        place, sharegpt = (
-            f"turn {number} of {name}",
-            isinstance(turn, Mapping) and turn.get("from") is not None,
-        )
+        which = f"turn {number} of {name}"
+        # Arrow fills the keys that only other rows have with None
+        sharegpt = isinstance(turn, Mapping) and turn.get("from") is not None
         role_key, text_key = ("from", "value") if sharegpt else ("role", "content")
         if not isinstance(turn, Mapping) or not turn.keys() >= {role_key, text_key}:
             raise _Bad(
-                f"{place} is {_show(turn)}, without {role_key!r} and {text_key!r}",
+                f"{which} is {_show(turn)}, without {role_key!r} and {text_key!r}",
                 "Every turn needs both.",
             )
         if str(turn[role_key]) not in ROLES:
             raise _Bad(
-                f"{place} has the unknown role {turn[role_key]!r}",
+                f"{which} has the unknown role {turn[role_key]!r}",
                 f"Known: {list(ROLES)}; no tools.",
             )
-        turns.append((ROLES[turn[role_key]], turn[text_key], f"{text_key!r} in {place}"))
+        turns.append((ROLES[turn[role_key]], turn[text_key], f"{text_key!r} in {which}"))
     return turns
 
 
-def _check_turns(turns: list[tuple]) -> Conversation:
+def _check_turns(turns: list[Turn]) -> Conversation:
+    """Turns in an order that a chat can have, as a conversation."""
     conversation, before = [], None
     for number, (role, text, name) in enumerate(turns, start=1):
         if role not in FOLLOWERS[before]:
@@ -325,14 +353,14 @@ def _check_turns(turns: list[tuple]) -> Conversation:
     return conversation
 
 
-def _check_text(value, name: str) -> str:
+def _check_text(value: Any, name: str) -> str:
+    """The text, unchanged, if it is one that a tokenizer can read and a model can learn from."""
     if not isinstance(value, str):
         raise _Bad(f"{name} is {_show(value)}, not a text", "None and nan are usually empty cells.")
     if not value.strip():
         raise _Bad(f"{name} is empty", "Write the text or drop the row.")
-    if value.encode(errors="ignore") != value.encode(
-        errors="surrogatepass"
-    ):  # a tokenizer would crash on it
+    # half of a surrogate pair is no character: a tokenizer would crash on it
+    if value.encode(errors="ignore") != value.encode(errors="surrogatepass"):
         raise _Bad(
             f"{name} holds half a character: {_show(value)}",
             "Likely the text was cut inside an emoji.",
@@ -340,7 +368,8 @@ def _check_text(value, name: str) -> str:
     return value
 
 
-def _read_list(value, name: str) -> list:
+def _read_list(value: Any, name: str) -> list:
+    """A list, or its JSON text, the only form that a CSV cell has for one."""
     with suppress(ValueError):
         value = json.loads(value) if isinstance(value, str) else value
     if not isinstance(value, list):
@@ -350,7 +379,7 @@ def _read_list(value, name: str) -> list:
     return value
 
 
-def _show(value) -> str:
+def _show(value: Any) -> str:
     return f"{value!r:.60} ({type(value).__name__})"
 
 

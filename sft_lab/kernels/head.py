@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 
-SCORES_AT_ONCE = (
-    1 << 28
-)  # 1,766 positions of Qwen3's vocabulary: 0.5 GiB in bfloat16, 1 GiB in float32
+# 1,766 positions of Qwen3's vocabulary: 0.5 GiB in bfloat16, 1 GiB in float32
+SCORES_AT_ONCE = 1 << 28
 
 
 class HeadNLL(torch.autograd.Function):
@@ -23,21 +22,18 @@ class HeadNLL(torch.autograd.Function):
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, factor: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         device = hidden.device.type
-        dtype = (
-            torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        )
+        # autocast acts on torch's own functions alone, so here it is asked what it would do
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
         states, matrix = hidden.detach().to(dtype), weight.detach().to(dtype)
-        to_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
-        to_weight = (
-            torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        )
-        inside = (
-            factor if dtype == torch.float16 else 1.0
-        )  # there, small numbers vanish unless it comes first
-        total, correct = (
-            torch.zeros((), device=device),
-            torch.zeros((), device=device, dtype=torch.int64),
-        )
+        needs_states, needs_weight, *_ = ctx.needs_input_grad
+        to_states = torch.empty_like(states) if needs_states else None
+        # a sum over all chunks: in half precision it would lose what the later ones add
+        to_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+        # float16 ends at 6e-8: there the factor, which holds a loss scale, comes before rounding
+        inside = factor if dtype == torch.float16 else 1.0
+        total = torch.zeros((), device=device)
+        correct = torch.zeros((), device=device, dtype=torch.int64)
         size = max(1, SCORES_AT_ONCE // len(matrix))
         for start in range(0, len(states), size):
             part, target = states[start : start + size], targets[start : start + size, None]
@@ -47,7 +43,7 @@ class HeadNLL(torch.autograd.Function):
             total -= log_probs.gather(1, target).sum()
             if to_states is None and to_weight is None:
                 continue
-            to_scores = log_probs.exp_()
+            to_scores = log_probs.exp_()  # in place: a second tensor of this size is what costs
             if inside != 1.0:
                 to_scores.mul_(inside)
             to_scores.scatter_add_(1, target, torch.full_like(target, -inside, dtype=torch.float32))

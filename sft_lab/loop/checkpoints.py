@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.files import recover_folder, whole_folder
-from sft_lab.lora import LoRALinear, save_adapter
+from sft_lab.lora import LoRALinear, save_adapter, trained_beside_lora
 
 WEIGHTS_FILE, OPTIMIZER_FILE = "weights.safetensors", "optimizer.safetensors"
 STATE_FILE = "state.json"
@@ -89,17 +89,15 @@ def load_checkpoint(
 def check_result(model: torch.nn.Module) -> None:
     """Refuse, before a run, a model whose result save_result could not save so that it can be
     loaded again."""
-    layers = [module for module in model.modules() if isinstance(module, LoRALinear)]
-    # by identity: a parameter that two modules share has two names
-    own = {id(parameter) for layer in layers for parameter in layer.parameters()}
-    rest = [name for name, parameter in _trained(model).items() if id(parameter) not in own]
-    if layers and rest:
+    has_lora = any(isinstance(module, LoRALinear) for module in model.modules())
+    rest = trained_beside_lora(model)
+    if has_lora and rest:
         raise ValueError(
             f"an adapter's files cannot hold {rest[0]} (one of {len(rest)} that train beside "
             "LoRA): freeze them, or train without output_dir and then save "
             "merge_lora(model).save_pretrained(folder)"
         )
-    if isinstance(model, PreTrainedModel) and not layers:
+    if isinstance(model, PreTrainedModel) and not has_lora:
         with torch.device("meta"):  # the architecture alone, without memory for its weights
             plain = type(model)(copy.deepcopy(model.config)).state_dict().keys()
         if added := [name for name in model.state_dict() if name not in plain]:

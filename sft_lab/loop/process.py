@@ -20,6 +20,8 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL("libc.so.6").mallopt
     m_trim_threshold, m_mmap_threshold, one_gigabyte = -1, -3, 1 << 30  # constants of malloc.h
+    # Blocks below the first threshold come from the heap and not from a mapping of their own; the
+    # heap's free end goes back to the kernel only beyond the second.
     return bool(mallopt(m_mmap_threshold, one_gigabyte) and mallopt(m_trim_threshold, one_gigabyte))
 
 
@@ -28,9 +30,8 @@ def interrupt_between_steps() -> Iterator[list[int]]:
     """Collect Ctrl-C instead of raising it in the middle of an update; the list is empty until
     then."""
     received: list[int] = []
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # signals reach the main thread only
+    # signals reach the main thread only, and only there may a handler be set
+    if threading.current_thread() is not threading.main_thread():
         yield received
         return
     before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))

@@ -28,10 +28,8 @@ def mixed_precision(
     gradients are divided by it afterwards; float32 weights are also what makes that possible
     ("Attempting to unscale FP16 gradients" otherwise). In float32 neither does anything.
     """
-    formats = {parameter.dtype for parameter in model.parameters()} & {
-        torch.bfloat16,
-        torch.float16,
-    }
+    every = {parameter.dtype for parameter in model.parameters()}
+    formats = every & {torch.bfloat16, torch.float16}  # LoRA's float32 stands beside one of them
     if len(formats) == 2:
         raise ValueError(
             "the model has both bfloat16 and float16 weights: load it in one of them, "
@@ -39,25 +37,23 @@ def mixed_precision(
         )
     dtype = formats.pop() if formats else torch.float32
     device = next(model.parameters()).device.type
-    half = [
+    is_half = dtype != torch.float32
+    changed = [
         parameter
         for parameter in model.parameters()
-        if parameter.requires_grad and parameter.dtype == dtype
+        if is_half and parameter.requires_grad and parameter.dtype == dtype
     ]
-    half = [] if dtype == torch.float32 else half
-    for parameter in half:
+    # .data keeps the Parameter objects, which optimizers and hooks already hold
+    for parameter in changed:
         parameter.data = parameter.data.float()
     try:
         yield (
-            torch.autocast(
-                device,
-                dtype=None if dtype == torch.float32 else dtype,
-                enabled=dtype != torch.float32,
-            ),
+            torch.autocast(device, dtype=dtype if is_half else None, enabled=is_half),
+            # bfloat16 has the range of float32: only float16 needs a scale
             torch.amp.GradScaler(device, enabled=dtype == torch.float16),
         )
     finally:
-        for parameter in half:
+        for parameter in changed:
             parameter.data = parameter.data.to(dtype)
 
 
@@ -79,6 +75,8 @@ def optimizer_step(
     when the loss or the gradient is not finite. With float16 an infinite gradient is the scaler's
     business: it leaves the update out and halves its scale, until that reaches SMALLEST_LOSS_SCALE.
     """
+    # Counted over all batches before the first one runs: a mean of each batch's mean would give a
+    # token of a batch with few graded tokens more weight.
     graded = sum(int((batch["labels"][:, 1:] != IGNORE_INDEX).sum()) for batch in batches)
     if graded == 0:
         raise ValueError(
@@ -89,15 +87,16 @@ def optimizer_step(
     for batch in batches:
         with autocast:
             on_device = {name: tensor.to(device) for name, tensor in batch.items()}
+            # the gradients are made inside, on the way forward, so the scale must be there too
             loss, correct = graded_loss(model, on_device, factor=scale / graded)
         scaler.scale(loss / scale).backward()
         losses.append(loss.detach())
         ranked_first.append(correct)
-    scaler.unscale_(optimizer)
+    scaler.unscale_(optimizer)  # the norm is clipped in true units
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-    total, correct, norm = torch.stack(
-        (sum(losses) / scale, sum(ranked_first).float(), norm)
-    ).tolist()  # one wait
+    # one transfer: each .item() would wait for the device
+    measured = torch.stack((sum(losses) / scale, sum(ranked_first).float(), norm))
+    total, correct, norm = measured.tolist()
     rate = optimizer.param_groups[0]["lr"]
     overflow = scaler.is_enabled() and scale > SMALLEST_LOSS_SCALE
     if not math.isfinite(total) or not (math.isfinite(norm) or overflow):
@@ -110,11 +109,11 @@ def optimizer_step(
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
-    measured = {
+    return {
         "loss": total,
         "accuracy": correct / graded,
         "learning_rate": rate,
         "grad_norm": norm,
         "graded": graded,
+        **({"loss_scale": scale} if scaler.is_enabled() else {}),
     }
-    return {**measured, "loss_scale": scale} if scaler.is_enabled() else measured
