@@ -374,7 +374,7 @@ print(generate_responses(served, served_tokenizer, questions[:1], max_new_tokens
 # %% tags=["stub"]
 def graded_share(labels: list[int]) -> float:
     """Share of the labels that are not IGNORE_INDEX, between 0 and 1."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -403,7 +403,7 @@ check("0.1", graded_share)
 # %% tags=["stub"]
 def stop_rate(generated: list[list[int]], stop_token_id: int) -> float:
     """Share of the responses (lists of token ids) that end with the stop token."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
