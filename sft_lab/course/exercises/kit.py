@@ -287,16 +287,18 @@ def random_ids(count: int) -> list[int]:
 
 
 def random_labels(rows: int, length: int, vocabulary: int) -> torch.Tensor:
-    """Labels (B, T), graded in the middle: every row has another length of its ungraded prompt.
+    """Labels (B, T), graded in the middle: in every row another number of tokens, so that a mean of
+    the rows' means is not the mean.
 
     One row in two ends with padding. Token id 0, which is a token like any other, is graded in
     every row.
     """
     labels = torch.randint(1, vocabulary, (rows, length))
-    for row, prompt in enumerate(random.sample(range(2, length - 3), rows)):
-        labels[row, prompt + 1] = 0
-        labels[row, :prompt] = IGNORE_INDEX
-        labels[row, length - row % 2 :] = IGNORE_INDEX
+    for row, count in enumerate(random.sample(range(3, length - 3), rows)):
+        end = length - row % 2
+        labels[row, end - 2] = 0
+        labels[row, : end - count] = IGNORE_INDEX
+        labels[row, end:] = IGNORE_INDEX
     return labels
 
 
