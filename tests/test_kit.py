@@ -25,9 +25,13 @@ from sft_lab.examples import IGNORE_INDEX
         ({"a": 0.1 + 0.2}, {"a": 0.3}),
         ([([1, 2], 0.3), ([], 4)], [([1, 2], 0.1 + 0.2), ([], 4)]),
         (torch.tensor([1.0], requires_grad=True), [1.0]),
+        ([torch.tensor(1.0, requires_grad=True), 2.0], [1.0, 2.0]),
+        ([torch.ones(1), torch.ones(1)], torch.ones(2, 1)),
+        ([torch.ones(1), torch.ones(2)], [[1.0], [1.0, 1.0]]),
         (12.0, 12),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_same_accepts(actual, expected):
     same(actual, expected)
 

@@ -178,6 +178,8 @@ def _to_numbers(value: Any) -> torch.Tensor | None:
     if value is None or isinstance(value, str | bytes | Mapping):
         return None
     try:
+        if isinstance(value, list | tuple) and any(map(torch.is_tensor, value)):
+            value = torch.stack([torch.as_tensor(item).detach() for item in value])
         return torch.as_tensor(value).detach().cpu()
     except (TypeError, ValueError, RuntimeError):  # texts, rows of different lengths, objects
         return None
