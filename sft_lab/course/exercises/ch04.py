@@ -165,9 +165,8 @@ def micro_losses(attempt: Callable) -> str:
         return torch.autograd.grad(loss, weight, retain_graph=True)[0]
 
     # the three dear tokens alone, then uneven micro-batches
-    batches = list(
-        token_losses.tensor_split([3, *sorted(random.sample(range(4, len(rows) - 2), 2))])
-    )
+    cuts = sorted(random.sample(range(4, len(rows) - 2), 2))
+    batches = list(token_losses.tensor_split([3, *cuts]))
     means = torch.stack([batch.mean() for batch in batches])
     share = "every micro-batch is divided by its own tokens: the count they share is the step's"
     hints = [
