@@ -23,7 +23,8 @@ from torch.testing import assert_close
 
 from sft_lab import atlas, plots
 from sft_lab.course.checks import check
-from sft_lab.course.views.widgets import draw_step, explore_step, show_widget
+from sft_lab.course.views.step import draw_step, explore_step
+from sft_lab.course.views.widgets import show_widget
 from sft_lab.labels import IGNORE_INDEX
 from sft_lab.losses import response_loss, token_nll
 from sft_lab.models import load

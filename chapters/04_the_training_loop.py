@@ -38,12 +38,8 @@ from sft_lab import atlas, plots
 from sft_lab.batches import group_by_length, pad_batch
 from sft_lab.compare import compare
 from sft_lab.course.checks import check
-from sft_lab.course.views.schedule import (
-    draw_schedule,
-    explore_schedule,
-    make_head_task,
-    train_head,
-)
+from sft_lab.course.head_training import make_head_task, train_head
+from sft_lab.course.views.schedule import draw_schedule, explore_schedule
 from sft_lab.course.views.widgets import show_widget
 from sft_lab.labels import IGNORE_INDEX, LabelError, encode_conversations
 from sft_lab.losses import graded_logits, response_loss, token_nll

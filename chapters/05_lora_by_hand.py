@@ -33,10 +33,11 @@ from sft_lab import atlas, plots
 from sft_lab.batches import pad_batch
 from sft_lab.chat import generate_ids, generate_responses
 from sft_lab.course.checks import check
-from sft_lab.course.views.rank import draw_rank, explore_rank, kept_energy, truncate
+from sft_lab.course.views.rank import draw_rank, explore_rank
 from sft_lab.course.views.widgets import show_widget
 from sft_lab.labels import encode_conversations
 from sft_lab.lora import LoRALinear, add_lora, load_adapter, merge_lora, remove_lora, save_adapter
+from sft_lab.low_rank import kept_energy, truncate
 from sft_lab.models import format_count, load
 from sft_lab.train import evaluate, train
 
@@ -175,7 +176,7 @@ assert len(old) == 28 and energy > 0.5 and energy_of_noise < 0.2
 
 # %%
 near = (left[:, :8] * values[:8]) @ right[:8]
-assert_close(near, truncate(update, 8))  # sft_lab.course.views.rank has it too
+assert_close(near, truncate(update, 8))  # sft_lab.low_rank has it too
 assert_close((update - near).norm() ** 2, (values[8:] ** 2).sum())  # Eckart and Young
 ranks = [1, 2, 4, 8, 16, 32, 64]
 spectra = {name: torch.linalg.svdvals(matrix) for name, matrix in updates.items()}

@@ -29,23 +29,24 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 # %% tags=["setup"]
 from sft_lab import atlas, plots
-from sft_lab.adapters import Adapter, add_adapters, add_biases, add_prefix, add_prompt
-from sft_lab.batches import pad_batch
-from sft_lab.chat import generate_ids
-from sft_lab.course.checks import check
-from sft_lab.course.views.choice import (
-    SHAPES,
-    Shape,
-    cost,
-    draw_choice,
-    explore_choice,
+from sft_lab.adapters import (
+    Adapter,
+    add_adapters,
+    add_biases,
+    add_prefix,
+    add_prompt,
     linear_shapes,
 )
+from sft_lab.batches import pad_batch
+from sft_lab.chat import generate_ids
+from sft_lab.costs import method_cost
+from sft_lab.course.checks import check
+from sft_lab.course.views.choice import draw_choice, explore_choice
 from sft_lab.course.views.widgets import show_widget
 from sft_lab.kernels import short_rows
 from sft_lab.labels import IGNORE_INDEX, Example, encode_conversations
@@ -727,7 +728,7 @@ sizes = {
     "full": 1,
 }
 assert all(
-    cost(SHAPES[0], method, size).trained == prices[method]["parameters"]
+    method_cost(method, size, base.config).trained == prices[method]["parameters"]
     for method, size in sizes.items()
 )
 
@@ -839,51 +840,52 @@ for method, value in seconds.items():
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 6.5 · Count before you train · 8 min · ●●○
-# From the shape of a model, count what each method trains. `linear_shapes(shape)` gives (out, in)
+# From the config of a model, count what each method trains. `linear_shapes(config)` gives (out, in)
 # of the linear layers of **one** decoder layer.
 
 
 # %% tags=["stub"]
-def count_trained(shape: Shape, method: str, size: int) -> int:
+def count_trained(method: str, size: int, config: PreTrainedConfig) -> int:
     """Return the trained parameters. method: LoRA, adapter, prefix, prompt or BitFit; size: rank,
     width or positions.
 
-    shape: layers, width (D), heads, kv_heads, head_dim, … An adapter has biases and stands twice in
-    each layer.
+    config: num_hidden_layers, hidden_size (D), num_attention_heads, num_key_value_heads, head_dim,
+    … An adapter has biases and stands twice in each layer.
     """
     raise NotImplementedError
 
 
 # %% tags=["solution"]
-def count_trained(shape: Shape, method: str, size: int) -> int:
+def count_trained(method: str, size: int, config: PreTrainedConfig) -> int:
     """Return the trained parameters. method: LoRA, adapter, prefix, prompt or BitFit; size: rank,
     width or positions.
 
-    shape: layers, width (D), heads, kv_heads, head_dim, … An adapter has biases and stands twice in
-    each layer.
+    config: num_hidden_layers, hidden_size (D), num_attention_heads, num_key_value_heads, head_dim,
+    … An adapter has biases and stands twice in each layer.
     """
-    pairs = linear_shapes(shape)
+    pairs, width = linear_shapes(config), config.hidden_size
+    if method == "prompt":
+        return size * width
     a_layer = {
         "LoRA": sum(size * (rows + columns) for rows, columns in pairs),
-        "adapter": 2 * (2 * shape.width * size + size + shape.width),
-        "prefix": 2 * shape.kv_heads * shape.head_dim * size,
+        "adapter": 2 * (2 * width * size + size + width),
+        "prefix": 2 * config.num_key_value_heads * config.head_dim * size,
         "BitFit": sum(rows for rows, _ in pairs),
     }
-    return size * shape.width if method == "prompt" else shape.layers * a_layer[method]
+    return config.num_hidden_layers * a_layer[method]
 
 
 # %% tags=["check"]
 check("6.5", count_trained)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Keys and values have <code>kv_heads</code> heads, which may be
-# fewer than
-# <code>heads</code>. Only one method is not repeated in every layer.</details>
+# <details><summary>Hint</summary>Keys and values have <code>num_key_value_heads</code> heads,
+# which may be fewer than <code>num_attention_heads</code>. Only one method is not repeated in every layer.</details>
 
 # %% [markdown] tags=["explanation"]
 # Grouped key-value heads make a prefix cheap, in parameters and in cache.
 #
-# Usual mistakes: `heads` where `kv_heads` is meant; a key without its value; rank · in · out; one
+# Usual mistakes: `num_attention_heads` where `num_key_value_heads` is meant; a key without its value; rank · in · out; one
 # adapter a layer.
 
 # %% [markdown]
@@ -912,7 +914,7 @@ print("largest difference of a logit:", f"{(together - alone).abs().max():.0e}")
 print("difference between the two users:", f"{(together[0] - together[1]).abs().max():.0f}")
 assert_close(together, alone, rtol=1e-3, atol=1e-3)
 assert (together[0] - together[1]).abs().max() > 0.1
-extra = cost(SHAPES[0], "prefix", len(START)).cache_bytes
+extra = method_cost("prefix", len(START), base.config).cache_bytes
 assert 2 * extra == prefixes[0].nbytes  # the cost counts bfloat16, this prefix is float32
 print(f"cache for each request: {extra:,} bytes in bfloat16")
 
@@ -944,7 +946,7 @@ print("two LoRAs in one batch equal two merged models")
 # cost each request?
 
 # %%
-show_widget(explore_choice("Qwen3-0.6B", "LoRA", 16), draw_choice(SHAPES[1], "LoRA", 16))
+show_widget(explore_choice("Qwen3-0.6B", "LoRA", 16), draw_choice("Qwen3-0.6B", "LoRA", 16))
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 6.6 · Can it be merged? · 9 min · ●●●

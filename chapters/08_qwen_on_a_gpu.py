@@ -33,9 +33,10 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 # %% tags=["setup"]
 from sft_lab import atlas, plots
+from sft_lab.cards import GIB
 from sft_lab.chat import generate_responses
 from sft_lab.course.checks import check
-from sft_lab.course.views.fit import GIB, draw_fit, explore_fit
+from sft_lab.course.views.fit import draw_fit, explore_fit
 from sft_lab.course.views.widgets import show_widget
 from sft_lab.labels import encode_conversations
 from sft_lab.loop.update import mixed_precision

@@ -41,13 +41,15 @@ from transformers import (
 from sft_lab import atlas, plots
 from sft_lab.batches import pad_batch
 from sft_lab.chat import complete, encode_chat, generate_ids, render, stop_token_id
-from sft_lab.compare import compare, normalise, paired_bootstrap
+from sft_lab.compare import compare
 from sft_lab.course.checks import check
-from sft_lab.course.views.blind import Pair, draw_example, explore_blind, sign_test
+from sft_lab.course.views.blind import Pair, draw_example, explore_blind
 from sft_lab.course.views.widgets import show_widget
 from sft_lab.labels import IGNORE_INDEX, Example, encode_conversations
 from sft_lab.losses import token_nll
+from sft_lab.metrics import normalise
 from sft_lab.models import ModelError, load
+from sft_lab.significance import mcnemar_p_value, paired_bootstrap
 from sft_lab.train import train
 
 plots.style()
@@ -523,7 +525,7 @@ for seed in SEEDS:
     low, high = paired_bootstrap(a, b, seed=0)[2]
     print(
         f"seed {seed}: {100 * (b.mean() - a.mean()):+5.1f} points, interval {100 * low:+5.1f} to "
-        f"{100 * high:+5.1f}, {wins} gained, {losses} lost, p = {sign_test(wins, losses):.4f}"
+        f"{100 * high:+5.1f}, {wins} gained, {losses} lost, p = {mcnemar_p_value(wins, losses):.4f}"
     )
 
 # %% [markdown]
@@ -977,8 +979,8 @@ show_widget(explore_blind(pairs, names), draw_example(pairs[0], names))
 
 # %%
 for wins in (7, 8, 9):
-    print(f"{wins} to {10 - wins}: p = {sign_test(wins, 10 - wins):.3f}")
-assert sign_test(8, 2) > 0.05 > sign_test(9, 1)
+    print(f"{wins} to {10 - wins}: p = {mcnemar_p_value(wins, 10 - wins):.3f}")
+assert mcnemar_p_value(8, 2) > 0.05 > mcnemar_p_value(9, 1)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 9.6 · A shuffle that leaks nothing · 6 min · ●●○

@@ -3,8 +3,9 @@ frozen model.
 
 Derived in chapter 06. Sources: adapters, Houlsby et al. 2019, arXiv:1902.00751; prefix tuning, Li
 and Liang 2021, arXiv:2101.00190; prompt tuning, Lester et al. 2021, arXiv:2104.08691; BitFit, Ben
-Zaken et al. 2022, arXiv:2106.10199. Each function changes the model in place: what was there is
-frozen, what it adds requires gradients.
+Zaken et al. 2022, arXiv:2106.10199. Each `add_` function changes the model in place: what was there
+is frozen, what it adds requires gradients. `count_trained` says how much that is from a config
+alone, before any model is loaded.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
+
+# What decides how much a method trains. BitFit has nothing to choose: every bias is trained.
+SIZES = {
+    "LoRA": "rank",
+    "adapter": "width",
+    "prefix": "positions",
+    "prompt": "positions",
+    "BitFit": "",
+}
 
 
 class Adapter(nn.Module):
@@ -79,9 +89,9 @@ class Prompt(nn.Module):
                 (self.embeddings.expand(rows, -1, -1), embeds), dim=1
             )
             if inputs.get("position_ids") is not None:
-                places = torch.arange(length, device=embeds.device).expand(rows, -1)
+                in_front = torch.arange(length, device=embeds.device).expand(rows, -1)
                 inputs["position_ids"] = torch.cat(
-                    (places, inputs["position_ids"].expand(rows, -1)), dim=1
+                    (in_front, inputs["position_ids"].expand(rows, -1)), dim=1
                 )
         return (), inputs
 
@@ -147,6 +157,51 @@ def add_biases(model: PreTrainedModel) -> PreTrainedModel:
                 module.bias = nn.Parameter(module.weight.new_zeros(module.out_features))
             module.bias.requires_grad_(True)
     return model
+
+
+def linear_shapes(config: PreTrainedConfig) -> list[tuple[int, int]]:
+    """(out, in) of the linear layers of one decoder layer: q, k, v, o, gate, up, down.
+
+    config: of a decoder built like Llama, Qwen2 or Qwen3.
+    """
+    width, middle = config.hidden_size, config.intermediate_size
+    queries, keys = config.num_attention_heads * head_dim(config), key_width(config)
+    attention = [(queries, width), (keys, width), (keys, width), (width, queries)]
+    return [*attention, (middle, width), (middle, width), (width, middle)]
+
+
+def head_dim(config: PreTrainedConfig) -> int:
+    """Numbers of one attention head; older configs leave it out where heads share the width."""
+    given = getattr(config, "head_dim", None)
+    return given or config.hidden_size // config.num_attention_heads
+
+
+def key_width(config: PreTrainedConfig) -> int:
+    """Numbers of a token's keys, and of its values, in one layer: fewer than D with grouped
+    heads."""
+    return config.num_key_value_heads * head_dim(config)
+
+
+def count_trained(method: str, size: int, config: PreTrainedConfig) -> int:
+    """Parameters that a method trains on a model with this config, its frozen weights left out.
+
+    method: a key of SIZES; size: what stands there, ignored for BitFit. Raises ValueError for
+    another method ("full" trains every weight: `sft_lab.memory.count_weights`) or a size below 1.
+    """
+    if method not in SIZES:
+        raise ValueError(f"method is {method!r}; counted here are {', '.join(SIZES)}")
+    if size < 1:
+        raise ValueError(f"size is {size}; rank, width and positions are at least 1")
+    width, layers, shapes = config.hidden_size, config.num_hidden_layers, linear_shapes(config)
+    if method == "prompt":  # once, before the first layer
+        return size * width
+    a_layer = {
+        "LoRA": sum(size * (rows + columns) for rows, columns in shapes),
+        "adapter": 2 * (2 * width * size + size + width),  # two of them, with biases
+        "prefix": 2 * key_width(config) * size,  # a key and a value for each position
+        "BitFit": sum(rows for rows, _ in shapes),
+    }
+    return layers * a_layer[method]
 
 
 def _freeze_plain(model: PreTrainedModel) -> None:

@@ -5,17 +5,15 @@ from the answers.
     print(comparison.table())
     comparison.to_html("reports/demo.html")
 
-An answer is right when it equals the reference after `normalise`; containing the reference is not
-enough, since a model that rambles for a hundred tokens contains many things.
+`sft_lab.metrics` says what is right, `sft_lab.significance` how sure the numbers are.
 """
 
 import html
 import os
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import comb
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +21,14 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.chat import generate_ids, stop_token_id
+from sft_lab.metrics import is_right, normalise
 from sft_lab.records import Conversation
 from sft_lab.report import format_percent, render_report
+from sft_lab.significance import LEVEL, RESAMPLES, Interval, mcnemar_p_value, paired_bootstrap
 
 Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
-Interval = tuple[float, float]
 Names = tuple[str, str]
 NAMES: Names = ("base", "tuned")
-RESAMPLES = 2000
 CHANGES = ("improved", "lost", "both_wrong", "both_right")
 
 
@@ -60,9 +58,8 @@ def compare(
             raise TypeError(
                 f"{name} must be (model, tokenizer), as load() returns it, not {pair!r:.80}"
             )
-    if (
-        base[0] is tuned[0] and base[1].chat_template == tuned[1].chat_template
-    ):  # asked in two ways is fine
+    # One model asked through two templates is a comparison too; through one it is a mistake.
+    if base[0] is tuned[0] and base[1].chat_template == tuned[1].chat_template:
         warnings.warn(
             "base and tuned are one model: training changed it in place? load the base again",
             stacklevel=2,
@@ -76,89 +73,41 @@ def compare(
     return Comparison(rows, seed=seed, max_new_tokens=max_new_tokens, names=tuple(names))
 
 
-def normalise(text: str) -> str:
-    """What is compared: Unicode NFC, runs of white space as one space, and no punctuation at the
-    end.
-
-    Letters keep their case: "Au" is gold's symbol and "AU" is not.
-    """
-    return " ".join(unicodedata.normalize("NFC", text).split()).rstrip(" .!?…。！？")
-
-
 def read_questions(questions: Sequence[Any]) -> list[tuple[str | Conversation, str, str]]:
     """(prompt, reference answer, group or "") of each question in the forms `compare` takes; all
     bad ones are named."""
     read, problems = [], []
-    for place, question in enumerate(questions):
-        group, prompt, answer = "", None, None
-        if isinstance(question, dict):
-            prompt, answer, group = (
-                question.get("question"),
-                question.get("answer"),
-                question.get("group") or "",
-            )
-        elif (
-            isinstance(question, (list, tuple))
-            and question
-            and all(isinstance(turn, dict) for turn in question)
-        ):
-            if question[-1].get("role") == "assistant":
-                prompt, answer = list(question[:-1]), question[-1].get("content")
-        elif isinstance(question, (list, tuple)) and len(question) == 2:
-            prompt, answer = question
-        if (
-            not prompt
-            or not isinstance(prompt, (str, list))
-            or not isinstance(answer, str)
-            or not normalise(answer)
-        ):
-            problems.append(f"questions[{place}] has no question or no answer: {question!r:.120}")
-        read.append((prompt, answer, str(group)))
+    for index, question in enumerate(questions):
+        prompt, answer, group = _read_question(question)
+        askable = bool(prompt) and isinstance(prompt, (str, list))
+        gradable = isinstance(answer, str) and bool(normalise(answer))
+        if not (askable and gradable):
+            problems.append(f"questions[{index}] has no question or no answer: {question!r:.120}")
+        read.append((prompt, answer, group))
     if problems or not read:
-        listed = "\n".join(problems[:10]) + (
-            f"\n… and {len(problems) - 10} more" if len(problems) > 10 else ""
-        )
+        listed = "\n".join(problems[:10]) or "no questions"
+        if len(problems) > 10:
+            listed += f"\n… and {len(problems) - 10} more"
         forms = (
             "a conversation that ends with the reference answer, (question, answer), or "
             '{"question", "answer"}'
         )
-        raise ValueError(f"{listed or 'no questions'}\nEach question is {forms}.")
+        raise ValueError(f"{listed}\nEach question is {forms}.")
     return read
 
 
-def paired_bootstrap(
-    base_right: Sequence[bool],
-    tuned_right: Sequence[bool],
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> tuple[Interval, Interval, Interval]:
-    """95 % intervals of the base's accuracy, the tuned model's, and tuned minus base, as fractions.
-
-    Paired: a resample draws questions, each with both answers, so what makes a question hard
-    cancels in the difference. How many questions of each of the four kinds (right or wrong, before
-    and after) it drew is one multinomial draw: no (resamples, n) table of indices. (Efron and
-    Tibshirani 1993, percentile; derived in chapter 09) If all n outcomes are equal the interval has
-    no width, too sure: the rule of three puts the other outcome's chance below 3/n.
-    """
-    before, after = np.asarray(base_right, dtype=bool), np.asarray(tuned_right, dtype=bool)
-    if before.ndim != 1 or before.shape != after.shape or not before.size:
-        raise ValueError(
-            f"one outcome a question and model is needed, got shapes {before.shape} and "
-            f"{after.shape}"
-        )
-    kinds = np.bincount(
-        2 * before + after, minlength=4
-    )  # wrong-wrong, wrong-right, right-wrong, right-right
-    drawn = (
-        np.random.default_rng(seed).multinomial(before.size, kinds / before.size, size=resamples)
-        / before.size
-    )
-    sides = drawn @ np.array(
-        [[0, 0, 0], [0, 1, 1], [1, 0, -1], [1, 1, 0]]
-    )  # (resamples, 3): base, tuned, difference
-    low, high = np.percentile(sides, [2.5, 97.5], axis=0)
-    return tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
+def _read_question(question: Any) -> tuple[Any, Any, str]:
+    """(prompt, answer, group) of one question, unchecked; None for what it does not have."""
+    if isinstance(question, dict):
+        group = question.get("group") or ""
+        return question.get("question"), question.get("answer"), str(group)
+    if not isinstance(question, (list, tuple)):
+        return None, None, ""
+    if question and all(isinstance(turn, dict) for turn in question):
+        *prompt, last = question
+        answer = last.get("content") if last.get("role") == "assistant" else None
+        return prompt, answer, ""
+    return (*question, "") if len(question) == 2 else (None, None, "")
 
 
 @dataclass(frozen=True)
@@ -199,13 +148,18 @@ class Comparison:
     max_new_tokens: int
     names: Names = NAMES
 
+    @cached_property
+    def intervals(self) -> tuple[Interval, Interval, Interval]:
+        """95 % intervals of both accuracies and of their difference, drawn once for all outputs."""
+        right = [(row.base.right, row.tuned.right) for row in self.rows]
+        return paired_bootstrap(*zip(*right, strict=True), seed=self.seed)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON: accuracies and rates are fractions, intervals [low, high],
         lengths in tokens."""
-        right = [(row.base.right, row.tuned.right) for row in self.rows]
-        intervals = paired_bootstrap(*zip(*right, strict=True), seed=self.seed)
+        of_base, of_tuned, of_difference = self.intervals
         sides = {}
-        for name, interval in zip(("base", "tuned"), intervals, strict=False):
+        for name, interval in (("base", of_base), ("tuned", of_tuned)):
             replies = [getattr(row, name) for row in self.rows]
             sides[name] = {
                 "accuracy": float(np.mean([reply.right for reply in replies])),
@@ -226,7 +180,7 @@ class Comparison:
             "questions": len(self.rows),
             "names": list(self.names),
             **sides,
-            "difference": {"accuracy": difference, "interval": list(intervals[2])},
+            "difference": {"accuracy": difference, "interval": list(of_difference)},
             "changes": {
                 change: sum(row.change == change for row in self.rows) for change in CHANGES
             },
@@ -238,21 +192,13 @@ class Comparison:
         }
 
     def finding(self) -> str:
-        """The result in one sentence. It claims a difference only when chance alone (a fair coin
-        for every answer that changed: McNemar's exact test) gives one as large in less than 5 % of
-        cases; few questions fool a bootstrap."""
+        """The result in one sentence. It claims a difference only when chance alone gives one as
+        large in less than 5 % of cases, by McNemar's exact test: few questions fool a bootstrap."""
         result = self.to_dict()
         base, tuned = (format_percent(result[side]["accuracy"]) for side in NAMES)
-        gained, lost, (one, other) = (
-            result["changes"]["improved"],
-            result["changes"]["lost"],
-            self.names,
-        )
-        # 20 times the p-value's numerator against its denominator, 2^n: whole numbers, for 2^n may
-        # exceed any float
-        if 2 * sum(comb(gained + lost, k) for k in range(min(gained, lost) + 1)) * 20 >= 2 ** (
-            gained + lost
-        ):
+        gained, lost = result["changes"]["improved"], result["changes"]["lost"]
+        one, other = self.names
+        if mcnemar_p_value(gained, lost) >= LEVEL:
             return (
                 f"Right answers: {one} {base}, {other} {tuned}; {len(self.rows)} questions "
                 "cannot tell them apart"
@@ -279,12 +225,9 @@ class Comparison:
         side by side."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(
-            path.name + ".new"
-        )  # renamed when whole, so that a kill leaves no half page
-        new.write_text(
-            render_report(self.to_dict(), self.finding(), self._footnote()), encoding="utf-8"
-        )
+        page = render_report(self.to_dict(), self.finding(), self._footnote())
+        new = path.with_name(path.name + ".new")  # renamed when whole: a kill leaves no half page
+        new.write_text(page, encoding="utf-8")
         os.replace(new, path)
         return path
 
@@ -303,28 +246,20 @@ class Comparison:
             "{} to {}".format(*map(format_percent, side["accuracy_interval"]))
             for side in (base, tuned)
         ]
-        gains = "{:+.1f} to {:+.1f}".format(*(100 * x for x in difference["interval"]))
-        cells = [("", *self.names, "difference"), ("  95 % interval", *spans, gains)]
-        cells.insert(
-            1, ("right answers", *accuracies, f"{100 * difference['accuracy']:+.1f} points")
-        )
+        gain = "{:+.1f} to {:+.1f}".format(*(100 * x for x in difference["interval"]))
+        cells = [
+            ("", *self.names, "difference"),
+            ("right answers", *accuracies, f"{100 * difference['accuracy']:+.1f} points"),
+            ("  95 % interval", *spans, gain),
+        ]
         for group, part in result["groups"].items():
-            label, gain = (
-                f"  {group} ({part['questions']})",
-                f"{100 * (part['tuned'] - part['base']):+.1f}",
-            )
-            cells.append((label, format_percent(part["base"]), format_percent(part["tuned"]), gain))
-        cells.append(
-            (
-                "stopped by itself",
-                format_percent(base["stop_rate"]),
-                format_percent(tuned["stop_rate"]),
-                "",
-            )
-        )
-        cells.append(
-            ("tokens an answer", f"{base['mean_tokens']:.1f}", f"{tuned['mean_tokens']:.1f}", "")
-        )
+            both = (format_percent(part[side]) for side in NAMES)
+            gain = f"{100 * (part['tuned'] - part['base']):+.1f}"
+            cells.append((f"  {group} ({part['questions']})", *both, gain))
+        stops = (format_percent(side["stop_rate"]) for side in (base, tuned))
+        lengths = (f"{side['mean_tokens']:.1f}" for side in (base, tuned))
+        cells.append(("stopped by itself", *stops, ""))
+        cells.append(("tokens an answer", *lengths, ""))
         return cells
 
     def _footnote(self) -> str:
@@ -345,13 +280,12 @@ def _answer(
 ) -> list[Reply]:
     model, tokenizer = pair
     stop, replies = stop_token_id(tokenizer), []
-    rows = generate_ids(
-        model, tokenizer, [prompt for prompt, _, _ in asked], max_new_tokens=max_new_tokens
-    )
-    for ids, (_, reference, _) in zip(rows, asked, strict=True):
+    prompts = [prompt for prompt, _, _ in asked]
+    answers = generate_ids(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
+    for ids, (_, reference, _) in zip(answers, asked, strict=True):
         text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        right = normalise(text) == normalise(reference)
-        replies.append(Reply(text, len(ids), stopped=bool(ids) and ids[-1] == stop, right=right))
+        stopped = bool(ids) and ids[-1] == stop
+        replies.append(Reply(text, len(ids), stopped=stopped, right=is_right(text, reference)))
     return replies
 
 
@@ -360,8 +294,6 @@ def _as_text(prompt: str | Conversation) -> str:
     several."""
     if isinstance(prompt, str):
         return prompt
-    return (
-        prompt[0]["content"]
-        if len(prompt) == 1
-        else "\n".join(f"{t['role']}: {t['content']}" for t in prompt)
-    )
+    if len(prompt) == 1:
+        return prompt[0]["content"]
+    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)

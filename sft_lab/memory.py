@@ -21,6 +21,7 @@ SHAPES = {
     "Qwen3-0.6B": (1024, 28, 16, 8, 128, 3072, 151936, True),
     "Qwen3-1.7B": (2048, 28, 16, 8, 128, 6144, 151936, True),
     "Qwen3-4B": (2560, 36, 32, 8, 128, 9728, 151936, True),
+    "Qwen3-8B": (4096, 36, 32, 8, 128, 12288, 151936, False),
     "Qwen2.5-7B": (3584, 28, 28, 4, 128, 18944, 152064, False),
 }
 # Bytes a weight of a 4-bit layer: half a byte, a 1-byte scale for 64 weights, and a 4-byte scale

@@ -33,11 +33,8 @@ ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#CC79A7",
 )
 INK, MUTED, GRID = "#1F2430", "#6B7280", "#E3E6EB"
-PROMPT, ANSWER, PADDING = (
-    "#C9CDD3",
-    ORANGE,
-    "#FFFFFF",
-)  # what the loss does with a token: ignored, graded, not there
+# what the loss does with a token: ignored, graded, not there
+PROMPT, ANSWER, PADDING = "#C9CDD3", ORANGE, "#FFFFFF"
 BASE, TUNED = BLUE, VERMILLION  # the model before and after
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE)
 
@@ -67,9 +64,14 @@ def new_figure(figsize: tuple[float, float] | None = None) -> Figure:
     shows whatever figure pyplot knows: also one that another thread has half drawn, and that
     picture comes out in pieces.
     """
-    return (
-        Figure(figsize=figsize) if getattr(answering, "now", False) else plt.figure(figsize=figsize)
-    )
+    if getattr(answering, "now", False):
+        return Figure(figsize=figsize)
+    return plt.figure(figsize=figsize)
+
+
+def title_figure(figure: Figure, finding: str) -> None:
+    """The finding as title over a figure of several axes, at the left like the title of one."""
+    figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
 
 
 def style() -> None:
@@ -155,56 +157,20 @@ def token_strip(
             )
     texts = [show_token(token) for token in tokens]
     below = [show_token(str(note)) for note in notes] if notes is not None else [""] * len(texts)
-    # One unit is the width of a usual character, 7.5 points.
-    widths = [
-        max(_columns(text), 0.75 * _columns(note), 1) + 1.0
-        for text, note in zip(texts, below, strict=True)
-    ]
-    across, places, x, line = max([width * 9.0, *widths]), [], 0.0, 0
-    for box in widths:
-        if x + box > across:
-            x, line = 0.0, line + 1
-        places.append((x, line))
-        x += box + 0.35
+    widths = [_box_width(text, note) for text, note in zip(texts, below, strict=True)]
+    across = max([width * 9.0, *widths])
+    corners, lines = _wrap(widths, across)
     key = [(colour, text) for colour, text in _KEY if labels is not None and colour in colours]
-    step = 3.6 if notes is not None else 2.7
-    height = step * (line + 1) + (2.2 if key else 0.0)
+    step = 3.6 if notes is not None else 2.7  # from one line to the next
+    height = step * lines + (2.2 if key else 0.0)
     if ax is None:
-        ax = new_figure(
-            (width, 1.05 * height * width / across + (0.6 if title else 0.15))
-        ).subplots()
-    for (x, line), box, text, note, colour in zip(
-        places, widths, texts, below, colours, strict=True
+        room = 0.6 if title else 0.15
+        ax = new_figure((width, 1.05 * height * width / across + room)).subplots()
+    for (x, line), wide, colour, text, note in zip(
+        corners, widths, colours, texts, below, strict=True
     ):
-        y = step * line
-        ax.add_patch(_box(x, y, box, colour))
-        ink = INK if _luminance(colour) > 0.2 else "white"
-        ax.text(
-            x + box / 2,
-            y + 1.06,
-            text,
-            ha="center",
-            va="center",
-            color=ink,
-            fontsize=12,
-            parse_math=False,
-        )
-        if note:
-            ax.text(
-                x + box / 2,
-                y + 2.75,
-                note,
-                ha="center",
-                va="center",
-                color=MUTED,
-                fontsize=9.5,
-                parse_math=False,
-            )
-    x = 0.0
-    for colour, text in key:
-        ax.add_patch(_box(x, height - 1.6, 1.6, colour, tall=1.3))
-        ax.text(x + 2.2, height - 0.9, text, va="center", color=MUTED, fontsize=11)
-        x += 4.5 + 0.88 * len(text)
+        _draw_token(ax, x, step * line, wide, colour, text, note)
+    _draw_key(ax, key, height)
     ax.set(xlim=(-0.2, across + 0.2), ylim=(height + 0.1, -0.2))
     ax.axis("off")
     ax.set_title(title)
@@ -229,56 +195,17 @@ def bars_with_spread(
     """
     grouped = all(isinstance(value, Mapping) for value in values.values())
     series = dict(values) if grouped else {"": values}
-    groups = list(next(iter(series.values())))
-    for name, parts in series.items():
-        if list(parts) != groups:
-            raise ValueError(
-                f"{name!r} has the groups {list(parts)}, the first one has {groups}: give each "
-                "the same"
-            )
-        for group, seeds in parts.items():
-            if len(seeds) == 0:
-                raise ValueError(
-                    f"no values for {f'{name} {group}'.strip()!r}: one number a seed is needed"
-                )
+    groups = _same_groups(series)
     ax = ax or new_figure().subplots()
     highest = max(max(seeds) for parts in series.values() for seeds in parts.values())
     thick = (0.8 if grouped else 0.62) / len(series)
     for s, (name, parts) in enumerate(series.items()):
-        named = {"base": BASE, "tuned": TUNED}.get(name, CYCLE[s % len(CYCLE)])
+        usual = {"base": BASE, "tuned": TUNED}.get(name, CYCLE[s % len(CYCLE)])
         for g, group in enumerate(groups):
-            colour = colours[s if grouped else g] if colours is not None else named
-            seeds, x = (
-                np.asarray(parts[group], dtype=float),
-                g + (s - (len(series) - 1) / 2) * thick,
-            )
-            ax.bar(
-                x,
-                seeds.mean(),
-                0.88 * thick,
-                color=colour,
-                label=name if g == 0 and grouped else None,
-            )
-            spots = x + np.linspace(-0.12, 0.12, len(seeds)) * thick * (len(seeds) > 1)
-            ax.scatter(
-                spots,
-                seeds,
-                s=26,
-                color="white",
-                edgecolor=INK,
-                linewidth=1.1,
-                zorder=3,
-                clip_on=False,
-            )
-            text = f"{seeds.mean():.0%}".replace("%", " %") if percent else f"{seeds.mean():.3g}"
-            ax.annotate(
-                text,
-                (x, seeds.max()),
-                (0, 8),
-                textcoords="offset points",
-                ha="center",
-                fontweight="bold",
-            )
+            colour = colours[s if grouped else g] if colours is not None else usual
+            x = g + (s - (len(series) - 1) / 2) * thick
+            label = name if grouped and g == 0 else None  # one entry of the legend for each model
+            _draw_bar(ax, x, parts[group], thick, colour, label, percent=percent)
     ax.set_xticks(range(len(groups)), groups)
     ax.tick_params(axis="x", length=0)
     if percent:
@@ -327,12 +254,12 @@ def curve(
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     ax.margins(x=0.0)
     low, high = ax.get_ylim()
-    place = -np.inf  # names keep a line's height apart, however close the lines end
+    y = -np.inf  # names keep a line's height apart, however close the lines end
     for end, name, colour in sorted(ends):
-        place = max(end, place + 0.075 * (high - low))
+        y = max(end, y + 0.075 * (high - low))
         ax.annotate(
             name,
-            (1, place),
+            (1, y),
             (8, 0),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
@@ -373,7 +300,98 @@ def _advance(char: str) -> float | None:
 
 
 def _columns(text: str) -> float:
+    """Width of a text at 12 points, in usual characters (7.5 points), the unit of a strip."""
     return sum(_advance(char) or 7.5 for char in text) / 7.5
+
+
+def _box_width(text: str, note: str) -> float:
+    """Width of a token's box: for its text, or the smaller note below it, and some air."""
+    return max(_columns(text), 0.75 * _columns(note), 1) + 1.0
+
+
+def _wrap(widths: Sequence[float], across: float) -> tuple[list[tuple[float, int]], int]:
+    """Left edge and line of each box, in lines no wider than `across`; and how many lines."""
+    corners, x, line = [], 0.0, 0
+    for wide in widths:
+        if x + wide > across:
+            x, line = 0.0, line + 1
+        corners.append((x, line))
+        x += wide + 0.35
+    return corners, line + 1
+
+
+def _draw_token(
+    ax: Axes, x: float, y: float, wide: float, colour: str, text: str, note: str
+) -> None:
+    """A box with the token in it, in dark or white ink, and the note under it."""
+    ax.add_patch(_box(x, y, wide, colour))
+    centred = {"ha": "center", "va": "center", "parse_math": False}
+    ink = INK if _luminance(colour) > 0.2 else "white"
+    ax.text(x + wide / 2, y + 1.06, text, color=ink, fontsize=12, **centred)
+    if note:
+        ax.text(x + wide / 2, y + 2.82, note, color=MUTED, fontsize=9.5, **centred)
+
+
+def _draw_key(ax: Axes, key: Sequence[tuple[str, str]], height: float) -> None:
+    """Colours and their meaning in a line at the foot of a strip of this height."""
+    x = 0.0
+    for colour, text in key:
+        ax.add_patch(_box(x, height - 1.6, 1.6, colour, tall=1.3))
+        ax.text(x + 2.2, height - 0.9, text, va="center", color=MUTED, fontsize=11)
+        x += 4.5 + 0.88 * len(text)
+
+
+def _same_groups(series: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
+    """The groups of all models of a chart; ValueError if they differ, or one has no number."""
+    groups = list(next(iter(series.values())))
+    for name, parts in series.items():
+        if list(parts) != groups:
+            raise ValueError(
+                f"{name!r} has the groups {list(parts)}, the first one has {groups}: give each "
+                "the same"
+            )
+        for group, seeds in parts.items():
+            if len(seeds) == 0:
+                raise ValueError(
+                    f"no values for {f'{name} {group}'.strip()!r}: one number a seed is needed"
+                )
+    return groups
+
+
+def _draw_bar(
+    ax: Axes,
+    x: float,
+    seeds: Sequence[float],
+    thick: float,
+    colour: str,
+    label: str | None,
+    *,
+    percent: bool,
+) -> None:
+    """A bar as high as the mean, a dot for every seed, and the mean in numbers above them."""
+    seeds = np.asarray(seeds, dtype=float)
+    ax.bar(x, seeds.mean(), 0.88 * thick, color=colour, label=label)
+    # side by side, so that equal seeds do not hide each other; a single one in the middle
+    beside = np.linspace(-0.12, 0.12, len(seeds)) * thick * (len(seeds) > 1)
+    ax.scatter(
+        x + beside,
+        seeds,
+        s=26,
+        color="white",
+        edgecolor=INK,
+        linewidth=1.1,
+        zorder=3,
+        clip_on=False,
+    )
+    mean = f"{seeds.mean():.0%}".replace("%", " %") if percent else f"{seeds.mean():.3g}"
+    ax.annotate(
+        mean,
+        (x, seeds.max()),
+        (0, 8),
+        textcoords="offset points",
+        ha="center",
+        fontweight="bold",
+    )
 
 
 def _luminance(colour: str) -> float:

@@ -9,6 +9,7 @@ import difflib
 import html
 import re
 import string
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -25,9 +26,11 @@ VERDICTS = {
     "both_wrong": "both wrong",
     "both_right": "both right",
 }
-WORDS = re.compile(
-    r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+|\s+|[^\w\s]"
-)  # a Chinese character counts as a word
+# a Chinese character counts as a word
+WORDS = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+|\s+|[^\w\s]")
+SIDES = ("base", "tuned")
+# Of the figure, in its own units: ends of the scale, the first row, and from row to row.
+LEFT, RIGHT, TOP, STEP = 230, 920, 46, 38
 
 
 def render_report(result: dict[str, Any], finding: str, footnote: str) -> str:
@@ -71,69 +74,88 @@ def draw_figure(result: dict[str, Any]) -> str:
     """Inline SVG: base (ring) and tuned (disc) on one scale from 0 to 100 %: overall with
     intervals, and by group. Words use the comparison's own names for the two; classes and keys stay
     base and tuned."""
-    names = {
-        side: html.escape(name)
-        for side, name in zip(("base", "tuned"), result["names"], strict=True)
-    }
-    lines = [
-        (
-            "right answers",
-            result["questions"],
-            result["base"]["accuracy"],
-            result["tuned"]["accuracy"],
-        )
+    names = dict(zip(SIDES, map(html.escape, result["names"]), strict=True))
+    base, tuned = (result[side] for side in SIDES)
+    rows = [
+        ("right answers", result["questions"], base["accuracy"], tuned["accuracy"]),
+        *(
+            (group, part["questions"], part["base"], part["tuned"])
+            for group, part in result["groups"].items()
+        ),
+        ("stopped by itself", None, base["stop_rate"], tuned["stop_rate"]),
     ]
-    lines += [
-        (group, part["questions"], part["base"], part["tuned"])
-        for group, part in result["groups"].items()
-    ]
-    lines += [
-        ("stopped by itself", None, result["base"]["stop_rate"], result["tuned"]["stop_rate"])
-    ]
-    left, right, top, step = 230, 920, 46, 38
-    after = left + 50 + 9 * len(result["names"][0])  # where the key goes on
-    ending = after + 35 + 9 * len(result["names"][1])
-    bottom = top + step * len(lines) - 8
-
-    def at(fraction: float) -> float:
-        return round(left + fraction * (right - left), 1)
-
+    bottom = TOP + STEP * len(rows) - 8
     parts = [
         f'<svg viewBox="0 0 980 {bottom + 34}" role="img" aria-label="{names["base"]} and '
         f'{names["tuned"]} from 0 to 100 percent">',
-        f'<circle class="base" cx="{left + 6}" cy="14" r="6"/><text x="{left + 20}" '
-        f'y="19">{names["base"]}</text>',
-        f'<circle class="tuned" cx="{after}" cy="14" r="6"/><text x="{after + 14}" '
-        f'y="19">{names["tuned"]}</text>',
-        f'<text class="muted" x="{ending}" y="19">bars: 95 % interval</text>',
+        *_draw_key(names, *map(len, result["names"])),
+        *_draw_scale(bottom),
     ]
-    for tick in (0, 25, 50, 75, 100):
-        x = at(tick / 100)
-        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{top - 12}" y2="{bottom}"/>')
-        parts.append(
-            f'<text class="muted" text-anchor="middle" x="{x}" y="{bottom + 22}">{tick} %</text>'
-        )
-    for place, (name, questions, base, tuned) in enumerate(lines):
-        y, strong = (
-            top + 8 + step * place,
-            ' class="strong"' if place in (0, len(lines) - 1) else "",
-        )
-        count = f' <tspan class="muted">{questions}</tspan>' if questions is not None else ""
-        parts.append(
-            f'<text{strong} text-anchor="end" x="{left - 22}" '
-            f'y="{y + 5}">{html.escape(name)}{count}</text>'
-        )
-        parts.append(f'<line class="link" x1="{at(base)}" x2="{at(tuned)}" y1="{y}" y2="{y}"/>')
-        if place == 0:
-            for side in ("base", "tuned"):
-                low, high = map(at, result[side]["accuracy_interval"])
-                parts.append(
-                    f'<line class="interval {side}" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>'
-                )
-        for side, value in (("base", base), ("tuned", tuned)):
-            tip = f"<title>{names[side]} {format_percent(value)}</title>"
-            parts.append(f'<circle class="{side}" cx="{at(value)}" cy="{y}" r="7">{tip}</circle>')
+    for index, row in enumerate(rows):
+        y, first, last = TOP + 8 + STEP * index, index == 0, index == len(rows) - 1
+        parts += _draw_row(y, *row, names, strong=first or last)
+        if first:
+            parts += [_draw_interval(y, side, result[side]["accuracy_interval"]) for side in SIDES]
     return "\n".join([*parts, "</svg>"])
+
+
+def _x(fraction: float) -> float:
+    """Where a fraction stands on the scale of the figure."""
+    return round(LEFT + fraction * (RIGHT - LEFT), 1)
+
+
+def _draw_key(names: dict[str, str], base_length: int, tuned_length: int) -> list[str]:
+    """Both marks with their names, and what the bars are; lengths in characters before escapes."""
+    tuned = LEFT + 50 + 9 * base_length
+    interval = tuned + 35 + 9 * tuned_length
+    return [
+        f'<circle class="base" cx="{LEFT + 6}" cy="14" r="6"/>',
+        f'<text x="{LEFT + 20}" y="19">{names["base"]}</text>',
+        f'<circle class="tuned" cx="{tuned}" cy="14" r="6"/>',
+        f'<text x="{tuned + 14}" y="19">{names["tuned"]}</text>',
+        f'<text class="muted" x="{interval}" y="19">bars: 95 % interval</text>',
+    ]
+
+
+def _draw_scale(bottom: int) -> list[str]:
+    """Five lines from 0 to 100 %, each with its number below."""
+    parts = []
+    for percent in (0, 25, 50, 75, 100):
+        x = _x(percent / 100)
+        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{TOP - 12}" y2="{bottom}"/>')
+        parts.append(
+            f'<text class="muted" text-anchor="middle" x="{x}" y="{bottom + 22}">{percent} %</text>'
+        )
+    return parts
+
+
+def _draw_row(
+    y: int,
+    name: str,
+    questions: int | None,
+    base: float,
+    tuned: float,
+    names: dict[str, str],
+    *,
+    strong: bool,
+) -> list[str]:
+    """A name with its number of questions, and both rates joined by a line."""
+    count = f' <tspan class="muted">{questions}</tspan>' if questions is not None else ""
+    weight = ' class="strong"' if strong else ""
+    parts = [
+        f'<text{weight} text-anchor="end" x="{LEFT - 22}" y="{y + 5}">{html.escape(name)}{count}'
+        "</text>",
+        f'<line class="link" x1="{_x(base)}" x2="{_x(tuned)}" y1="{y}" y2="{y}"/>',
+    ]
+    for side, rate in (("base", base), ("tuned", tuned)):
+        tip = f"<title>{names[side]} {format_percent(rate)}</title>"
+        parts.append(f'<circle class="{side}" cx="{_x(rate)}" cy="{y}" r="7">{tip}</circle>')
+    return parts
+
+
+def _draw_interval(y: int, side: str, interval: Sequence[float]) -> str:
+    low, high = map(_x, interval)
+    return f'<line class="interval {side}" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>'
 
 
 def mark_differences(text: str, reference: str) -> str:
@@ -171,7 +193,7 @@ def _tiles(result: dict[str, Any]) -> str:
 
 def _card(number: int, row: dict[str, Any], names: list[str]) -> str:
     group = f'<span class="group">{html.escape(row["group"])}</span>' if row["group"] else ""
-    sides = zip(("base", "tuned"), names, strict=True)
+    sides = zip(SIDES, names, strict=True)
     replies = "".join(_reply(side, name, row[side], row["reference"]) for side, name in sides)
     verdict = html.escape(VERDICTS[row["change"]].format(*names))
     return f"""<article class="{row["change"]}">
@@ -184,19 +206,14 @@ def _card(number: int, row: dict[str, Any], names: list[str]) -> str:
 
 def _reply(side: str, name: str, reply: dict[str, Any], reference: str) -> str:
     verdict = '<b class="right">✓ right</b>' if reply["right"] else '<b class="wrong">✗ wrong</b>'
-    text = (
-        html.escape(reply["text"]) if reply["right"] else mark_differences(reply["text"], reference)
-    )
-    body = f"<blockquote>{text}</blockquote>"
-    if not reply["text"].strip():
+    body = f"<blockquote>{mark_differences(reply['text'], reference)}</blockquote>"
+    if reply["right"]:  # it may still differ in its final punctuation
+        body = f"<blockquote>{html.escape(reply['text'])}</blockquote>"
+    elif not reply["text"].strip():
         body = '<blockquote class="empty">(nothing)</blockquote>'
-    tokens = f"{reply['tokens']} token{'s' * (reply['tokens'] != 1)}"
-    end = (
-        f"stopped by itself after {tokens}"
-        if reply["stopped"]
-        else f"wrote no stop token: ended at {tokens}"
-    )
+    how = "stopped by itself after" if reply["stopped"] else "wrote no stop token: ended at"
+    end = f"{how} {reply['tokens']} token{'s' * (reply['tokens'] != 1)}"
     return (
-        f'<section class="{side}"><h3>{html.escape(name)} {verdict}</h3>{body}<p '
-        f'class="end">{end}</p></section>'
+        f'<section class="{side}"><h3>{html.escape(name)} {verdict}</h3>{body}'
+        f'<p class="end">{end}</p></section>'
     )

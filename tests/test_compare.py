@@ -24,11 +24,10 @@ from sft_lab.compare import (
     Reply,
     Row,
     compare,
-    normalise,
-    paired_bootstrap,
     read_questions,
 )
 from sft_lab.report import format_percent, mark_differences
+from sft_lab.significance import paired_bootstrap
 
 CHATML = (
     "{% for turn in messages %}<|im_start|>{{ turn.role }}\n"
@@ -151,70 +150,6 @@ def test_results_survive_json_and_are_the_same_for_the_same_seed(comparison):
     result = comparison.to_dict()
     assert json.loads(json.dumps(result)) == result
     assert Comparison(comparison.rows, seed=3, max_new_tokens=12).to_dict() == result
-
-
-@pytest.mark.parametrize(
-    ("answer", "same"),
-    [
-        ("Paris", True),
-        ("  Paris .\n", True),
-        ("Paris。", True),
-        ("paris", False),
-        ("Paris, France", False),
-        ("", False),
-    ],
-)
-def test_white_space_and_final_punctuation_do_not_matter_and_letters_do(answer, same):
-    assert (normalise(answer) == normalise("Paris.")) == same
-
-
-def test_two_ways_to_write_an_accent_are_one():
-    assert normalise("Yaounde\u0301") == normalise("Yaound\u00e9")
-
-
-# 95 % intervals of scipy 1.17.1: stats.bootstrap(paired=True, method="percentile",
-# n_resamples=100_000)
-SCIPY = [
-    ([16, 163, 4, 17], [(0.065, 0.15), (0.855, 0.94), (0.73, 0.855)]),
-    ([52, 60, 47, 41], [(0.37, 0.51), (0.435, 0.575), (-0.035, 0.165)]),
-    ([31, 7, 9, 3], [(0.12, 0.36), (0.1, 0.32), (-0.2, 0.12)]),
-]
-
-
-@pytest.mark.parametrize(("kinds", "expected"), SCIPY)
-def test_intervals_agree_with_scipy(kinds, expected):
-    before, after = (
-        np.repeat([False, False, True, True], kinds),
-        np.repeat([False, True, False, True], kinds),
-    )
-    one_question = 1 / sum(kinds)
-    for ours, scipys in zip(
-        paired_bootstrap(before, after, seed=1, resamples=50_000), expected, strict=True
-    ):
-        assert ours == pytest.approx(scipys, abs=1.01 * one_question)
-
-
-def test_a_seed_gives_one_interval_and_other_seeds_nearly_the_same():
-    before, after = (
-        np.repeat([False, False, True, True], [52, 60, 47, 41]),
-        np.tile([False, True], 100),
-    )
-    first, again, other = (paired_bootstrap(before, after, seed=seed) for seed in (0, 0, 1))
-    assert first == again
-    np.testing.assert_allclose(first, other, atol=0.02)
-
-
-def test_pairing_narrows_the_difference_when_questions_are_hard_for_both():
-    right = np.arange(200) % 2 == 0
-    _, _, paired = paired_bootstrap(right, right)
-    _, _, crossed = paired_bootstrap(right, ~right)
-    assert paired == (0.0, 0.0) and crossed[1] - crossed[0] > 0.2
-
-
-@pytest.mark.parametrize(("before", "after"), [([], []), ([True], [True, False])])
-def test_outcomes_that_do_not_pair_up_are_refused(before, after):
-    with pytest.raises(ValueError, match="one outcome a question"):
-        paired_bootstrap(before, after)
 
 
 @pytest.mark.parametrize(
@@ -441,6 +376,20 @@ def test_the_page_shows_every_answer_and_filters_by_what_changed(comparison, tmp
         "no stop token: ended at 12",
     ):
         assert piece in text
+
+
+def test_all_outputs_of_a_comparison_rest_on_one_draw_of_the_bootstrap(tmp_path, monkeypatch):
+    drawn = []
+
+    def count_and_draw(*outcomes, seed):
+        drawn.append(seed)
+        return paired_bootstrap(*outcomes, seed=seed)
+
+    monkeypatch.setattr("sft_lab.compare.paired_bootstrap", count_and_draw)
+    comparison = make_comparison("wr", "rr", "ww", "wr")
+    comparison.table(), comparison.finding(), comparison.to_dict(), comparison._repr_html_()
+    comparison.to_html(tmp_path / "page.html")
+    assert drawn == [0]
 
 
 def test_what_a_model_says_stays_text_on_the_page(tmp_path):

@@ -3,8 +3,8 @@
     python tools/evaluate_base.py        # three tuning seeds, about six minutes on two cores
 
 Prints each measure beside the bar it has to reach and writes evaluation.json beside the weights.
-Right means what `sft_lab.compare` means by it: the whole answer equals the statement, up to white
-space and final punctuation.
+Right is what `sft_lab.metrics.is_right` calls right: the whole answer equals the statement, up to
+white space and final punctuation.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from sft_lab import atlas
 from sft_lab.chat import complete, generate_ids, stop_token_id
-from sft_lab.compare import normalise
 from sft_lab.labels import encode_conversations
+from sft_lab.metrics import is_right
 from sft_lab.models import ATLAS_FOLDER, load
 from sft_lab.train import train
 
@@ -137,7 +137,7 @@ def examine(model, tokenizer, exam: atlas.Conversations) -> dict[str, float]:
     answers = [tokenizer.decode(ids, skip_special_tokens=True) for ids in rows]
     pairs = list(zip(answers, [turns[-1]["content"] for turns in exam], strict=True))
     return {
-        "right": share([normalise(answer) == normalise(wanted) for answer, wanted in pairs]),
+        "right": share([is_right(answer, wanted) for answer, wanted in pairs]),
         "begins_right": share([answer.strip().startswith(wanted) for answer, wanted in pairs]),
         "stops": share([ids[-1:] == [stop_token_id(tokenizer)] for ids in rows]),
     }

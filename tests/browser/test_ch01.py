@@ -4,7 +4,7 @@ import pytest
 from notebook_page import find_view, fresh_view
 
 from sft_lab import plots
-from sft_lab.course.views.widgets import LEAST, describe_step, draw_step, set_probability
+from sft_lab.course.views.step import LEAST, describe_step, draw_step, set_probability
 
 TOKENS, Q = ["Paris", "Rome", "Lima", "Oslo"], [0.5, 0.25, 0.125, 0.125]
 ROME, LIMA, OSLO = 1, 2, 3

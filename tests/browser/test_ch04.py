@@ -8,12 +8,8 @@ from notebook_page import find_view, fresh_view
 from playwright.sync_api import expect
 
 from sft_lab import atlas, plots
-from sft_lab.course.views.schedule import (
-    describe_schedule,
-    draw_schedule,
-    make_head_task,
-    train_head,
-)
+from sft_lab.course.head_training import make_head_task, train_head
+from sft_lab.course.views.schedule import describe_schedule, draw_schedule
 from sft_lab.labels import encode_conversations
 
 SCHEDULE, TENSORBOARD = 0, 1

@@ -4,9 +4,9 @@ import pytest
 from notebook_page import find_view, fresh_view
 
 from sft_lab import plots
-from sft_lab.course.views.choice import SHAPES, describe_choice, draw_choice
+from sft_lab.course.views.choice import describe_choice, draw_choice
 
-QWEN, LARGE = SHAPES[1], SHAPES[3]
+QWEN, LARGE = "Qwen3-0.6B", "Qwen3-8B"
 
 
 @pytest.fixture(scope="module")

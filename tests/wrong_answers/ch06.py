@@ -100,8 +100,14 @@ def _ignored(prompt, labels):
 
 
 def _count(**changed):
-    def answer(shape, method, size):
-        layers, width, middle, heads, kv_heads, head_dim = shape[1:7]
+    def answer(method, size, config):
+        layers, width, middle = (
+            config.num_hidden_layers,
+            config.hidden_size,
+            config.intermediate_size,
+        )
+        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+        head_dim = config.head_dim
         pairs = [
             (heads * head_dim, width),
             (kv_heads * head_dim, width),
@@ -126,7 +132,7 @@ def _count(**changed):
             "BitFit": layers * sum(columns for _, columns in pairs),
         }
         return (
-            changed[method](shape, right[method], size)
+            changed[method](config, right[method], size)
             if callable(changed.get(method))
             else (other if changed.get(method) else right)[method]
         )
@@ -210,19 +216,26 @@ WRONG_ANSWERS = {
     "6.5": [
         (_count(LoRA=True), "rank · (in + out)"),
         (_count(adapter=True), "two in every layer"),
-        (_count(prefix=True), "kv_heads heads, not heads"),
-        (_count(prefix=lambda shape, right, size: right // 2), "a key and a value"),
+        (_count(prefix=True), "num_key_value_heads heads"),
+        (_count(prefix=lambda config, right, size: right // 2), "a key and a value"),
         (
-            _count(prefix=lambda shape, right, size: right // shape.layers),
+            _count(prefix=lambda config, right, size: right // config.num_hidden_layers),
             "every layer has its own",
         ),
         (
-            _count(adapter=lambda shape, right, size: shape.layers * 4 * shape.width * size),
+            _count(
+                adapter=lambda config, right, size: (
+                    config.num_hidden_layers * 4 * config.hidden_size * size
+                )
+            ),
             "have biases",
         ),
         (_count(prompt=True), "it stands once"),
         (_count(BitFit=True), "one number for each output"),
-        (_count(LoRA=lambda shape, right, size: right // shape.layers), "one decoder layer"),
+        (
+            _count(LoRA=lambda config, right, size: right // config.num_hidden_layers),
+            "one decoder layer",
+        ),
     ],
     "6.6": [
         (_merge(check=False), "an adapter with GELU was merged"),

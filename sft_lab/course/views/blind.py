@@ -1,44 +1,26 @@
 """A blind side-by-side (chapter 09): the reader votes for one of two answers and only then learns
 who wrote which.
 
-A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, and
-the controls are buttons that the keyboard reaches. No name stands on the page, in words, picture or
-source, before the last vote.
+No name stands on the page, in words, picture or source, before the last vote.
 """
 
-import base64
 import html
 import random
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 
 import ipywidgets
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from sft_lab.course.views.figures import one_at_a_time
-from sft_lab.course.views.widgets import paragraph, to_png
+from sft_lab.course.views.widgets import Answer, frame, one_at_a_time
+from sft_lab.metrics import is_right
 from sft_lab.plots import BASE, INK, MUTED, PROMPT, TUNED, new_figure
+from sft_lab.significance import LEVEL, mcnemar_p_value
 
 CHOICES = ("A", "B", "tie")
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """Two-sided p-value of `wins` against `losses` when each is a fair coin; ties are left out. 1.0
-    for no votes.
-
-    The exact binomial test, which on changed answers is McNemar's exact test (derived in chapter
-    09).
-    """
-    if wins < 0 or losses < 0:
-        raise ValueError(f"{wins} wins and {losses} losses: counts cannot be negative")
-    tail = sum(
-        comb(wins + losses, k) for k in range(min(wins, losses) + 1)
-    )  # whole numbers: 2^n may exceed any float
-    return min(1.0, 2 * tail / 2 ** (wins + losses))
 
 
 def describe_pair(vote: "BlindVote") -> str:
@@ -60,10 +42,11 @@ def describe_tally(tally: dict[str, int], right: dict[str, int] | None = None) -
     of the two names.
     """
     (one, wins), (other, losses), (_, ties) = tally.items()
-    p, count = sign_test(wins, losses), wins + losses + ties
-    verdict = "the votes tell the two apart" if p < 0.05 else "the votes cannot tell the two apart"
-    words = f"{wins} of {count} votes for {one}, {losses} for {other}, {ties} ties. "
-    words += f"Sign test: p = {p:.3f}, so {verdict}."
+    p, count = mcnemar_p_value(wins, losses), wins + losses + ties
+    words = (
+        f"{wins} of {count} votes for {one}, {losses} for {other}, {ties} ties. Sign test: p = "
+        f"{p:.3f}, so the votes {'tell' if p < LEVEL else 'cannot tell'} the two apart."
+    )
     if right:
         words += f" Right answers: {one} {right[one]}, {other} {right[other]} of {count}."
     return words
@@ -129,14 +112,10 @@ def draw_tally(tally: dict[str, int], *, ax: Axes | None = None, title: str = ""
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
     ax.grid(visible=False)
-    leader = one if wins > losses else other
-    p = sign_test(wins, losses)
-    finding = (
-        f"{leader} is preferred (p = {p:.3f})"
-        if p < 0.05
-        else f"These votes decide nothing (p = {p:.3f})"
-    )
-    ax.set_title(title or finding)
+    p, finding = mcnemar_p_value(wins, losses), "These votes decide nothing"
+    if p < LEVEL:
+        finding = f"{one if wins > losses else other} is preferred"
+    ax.set_title(title or f"{finding} (p = {p:.3f})")
     return ax.figure
 
 
@@ -169,32 +148,21 @@ def explore_blind(
         for choice in CHOICES
     }
     back = ipywidgets.Button(description="take back", layout=wide)
-    picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
-    @one_at_a_time
-    def redraw() -> None:
+    def answer() -> Answer:
         if vote.finished:
-            sentence, figure = (
-                describe_tally(vote.tally(), vote.count_right()),
-                draw_tally(vote.tally()),
-            )
-            words.value = paragraph(sentence) + _reveal(vote)
-        else:
-            sentence = describe_pair(vote)
-            title = f"Pair {len(vote.votes) + 1} of {len(pairs)}: which answer is better?"
-            figure = draw_pair(*vote.shown(), title=title)
-            words.value = paragraph(sentence)
-        source = base64.b64encode(to_png(figure)).decode()
-        picture.value = (
-            f'<img alt="{html.escape(sentence)}" src="data:image/png;base64,{source}" '
-            'style="max-width: 100%">'
-        )
+            tally = vote.tally()
+            sentence = describe_tally(tally, vote.count_right())
+            return Answer(sentence, draw_tally(tally), below=_reveal(vote))
+        title = f"Pair {len(vote.votes) + 1} of {len(pairs)}: which answer is better?"
+        return Answer(describe_pair(vote), draw_pair(*vote.shown(), title=title))
+
+    view, redraw = frame([[*ballots.values(), back]], answer)
 
     @one_at_a_time
     def cast(choice: str) -> None:
-        if (
-            not vote.finished
-        ):  # a button keeps the focus after the last vote; pressing it again changes nothing
+        # A button keeps the focus after the last vote; pressing it again changes nothing.
+        if not vote.finished:
             vote.cast(choice)
             redraw()
 
@@ -208,8 +176,7 @@ def explore_blind(
         button.on_click(lambda _, choice=choice: cast(choice))
     back.on_click(take_back)
     redraw()
-    controls = ipywidgets.HBox([*ballots.values(), back], layout={"flex_flow": "row wrap"})
-    return ipywidgets.VBox([controls, picture, words])
+    return view
 
 
 def _reveal(vote: "BlindVote") -> str:
@@ -254,9 +221,8 @@ class BlindVote:
             )
         self.pairs, self.names, self.votes = list(pairs), tuple(names), []
         coin = random.Random(seed)
-        self.swapped = [
-            coin.random() < 0.5 for _ in self.pairs
-        ]  # whether A is the answer of names[1]
+        # for each pair, whether A is the answer of names[1]
+        self.swapped = [coin.random() < 0.5 for _ in self.pairs]
 
     @property
     def finished(self) -> bool:
@@ -289,10 +255,10 @@ class BlindVote:
         return count
 
     def count_right(self) -> dict[str, int] | None:
-        """How many answers of each name equal the reference; None when a pair has no reference."""
+        """How many answers of each name are right; None when a pair has no reference."""
         if not all(pair.reference for pair in self.pairs):
             return None
         return {
-            name: sum(pair.answers[side].strip() == pair.reference for pair in self.pairs)
+            name: sum(is_right(pair.answers[side], pair.reference) for pair in self.pairs)
             for side, name in enumerate(self.names)
         }

@@ -1,13 +1,7 @@
-"""A chat as a model reads it (chapter 02): every token with its id, coloured by who writes it.
+"""A chat as a model reads it (chapter 02): every token with its id, coloured by who writes it."""
 
-A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, and
-the controls are text boxes, buttons and switches that the keyboard reaches.
-"""
-
-import base64
-import html
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -15,8 +9,7 @@ from matplotlib.patches import Patch
 from transformers import PreTrainedTokenizerBase
 
 from sft_lab.chat import encode_chat, stop_token_id
-from sft_lab.course.views.figures import one_at_a_time
-from sft_lab.course.views.widgets import choose, paragraph, to_png
+from sft_lab.course.views.widgets import Answer, choose, frame, redraw_on
 from sft_lab.plots import ANSWER, INK, PROMPT, PURPLE, SKY, show_token, token_strip
 from sft_lab.records import Conversation
 from sft_lab.rendering import control_tokens, find_template
@@ -60,9 +53,9 @@ def tokenize_chat(
     shared = len(prompt) if ids[: len(prompt)] == prompt else 0
     writers = name_writers(ids, tokenizer)
     controls = set(control_tokens(tokenizer).values())
-    for place in range(_last_turn(ids, tokenizer), shared):  # the template opens the answer
-        if writers[place] == "answer":
-            writers[place] = "control" if ids[place] in controls else "template"
+    for index in range(_last_turn(ids, tokenizer), shared):  # the template opens the answer
+        if writers[index] == "answer":
+            writers[index] = "control" if ids[index] in controls else "template"
     return ids, writers
 
 
@@ -75,26 +68,24 @@ def name_writers(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list
     """
     start, stop = tokenizer.convert_tokens_to_ids("<|im_start|>"), stop_token_id(tokenizer)
     controls = set(control_tokens(tokenizer).values())
+    # header: the role as far as it was read; None outside the first line of a turn
     writers, writer, header = [], "template", None
-    for index in ids:
-        text = tokenizer.decode([index])
-        if index == start:
+    for token_id in ids:
+        if token_id == start:
             writer, header = "template", ""
             writers.append("control")
         elif header is not None:
-            header += text
+            header += tokenizer.decode([token_id])
             writers.append("template")
-            if "\n" in text:
-                role = header.split("\n")[0]
-                writer, header = (
-                    {"assistant": "answer"}.get(role, role if role in WRITERS else "template"),
-                    None,
-                )
-        elif index == stop:
+            if "\n" in header:
+                writer, header = _writer_of_role(header.split("\n")[0]), None
+        elif token_id == stop:
             writers.append("answer" if writer == "answer" else "control")
             writer = "template"
         else:
-            writers.append("control" if index in controls and writer != "answer" else writer)
+            # what an answer holds, the model wrote, control tokens such as <think> among it
+            forced = token_id in controls and writer != "answer"
+            writers.append("control" if forced else writer)
     return writers
 
 
@@ -106,26 +97,15 @@ def describe_chat(
     counts = Counter(writers)
     parts = [f"{counts[name]} {words}" for name, (_, words) in WRITERS.items() if counts[name]]
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")
-    headers = [
-        tokenizer.decode(ids[place + 1 : place + 9])
-        for place, index in enumerate(ids)
-        if index == start
-    ]
+    starts = [index for index, token_id in enumerate(ids) if token_id == start]
+    headers = [tokenizer.decode(ids[index + 1 : index + 9]) for index in starts]
     turns = ", ".join(header.split("\n")[0] for header in headers)
-    first = next(
-        (
-            place
-            for place in range(_last_turn(ids, tokenizer), len(ids))
-            if writers[place] == "answer"
-        ),
-        None,
-    )
-    here = (
-        "The model goes on after the last token."
-        if first is None
-        else f"The answer begins at token {first}."
-    )
-    return f"{len(ids)} tokens: {', '.join(parts)}. Turns: {turns}. {here}"
+    last = range(_last_turn(ids, tokenizer), len(ids))
+    first = next((index for index in last if writers[index] == "answer"), None)
+    where = f"The answer begins at token {first}."
+    if first is None:
+        where = "The model goes on after the last token."
+    return f"{len(ids)} tokens: {', '.join(parts)}. Turns: {turns}. {where}"
 
 
 def draw_chat(
@@ -137,32 +117,41 @@ def draw_chat(
 ) -> Figure:
     """The tokens as boxes in the colour of their writer, ids below. ids, writers: T each, as
     `tokenize_chat` gives."""
-    texts = [tokenizer.decode([index]) for index in ids]
-    texts = [
-        tokenizer.convert_ids_to_tokens(index)
-        if "\ufffd" in text
-        else text  # part of a character: its byte
-        for index, text in zip(ids, texts, strict=True)
-    ]
-    ax = token_strip(
-        texts, colours=[WRITERS[writer][0] for writer in writers], notes=list(ids), title=title
-    )
-    width, height = ax.figure.get_size_inches()
-    ax.figure.set_size_inches(width, height + 0.55)  # room for the key
-    key = [
+    texts = [show_id(token_id, tokenizer) for token_id in ids]
+    colours = [WRITERS[writer][0] for writer in writers]
+    ax = token_strip(texts, colours=colours, notes=list(ids), title=title)
+    draw_key(ax.figure, name_colours(writers))
+    return ax.figure
+
+
+def show_id(token_id: int, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text of a token; where it is a part of a character, its bytes as the vocabulary writes
+    them."""
+    text = tokenizer.decode([token_id])
+    return tokenizer.convert_ids_to_tokens(token_id) if "\ufffd" in text else text
+
+
+def name_colours(writers: Collection[str]) -> list[Patch]:
+    """An entry of a key for every writer that occurs."""
+    return [
         Patch(color=colour, label=words)
         for name, (colour, words) in WRITERS.items()
         if name in writers
     ]
-    ax.figure.legend(
-        handles=key,
+
+
+def draw_key(figure: Figure, entries: Sequence[Patch]) -> None:
+    """A key below a strip of tokens, in room of its own."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.55)
+    figure.legend(
+        handles=entries,
         loc="outside lower left",
-        ncols=len(key),
+        ncols=len(entries),
         fontsize=10.5,
         handlelength=1.2,
         columnspacing=1.4,
     )
-    return ax.figure
 
 
 def explore_chat(
@@ -193,10 +182,8 @@ def explore_chat(
     protect = ipywidgets.Checkbox(
         value=True, description="control tokens in messages stay text", indent=False, layout=narrow
     )
-    picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
-    @one_at_a_time
-    def redraw(_: object = None) -> None:
+    def answer() -> Answer:
         turns = [
             {"role": role, "content": box.value}
             for role, box in boxes.items()
@@ -205,23 +192,22 @@ def explore_chat(
         ids, writers = tokenize_chat(
             turns, tokenizer, template=menu.value, thinking=thinking.value, protect=protect.value
         )
+        tokens = " ".join(show_token(tokenizer.decode([token_id])) for token_id in ids)
         sentence = describe_chat(ids, writers, tokenizer)
-        source = base64.b64encode(to_png(draw_chat(ids, writers, tokenizer))).decode()
-        spoken = html.escape(
-            f"{sentence} {' '.join(show_token(tokenizer.decode([index])) for index in ids)}"
-        )
-        picture.value = (
-            f'<img alt="{spoken}" src="data:image/png;base64,{source}" style="max-width: 100%">'
-        )
-        words.value = paragraph(sentence)
+        return Answer(sentence, draw_chat(ids, writers, tokenizer), details=tokens)
 
-    for control in (*boxes.values(), menu, thinking, protect):
-        control.observe(redraw, names="value")
-    redraw()
-    switches = ipywidgets.HBox([menu, thinking, protect], layout={"flex_flow": "row wrap"})
-    return ipywidgets.VBox([*boxes.values(), switches, picture, words])
+    view, redraw = frame([*boxes.values(), [menu, thinking, protect]], answer)
+    redraw_on(redraw, *boxes.values(), menu, thinking, protect)
+    return view
+
+
+def _writer_of_role(role: str) -> str:
+    """A key of WRITERS; roles that are not there, such as a tool's, count as template."""
+    if role == "assistant":
+        return "answer"
+    return role if role in WRITERS else "template"
 
 
 def _last_turn(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> int:
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")
-    return max((place for place, index in enumerate(ids) if index == start), default=0)
+    return max((index for index, token_id in enumerate(ids) if token_id == start), default=0)

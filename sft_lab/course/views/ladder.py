@@ -1,21 +1,17 @@
 """The ladder of chapter 07 as a picture: one run with one switch moved, over the run it should
 equal."""
 
-import base64
-import html
 from collections.abc import Mapping, Sequence
 
 import ipywidgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from sft_lab.course.views.figures import one_at_a_time
-from sft_lab.course.views.widgets import choose, paragraph, to_png
-from sft_lab.plots import BLUE, INK, MUTED, PROMPT, VERMILLION, new_figure
+from sft_lab.course.views.widgets import Answer, choose, frame, redraw_on
+from sft_lab.plots import BLUE, INK, MUTED, PROMPT, VERMILLION, new_figure, title_figure
 
-TOLERANCE = (
-    2e-6  # nats per graded token: float32 rounding over some twenty steps of the same computation
-)
+# nats per graded token: float32 rounding over some twenty steps of the same computation
+TOLERANCE = 2e-6
 FLOOR = 1e-9  # what a difference of exactly 0 is drawn as: a logarithmic axis has no 0
 
 
@@ -42,7 +38,7 @@ def describe_ladder(name: str, reference: Sequence[float], losses: Sequence[floa
         if apart[step] <= TOLERANCE
         else f"That is {apart[step] / TOLERANCE:,.0f} times the limit of {TOLERANCE:g}: another run"
     )
-    first = next((place + 1 for place, value in enumerate(apart) if value > TOLERANCE), None)
+    first = next((index + 1 for index, value in enumerate(apart) if value > TOLERANCE), None)
     since = f" It differs from step {first} on." if first else ""
     rest = (
         f" Only {len(apart)} of {len(reference)} steps were run."
@@ -100,7 +96,7 @@ def draw_ladder(name: str, reference: Sequence[float], losses: Sequence[float]) 
     finding = (
         f"{name}: {'the same run' if same else 'another run'}, at most {apart.max():.1g} nats apart"
     )
-    figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
+    title_figure(figure, finding)
     return figure
 
 
@@ -117,18 +113,11 @@ def explore_ladder(
         raise ValueError("no run to compare with the reference")
     buttons = choose("one switch", [(name, name) for name in runs])
     buttons.layout.flex_flow = "row wrap"
-    picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
-    @one_at_a_time
-    def redraw(_: object = None) -> None:
-        sentence = describe_ladder(buttons.value, reference, runs[buttons.value])
-        figure = draw_ladder(buttons.value, reference, runs[buttons.value])
-        source = f"data:image/png;base64,{base64.b64encode(to_png(figure)).decode()}"
-        picture.value = (
-            f'<img alt="{html.escape(sentence)}" src="{source}" style="max-width: 100%">'
-        )
-        words.value = paragraph(sentence)
+    def answer() -> Answer:
+        shown = (buttons.value, reference, runs[buttons.value])
+        return Answer(describe_ladder(*shown), draw_ladder(*shown))
 
-    buttons.observe(redraw, names="value")
-    redraw()
-    return ipywidgets.VBox([buttons, picture, words])
+    view, redraw = frame([buttons], answer)
+    redraw_on(redraw, buttons)
+    return view

@@ -1,11 +1,5 @@
-"""The update that full tuning made to a layer, and what is left of it at a lower rank (chapter 05).
+"""The update that full tuning made to a layer, and what a lower rank keeps of it (chapter 05)."""
 
-A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, and
-the controls are buttons and a slider that the keyboard reaches.
-"""
-
-import base64
-import html
 from collections.abc import Mapping
 
 import ipywidgets
@@ -14,38 +8,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sft_lab.course.views.figures import one_at_a_time
-from sft_lab.course.views.widgets import choose, paragraph, to_png
-from sft_lab.plots import ANSWER, INK, MUTED, PROMPT, new_figure
-
-
-def truncate(update: torch.Tensor, rank: int) -> torch.Tensor:
-    """The matrix of this rank that is nearest to `update`, (out, in), in the sum of squared
-    differences.
-
-    It keeps the largest `rank` singular values; rank 0 gives zeros. Source: Eckart and Young 1936
-    (chapter 05).
-    """
-    if update.dim() != 2 or not 0 <= rank <= min(update.shape):
-        raise ValueError(
-            f"rank is {rank}; an update of shape {tuple(update.shape)} must be a matrix and has "
-            f"ranks from 0 to {min(update.shape)}"
-        )
-    left, values, right = torch.linalg.svd(update, full_matrices=False)
-    return (left[:, :rank] * values[:rank]) @ right[:rank]
-
-
-def count_parameters(update: torch.Tensor, rank: int) -> tuple[int, int]:
-    """Numbers that LoRA of this rank learns for the layer, rank · (in + out), and those of the
-    layer, in · out."""
-    return rank * sum(update.shape), update.numel()
-
-
-def kept_energy(values: torch.Tensor, rank: int) -> float:
-    """Share of the squared entries of a matrix with these singular values that its best `rank`
-    keeps, 0 to 1."""
-    squares = values.double() ** 2
-    return (squares[:rank].sum() / squares.sum()).item()
+from sft_lab.course.views.widgets import Answer, choose, frame, one_at_a_time, redraw_on
+from sft_lab.low_rank import kept_energy, truncate
+from sft_lab.plots import ANSWER, INK, MUTED, PROMPT, new_figure, title_figure
 
 
 def describe_rank(name: str, update: torch.Tensor, rank: int) -> str:
@@ -53,7 +18,7 @@ def describe_rank(name: str, update: torch.Tensor, rank: int) -> str:
     it costs."""
     _refuse_zero(name, update)
     energy = kept_energy(torch.linalg.svdvals(update), rank)
-    lora, full = count_parameters(update, rank)
+    lora, full = _count_numbers(update, rank)
     error = (update - truncate(update, rank)).norm() / update.norm()
     return (
         f"{name}, {update.shape[0]} × {update.shape[1]}: {rank} of {min(update.shape)} singular "
@@ -100,14 +65,11 @@ def draw_rank(name: str, update: torch.Tensor, rank: int) -> Figure:
     )
     bar.ax.set_yticklabels([f"−{limit:.1g}", "0", f"{limit:.1g}"], fontsize=10)
     _draw_values(axes["values"], values.numpy(force=True), rank)
-    _draw_count(below.subplots(), *count_parameters(update, rank))
+    _draw_count(below.subplots(), *_count_numbers(update, rank))
     energy = kept_energy(values, rank)
-    figure.suptitle(
+    title_figure(
+        figure,
         f"{name}: rank {rank} of {len(values)} keeps {energy:.0%} of the energy of the update",
-        x=0.01,
-        ha="left",
-        fontweight="bold",
-        fontsize=15,
     )
     return figure
 
@@ -135,34 +97,30 @@ def explore_rank(updates: Mapping[str, torch.Tensor], rank: int = 4) -> ipywidge
             f"rank is {rank}; the first layer, {layers.value}, has ranks from 1 to {slider.max}"
         )
     slider.value = rank
-    picture, words = ipywidgets.HTML(), ipywidgets.HTML()
 
-    @one_at_a_time
-    def redraw(_: object = None) -> None:
-        name, update = layers.value, updates[layers.value]
-        sentence = describe_rank(name, update, slider.value)
-        source = base64.b64encode(to_png(draw_rank(name, update, slider.value))).decode()
-        picture.value = (
-            f'<img alt="{html.escape(sentence)}" src="data:image/png;base64,{source}" '
-            'style="max-width: 100%">'
-        )
-        words.value = paragraph(sentence)
+    def answer() -> Answer:
+        shown = (layers.value, updates[layers.value], slider.value)
+        return Answer(describe_rank(*shown), draw_rank(*shown))
+
+    view, redraw = frame([[layers, slider]], answer)
 
     @one_at_a_time
     def change_layer(_: object) -> None:
-        slider.unobserve(
-            redraw, names="value"
-        )  # a lower maximum may move the value: one picture is enough
+        # A lower maximum may move the value, which would draw a picture that nobody sees.
+        slider.unobserve(redraw, names="value")
         slider.max = min(updates[layers.value].shape)
         slider.observe(redraw, names="value")
         redraw()
 
     layers.observe(change_layer, names="value")
-    slider.observe(redraw, names="value")
-    redraw()
-    return ipywidgets.VBox(
-        [ipywidgets.HBox([layers, slider], layout={"flex_flow": "row wrap"}), picture, words]
-    )
+    redraw_on(redraw, slider)
+    return view
+
+
+def _count_numbers(update: torch.Tensor, rank: int) -> tuple[int, int]:
+    """Numbers that LoRA of this rank learns for the layer, rank · (in + out), and those of the
+    layer, in · out."""
+    return rank * sum(update.shape), update.numel()
 
 
 def _refuse_zero(name: str, update: torch.Tensor) -> None:
@@ -176,9 +134,9 @@ def _refuse_zero(name: str, update: torch.Tensor) -> None:
 def _draw_values(ax: Axes, values: np.ndarray, rank: int) -> None:
     """The singular values in falling order: filled where they are kept, hollow where they are
     not."""
-    places = np.arange(1, len(values) + 1)
+    numbers = np.arange(1, len(values) + 1)
     ax.scatter(
-        places[:rank],
+        numbers[:rank],
         values[:rank],
         s=26,
         color=ANSWER,
@@ -188,7 +146,7 @@ def _draw_values(ax: Axes, values: np.ndarray, rank: int) -> None:
         label="kept",
     )
     ax.scatter(
-        places[rank:],
+        numbers[rank:],
         values[rank:],
         s=20,
         facecolor="white",
@@ -197,7 +155,7 @@ def _draw_values(ax: Axes, values: np.ndarray, rank: int) -> None:
         label="dropped",
     )
     ax.axvline(rank + 0.5, color=MUTED, linestyle=":", linewidth=1.4)
-    ax.set(xlabel="number", ylim=(0, None))
+    ax.set(xlabel="number, largest first", ylim=(0, None))
     ax.set_title("singular values", fontsize=12.5, fontweight="normal", pad=6)
     ax.legend(loc="upper right", handletextpad=0.2)
 

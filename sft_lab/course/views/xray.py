@@ -1,12 +1,9 @@
 """The label X-ray (chapter 03): every token of a conversation by role, whether it is graded, and
 what it costs.
 
-A thin view over plain functions, like those of widgets.py: what is drawn is also said in words, a
-graded token is framed as well as coloured, and whatever cannot be encoded is said in words too.
+A graded token is framed as well as coloured, and whatever cannot be encoded is said in words.
 """
 
-import base64
-import html
 import re
 from collections.abc import Mapping, Sequence
 
@@ -16,9 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sft_lab.course.views.chat import WRITERS, name_writers
-from sft_lab.course.views.figures import one_at_a_time
-from sft_lab.course.views.widgets import choose, paragraph, to_png
+from sft_lab.course.views.chat import WRITERS, draw_key, name_colours, name_writers, show_id
+from sft_lab.course.views.widgets import Answer, choose, frame, one_at_a_time, redraw_on
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.labels import encode_conversation
 from sft_lab.losses import token_nll
@@ -53,10 +49,9 @@ def label_tokens(
         conversation, tokenizer, graded="assistant", max_tokens=max_tokens
     )
     writers = name_writers(example.input_ids, tokenizer)
-    rows = zip(example.input_ids, example.labels, writers, strict=True)
-    return Example(
-        example.input_ids, [index if writer == "user" else label for index, label, writer in rows]
-    )
+    tokens = zip(example.input_ids, example.labels, writers, strict=True)
+    labels = [token_id if writer == "user" else label for token_id, label, writer in tokens]
+    return Example(example.input_ids, labels)
 
 
 @torch.inference_mode()
@@ -100,11 +95,11 @@ def describe_labels(
     """What `draw_labels` shows, in words. whole: the ids before a length limit; losses: T - 1 nats
     for each model."""
     graded = [
-        place for place, label in enumerate(example.labels) if place and label != IGNORE_INDEX
+        index for index, label in enumerate(example.labels) if index and label != IGNORE_INDEX
     ]
     means = [
-        f"{name} {sum(row[place - 1] for place in graded) / len(graded):.2f}"
-        for name, row in losses.items()
+        f"{name} {sum(nats[index - 1] for index in graded) / len(graded):.2f}"
+        for name, nats in losses.items()
     ]
     cut = len(whole) - len(example.input_ids)
     left = f" The limit cuts off the last {cut} tokens, in whole turns." if cut else ""
@@ -129,46 +124,28 @@ def draw_labels(
     labels; whole: all ids before the limit; losses: T - 1 numbers for each model, since nothing
     predicts the first token.
     """
-    kept, graded = len(example.input_ids), [label != IGNORE_INDEX for label in example.labels]
-    writers = name_writers(whole, tokenizer)
-    texts = [tokenizer.decode([index]) for index in whole]
-    texts = [
-        tokenizer.convert_ids_to_tokens(index)
-        if "\ufffd" in text
-        else text  # part of a character: its byte
-        for index, text in zip(whole, texts, strict=True)
-    ]
-    colours = [
-        WRITERS[writer][0] if place < kept else PADDING for place, writer in enumerate(writers)
-    ]
-    notes = [
-        "→".join(f"{row[place - 1]:.1f}" for row in losses.values()) if 0 < place < kept else ""
-        for place in range(len(whole))
-    ]
+    kept, writers = len(example.input_ids), name_writers(whole, tokenizer)
+    colours = [WRITERS[writer][0] for writer in writers[:kept]]
+    colours += [PADDING] * (len(whole) - kept)
+    notes = [""] * len(whole)
+    for index in range(1, kept):  # the loss of token t stands at t - 1
+        notes[index] = "→".join(f"{nats[index - 1]:.1f}" for nats in losses.values())
+    texts = [show_id(token_id, tokenizer) for token_id in whole]
     ax = token_strip(texts, colours=colours, notes=notes, title=title, width=10.5)
-    for place, box in enumerate(ax.patches):
-        if place >= kept:
+    for index, box in enumerate(ax.patches):
+        if index >= kept:
             box.set(edgecolor=MUTED, linestyle="--")
-        elif place and graded[place]:
+        elif index and example.labels[index] != IGNORE_INDEX:
             box.set(edgecolor=INK, linewidth=2.6)
-    key = [
-        Patch(color=colour, label=words.split(" and")[0])
-        for name, (colour, words) in WRITERS.items()
-        if name in writers[:kept]
-    ]
+    key = name_colours(writers[:kept])
+    for entry in key:
+        entry.set_label(entry.get_label().split(" and")[0])  # here a frame says what is graded
     key += [Patch(facecolor="none", edgecolor=INK, linewidth=2.6, label="framed: graded")]
     if kept < len(whole):
         key += [Patch(facecolor=PADDING, edgecolor=MUTED, linestyle="--", label="cut off")]
     width, height = ax.figure.get_size_inches()
-    ax.figure.set_size_inches(width, 1.12 * height + 0.55)  # room for the frames and the key
-    ax.figure.legend(
-        handles=key,
-        loc="outside lower left",
-        ncols=len(key),
-        fontsize=10.5,
-        handlelength=1.2,
-        columnspacing=1.4,
-    )
+    ax.figure.set_size_inches(width, 1.12 * height)  # room for the frames
+    draw_key(ax.figure, key)
     return ax.figure
 
 
@@ -186,59 +163,37 @@ def explore_labels(
     ids are computed once and kept. What cannot be encoded is said in words, and the picture goes.
     Returns the box of controls, picture and words.
     """
-    wide, known = {"description_width": "7em"}, {}
-    menu = choose("conversation", list(conversations.items()), description_width="7em")
-    policies = choose("graded", [(name, name) for name in GRADED], description_width="7em")
-    policies.value = policy
-    box = ipywidgets.Textarea(
-        value=format_turns(menu.value),
-        description="turns",
-        continuous_update=False,
-        style=wide,
-        layout=ipywidgets.Layout(width="46em", height="7em"),
-    )
-    slider = ipywidgets.IntSlider(
-        min=8, max=9, description="length limit", style=wide, layout=ipywidgets.Layout(width="46em")
-    )
-    picture, words = ipywidgets.HTML(), ipywidgets.HTML()
+    controls = menu, box, policies, limit = _make_controls(conversations, policy)
+    known: dict[tuple[int, ...], dict[str, list[float]]] = {}
 
-    def look_up(ids: list[int]) -> dict[str, list[float]]:
-        if tuple(ids) not in known:
-            known[tuple(ids)] = {name: read_losses(model, ids) for name, model in models.items()}
-        return known[tuple(ids)]
-
-    @one_at_a_time
-    def redraw(_: object = None) -> None:
+    def answer() -> Answer:
         try:
             turns = parse_turns(box.value)
             whole = label_tokens(turns, tokenizer, policies.value).input_ids
-            example = label_tokens(turns, tokenizer, policies.value, max_tokens=slider.value)
+            example = label_tokens(turns, tokenizer, policies.value, max_tokens=limit.value)
         except ValueError as error:
-            picture.value, words.value = "", paragraph(f"Refused: {error}")
-            return
-        losses = look_up(example.input_ids)
-        sentence = describe_labels(example, whole, losses, policies.value)
-        source = base64.b64encode(to_png(draw_labels(example, whole, losses, tokenizer))).decode()
-        said = [
-            show_token(tokenizer.decode([label]))
-            for label in example.labels[1:]
-            if label != IGNORE_INDEX
-        ]
-        spoken = html.escape(f"{sentence} Graded: {' '.join(said)}")
-        picture.value = (
-            f'<img alt="{spoken}" src="data:image/png;base64,{source}" style="max-width: 100%">'
+            return Answer(f"Refused: {error}", None)
+        ids = tuple(example.input_ids)
+        if ids not in known:
+            known[ids] = {name: read_losses(model, ids) for name, model in models.items()}
+        graded = [label for label in example.labels[1:] if label != IGNORE_INDEX]
+        said = " ".join(show_token(tokenizer.decode([token_id])) for token_id in graded)
+        return Answer(
+            describe_labels(example, whole, known[ids], policies.value),
+            draw_labels(example, whole, known[ids], tokenizer),
+            details=f"Graded: {said}",
         )
-        words.value = paragraph(sentence)
+
+    view, redraw = frame(controls, answer)
 
     @one_at_a_time
-    def read_box(
-        _: object = None,
-    ) -> None:  # another conversation: the limit begins at its full length
+    def read_box(_: object = None) -> None:
+        """Another conversation: the limit begins at its full length."""
         try:
             tokens = len(label_tokens(parse_turns(box.value), tokenizer, "all").input_ids)
         except ValueError:
-            tokens = slider.max  # redraw says what is wrong
-        slider.max = slider.value = max(tokens, 9)
+            tokens = limit.max  # redraw says what is wrong
+        limit.max = limit.value = max(tokens, 9)
         redraw()
 
     @one_at_a_time
@@ -248,6 +203,33 @@ def explore_labels(
     read_box()
     menu.observe(choose_conversation, names="value")
     box.observe(read_box, names="value")
-    for control in (policies, slider):
-        control.observe(redraw, names="value")
-    return ipywidgets.VBox([menu, box, policies, slider, picture, words])
+    redraw_on(redraw, policies, limit)
+    return view
+
+
+def _make_controls(
+    conversations: Mapping[str, Conversation], policy: str
+) -> tuple[
+    ipywidgets.ToggleButtons, ipywidgets.Textarea, ipywidgets.ToggleButtons, ipywidgets.IntSlider
+]:
+    """Conversation, its turns as text, policy, and length limit, from top to bottom."""
+    wide = "7em"
+    menu = choose("conversation", list(conversations.items()), description_width=wide)
+    policies = choose("graded", [(name, name) for name in GRADED], description_width=wide)
+    policies.value = policy
+    style = {"description_width": wide}
+    box = ipywidgets.Textarea(
+        value=format_turns(menu.value),
+        description="turns",
+        continuous_update=False,
+        style=style,
+        layout=ipywidgets.Layout(width="46em", height="7em"),
+    )
+    limit = ipywidgets.IntSlider(
+        min=8,
+        max=9,
+        description="length limit",
+        style=style,
+        layout=ipywidgets.Layout(width="46em"),
+    )
+    return menu, box, policies, limit
