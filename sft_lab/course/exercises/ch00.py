@@ -49,10 +49,10 @@ def broken_step(attempt: dict[str, int]) -> str:
     reasons = {
         "a": (2, "a model that never stops was never graded on its stop token"),
         "b": (5, "a loss that never changes belongs to weights that never change"),
-        "c": (2, "a model that writes prompts was graded on prompts"),
+        "c": (2, "a run that grades more tokens than the answers have was graded on prompts too"),
         "d": (1, "another template makes another token sequence of the same conversation"),
     }
     for letter, (step, reason) in reasons.items():
         if attempt[letter] != step:
             raise Mistake(f"{letter} is not step {attempt[letter]}: {reason}")
-    return "two of four bugs sit in the mask, as in real life"
+    return "two of the four sit in the mask, one in the token sequence, one in the update"
