@@ -29,6 +29,7 @@ from sft_lab.examples import IGNORE_INDEX
         ([torch.ones(1), torch.ones(1)], torch.ones(2, 1)),
         ([torch.ones(1), torch.ones(2)], [[1.0], [1.0, 1.0]]),
         (12.0, 12),
+        (3_000_000_001.0, 3_000_000_001),
     ],
 )
 @pytest.mark.filterwarnings("error")
@@ -72,6 +73,12 @@ def test_same_says_what_differs(actual, expected, message):
 def test_a_hint_is_found_with_the_tolerance_of_the_answer(actual, expected, wrong):
     with pytest.raises(Mistake, match="^the usual one$"):
         same(actual, expected, [("nothing like it", "another"), (wrong, "the usual one")])
+
+
+def test_a_tolerance_may_be_finer_than_float32():
+    same(1.0, 1.0 + 1e-12, rtol=1e-10, atol=0)
+    with pytest.raises(Mistake):
+        same(1.0, 1.0 + 1e-9, rtol=1e-10, atol=0)
 
 
 def test_two_mistakes_with_one_value_are_both_named():
@@ -132,9 +139,10 @@ def test_the_parts_of_an_answer_are_counted():
     [
         (lambda x: kit.need_list(x, int, "token ids"), [1, 2], [1, "2"], "a list of token ids"),
         (lambda x: kit.need_list(x, int, "token ids"), (1, 2), 1, "a list of token ids, not 1"),
-        (lambda x: kit.need_whole(x, 1, 9, "k"), 3.0, 3.5, "k is a whole number, not 3.5"),
-        (lambda x: kit.need_whole(x, 1, 9, "k"), 9, 10, "k lies between 1 and 9"),
-        (lambda x: kit.need_whole(x, 1, 9, "k"), torch.tensor(4), math.nan, "not nan"),
+        (lambda x: kit.need_whole(x, "k", low=1, high=9), 3.0, 3.5, "k is a whole number, not 3.5"),
+        (lambda x: kit.need_whole(x, "k", low=1, high=9), 9, 10, "k is between 1 and 9"),
+        (lambda x: kit.need_whole(x, "k", low=1, high=9), torch.tensor(4), math.nan, "not nan"),
+        (lambda x: kit.need_whole(x, "k", low=0), 10**6, -1, "k is at least 0, not -1"),
         (lambda x: kit.need_word(x, "same", "drift"), "drift", True, 'one of "same", "drift"'),
         (lambda x: kit.need_finite(x, "0/0"), [1.0, 2.0], [1.0, math.inf], "0/0"),
         (lambda x: kit.need_gradient(x, "w"), torch.ones(1, requires_grad=True), 1.0, "through w"),

@@ -263,7 +263,7 @@ def early_stop(attempt: Callable) -> str:
     }
     for case, (losses, patience) in cases.items():
         found = unpack(attempt(losses, patience), "the best epoch", "the last epoch run")
-        found = [need_whole(epoch, 0, len(losses), "an epoch") for epoch in found]
+        found = [need_whole(epoch, "an epoch", low=0, high=len(losses)) for epoch in found]
         shown = f"{case} (losses {[round(loss, 2) for loss in losses]}, patience {patience})"
         expected, hints = _stop(losses, patience), _stop_hints(losses, patience, case)
         same(found, expected, hints, what=f"{shown}: (best, last)")

@@ -19,6 +19,7 @@ So a check states only the property and the usual mistakes.
 import contextlib
 import functools
 import inspect
+import math
 import random
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -180,7 +181,10 @@ def _to_numbers(value: Any) -> torch.Tensor | None:
     try:
         if isinstance(value, list | tuple) and any(map(torch.is_tensor, value)):
             value = torch.stack([torch.as_tensor(item).detach() for item in value])
-        return torch.as_tensor(value).detach().cpu()
+        tensor = torch.as_tensor(value).detach().cpu()
+        if not hasattr(value, "dtype") and tensor.is_floating_point():
+            tensor = torch.as_tensor(value, dtype=torch.float64)  # as exact as Python's own
+        return tensor
     except (TypeError, ValueError, RuntimeError):  # texts, rows of different lengths, objects
         return None
 
@@ -221,7 +225,7 @@ def need_list(found: Any, kind: type | tuple[type, ...], wanted: str) -> list[An
     return list(found)
 
 
-def need_whole(found: Any, low: int, high: int, what: str) -> int:
+def need_whole(found: Any, what: str, *, low: int, high: float = math.inf) -> int:
     """The answer as an int, when it is a whole number from low to high."""
     try:
         whole = int(found)
@@ -230,7 +234,8 @@ def need_whole(found: Any, low: int, high: int, what: str) -> int:
     if whole is None or whole != found:
         raise Mistake(f"{what} is a whole number, not {shorten(found)}")
     if not low <= whole <= high:
-        raise Mistake(f"{what} lies between {low} and {high}, and this is {whole}")
+        limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+        raise Mistake(f"{what} is {limits}, not {whole}")
     return whole
 
 
