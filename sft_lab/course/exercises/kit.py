@@ -77,7 +77,7 @@ def watch(attempt: Any, *, may_return_none: bool = False) -> Any:
         before = {name: _copy(value) for name, value in given.items()}
         result = attempt(*args, **kwargs)
         for name, value in given.items():
-            if not _equal(value, before[name], rtol=0, atol=0):
+            if not _is_unchanged(value, before[name]):
                 raise Mistake(
                     f"your function changed `{name}` in place: leave what is given as it is, and "
                     "make new lists and tensors"
@@ -179,7 +179,7 @@ def _to_numbers(value: Any) -> torch.Tensor | None:
     if value is None or isinstance(value, str | bytes | Mapping):
         return None
     try:
-        if isinstance(value, list | tuple) and any(map(torch.is_tensor, value)):
+        if isinstance(value, list | tuple) and any(map(_is_array, value)):
             value = torch.stack([torch.as_tensor(item).detach() for item in value])
         tensor = torch.as_tensor(value).detach().cpu()
         if not hasattr(value, "dtype") and tensor.is_floating_point():
@@ -191,13 +191,31 @@ def _to_numbers(value: Any) -> torch.Tensor | None:
 
 def _copy(value: Any) -> Any:
     """A copy of numbers and of what holds them; anything else (a tokenizer, a model) as it is."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone()
     if isinstance(value, Mapping):
         return {key: _copy(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_copy(item) for item in value]
-    return value.copy() if hasattr(value, "__array__") else value  # numpy
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    return value.copy() if _is_array(value) else value
+
+
+def _is_unchanged(value: Any, before: Any) -> bool:
+    """Whether a value is still what `_copy` made of it."""
+    if isinstance(value, Mapping):
+        return value.keys() == before.keys() and all(
+            _is_unchanged(item, before[key]) for key, item in value.items()
+        )
+    if isinstance(value, list | tuple):
+        return len(value) == len(before) and all(map(_is_unchanged, value, before))
+    if _is_array(value):
+        return _equal(value, before, rtol=0, atol=0)
+    return value is before or value == before
+
+
+def _is_array(value: Any) -> bool:
+    """True for tensors and for what numpy makes."""
+    return hasattr(value, "__array__")
 
 
 def shorten(value: Any, width: int = 60) -> str:
