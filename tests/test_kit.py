@@ -50,7 +50,8 @@ def test_same_accepts(actual, expected):
         ({"a": 1}, {"b": 1}, "is {'a': 1}, expected {'b': 1}"),
         ("a user\n", "a user\n\n", r"is '' from character 7 on, expected '\\n', after 'a user\\n'"),
         (float("-inf"), 1.0, "is -inf, expected 1"),
-        (20_001, 20_000, "is 20001, expected 20000"),
+        (20_000_001, 20_000_000, "is 20000001, expected 20000000"),
+        ([True, False], torch.tensor([True, True]), "is False at index 1, expected True"),
         (torch.tensor([20_001]), torch.tensor([20_000]), "is 20001 at index 0, expected 20000"),
     ],
 )

@@ -146,13 +146,16 @@ def _difference(actual: Any, expected: Any, what: str) -> str:
         return f"{what} is {shorten(actual)}, expected {shorten(expected)}"
     if got.shape != want.shape:
         return f"{what} has shape {tuple(got.shape)}, expected {tuple(want.shape)}"
-    got, want = got.double(), want.double()
     if got.isnan().any() and not want.isnan().any():
         return f"{what} contains nan: look for 0/0, log of a negative number, or inf - inf"
-    error = (got - want).abs().nan_to_num(nan=float("inf"))
+    error = (got.double() - want.double()).abs().nan_to_num(nan=math.inf)
     index = tuple(int(i) for i in (error == error.max()).nonzero()[0])
     place = f" at index {index[0] if len(index) == 1 else index}" if index else ""
-    return f"{what} is {got[index].item():.6g}{place}, expected {want[index].item():.6g}"
+    one, other = (
+        f"{number:.6g}" if isinstance(number, float) else str(number)
+        for number in (got[index].item(), want[index].item())
+    )
+    return f"{what} is {one}{place}, expected {other}"
 
 
 def _equal(actual: Any, expected: Any, rtol: float, atol: float) -> bool:
