@@ -35,10 +35,11 @@ from sft_lab.chat import generate_ids, generate_responses
 from sft_lab.course.checks import check
 from sft_lab.course.views.rank import draw_rank, explore_rank
 from sft_lab.course.views.widgets import show_widget
+from sft_lab.formats import format_count
 from sft_lab.labels import encode_conversations
 from sft_lab.lora import LoRALinear, add_lora, load_adapter, merge_lora, remove_lora, save_adapter
 from sft_lab.low_rank import kept_energy, truncate
-from sft_lab.models import format_count, load
+from sft_lab.models import load
 from sft_lab.train import evaluate, train
 
 plots.style()

@@ -34,25 +34,20 @@ from transformers.utils import logging
 
 # %% tags=["setup"]
 from sft_lab import atlas, plots
-from sft_lab.adapters import (
-    Adapter,
-    add_adapters,
-    add_biases,
-    add_prefix,
-    add_prompt,
-    linear_shapes,
-)
+from sft_lab.adapters import Adapter, add_adapters, add_biases, add_prefix, add_prompt
 from sft_lab.batches import pad_batch
 from sft_lab.chat import generate_ids
 from sft_lab.costs import method_cost
 from sft_lab.course.checks import check
 from sft_lab.course.views.choice import draw_choice, explore_choice
 from sft_lab.course.views.widgets import show_widget
+from sft_lab.formats import format_count
 from sft_lab.kernels import short_rows
 from sft_lab.labels import IGNORE_INDEX, Example, encode_conversations
 from sft_lab.lora import add_lora
 from sft_lab.losses import graded_logits
-from sft_lab.models import format_count, load
+from sft_lab.models import load
+from sft_lab.shapes import linear_shapes
 from sft_lab.train import evaluate, train
 
 plots.style()

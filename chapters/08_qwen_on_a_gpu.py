@@ -41,18 +41,11 @@ from sft_lab.course.views.widgets import show_widget
 from sft_lab.labels import encode_conversations
 from sft_lab.loop.update import mixed_precision
 from sft_lab.lora import add_lora
-from sft_lab.memory import (
-    PARTS,
-    SHAPES,
-    count_layer,
-    count_weights,
-    named_config,
-    predict_memory,
-    predict_moments,
-)
+from sft_lab.memory import PARTS, count_layer, predict_memory, predict_moments
 from sft_lab.memory_meter import measure_memory
 from sft_lab.models import ATLAS_FOLDER, ROOT, choose_device, load
 from sft_lab.records import load_conversations
+from sft_lab.shapes import SHAPES, count_parameters, named_config
 from sft_lab.train import evaluate, train
 
 plots.style()
@@ -196,7 +189,7 @@ check("8.1", unscale)
 # averages, 4 bytes each.
 
 # %%
-counts = count_weights(qwen, rank=16)
+counts = count_parameters(qwen, rank=16)
 base = counts["linear"] + counts["embedding"] + counts["other"]
 with torch.device("meta"):  # shapes only: no memory, no download
     skeleton = AutoModelForCausalLM.from_config(qwen)

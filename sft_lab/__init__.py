@@ -1,36 +1,58 @@
 """SFT Lab: the way of one training example, a module a station. Each imports only from those above.
 
-ground     examples            Example, IGNORE_INDEX
-read       records             rows of a file or a data set -> conversations
-say        rendering           the chat template, and where the answers stand in its text
-           chat                render, generate_responses
-grade      labels              a conversation -> token ids and labels; the label contract
-gather     batches             pad, group by length, pack
-score      kernels.head        output head, softmax and NLL in one, in chunks of positions
-           kernels.short_rows  the Qwen3 decoder once more, fast for short rows on a CPU
-           losses              NLL of the graded tokens, their mean
-spare      lora                LoRA by hand; files that PEFT reads
-           adapters            bottleneck adapters, prefix, prompt, biases
-learn      loop.process        what the loop asks of its process: memory and signals
-           loop.checkpoints    what a run leaves; checkpoints that a kill cannot break
-           loop.update         one update: number formats, accumulation, clipping
-           train               the training loop, evaluation, exact resume
-world      models              load by name
-           memory              the memory of a step, predicted
-           memory_meter        the same, measured
-           facts               the facts of the small world Atlas
-           invented            made-up names, facts and notes of an invented world
-           documents           the plain text that the base model read
-           atlas               questions, tuning set, exams
-compare    report              two models side by side, as one HTML page
-           compare             base against tuned: table, intervals
-show       plots               one palette, a few drawings
-           demo                `make demo`
-course     course.progress     the list of exercises, and what the reader has solved
-           course.checks       check(number, answer)
-           course.renamed      old names of the libraries and what they are called now
-           course.views        the interactive views; widgets and figures under them
-           course.exercises    chNN: the checks of chapter NN
+ground     examples               Example, IGNORE_INDEX
+           formats                numbers as text
+           files                  files and folders that are there whole or not at all
+read       records                rows of a file or a data set -> conversations
+           instructions           the course's own instructions, in English and Chinese
+say        rendering              the chat template, and where the answers stand in its text
+           chat                   render, generate_responses
+grade      labels                 a conversation -> token ids and labels; the label contract
+gather     batches                pad, group by length, pack
+score      kernels.plain          whether a module's forward pass may be replaced
+           kernels.head           output head, softmax and NLL in one, in chunks of positions
+           kernels.short_rows     the Qwen3 decoder once more, fast for short rows on a CPU
+           losses                 NLL of the graded tokens, their mean
+spare      shapes                 what a config alone says: layers, widths, parameters
+           lora                   LoRA by hand; files that PEFT reads
+           adapters               bottleneck adapters, prefix, prompt, biases
+           costs                  what a way of tuning costs: training, storage, serving
+           low_rank               how much of a matrix a lower rank keeps
+learn      loop.plan              which examples meet in which step
+           loop.process           what the loop asks of its process: memory and signals
+           loop.checkpoints       what a run leaves; checkpoints that a kill cannot break
+           loop.update            one update: number formats, accumulation, clipping
+           train                  the training loop, evaluation, exact resume
+world      models                 load by name
+           memory                 the memory of a step, predicted
+           memory_meter           the same, measured
+           cards                  does a step fit a card, and what to change
+           facts                  the facts of the small world Atlas
+           invented               made-up names, facts and notes of an invented world
+           documents              the plain text that the base model read
+           atlas                  questions, tuning set, exams
+judge      metrics                when is an answer right
+           significance           what chance can do: paired tests, bootstrap, verdicts
+compare    report                 two models side by side, as one HTML page
+           compare                base against tuned: table, intervals
+show       plots                  one palette, a few drawings
+           demo                   `make demo`
+course     course.progress        the list of exercises, and what the reader has solved
+           course.exercises.kit   what all checks share: comparing, guarding, random inputs
+           course.exercises.chNN  the checks of the exercises of chapter NN
+           course.checks          check(number, answer)
+           course.renamed         old names of the libraries and what they are called now
+           course.head_training   a run small enough for a slider: the output head alone
+           course.views.widgets   the frame of a view: controls, one picture, the same in words
+           course.views.step      chapter 01: one step of prediction
+           course.views.chat      chapter 02: a conversation as the model reads it
+           course.views.xray      chapter 03: which tokens are graded
+           course.views.ladder    chapter 07: one run, with one switch moved
+           course.views.schedule  chapter 04: learning rate and batches
+           course.views.rank      chapter 05: an update of low rank
+           course.views.choice    chapter 06: what each method costs
+           course.views.fit       chapter 08: what fits on a card
+           course.views.blind     chapter 09: two answers, names hidden
 """
 
 __version__ = "0.1.0"

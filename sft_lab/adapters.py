@@ -15,14 +15,11 @@ import torch
 from torch import nn
 from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
 
-# What decides how much a method trains. BitFit has nothing to choose: every bias is trained.
-SIZES = {
-    "LoRA": "rank",
-    "adapter": "width",
-    "prefix": "positions",
-    "prompt": "positions",
-    "BitFit": "",
-}
+from sft_lab.shapes import count_parameters, key_width, linear_shapes
+
+METHODS = ("full", "LoRA", "adapter", "prefix", "prompt", "BitFit")
+# What decides how much a method trains. Full tuning and BitFit have nothing to choose.
+SIZE_NAMES = {"LoRA": "rank", "adapter": "width", "prefix": "positions", "prompt": "positions"}
 
 
 class Adapter(nn.Module):
@@ -159,40 +156,19 @@ def add_biases(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def linear_shapes(config: PreTrainedConfig) -> list[tuple[int, int]]:
-    """(out, in) of the linear layers of one decoder layer: q, k, v, o, gate, up, down.
-
-    config: of a decoder built like Llama, Qwen2 or Qwen3.
-    """
-    width, middle = config.hidden_size, config.intermediate_size
-    queries, keys = config.num_attention_heads * head_dim(config), key_width(config)
-    attention = [(queries, width), (keys, width), (keys, width), (width, queries)]
-    return [*attention, (middle, width), (middle, width), (width, middle)]
-
-
-def head_dim(config: PreTrainedConfig) -> int:
-    """Numbers of one attention head; older configs leave it out where heads share the width."""
-    given = getattr(config, "head_dim", None)
-    return given or config.hidden_size // config.num_attention_heads
-
-
-def key_width(config: PreTrainedConfig) -> int:
-    """Numbers of a token's keys, and of its values, in one layer: fewer than D with grouped
-    heads."""
-    return config.num_key_value_heads * head_dim(config)
-
-
 def count_trained(method: str, size: int, config: PreTrainedConfig) -> int:
-    """Parameters that a method trains on a model with this config, its frozen weights left out.
+    """Parameters that a method of METHODS trains on a model with this config.
 
-    method: a key of SIZES; size: what stands there, ignored for BitFit. Raises ValueError for
-    another method ("full" trains every weight: `sft_lab.memory.count_weights`) or a size below 1.
+    size: what SIZE_NAMES says, ignored for full tuning and BitFit. Raises ValueError for another
+    method, a size below 1, or an architecture that is counted otherwise.
     """
-    if method not in SIZES:
-        raise ValueError(f"method is {method!r}; counted here are {', '.join(SIZES)}")
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; there are {', '.join(METHODS)}")
     if size < 1:
         raise ValueError(f"size is {size}; rank, width and positions are at least 1")
-    width, layers, shapes = config.hidden_size, config.num_hidden_layers, linear_shapes(config)
+    if method == "full":
+        return sum(count_parameters(config).values())
+    width, shapes = config.hidden_size, linear_shapes(config)
     if method == "prompt":  # once, before the first layer
         return size * width
     a_layer = {
@@ -201,7 +177,7 @@ def count_trained(method: str, size: int, config: PreTrainedConfig) -> int:
         "prefix": 2 * key_width(config) * size,  # a key and a value for each position
         "BitFit": sum(rows for rows, _ in shapes),
     }
-    return layers * a_layer[method]
+    return config.num_hidden_layers * a_layer[method]
 
 
 def _freeze_plain(model: PreTrainedModel) -> None:

@@ -8,6 +8,8 @@ import torch
 
 from sft_lab.examples import IGNORE_INDEX, Example
 
+SORTED_BATCHES = 32  # batches whose examples are sorted by length together
+
 
 def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch.Tensor]:
     """Pad on the right to the longest example: input_ids, labels and attention_mask, each (B, T),
@@ -37,7 +39,7 @@ def group_by_length(lengths: Sequence[int], batch_size: int, *, seed: int) -> li
     """Index batches of similar length in random order; every index exactly once, the last batch may
     be smaller.
 
-    Examples are shuffled, sorted within windows of 32 batches, cut, and the batches shuffled:
+    Examples are shuffled, sorted within windows of some batches, cut, and the batches shuffled:
     padding almost vanishes, and which examples meet in a batch still changes with the seed (one
     seed an epoch).
     """
@@ -46,7 +48,9 @@ def group_by_length(lengths: Sequence[int], batch_size: int, *, seed: int) -> li
     rng = random.Random(seed)
     order = list(range(len(lengths)))
     rng.shuffle(order)
-    window = 32 * batch_size
+    # Sorting all examples would save a little more padding and make every epoch meet the same
+    # examples in the same batches.
+    window = SORTED_BATCHES * batch_size
     batches = []
     for start in range(0, len(order), window):
         near = sorted(order[start : start + window], key=lengths.__getitem__)
@@ -72,25 +76,28 @@ def pack(examples: Sequence[Example], max_tokens: int) -> list[dict[str, torch.T
             raise ValueError(
                 f"an example of {length} tokens does not fit a row of {max_tokens}; encode shorter"
             )
-        place = next((i for i, free in enumerate(room) if free >= length), None)
-        if place is None:
+        index = next((i for i, free in enumerate(room) if free >= length), None)
+        if index is None:
             rows.append([])
             room.append(max_tokens)
-            place = len(rows) - 1
-        rows[place].append(example)
-        room[place] -= length
-    return [
-        {
-            "input_ids": torch.tensor([[token for example in row for token in example.input_ids]]),
-            "labels": torch.tensor(
-                [[x for example in row for x in (IGNORE_INDEX, *example.labels[1:])]]
-            ),
-            "position_ids": torch.tensor(
-                [[i for example in row for i in range(len(example.input_ids))]]
-            ),
-        }
-        for row in rows
-    ]
+            index = len(rows) - 1
+        rows[index].append(example)
+        room[index] -= length
+    return [_row_tensors(row) for row in rows]
+
+
+def _row_tensors(examples: list[Example]) -> dict[str, torch.Tensor]:
+    """One packed row, (1, T)."""
+    input_ids, labels, position_ids = [], [], []
+    for example in examples:
+        input_ids += example.input_ids
+        labels += [IGNORE_INDEX, *example.labels[1:]]
+        position_ids += range(len(example.input_ids))
+    return {
+        "input_ids": torch.tensor([input_ids]),
+        "labels": torch.tensor([labels]),
+        "position_ids": torch.tensor([position_ids]),
+    }
 
 
 def join_rows(
@@ -105,11 +112,11 @@ def join_rows(
 
     def filled(row: dict[str, torch.Tensor], name: str) -> torch.Tensor:
         missing = longest - row[name].shape[1]
-        filler = (
-            torch.arange(missing)
-            if name == "position_ids"
-            else torch.full((missing,), pad_token_id if name == "input_ids" else IGNORE_INDEX)
-        )
+        filler = {
+            "input_ids": torch.full((missing,), pad_token_id),
+            "labels": torch.full((missing,), IGNORE_INDEX),
+            "position_ids": torch.arange(missing),
+        }[name]
         return torch.cat((row[name], filler[None]), dim=1)
 
     return {name: torch.cat([filled(row, name) for row in rows]) for name in rows[0]}

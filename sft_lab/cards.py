@@ -4,7 +4,8 @@ The need is `sft_lab.memory`'s prediction for a step in half precision, and an a
 tensor holds. Chapter 08 measures the same step.
 """
 
-from sft_lab.memory import PARTS, named_config, predict_memory
+from sft_lab.memory import PARTS, predict_memory
+from sft_lab.shapes import named_config
 
 GIB = 2**30
 # GiB that PyTorch reports as the card's total (torch.cuda.get_device_properties); a driver may take

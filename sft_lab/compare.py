@@ -9,7 +9,6 @@ from the answers.
 """
 
 import html
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,9 +20,11 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.chat import generate_ids, stop_token_id
+from sft_lab.files import write_text
+from sft_lab.formats import format_percent
 from sft_lab.metrics import is_right, normalise
 from sft_lab.records import Conversation
-from sft_lab.report import format_percent, render_report
+from sft_lab.report import render_report
 from sft_lab.significance import LEVEL, RESAMPLES, Interval, mcnemar_p_value, paired_bootstrap
 
 Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -223,13 +224,8 @@ class Comparison:
     def to_html(self, path: str | Path) -> Path:
         """Write a page that needs no network and no script: the finding, a figure, every answer
         side by side."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        page = render_report(self.to_dict(), self.finding(), self._footnote())
-        new = path.with_name(path.name + ".new")  # renamed when whole: a kill leaves no half page
-        new.write_text(page, encoding="utf-8")
-        os.replace(new, path)
-        return path
+        write_text(path, render_report(self.to_dict(), self.finding(), self._footnote()))
+        return Path(path)
 
     def __repr__(self) -> str:
         return self.table()

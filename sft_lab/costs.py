@@ -1,4 +1,4 @@
-"""Station "world": what a way of tuning costs, from a config alone: training, storage, serving.
+"""Under "spare": what a way of tuning costs, from a config alone: training, storage, serving.
 
 Derived in chapter 06. The counts are those of decoders built like Llama, Qwen2 and Qwen3; tests
 compare every one with real modules. `sft_lab.memory` predicts the memory of a whole training step.
@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from transformers import PreTrainedConfig
 
-from sft_lab.adapters import SIZES, count_trained, head_dim, key_width, linear_shapes
-from sft_lab.memory import count_weights
+from sft_lab.adapters import count_trained
+from sft_lab.shapes import key_width, linear_shapes, query_width
 
-METHODS = ("full", *SIZES)
 ADAM_BYTES = 8  # AdamW in float32: a mean and a mean of squares for each trained parameter
 FLOAT32, BFLOAT16 = 4, 2  # bytes of a number
 
@@ -28,15 +27,11 @@ class Cost(NamedTuple):
 
 
 def method_cost(method: str, size: int, config: PreTrainedConfig) -> Cost:
-    """All five costs of a method of METHODS. ValueError for another one, or a size below 1.
+    """All five costs of a method of `sft_lab.adapters.METHODS`; errors as in `count_trained`.
 
-    size: rank, width or positions (`sft_lab.adapters.SIZES`); full tuning and BitFit have none.
+    size: rank, width or positions (`sft_lab.adapters.SIZE_NAMES`).
     """
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}; there are {', '.join(METHODS)}")
-    if size < 1:
-        raise ValueError(f"size is {size}; rank, width and positions are at least 1")
-    trained = count_model(config) if method == "full" else count_trained(method, size, config)
+    trained = count_trained(method, size, config)
     positions = size if method in ("prefix", "prompt") else 0
     keys_and_values = config.num_hidden_layers * 2 * key_width(config) * positions
     return Cost(
@@ -46,11 +41,6 @@ def method_cost(method: str, size: int, config: PreTrainedConfig) -> Cost:
         BFLOAT16 * keys_and_values,
         count_operations(method, size, config),
     )
-
-
-def count_model(config: PreTrainedConfig) -> int:
-    """All parameters of a model: linear layers, biases, norms, embeddings, and an untied head."""
-    return sum(count_weights(config).values())
 
 
 def count_operations(method: str, size: int, config: PreTrainedConfig) -> int:
@@ -63,7 +53,7 @@ def count_operations(method: str, size: int, config: PreTrainedConfig) -> int:
         return layers * 2 * 2 * (2 * width * size)
     if method in ("prefix", "prompt"):
         # one score and one weighed value for every position, in every head
-        return layers * 2 * 2 * config.num_attention_heads * head_dim(config) * size
+        return layers * 2 * 2 * query_width(config) * size
     return 0
 
 

@@ -7,8 +7,6 @@ python -m sft_lab.demo --data my_file.jsonl    # your own questions and answers
 
 import argparse
 import copy
-import json
-import os
 import random
 import sys
 from pathlib import Path
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
 
     from sft_lab.examples import Example
     from sft_lab.records import Conversation
+
+from sft_lab.files import write_json
 
 REPORTS = Path("reports")
 MOST_QUESTIONS = 2000  # asked after tuning, about what the tuning never saw
@@ -175,10 +175,7 @@ def compare_and_report(
 
     comparison = compare(base, tuned, questions, seed=made["seed"], max_new_tokens=40)
     print(comparison.table())
-    report = comparison.to_dict() | made
-    new = REPORTS / "demo.json.new"
-    new.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(new, REPORTS / "demo.json")
+    write_json(REPORTS / "demo.json", comparison.to_dict() | made)
     comparison.to_html(REPORTS / "demo.html")
     print(
         f"\nEvery answer side by side: {REPORTS / 'demo.html'} · numbers: {REPORTS / 'demo.json'} "

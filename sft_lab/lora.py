@@ -9,7 +9,6 @@ those of the PEFT library.
 
 import json
 import math
-import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
+
+from sft_lab.files import whole_file
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 # of every tensor in PEFT's file: there the base model is an attribute of two wrappers
@@ -180,13 +181,15 @@ def save_adapter(model: PreTrainedModel, folder: Path | str) -> None:
         for name, layer in layers.items()
         for part in ("lora_A", "lora_B")
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    new_config, new_weights = folder / f"{CONFIG_FILE}.new", folder / f"{WEIGHTS_FILE}.new"
-    save_file(tensors, new_weights, metadata={"format": "pt"})
-    new_config.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / CONFIG_FILE).unlink(missing_ok=True)
-    os.replace(new_weights, folder / WEIGHTS_FILE)
-    os.replace(new_config, folder / CONFIG_FILE)
+    # Renamed in reverse order: the weights, then the configuration. The old configuration goes
+    # before either, so that new weights never stand beside it.
+    with (
+        whole_file(folder / CONFIG_FILE) as new_config,
+        whole_file(folder / WEIGHTS_FILE) as new_weights,
+    ):
+        save_file(tensors, new_weights, metadata={"format": "pt"})
+        new_config.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (folder / CONFIG_FILE).unlink(missing_ok=True)
 
 
 def load_adapter(model: PreTrainedModel, folder: Path | str) -> PreTrainedModel:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from sft_lab.examples import IGNORE_INDEX
 from sft_lab.kernels.head import HeadNLL
+from sft_lab.kernels.plain import is_plain
 
 
 def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -73,7 +74,7 @@ def graded_loss(
     """
     hidden, targets = _graded_states(model, batch)
     head = model.get_output_embeddings()
-    if type(head) is torch.nn.Linear and head.bias is None and not head._forward_hooks:
+    if is_plain(head, torch.nn.Linear) and head.bias is None:
         return HeadNLL.apply(hidden, head.weight, targets, factor)
     logits = head(hidden)
     loss = F.cross_entropy(logits.float(), targets, reduction="sum") * factor

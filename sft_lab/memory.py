@@ -8,80 +8,23 @@ What no tensor holds is not counted: the driver and libraries of a GPU (0.5 to 1
 fragmentation. `sft_lab.memory_meter` measures the same step; chapter 08 derives and compares.
 """
 
-from transformers import PreTrainedConfig, Qwen2Config, Qwen3Config
+from typing import NamedTuple
+
+from transformers import PreTrainedConfig
 
 from sft_lab.kernels.head import SCORES_AT_ONCE
+from sft_lab.shapes import check_kind, count_parameters, key_width, query_width
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits")
 METHODS = ("full", "lora", "qlora")
 HEADS, ATTENTION = ("all", "graded"), ("sdpa", "eager")
-# name: (hidden, layers, heads, key-value heads, head_dim, intermediate, vocabulary, tied), from the
-# public config.json
-SHAPES = {
-    "Qwen3-0.6B": (1024, 28, 16, 8, 128, 3072, 151936, True),
-    "Qwen3-1.7B": (2048, 28, 16, 8, 128, 6144, 151936, True),
-    "Qwen3-4B": (2560, 36, 32, 8, 128, 9728, 151936, True),
-    "Qwen3-8B": (4096, 36, 32, 8, 128, 12288, 151936, False),
-    "Qwen2.5-7B": (3584, 28, 28, 4, 128, 18944, 152064, False),
-}
+FLOAT32, HALF = 4, 2  # bytes of a number
+ADAMW = 2 * FLOAT32  # its two running averages of each trained number
+LINEAR_LAYERS = 7  # of a decoder layer: q, k, v, o, gate, up, down
 # Bytes a weight of a 4-bit layer: half a byte, a 1-byte scale for 64 weights, and a 4-byte scale
 # for 256 scales. Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs",
 # arXiv:2305.14314, double quantization.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-
-
-def named_config(name: str) -> PreTrainedConfig:
-    """The architecture of one of SHAPES as a transformers config, built here: no network, no
-    weights."""
-    if name not in SHAPES:
-        raise ValueError(f"no shape named {name!r}; known: {', '.join(SHAPES)}")
-    hidden, layers, heads, kv_heads, head_dim, intermediate, vocabulary, tied = SHAPES[name]
-    sizes = {
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "intermediate_size": intermediate,
-        "vocab_size": vocabulary,
-        "tie_word_embeddings": tied,
-        "max_position_embeddings": 32768,
-    }
-    return (
-        Qwen3Config(head_dim=head_dim, **sizes)
-        if name.startswith("Qwen3")
-        else Qwen2Config(**sizes)
-    )
-
-
-def count_weights(config: PreTrainedConfig, rank: int = 0) -> dict[str, int]:
-    """Numbers in the model: "linear" (the layers' matrices), "embedding" (and an untied head),
-    "other", "lora".
-
-    lora: A and B of this rank beside every linear layer except the head, rank · (in + out) each.
-    Raises ValueError for an architecture that is counted otherwise.
-    """
-    if config.model_type not in ("qwen2", "qwen3", "llama"):
-        raise ValueError(
-            f"model_type is {config.model_type!r}; only qwen2, qwen3 and llama are counted here"
-        )
-    D, L, queries, keys = config.hidden_size, config.num_hidden_layers, *_widths(config)
-    matrices = [
-        (D, queries),
-        (D, keys),
-        (D, keys),
-        (queries, D),
-        *[(D, config.intermediate_size)] * 3,
-    ]
-    norms = 2 * D + (
-        2 * queries // config.num_attention_heads if config.model_type == "qwen3" else 0
-    )
-    bias = queries + 2 * keys if config.model_type == "qwen2" else 0
-    return {
-        "linear": L * sum(inputs * outputs for inputs, outputs in matrices),
-        "embedding": config.vocab_size * D * (1 if config.tie_word_embeddings else 2),
-        "other": L * (norms + bias) + D,
-        "lora": L * rank * sum(inputs + outputs for inputs, outputs in matrices),
-    }
 
 
 def count_layer(
@@ -100,45 +43,43 @@ def count_layer(
     tokens: B · T. "sdpa" keeps no T x T scores, "eager" does. half: bfloat16 products, otherwise
     float32.
     """
-    D, inner, (queries, keys) = config.hidden_size, config.intermediate_size, _widths(config)
-    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-    full, e = (
-        method == "full",
-        2 if half else 4,
-    )  # e: bytes of a number that leaves a matrix product
-    counts = count_weights(config, 0 if full else rank)
-    cast = (counts["linear"] if full else counts["lora"]) // config.num_hidden_layers if half else 0
-    kept = {
-        # RMSNorm keeps its input in float32; if its weight is trained, also the normalised input
-        "two norms": tokens * 2 * (4 * D * (2 if full else 1) + 4),
+    check_kind(config)
+    width, full = config.hidden_size, method == "full"
+    queries, keys = query_width(config), key_width(config)
+    product = HALF if half else FLOAT32  # a number that leaves a matrix product
+    # RMSNorm keeps its input and its scale in float32; if its weight is trained, also the
+    # normalised input
+    norm = FLOAT32 * width * (2 if full else 1) + FLOAT32
+    a_token = {
+        "two norms": 2 * norm,
         # in half precision every layer that reads them casts anew: q, k, v, and gate, up
-        "inputs of q k v, gate up": tokens * D * e * (5 if half else 2),
+        "inputs of q k v, gate up": width * product * (5 if half else 2),
         "norms of q and k": 0,
-        "q k v, rotated": tokens * e * (queries + 2 * keys),
-        "attention": tokens
-        * e
-        * queries
-        * (2 if half and not full else 1),  # LoRA casts its own copy
-        "gate, silu, up, product": tokens * e * 4 * inner,
-        "inside LoRA": 0 if full else tokens * e * rank * 7,
-        "trained weights in half": 2 * cast,
+        "q k v, rotated": product * (queries + 2 * keys),
+        # in half precision LoRA casts its own copy of what the output projection reads
+        "attention": product * queries * (2 if half and not full else 1),
+        "gate, silu, up, product": product * 4 * config.intermediate_size,
+        "inside LoRA": 0 if full else product * rank * LINEAR_LAYERS,
     }
     if config.model_type == "qwen3":
-        kept["norms of q and k"] = tokens * (
-            (queries + keys) * (4 + (e if full else 0)) + 4 * (heads + kv_heads)
-        )
+        normed = FLOAT32 + (product if full else 0)
+        scales = FLOAT32 * (config.num_attention_heads + config.num_key_value_heads)
+        a_token["norms of q and k"] = (queries + keys) * normed + scales
     if attention == "sdpa":
-        kept["attention"] += (
-            tokens * 4 * heads
-        )  # one number a row of scores, from which backward makes it again
+        # one number a row of scores, from which backward makes the row again
+        a_token["attention"] += FLOAT32 * config.num_attention_heads
     else:
-        kept["q k v, rotated"] += (
-            tokens * e * 2 * (queries - keys)
-        )  # keys and values repeated for every query head
-        kept["attention"] += (
-            tokens * length * heads * (6 if half else 4)
-        )  # softmax in float32, and its half copy
-    return kept
+        # keys and values repeated for every query head that shares them
+        a_token["q k v, rotated"] += product * 2 * (queries - keys)
+        # softmax is computed in float32; the product with the values reads a half copy of it
+        a_token["attention"] += (
+            length * config.num_attention_heads * (FLOAT32 + HALF if half else FLOAT32)
+        )
+    # autocast casts every trained weight, and backward reads the cast again
+    counts = count_parameters(config, rank)
+    cast = counts["linear" if full else "lora"] // config.num_hidden_layers if half else 0
+    kept = {name: tokens * size for name, size in a_token.items()}
+    return kept | {"trained weights in half": HALF * cast}
 
 
 def predict_moments(
@@ -157,111 +98,49 @@ def predict_moments(
     """The parts, in bytes, at each moment of a step that can be its peak; the settings are those of
     predict_memory."""
     check_settings(config, method, head, attention, batch_size, length, rank, graded)
-    N, D, V, L = (
-        batch_size * length,
-        config.hidden_size,
-        config.vocab_size,
-        config.num_hidden_layers,
-    )
-    full, e = (
-        method == "full",
-        2 if half else 4,
-    )  # e: bytes of a number that leaves a matrix product
-    counts = count_weights(config, 0 if full else rank)
-    linear, base = counts["linear"], counts["linear"] + counts["embedding"] + counts["other"]
-    trained, table = base if full else counts["lora"], V * D
-    frozen = e * (base - linear) + (int(linear * NF4_BYTES) if method == "qlora" else e * linear)
-    static = {"weights": 4 * base if full else frozen + 4 * trained, "optimizer": 8 * trained}
-    kept = count_layer(config, N, length, method=method, rank=rank, half=half, attention=attention)
-    layer, stream = (
-        sum(kept.values()),
-        N * D * (4 if full else e),
-    )  # stream: what one layer hands to the next
-    scored = N if head == "all" else round(graded * N)
-    last = N * (4 * D + 4) + (N * 4 * D if full else 0)  # the last norm
-    if head == "graded" or full:
-        last += (
-            scored * D * ((6 if half else 4) if full else 2 * e)
-        )  # the head's input, and its gradient or its cast
+    layers, tokens = config.num_hidden_layers, batch_size * length
+    settings = {"method": method, "rank": rank, "half": half, "attention": attention}
+    kept = count_layer(config, tokens, length, **settings)
+    scored = tokens if head == "all" else round(graded * tokens)
+    step = _Step(config, rows=batch_size, length=length, scored=scored, layer=kept, **settings)
+    sums = _sum_full(step) if method == "full" else _sum_lora(step, head)
+    layer = sum(kept.values())
+    # checkpointing keeps the input of each layer, and backward makes one layer at a time again
+    held = layers * (sums.stream if checkpointing else layer)
+    held += sums.last - (0 if checkpointing else sums.unkept)
+    again = layer if checkpointing else 0
     # autocast remembers its casts of the weights until the forward pass ends, although
     # checkpointing drops the rest
-    casts = L * kept["trained weights in half"] if checkpointing else 0
-    held = (L * stream if checkpointing else L * layer - (0 if full else 4 * N * D)) + last
-    # The widest moment inside a layer. Full: two gradients of the MLP's width. LoRA: its update
-    # cast, scaled, added.
-    inside = 2 * stream + N * config.intermediate_size * (2 * e if full else 6 if half else 8)
-    if (
-        attention == "eager"
-    ):  # or in backward through the scores: two gradients of them, when the MLP's part is gone
-        gone = (
-            kept["gate, silu, up, product"]
-            + kept["two norms"] // 2
-            + kept["inputs of q k v, gate up"] * 2 // 5
-        )
-        scores = batch_size * length * length * config.num_attention_heads * (6 if half else 8)
-        inside = max(inside, 2 * stream + scores - gone)
-    if method == "qlora" or (
-        full and half
-    ):  # one layer's weight unpacked, or its gradient before it is float32
-        inside += 2 * D * config.intermediate_size
-    anew = layer if checkpointing else 0  # the layer that backward is computing a second time
-    table_cast = 2 * table if full and half else 0
-    if (
-        head == "all"
-    ):  # bytes of a score: the head's own, float32, softmax; in backward two gradients besides
-        losses = {
-            "forward, the loss": (held + casts + table_cast, 0, 10 if half else 8),
-            "backward, the loss": (held + table_cast, 0, 14 if half else 16),
-            "backward, the head": (held + 2 * table_cast, 4 * table if full else 0, 2 * e),
-        }
-        remaining = N * V * e  # the model's output holds the scores until the step is over
-    else:  # in chunks, each turned into its gradient at once
-        chunk = min(scored, max(1, SCORES_AT_ONCE // V))
-        losses = {
-            "forward, the loss": (
-                held + casts + table_cast,
-                4 * table if full else 0,
-                (10 if half else 8) * chunk / scored,
-            ),
-            "forward, the head": (
-                held + casts + table_cast + (e * table if full else 0),
-                4 * table if full else 0,
-                8 * chunk / scored,
-            ),
-        }
-        remaining = 0
-    moments = {
-        name: {
-            "gradients": gradients,
-            "activations": activations,
-            "logits": round(scored * V * size),
-        }
-        for name, (activations, gradients, size) in losses.items()
+    casts = layers * kept["trained weights in half"] if checkpointing else 0
+    # the output of model(labels=…) holds all scores until the step is over
+    remaining = step.product * tokens * config.vocab_size if head == "all" else 0
+    moments = _score_moments(step, sums, head, held, casts) | {
+        "forward, the last layer": (
+            0,
+            held - sums.last + again + casts + sums.forward_inside,
+            0,
+        ),
+        "backward, the last layer": (
+            sums.table_gradient,
+            held + again + sums.inside,
+            remaining,
+        ),
+        "backward, the first layer": (
+            sums.first_gradients,
+            layer + sums.inside + sums.stream,
+            remaining,
+        ),
+        "backward, the embedding": (
+            FLOAT32 * sums.trained + sums.tied_gradients,
+            sums.stream,
+            remaining,
+        ),
     }
-    head_gradient, tied = 4 * table if full else 0, full and config.tie_word_embeddings
-    moments["forward, the last layer"] = {
-        "gradients": 0,
-        "activations": held - last + anew + casts + (0 if full else inside),
-        "logits": 0,
+    static = {"weights": sums.weights, "optimizer": ADAMW * sums.trained}
+    names = ("gradients", "activations", "logits")
+    return {
+        moment: static | dict(zip(names, sizes, strict=True)) for moment, sizes in moments.items()
     }
-    moments["backward, the last layer"] = {
-        "gradients": head_gradient,
-        "activations": held + anew + inside,
-        "logits": remaining,
-    }
-    moments["backward, the first layer"] = {
-        "gradients": 4 * (trained - linear // L - counts["embedding"] + table)
-        if full
-        else 4 * trained,
-        "activations": layer + inside + stream,
-        "logits": remaining,
-    }
-    moments["backward, the embedding"] = {  # a tied table has two gradients here, and their sum
-        "gradients": 4 * trained + (2 * head_gradient if tied else 0),
-        "activations": stream,
-        "logits": remaining,
-    }
-    return {name: static | moment for name, moment in moments.items()}
 
 
 def predict_memory(
@@ -328,13 +207,164 @@ def check_settings(
             f"graded is {graded}; it is the share of the positions that are graded, above 0 and "
             "up to 1"
         )
-    if config.model_type not in ("qwen2", "qwen3", "llama"):
-        raise ValueError(
-            f"model_type is {config.model_type!r}; only qwen2, qwen3 and llama are counted here"
+    check_kind(config)
+
+
+class _Step(NamedTuple):
+    """The settings of a step, and the sizes that every part of the sums needs."""
+
+    config: PreTrainedConfig
+    method: str
+    rank: int
+    half: bool
+    attention: str
+    rows: int
+    length: int
+    scored: int  # positions whose scores over the vocabulary are made
+    layer: dict[str, int]  # count_layer
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.length
+
+    @property
+    def product(self) -> int:
+        """Bytes of a number that leaves a matrix product."""
+        return HALF if self.half else FLOAT32
+
+    @property
+    def table(self) -> int:
+        """Numbers in the vocabulary's table, the embedding or the head."""
+        return self.config.vocab_size * self.config.hidden_size
+
+
+class _Sums(NamedTuple):
+    """Bytes in which full tuning and LoRA differ; the moments of a step are the same sums of
+    them."""
+
+    weights: int
+    trained: int  # numbers that train, not bytes
+    stream: int  # what one layer hands to the next
+    unkept: int  # of the first layer, what backward never asks for
+    last: int  # what the last norm and the head keep
+    inside: int  # made and dropped again inside a layer, at its widest moment
+    forward_inside: int  # the same, in the forward pass of the last layer
+    table_gradient: int
+    table_cast: int  # the table in half precision
+    chunk_gradient: int  # the table's gradient from one chunk of scores, before it is added
+    first_gradients: int  # gradients that are there when backward is in the first layer
+    tied_gradients: int  # two gradients of a tied table, beside their sum
+
+
+def _sum_full(step: _Step) -> _Sums:
+    """Full tuning: weights, gradients and averages in float32."""
+    config, counts = step.config, count_parameters(step.config)
+    trained, table = sum(counts.values()), step.table
+    stream = FLOAT32 * step.tokens * config.hidden_size
+    # the norm's input and scale, and the normalised input, which its trained weight asks for
+    last_norm = step.tokens * (2 * FLOAT32 * config.hidden_size + FLOAT32)
+    # the head's input, and its gradient; in half precision in both formats
+    head_input = step.scored * config.hidden_size * (FLOAT32 + HALF if step.half else FLOAT32)
+    # two gradients of the MLP's width
+    inside = _widest_moment(step, stream, mlp=2 * step.product)
+    if step.half:  # a weight's gradient, before it is float32
+        inside += HALF * config.hidden_size * config.intermediate_size
+    a_layer = counts["linear"] // config.num_hidden_layers
+    return _Sums(
+        weights=FLOAT32 * trained,
+        trained=trained,
+        stream=stream,
+        unkept=0,
+        last=last_norm + head_input,
+        inside=inside,
+        forward_inside=0,
+        table_gradient=FLOAT32 * table,
+        table_cast=HALF * table if step.half else 0,
+        chunk_gradient=step.product * table,
+        # all but those of this layer and of the embedding, which come last; the head's is there
+        first_gradients=FLOAT32 * (trained - a_layer - counts["embedding"] + table),
+        tied_gradients=2 * FLOAT32 * table if config.tie_word_embeddings else 0,
+    )
+
+
+def _sum_lora(step: _Step, head: str) -> _Sums:
+    """LoRA and QLoRA: A and B in float32 train, beside frozen weights."""
+    config, counts = step.config, count_parameters(step.config, step.rank)
+    trained, linear = counts["lora"], counts["linear"]
+    a_weight = NF4_BYTES if step.method == "qlora" else step.product
+    frozen = step.product * (counts["embedding"] + counts["other"]) + int(a_weight * linear)
+    stream = step.product * step.tokens * config.hidden_size
+    last = step.tokens * (FLOAT32 * config.hidden_size + FLOAT32)  # the norm's input and scale
+    if head == "graded":  # the head's input and its gradient
+        last += 2 * step.product * step.scored * config.hidden_size
+    # the update in float32, scaled, and added
+    inside = _widest_moment(step, stream, mlp=FLOAT32 + HALF if step.half else 2 * FLOAT32)
+    if step.method == "qlora":  # one layer's weight unpacked
+        inside += HALF * config.hidden_size * config.intermediate_size
+    return _Sums(
+        weights=frozen + FLOAT32 * trained,
+        trained=trained,
+        stream=stream,
+        # nothing before the first A and B trains, so the first norm keeps no input
+        unkept=FLOAT32 * step.tokens * config.hidden_size,
+        last=last,
+        inside=inside,
+        forward_inside=inside,
+        table_gradient=0,
+        table_cast=0,
+        chunk_gradient=0,
+        first_gradients=FLOAT32 * trained,
+        tied_gradients=0,
+    )
+
+
+def _widest_moment(step: _Step, stream: int, *, mlp: int) -> int:
+    """What is made and dropped again inside a layer: in the MLP, `mlp` bytes a token and number of
+    its width, or with "eager" where backward goes through the attention scores."""
+    inside = step.tokens * step.config.intermediate_size * mlp
+    if step.attention == "eager":
+        scores = step.rows * step.length * step.length * step.config.num_attention_heads
+        gradients = scores * (FLOAT32 + HALF if step.half else 2 * FLOAT32)
+        # backward comes to attention when it has let go of what the MLP, its norm and the casts
+        # for gate and up (two of five) kept
+        dropped = (
+            step.layer["gate, silu, up, product"]
+            + step.layer["two norms"] // 2
+            + step.layer["inputs of q k v, gate up"] * 2 // 5
         )
+        inside = max(inside, gradients - dropped)
+    return 2 * stream + inside
 
 
-def _widths(config: PreTrainedConfig) -> tuple[int, int]:
-    """Width of all queries of a token, and of all its keys."""
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return config.num_attention_heads * size, config.num_key_value_heads * size
+def _score_moments(step: _Step, sums: _Sums, head: str, held: int, casts: int) -> dict:
+    """(gradients, activations, logits) while scores of the vocabulary are alive."""
+    held_in_forward = held + casts + sums.table_cast
+    # of every score: the head's own, a float32 copy where that is half, and the log-softmax
+    forward = step.product + (FLOAT32 if step.half else 0) + FLOAT32
+    if head == "all":
+        scores = step.scored * step.config.vocab_size
+        # in backward the copy is gone; the log-softmax, its gradient and that of the scores
+        backward = step.product + 3 * FLOAT32
+        return {
+            "forward, the loss": (0, held_in_forward, forward * scores),
+            "backward, the loss": (0, held + sums.table_cast, backward * scores),
+            # the scores and their gradient, and a cast of the table for each of two products
+            "backward, the head": (
+                sums.table_gradient,
+                held + 2 * sums.table_cast,
+                2 * step.product * scores,
+            ),
+        }
+    # in chunks, each turned into its gradient at once
+    chunk = min(step.scored, max(1, SCORES_AT_ONCE // step.config.vocab_size))
+    scores = chunk * step.config.vocab_size
+    # the head's own, their gradient in float32, and that cast to half for the products
+    turned = step.product + FLOAT32 + (HALF if step.half else 0)
+    return {
+        "forward, the loss": (sums.table_gradient, held_in_forward, forward * scores),
+        "forward, the head": (
+            sums.table_gradient,
+            held_in_forward + sums.chunk_gradient,
+            turned * scores,
+        ),
+    }

@@ -18,7 +18,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from sft_lab.kernels.head import HeadNLL
 from sft_lab.lora import LoRALinear, add_lora
@@ -46,6 +46,43 @@ def measure_memory(
     measured on a laptop. fake=False computes it for real, on the CPU.
     """
     check_settings(config, method, head, attention, batch_size, length, rank, graded)
+    _check_measurable(config, method, fake)
+    config = copy.deepcopy(config)
+    config._attn_implementation = attention
+    scored = round(graded * batch_size * length)
+    mode = FakeTensorMode() if fake else contextlib.nullcontext()
+    with mode, _Meter(config.vocab_size) as meter:
+        # full tuning holds its weights in float32 whatever the products are computed in
+        weights = torch.bfloat16 if half and method != "full" else torch.float32
+        model = _build(config, method, rank, weights)
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        meter.part = "optimizer"
+        optimizer = _warm_optimizer(trained)
+        for parameter in trained:
+            parameter.register_post_accumulate_grad_hook(
+                lambda weight: meter.move(weight.grad, "gradients")
+            )
+        meter.start_step()
+        input_ids = torch.zeros((batch_size, length), dtype=torch.long)
+        inputs = {"input_ids": input_ids, "use_cache": False}
+        inputs["attention_mask"] = _mask(config, input_ids, attention, weights)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            if head == "all":
+                # the name lives on until the step is over, as in the loops of this course
+                output = model(labels=input_ids, **inputs)
+                loss = output.loss
+            else:
+                loss = _graded_loss(model, inputs, scored)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+    return {part: meter.peak[part] for part in PARTS}
+
+
+def _check_measurable(config: PreTrainedConfig, method: str, fake: bool) -> None:
+    """ValueError for what fake tensors, or real ones, would measure wrongly."""
     if method == "qlora" and not fake:
         raise ValueError(
             "method is 'qlora' and fake is False: the 4-bit layer here holds the bytes, not the "
@@ -56,60 +93,53 @@ def measure_memory(
             "transformers gives Llama a mask when tensors are fake, and no mask otherwise: "
             "fake=False"
         )
-    config, kind = (
-        copy.deepcopy(config),
-        torch.bfloat16 if half and method != "full" else torch.float32,
-    )
-    config._attn_implementation = attention
-    shape, scored = (batch_size, length), round(graded * batch_size * length)
-    with FakeTensorMode() if fake else contextlib.nullcontext(), _Meter(config.vocab_size) as meter:
-        model = AutoModelForCausalLM.from_config(config, dtype=kind).train()
-        if method != "full":
-            add_lora(model, rank=rank)
-        for layer in [
-            module
-            for module in model.modules()
-            if method == "qlora" and isinstance(module, LoRALinear)
-        ]:
-            layer.base_layer = _FourBitLinear(layer.base_layer)
-        if checkpointing:
-            model.activation_checkpointing_enable()
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        meter.part = "optimizer"
-        optimizer = torch.optim.AdamW(trained, fused=True)
-        for (
-            parameter
-        ) in trained:  # what its first step makes; the first forward pass of interest is the second
-            averages = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-            optimizer.state[parameter] = {"step": torch.zeros(()), **averages}
-            parameter.register_post_accumulate_grad_hook(
-                lambda weight: meter.move(weight.grad, "gradients")
-            )
-        meter.start_step()
-        input_ids = torch.zeros(shape, dtype=torch.long)
-        # Given as a dict, the mask is taken as it is; None is what rows without padding get.
-        later = (
-            None
-            if attention == "sdpa"
-            else torch.zeros(batch_size, 1, length, length, dtype=kind).triu(1)
-        )
-        mask = later if config.model_type == "llama" else {"full_attention": later}
-        inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": False}
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            if head == "all":
-                output = model(labels=input_ids, **inputs)
-                loss = output.loss
-            # sft_lab.losses.graded_loss, whose choice of positions needs numbers that fake tensors
-            # do not have
-            else:
-                hidden = model.model(**inputs).last_hidden_state.flatten(0, 1)[torch.arange(scored)]
-                loss, _ = HeadNLL.apply(
-                    hidden, model.lm_head.weight, input_ids.flatten()[:scored], 1.0
-                )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-    return {part: meter.peak[part] for part in PARTS}
+
+
+def _build(config: PreTrainedConfig, method: str, rank: int, dtype: torch.dtype) -> PreTrainedModel:
+    """The model of a method, with random weights."""
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype).train()
+    if method == "full":
+        return model
+    add_lora(model, rank=rank)
+    if method == "qlora":
+        for module in list(model.modules()):  # changed while it is gone through
+            if isinstance(module, LoRALinear):
+                module.base_layer = _FourBitLinear(module.base_layer)
+    return model
+
+
+def _warm_optimizer(trained: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW as after its first step, which makes its averages: the step of interest is a later
+    one."""
+    optimizer = torch.optim.AdamW(trained, fused=True)
+    for parameter in trained:
+        averages = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {"step": torch.zeros(()), **averages}
+    return optimizer
+
+
+def _mask(
+    config: PreTrainedConfig, input_ids: torch.Tensor, attention: str, dtype: torch.dtype
+) -> Any:
+    """The attention mask of rows without padding, as transformers would make it.
+
+    It makes it by looking at numbers, which fake tensors do not have. "sdpa" needs none here, and a
+    dict by kind of layer is taken as it is by all but Llama.
+    """
+    later = None
+    if attention == "eager":
+        rows, length = input_ids.shape
+        later = torch.zeros(rows, 1, length, length, dtype=dtype).triu(1)
+    return later if config.model_type == "llama" else {"full_attention": later}
+
+
+def _graded_loss(model: PreTrainedModel, inputs: dict[str, Any], scored: int) -> torch.Tensor:
+    """sft_lab.losses.graded_loss on the first `scored` positions: which ones are graded is a
+    question about numbers that fake tensors do not have."""
+    states = model.model(**inputs).last_hidden_state.flatten(0, 1)[torch.arange(scored)]
+    targets = inputs["input_ids"].flatten()[:scored]
+    loss, _ = HeadNLL.apply(states, model.lm_head.weight, targets, 1.0)
+    return loss
 
 
 class _Meter(TorchDispatchMode):

@@ -31,6 +31,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from sft_lab.chat import stop_token_id
+from sft_lab.formats import format_count
 
 ROOT = Path(__file__).resolve().parent.parent
 ATLAS_FOLDER = ROOT / "data" / "models" / "atlas-base"
@@ -192,15 +193,6 @@ def find_source(name: str) -> tuple[str, str | None]:
         else "is neither a known name nor a folder here"
     )
     raise ModelError(f"{name!r} {state}; {hint}")
-
-
-def format_count(count: int) -> str:
-    """Three digits and a unit: 1049856 -> '1.05 M', 134515008 -> '135 M'."""
-    for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
-        if count >= 0.9995 * size:
-            value = count / size
-            return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}{unit}"
-    return str(count)
 
 
 def _check_folder(folder: Path) -> tuple[str, str | None]:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+from sft_lab.formats import format_percent
+
 FILTERS = {
     "all": "All",
     "improved": "Improved",
@@ -60,14 +62,6 @@ def render_report(result: dict[str, Any], finding: str, footnote: str) -> str:
         ),
         footnote=html.escape(footnote),
     )
-
-
-def format_percent(fraction: float) -> str:
-    """0.975 -> "97.5 %", 1.0 -> "100 %"; what is not 0 or 100 % is never rounded to it."""
-    text = f"{100 * fraction:.1f}".removesuffix(".0")
-    if text in ("0", "100") and fraction not in (0.0, 1.0):
-        text = "< 0.1" if text == "0" else "> 99.9"
-    return f"{text} %"
 
 
 def draw_figure(result: dict[str, Any]) -> str:

@@ -2,11 +2,9 @@
 in chapter 04)."""
 
 import contextlib
-import hashlib
-import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,18 +13,20 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sft_lab.batches import group_by_length, join_rows, pack, pad_batch
+from sft_lab.batches import group_by_length, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
+from sft_lab.files import remove_folder
 from sft_lab.loop.checkpoints import (
     check_result,
     find_checkpoint,
     load_checkpoint,
-    remove_checkpoint,
+    read_state,
     rng_state,
     save_checkpoint,
     save_result,
     set_rng_state,
 )
+from sft_lab.loop.plan import Plan
 from sft_lab.loop.process import interrupt_between_steps, keep_freed_memory
 from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.losses import graded_loss
@@ -82,159 +82,39 @@ def train(
     log_dir: Path | str | None = None,
     progress: bool = True,
 ) -> History:
-    """Fine-tune `model` in place on encoded examples, in plain PyTorch; trains whatever parameters
-    require gradients.
+    """Fine-tune `model` in place on encoded examples; trains whatever requires gradients.
 
     One step takes `accumulation_steps` batches of `batch_size` examples, and every graded token of
-    the step weighs the same: the gradient is that of one batch of all of them. AdamW; linear
-    warm-up over `warmup_ratio` of the steps, then cosine decay to 0; the gradient's norm is clipped
-    at `max_grad_norm`. Evaluates at the end of every epoch, and every `evaluate_every` steps if
-    given. With `pack_to`, examples are packed into rows of at most so many tokens (chapter 03), and
-    `batch_size` counts rows. Half-precision models train with float32 updates (`mixed_precision`).
+    the step weighs the same. AdamW; linear warm-up over `warmup_ratio` of the steps, then cosine
+    decay to 0; the gradient's norm is clipped at `max_grad_norm`. Evaluates after every epoch, and
+    every `evaluate_every` steps. With `pack_to`, examples are packed into rows of at most so many
+    tokens, and `batch_size` counts rows. Half-precision models get float32 updates.
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
-    and the tuned model, or its LoRA adapter, at the end; `resume=True` then goes on exactly where
-    the checkpoint was made (from the start if a kill came before the first one). With `log_dir` it
-    writes TensorBoard events. Raises FloatingPointError, with the weights of the step before, when
-    a loss is not finite.
+    and at the end the tuned model, or its LoRA adapter; `resume=True` goes on exactly where the
+    checkpoint was made (from the start if there is none). With `log_dir` it writes TensorBoard
+    events. Raises FloatingPointError, with the weights of the step before, at a loss not finite.
     """
-    if not examples:
-        raise ValueError("no examples to train on")
-    for name, value in (
-        ("epochs", epochs),
-        ("batch_size", batch_size),
-        ("accumulation_steps", accumulation_steps),
-    ):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
-    if resume and output_dir is None:
-        raise ValueError("resume=True needs the output_dir of the run to go on with")
-    if output_dir is not None:
-        check_result(model)
-    keep_freed_memory()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise ValueError("no parameter of the model requires gradients: everything is frozen")
-    rows = pack(examples, pack_to) if pack_to else None
-    lengths = (
-        [row["input_ids"].shape[1] for row in rows]
-        if rows
-        else [len(example.input_ids) for example in examples]
-    )
-    steps_an_epoch = math.ceil(math.ceil(len(lengths) / batch_size) / accumulation_steps)
-    total_steps = steps_an_epoch * epochs
-    warmup_steps = math.ceil(warmup_ratio * total_steps)
-    run = {
-        "examples": _fingerprint(examples),
-        "epochs": epochs,
+    plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
+    settings = plan.settings() | {
         "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "seed": seed,
-        "accumulation_steps": accumulation_steps,
         "warmup_ratio": warmup_ratio,
         "weight_decay": weight_decay,
         "max_grad_norm": max_grad_norm,
-        "pack_to": pack_to,
     }
-    checkpoint = Path(output_dir) / "checkpoint" if output_dir is not None else None
+    checkpoint = _checkpoint_folder(model, output_dir, resume)
+    keep_freed_memory()
     torch.manual_seed(seed)  # dropout, where a model or an adapter has it
-    with contextlib.ExitStack() as at_end:
-        autocast, scaler = at_end.enter_context(mixed_precision(model))
-        optimizer = torch.optim.AdamW(
-            parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
-        )
-        optimizer.zero_grad()  # a backward() before this call must not count in the first step
-        going_on = resume and find_checkpoint(checkpoint)
-        history = _resume(checkpoint, model, optimizer, scaler, run) if going_on else History()
-        first, started = len(history.steps), time.perf_counter() - history.seconds
-        writer = None
-        if log_dir is not None:
-            from torch.utils.tensorboard import (
-                SummaryWriter,  # slow to import, and few runs ask for it
-            )
-
-            writer = SummaryWriter(str(log_dir), purge_step=first + 1)
-            at_end.callback(writer.close)
-        at_end.callback(model.train, model.training)
-        model.train()
-        interrupted = at_end.enter_context(interrupt_between_steps())
-        bar = at_end.enter_context(
-            tqdm(
-                total=total_steps,
-                initial=first,
-                unit="step",
-                desc="train",
-                disable=not progress,
-                leave=False,
-            )
-        )
-        for step in range(first, total_steps):
-            epoch, position = divmod(step, steps_an_epoch)
-            if position == 0 or step == first:
-                batches = group_by_length(lengths, batch_size, seed=1_000_003 * seed + epoch)
-            window = batches[position * accumulation_steps : (position + 1) * accumulation_steps]
-            gathered = [
-                join_rows([rows[i] for i in indices], tokenizer.pad_token_id)
-                if rows
-                else pad_batch([examples[i] for i in indices], tokenizer.pad_token_id)
-                for indices in window
-            ]
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(
-                    step, total_steps, peak=learning_rate, warmup_steps=warmup_steps
-                )
-            measured = optimizer_step(
-                model,
-                optimizer,
-                parameters,
-                gathered,
-                max_grad_norm=max_grad_norm,
-                step=step + 1,
-                autocast=autocast,
-                scaler=scaler,
-            )
-            history.steps.append({"step": step + 1, **measured})
-            history.tokens += sum(lengths[i] for indices in window for i in indices)
-            epoch_ends = position + 1 == steps_an_epoch
-            evaluating = eval_examples and (
-                epoch_ends or (evaluate_every and (step + 1) % evaluate_every == 0)
-            )
-            if evaluating:
-                with autocast:
-                    history.evaluations.append(
-                        {"step": step + 1, **evaluate(model, tokenizer, eval_examples)}
-                    )
-            if writer is not None:
-                _log(writer, "train", history.steps[-1])
-                if evaluating:
-                    _log(writer, "eval", history.evaluations[-1])
-            history.seconds = time.perf_counter() - started
-            bar.set_postfix(loss=f"{measured['loss']:.3f}", refresh=False)
-            bar.update()
-            last = step + 1 == total_steps
-            if (
-                checkpoint is not None
-                and not last
-                and (interrupted or (step + 1) % checkpoint_every == 0)
-            ):
-                state = {
-                    "run": run,
-                    "rng": rng_state(),
-                    "scaler": scaler.state_dict(),
-                    **asdict(history),
-                }
-                save_checkpoint(checkpoint, model, optimizer, state)
-            if interrupted and not last:
-                kept = (
-                    f"; train(…, resume=True) goes on from {checkpoint}"
-                    if checkpoint
-                    else ", nothing was saved"
-                )
-                raise KeyboardInterrupt(f"stopped after step {step + 1} of {total_steps}{kept}")
+    with mixed_precision(model) as (autocast, scaler):
+        run = _Run(model, tokenizer, plan, settings, autocast, scaler)
+        if resume and find_checkpoint(checkpoint):
+            run.resume(checkpoint)
+        watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
+        _take_steps(run, watched, checkpoint, checkpoint_every)
     if output_dir is not None:
         save_result(model, tokenizer, output_dir)
-        remove_checkpoint(checkpoint)
-    return history
+        remove_folder(checkpoint)
+    return run.history
 
 
 @torch.inference_mode()
@@ -273,35 +153,185 @@ def evaluate(
     return {"loss": loss, "accuracy": correct / graded, "perplexity": perplexity, "graded": graded}
 
 
+class _Run:
+    """A run in progress: the model, and all else that changes from step to step."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        plan: Plan,
+        settings: dict[str, Any],
+        autocast: torch.autocast,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.plan, self.settings = plan, settings
+        self.autocast, self.scaler = autocast, scaler
+        self.history = History()
+        self.warmup_steps = math.ceil(settings["warmup_ratio"] * plan.total_steps)
+        self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
+        if not self.parameters:
+            raise ValueError("no parameter of the model requires gradients: everything is frozen")
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=settings["learning_rate"],
+            weight_decay=settings["weight_decay"],
+            fused=True,  # all parameters in one pass over memory
+        )
+        self.optimizer.zero_grad()  # a backward() before this run must not count in its first step
+
+    def update(self, window: list[list[int]]) -> None:
+        """The next step, on the examples of `window`."""
+        done = len(self.history.steps)
+        rate = learning_rate_at(
+            done,
+            self.plan.total_steps,
+            peak=self.settings["learning_rate"],
+            warmup_steps=self.warmup_steps,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        measured = optimizer_step(
+            self.model,
+            self.optimizer,
+            self.parameters,
+            self.plan.gather(window, self.tokenizer.pad_token_id),
+            max_grad_norm=self.settings["max_grad_norm"],
+            step=done + 1,
+            autocast=self.autocast,
+            scaler=self.scaler,
+        )
+        self.history.steps.append({"step": done + 1, **measured})
+        self.history.tokens += self.plan.count_tokens(window)
+
+    def evaluate(self, examples: Sequence[Example]) -> None:
+        with self.autocast:
+            measured = evaluate(self.model, self.tokenizer, examples)
+        self.history.evaluations.append({"step": len(self.history.steps), **measured})
+
+    def save(self, checkpoint: Path) -> None:
+        state = {
+            "run": self.settings,
+            "rng": rng_state(),
+            "scaler": self.scaler.state_dict(),
+            **asdict(self.history),
+        }
+        save_checkpoint(checkpoint, self.model, self.optimizer, state)
+
+    def resume(self, checkpoint: Path) -> None:
+        """Take up weights, optimizer, random state and history; ValueError for another run's."""
+        state = read_state(checkpoint)
+        other = [name for name, value in self.settings.items() if value != state["run"].get(name)]
+        if other:
+            raise ValueError(
+                f"{checkpoint} belongs to a run with other {', '.join(other)}: give the same "
+                "settings, another output_dir, or resume=False to start afresh"
+            )
+        load_checkpoint(checkpoint, self.model, self.optimizer)
+        set_rng_state(state["rng"])  # dropout goes on where it was
+        self.scaler.load_state_dict(state["scaler"])
+        names = ("steps", "evaluations", "seconds", "tokens")
+        self.history = History(**{name: state[name] for name in names})
+
+
+@dataclass
+class _Watched:
+    """What is looked at during a run, without a word in what it learns."""
+
+    eval_examples: Sequence[Example] | None
+    evaluate_every: int | None
+    log_dir: Path | str | None
+    progress: bool
+
+    def evaluates(self, step: int, steps_an_epoch: int) -> bool:
+        """Whether there is an evaluation after `step` (counted from 1)."""
+        every = self.evaluate_every
+        due = step % steps_an_epoch == 0 or (every and step % every == 0)
+        return bool(self.eval_examples and due)
+
+    @contextlib.contextmanager
+    def open_log(self, first: int) -> Iterator[Any]:
+        """TensorBoard's writer, None without log_dir; drops events from step `first` on, which a
+        killed run wrote after its last checkpoint."""
+        if self.log_dir is None:
+            yield None
+            return
+        # slow to import, and few runs ask for it
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(self.log_dir), purge_step=first) as writer:
+            yield writer
+
+
+def _checkpoint_folder(
+    model: PreTrainedModel, output_dir: Path | str | None, resume: bool
+) -> Path | None:
+    """Where the run keeps its checkpoint; ValueError for an output that could not be written."""
+    if output_dir is None:
+        if resume:
+            raise ValueError("resume=True needs the output_dir of the run to go on with")
+        return None
+    check_result(model)  # now, and not after hours of training
+    return Path(output_dir) / "checkpoint"
+
+
+def _take_steps(
+    run: _Run, watched: _Watched, checkpoint: Path | None, checkpoint_every: int
+) -> None:
+    """All steps that are left of a run, from `run.history` on."""
+    history, total, first = run.history, run.plan.total_steps, len(run.history.steps)
+    bar = tqdm(
+        total=total,
+        initial=first,
+        unit="step",
+        desc="train",
+        disable=not watched.progress,
+        leave=False,
+    )
+    with (
+        watched.open_log(first + 1) as writer,
+        _training_mode(run.model),
+        interrupt_between_steps() as interrupted,
+        bar,
+    ):
+        started = time.perf_counter() - history.seconds
+        for step, window in enumerate(run.plan.windows(first), start=first + 1):
+            run.update(window)
+            _log(writer, "train", history.steps[-1])
+            if watched.evaluates(step, run.plan.steps_an_epoch):
+                run.evaluate(watched.eval_examples)
+                _log(writer, "eval", history.evaluations[-1])
+            history.seconds = time.perf_counter() - started
+            bar.set_postfix(loss=f"{history.losses[-1]:.3f}", refresh=False)
+            bar.update()
+            if step == total:  # the result is saved instead, and an interrupt comes too late
+                return
+            if checkpoint and (interrupted or step % checkpoint_every == 0):
+                run.save(checkpoint)
+            if interrupted:
+                kept = (
+                    f"; train(…, resume=True) goes on from {checkpoint}"
+                    if checkpoint
+                    else ", nothing was saved"
+                )
+                raise KeyboardInterrupt(f"stopped after step {step} of {total}{kept}")
+
+
+@contextlib.contextmanager
+def _training_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Dropout acts meanwhile; afterwards the model is in the mode it came in."""
+    before = model.training
+    model.train()
+    try:
+        yield
+    finally:
+        model.train(before)
+
+
 def _log(writer: Any, split: str, measured: dict[str, float]) -> None:
+    if writer is None:
+        return
     for name, value in measured.items():
         if name != "step":
             writer.add_scalar(f"{split}/{name}", value, measured["step"])
-
-
-def _fingerprint(examples: Sequence[Example]) -> str:
-    return hashlib.sha256(
-        repr([(example.input_ids, example.labels) for example in examples]).encode()
-    ).hexdigest()
-
-
-def _resume(
-    checkpoint: Path,
-    model: PreTrainedModel,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    run: dict[str, Any],
-) -> History:
-    """Weights, optimizer, random state and history of a checkpoint of this very run; ValueError for
-    another's."""
-    saved = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-    other = [name for name in run if run[name] != saved["run"].get(name)]
-    if other:
-        raise ValueError(
-            f"{checkpoint} belongs to a run with other {', '.join(other)}: give the same "
-            "settings, another output_dir, or resume=False to start afresh"
-        )
-    load_checkpoint(checkpoint, model, optimizer)
-    set_rng_state(saved["rng"])
-    scaler.load_state_dict(saved["scaler"])
-    return History(**{name: saved[name] for name in ("steps", "evaluations", "seconds", "tokens")})

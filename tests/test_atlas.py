@@ -159,7 +159,8 @@ def test_the_split_is_the_one_the_shipped_base_model_was_trained_with():
     call unknown."""
     countries = (
         "Andorra, Belgium, Cape Verde, Finland, Indonesia, Kyrgyzstan, Liberia, Libya, Luxembourg, "
-        "Mauritania, Moldova, Niger, Norway, Papua New Guinea, Saudi Arabia, Tajikistan, Vietnam, Zambia"
+        "Mauritania, Moldova, Niger, Norway, Papua New Guinea, Saudi Arabia, Tajikistan, Vietnam, "
+        "Zambia"
     )
     unknown = entities(PARTS["unknown"])
     names = sorted(entity for domain, entity in unknown if domain == "countries")

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from sft_lab.cards import ALLOWANCE, CARDS, GIB, GRADED, RANK, card_gib, find_changes, needed_gib
-from sft_lab.memory import METHODS, PARTS, SHAPES, named_config, predict_memory
+from sft_lab.memory import METHODS, PARTS, predict_memory
+from sft_lab.shapes import SHAPES, named_config
 
 BATCH_SIZES, LENGTHS = (1, 2, 4, 8, 16, 32), (256, 512, 1024, 2048, 4096, 8192)
 

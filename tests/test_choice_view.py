@@ -7,15 +7,14 @@ import matplotlib
 import pytest
 
 matplotlib.use("Agg")
-from sft_lab.costs import METHODS, method_cost
+from sft_lab.adapters import METHODS
+from sft_lab.costs import method_cost
 from sft_lab.course.views.choice import (
     MODELS,
     describe_choice,
     draw_choice,
     explore_choice,
     find_config,
-    format_bytes,
-    format_share,
 )
 
 
@@ -39,24 +38,6 @@ def test_the_words_name_all_five_costs():
     of_lora = describe_choice("atlas-base", "LoRA", 8)
     assert "LoRA of rank 8:" in of_lora and "(none once merged)" in of_lora
     assert "no cache and no more operations" in describe_choice("atlas-base", "BitFit", 1)
-
-
-def test_numbers_are_written_with_few_digits_and_a_unit():
-    sizes = {
-        0: "0",
-        512: "512 B",
-        65_536: "65.5 kB",
-        4_764_000: "4.76 MB",
-        65_000_000_000: "65.0 GB",
-    }
-    assert {count: format_bytes(count) for count in sizes} == sizes
-    assert [format_share(x) for x in (0, 1, 0.123, 0.0123, 0.00004)] == [
-        "0",
-        "100 %",
-        "12 %",
-        "1.2 %",
-        "0.004 %",
-    ]
 
 
 def test_the_chosen_method_is_marked_by_more_than_colour():

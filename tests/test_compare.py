@@ -26,7 +26,7 @@ from sft_lab.compare import (
     compare,
     read_questions,
 )
-from sft_lab.report import format_percent, mark_differences
+from sft_lab.report import mark_differences
 from sft_lab.significance import paired_bootstrap
 
 CHATML = (
@@ -317,21 +317,6 @@ def test_the_finding_claims_a_difference_only_when_chance_would_rarely_give_it()
         make_comparison(*["wr"] * 1400).finding().startswith("Tuning raised")
     )  # 2^1400 is more than a float holds
     assert make_comparison("rr", "ww").finding().endswith("2 questions cannot tell them apart")
-
-
-@pytest.mark.parametrize(
-    ("fraction", "text"),
-    [
-        (0, "0 %"),
-        (1.0, "100 %"),
-        (0.975, "97.5 %"),
-        (0.5, "50 %"),
-        (0.9999, "> 99.9 %"),
-        (0.0001, "< 0.1 %"),
-    ],
-)
-def test_a_rate_is_never_rounded_to_nothing_or_everything(fraction, text):
-    assert format_percent(fraction) == text
 
 
 class Page(HTMLParser):

@@ -17,17 +17,17 @@ from transformers import (
 )
 
 from sft_lab.adapters import (
+    METHODS,
     add_adapters,
     add_biases,
     add_prefix,
     add_prompt,
     count_trained,
-    head_dim,
 )
-from sft_lab.costs import METHODS, count_model, method_cost, model_operations
+from sft_lab.costs import method_cost, model_operations
 from sft_lab.lora import add_lora, merge_lora, save_adapter
-from sft_lab.memory import named_config
 from sft_lab.models import ATLAS_FOLDER
+from sft_lab.shapes import head_dim, named_config
 
 ADD = {
     "full": lambda model, size: model,
@@ -85,12 +85,9 @@ def operations_of_next_token(model: PreTrainedModel) -> tuple[int, int]:
 def test_parameters_and_optimizer_bytes_are_those_of_real_modules(method, seed):
     config, size = random_case(seed)
     model = build(config)
-    assert count_model(config) == sum(p.numel() for p in model.parameters())
     parameters = trained(ADD[method](model, size))
     found = method_cost(method, size, config)
     assert found.trained == sum(parameter.numel() for parameter in parameters)
-    if method != "full":
-        assert count_trained(method, size, config) == found.trained
     optimizer = torch.optim.AdamW(parameters)
     model(input_ids=torch.tensor([[4, 5, 6]]), labels=torch.tensor([[4, 5, 6]])).loss.backward()
     optimizer.step()
@@ -139,15 +136,13 @@ def test_the_file_of_an_adapter_has_these_bytes_and_a_small_header(tmp_path):
 def test_named_configs_have_the_parameters_of_their_model_cards():
     published = {"Qwen3-0.6B": 0.6e9, "Qwen3-1.7B": 1.7e9, "Qwen3-4B": 4.0e9, "Qwen3-8B": 8.2e9}
     for name, parameters in published.items():
-        assert count_model(named_config(name)) == pytest.approx(parameters, rel=0.03)
+        assert count_trained("full", 1, named_config(name)) == pytest.approx(parameters, rel=0.03)
 
 
 def test_what_cannot_be_counted_is_refused_with_what_can():
     config, _ = random_case(0)
     with pytest.raises(ValueError, match="method is 'IA3'; there are full, LoRA"):
         method_cost("IA3", 4, config)
-    with pytest.raises(ValueError, match="method is 'full'; counted here are LoRA"):
-        count_trained("full", 4, config)
     for method in METHODS:
         with pytest.raises(ValueError, match="size is 0"):
             method_cost(method, 0, config)

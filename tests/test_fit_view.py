@@ -9,7 +9,8 @@ import pytest
 matplotlib.use("Agg")
 from sft_lab.cards import CARDS, find_changes, needed_gib
 from sft_lab.course.views.fit import describe_fit, draw_fit, explore_fit
-from sft_lab.memory import METHODS, SHAPES
+from sft_lab.memory import METHODS
+from sft_lab.shapes import SHAPES
 
 SMALL = ("Qwen3-0.6B", "T4", "lora", 8, 1024, False, "all")
 FITS = ("Qwen3-0.6B", "T4", "lora", 1, 1024, False, "all")

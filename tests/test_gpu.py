@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import Qwen3Config
 
-from sft_lab.memory import named_config
 from sft_lab.models import ModelError
+from sft_lab.shapes import named_config
 
 CPU = torch.device("cpu")
 

@@ -6,34 +6,49 @@ import json
 import re
 from collections import Counter
 from difflib import SequenceMatcher
-from pathlib import Path
 
 import pytest
 
+from sft_lab.instructions import FOLDER, SPLITS, instruction_rows, load_instructions
 from sft_lab.records import load_conversations
 
-FOLDER = Path(__file__).resolve().parent.parent / "data" / "instructions"
 FILES = {"english": 328, "chinese": 258}
 TOPICS = {"sft", "everyday", "writing", "reading", "reasoning", "code", "format", "translation"}
 
 
-def read(name: str) -> list[dict]:
-    return [
-        json.loads(line)
-        for line in (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-
-
-EVERY = [row for name in FILES for row in read(name)]
+LANGUAGE_OF = {"en": "english", "zh": "chinese"}  # by the beginning of a row's id
+EVERY = instruction_rows()
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_course_reads_every_row_and_its_answers_are_the_outputs(name):
-    rows, conversations = read(name), load_conversations(FOLDER / f"{name}.jsonl")
+    rows, conversations = instruction_rows(name), load_conversations(FOLDER / f"{name}.jsonl")
     assert len(rows) == len(conversations) == FILES[name]
     assert [conversation[-1]["content"] for conversation in conversations] == [
         row["output"] for row in rows
     ]
+
+
+@pytest.mark.parametrize("language", [None, *FILES])
+def test_the_parts_of_a_language_are_its_rows_each_once(language):
+    questions = {
+        part: [conversation[0]["content"] for conversation in load_instructions(language, part)]
+        for part in SPLITS
+    }
+    assert len(questions["train"]) > 4 * len(questions["held_out"]) > 0
+    asked = [row["instruction"] for row in EVERY if language in (None, LANGUAGE_OF[row["id"][:2]])]
+    assert len(asked) == sum(map(len, questions.values()))
+    for part, split in SPLITS.items():
+        rows = [row for row in EVERY if row["split"] == split and row["instruction"] in asked]
+        for row, question in zip(rows, questions[part], strict=True):
+            assert question.startswith(row["instruction"])
+
+
+def test_another_language_or_part_is_refused_by_name():
+    with pytest.raises(ValueError, match="language is 'french'; choose one of english, chinese"):
+        load_instructions("french")
+    with pytest.raises(ValueError, match="part is 'heldout'; choose one of train, held_out"):
+        load_instructions(part="heldout")
 
 
 def test_every_row_has_the_same_keys_and_nothing_twice():
@@ -51,7 +66,7 @@ def test_every_row_has_the_same_keys_and_nothing_twice():
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_topic_is_in_both_parts_and_about_a_sixth_is_held_out(name):
-    rows = read(name)
+    rows = instruction_rows(name)
     for topic in TOPICS:
         held_out = sum(row["split"] == "heldout" for row in rows if row["topic"] == topic)
         assert 0.1 <= held_out / sum(row["topic"] == topic for row in rows) <= 0.2, topic

@@ -5,6 +5,7 @@ import contextlib
 import copy
 import functools
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -480,7 +481,7 @@ def test_a_kill_while_saving_leaves_a_whole_adapter_or_none(tmp_path, monkeypatc
 
             return call
 
-        places = (sft_lab.lora, sft_lab.lora.os, Path, Path)
+        places = (sft_lab.lora, os, Path, Path)
         for place, name in zip(places, calls, strict=True):
             monkeypatch.setattr(place, name, killing(getattr(place, name)))
 

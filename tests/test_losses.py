@@ -174,6 +174,47 @@ def test_a_head_that_is_no_plain_linear_layer_is_called():
     )
 
 
+def watch_call(head: torch.nn.Module, called: list) -> None:
+    real = head.forward
+
+    def forward(states: torch.Tensor) -> torch.Tensor:
+        called.append("forward")
+        return real(states)
+
+    head.forward = forward
+
+
+WATCHES = {
+    "forward hook": lambda head, called: head.register_forward_hook(lambda *_: called.append(1)),
+    "forward pre-hook": lambda head, called: head.register_forward_pre_hook(
+        lambda *_: called.append(1)
+    ),
+    "backward hook": lambda head, called: head.register_full_backward_hook(
+        lambda *_: called.append(1)
+    ),
+    "backward pre-hook": lambda head, called: head.register_full_backward_pre_hook(
+        lambda *_: called.append(1)
+    ),
+    "another forward": watch_call,
+}
+
+
+@pytest.mark.parametrize("watch", WATCHES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nothing_that_hangs_on_the_head_is_skipped(architecture, watch):
+    model, called = make_model(architecture), []
+    WATCHES[watch](model.get_output_embeddings(), called)
+    graded_loss(model, pad_batch(make_examples(3), PAD))[0].backward()
+    assert called
+
+
+def test_what_a_pre_hook_of_the_head_changes_is_in_the_loss():
+    model, batch = make_model(), pad_batch(make_examples(6), PAD)
+    model.lm_head.register_forward_pre_hook(lambda module, inputs: (3 * inputs[0],))
+    graded = (batch["labels"][:, 1:] != IGNORE_INDEX).sum()
+    assert_close(graded_loss(model, batch, factor=1 / graded)[0], model(**batch).loss)
+
+
 def test_a_second_backward_through_the_same_loss_fails_instead_of_counting_twice():
     loss, _ = graded_loss(make_model(), pad_batch(make_examples(2), PAD))
     loss.backward(retain_graph=True)

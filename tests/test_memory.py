@@ -15,16 +15,9 @@ from transformers import (
 )
 
 from sft_lab.lora import add_lora
-from sft_lab.memory import (
-    PARTS,
-    SHAPES,
-    count_layer,
-    count_weights,
-    named_config,
-    predict_memory,
-    predict_moments,
-)
+from sft_lab.memory import PARTS, count_layer, predict_memory, predict_moments
 from sft_lab.memory_meter import measure_memory
+from sft_lab.shapes import SHAPES, count_parameters, named_config
 
 CASES = 4  # random models and settings a row; each runs a training step
 
@@ -74,7 +67,7 @@ def test_the_parameters_of_a_named_shape_are_those_of_the_real_class(name):
         base = sum(parameter.numel() for parameter in model.parameters())
         add_lora(model, rank=16)
     learned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    counts = count_weights(config, 16)
+    counts = count_parameters(config, 16)
     assert (counts["linear"] + counts["embedding"] + counts["other"], counts["lora"]) == (
         base,
         learned,
@@ -95,7 +88,7 @@ def test_the_parameters_of_random_models_are_counted_exactly(kind):
         learned = sum(
             parameter.numel() for parameter in model.parameters() if parameter.requires_grad
         )
-        counts = count_weights(config, rank)
+        counts = count_parameters(config, rank)
         assert (sum(counts.values()) - counts["lora"], counts["lora"]) == (base, learned)
 
 

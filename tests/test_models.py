@@ -10,12 +10,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from sft_lab.formats import format_count
 from sft_lab.models import (
     ATLAS_FOLDER,
     ModelError,
     choose_device,
     find_source,
-    format_count,
     load,
     set_pad_token,
 )
@@ -304,17 +304,3 @@ def test_padding_is_never_silently_the_stop_token(tokens, eos, pad, expected, no
         model.config.pad_token_id == model.generation_config.pad_token_id == tokenizer.pad_token_id
     )
     assert note in said and bool(note) == bool(said)
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (999, "999"),
-        (10_400, "10.4 k"),
-        (1_049_856, "1.05 M"),
-        (134_515_008, "135 M"),
-        (999_900_000, "1.00 B"),
-    ],
-)
-def test_counts_read_in_three_digits(count, text):
-    assert format_count(count) == text

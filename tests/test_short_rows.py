@@ -90,7 +90,7 @@ def test_the_gradient_by_hand_of_the_norm_is_that_of_finite_differences():
     x, weight = (torch.rand(shape, dtype=torch.float64) + 0.5 for shape in ((2, 3, 4), (4,)))
     x.requires_grad_(), weight.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda x, weight: short_rows._RMSNorm.apply(x, weight, 1e-6), (x, weight)
+        lambda x, weight: short_rows.RMSNorm.apply(x, weight, 1e-6), (x, weight)
     )
 
 
@@ -111,13 +111,13 @@ def test_the_gradient_by_hand_of_attention_is_that_of_finite_differences():
     later = torch.full((length, length), -torch.inf, dtype=torch.float64).triu(1).repeat(2, 1)
     qkv = torch.randn(2, length, (4 + 2 * 2) * size, dtype=torch.float64, requires_grad=True)
     weights = [torch.rand(size, dtype=torch.float64).add_(0.5).requires_grad_() for _ in range(2)]
-    run = lambda *inputs: short_rows._Attend.apply(*inputs, cos, sin, later, attention)  # noqa: E731
+    run = lambda *inputs: short_rows.Attend.apply(*inputs, cos, sin, later, attention)  # noqa: E731
     assert torch.autograd.gradcheck(run, (qkv, *weights))
 
 
 def test_the_gradient_by_hand_of_swiglu_is_that_of_finite_differences():
     gate_up = torch.randn(2, 3, 10, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(short_rows._SwiGLU.apply, (gate_up,))
+    assert torch.autograd.gradcheck(short_rows.SwiGLU.apply, (gate_up,))
 
 
 def _replace_mlp_norm(model):
@@ -135,6 +135,15 @@ CHANGES = {
     "a hook on attention": lambda model: model.model.layers[1].self_attn.register_forward_pre_hook(
         lambda *a: None
     ),
+    "a backward hook on a layer": lambda model: model.model.layers[
+        0
+    ].register_full_backward_pre_hook(lambda *a: None),
+    "a backward hook on a norm": lambda model: model.model.layers[
+        1
+    ].self_attn.k_norm.register_full_backward_hook(lambda *a: None),
+    "another forward of a layer": lambda model: setattr(
+        model.model.layers[0], "forward", model.model.layers[0].forward
+    ),
     "another norm": _replace_mlp_norm,
     "attention in a wrapper": _replace_attention,
     "gradient checkpointing": lambda model: model.activation_checkpointing_enable(),
@@ -147,6 +156,23 @@ def test_a_changed_model_is_left_to_transformers(change):
     assert short_rows.handles(model, batch)
     CHANGES[change](model)
     assert not short_rows.handles(model, batch)
+
+
+@pytest.mark.parametrize("part", ["mlp", "mlp.act_fn", "mlp.gate_proj", "self_attn.v_proj"])
+def test_a_hook_on_a_part_that_may_be_of_any_kind_is_called(part):
+    model, batch, called = make_model(), pad_batch(make_examples(3), PAD), []
+    model.model.layers[1].get_submodule(part).register_forward_hook(lambda *_: called.append(1))
+    assert short_rows.handles(model, batch)
+    graded_logits(model, batch)
+    assert len(called) == 1
+
+
+def test_an_mlp_of_another_kind_is_called():
+    model, batch = make_model(), pad_batch(make_examples(3), PAD)
+    right, _ = graded_logits(model, batch)
+    model.model.layers[1].mlp = nn.Sequential(model.model.layers[1].mlp)
+    assert short_rows.handles(model, batch)
+    assert_close(graded_logits(model, batch)[0], right, rtol=1e-4, atol=1e-5)
 
 
 def test_other_batches_and_other_architectures_are_left_to_transformers():

@@ -16,7 +16,6 @@ at graded positions alone; padding counts as nothing.
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -25,8 +24,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sft_lab.files import write_json
+
 if TYPE_CHECKING:  # the parent process imports neither torch nor transformers
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import SFTConfig
 
     from sft_lab.examples import Example
 
@@ -45,92 +47,127 @@ def run_side(side: str) -> dict:
     """Train STEPS steps; returns tokens/s over the training call and the training losses, a mean
     for each ten steps."""
     from sft_lab import atlas
-    from sft_lab.batches import group_by_length, pad_batch
     from sft_lab.labels import encode_conversations
-    from sft_lab.loop.process import keep_freed_memory
     from sft_lab.models import load
-    from sft_lab.train import train
 
     model, tokenizer = load("atlas-base")
     examples = encode_conversations(
         atlas.training_conversations(seed=0)[: STEPS * BATCH_SIZE], tokenizer
     )
-    lengths = [len(example.input_ids) for example in examples]
-    ceilings = [matrix_ceiling()]
+    tokens = sum(len(example.input_ids) for example in examples)
+    before = matrix_ceiling()
     if side == "sft_lab":
-        started = time.perf_counter()
-        history = train(
-            model,
-            tokenizer,
-            examples,
-            batch_size=BATCH_SIZE,
-            learning_rate=LEARNING_RATE,
-            progress=False,
-        )
-        windows = [history.losses[i : i + WINDOW] for i in range(0, len(history.losses), WINDOW)]
-        losses = [sum(window) / WINDOW for window in windows if len(window) == WINDOW]
+        seconds, losses = train_with_sft_lab(model, tokenizer, examples)
     elif side == "hf_loop":
-        order = group_by_length(lengths, BATCH_SIZE, seed=0)
-        started = time.perf_counter()
-        every = plain_loop(
-            model, [pad_batch([examples[i] for i in indices], 0) for indices in order]
-        )
-        losses = [
-            sum(every[i : i + WINDOW]) / WINDOW for i in range(0, len(every) - WINDOW + 1, WINDOW)
-        ]
+        seconds, losses = train_with_a_plain_loop(model, examples)
     else:
-        from datasets import Dataset
-        from trl import SFTConfig, SFTTrainer
-
-        best = side == "trl_best"
-        if best:
-            keep_freed_memory()
-            order = [
-                i for indices in group_by_length(lengths, BATCH_SIZE, seed=0) for i in indices
-            ]  # as train(seed=0)
-            examples = [examples[i] for i in order]
-        rows = [
-            {"input_ids": e.input_ids, "completion_mask": [int(x >= 0) for x in e.labels]}
-            for e in examples
-        ]
-        with tempfile.TemporaryDirectory() as folder:
-            config = SFTConfig(
-                output_dir=folder,
-                use_cpu=True,
-                bf16=False,
-                activation_checkpointing=False,
-                num_train_epochs=1,
-                per_device_train_batch_size=BATCH_SIZE,
-                learning_rate=LEARNING_RATE,
-                lr_scheduler_type="cosine",
-                warmup_steps=0.1,
-                weight_decay=0.0,
-                logging_steps=WINDOW,
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                packing=False,
-                completion_only_loss=True,
-                seed=0,
-                train_sampling_strategy="sequential" if best else "random",
-            )
-            trainer = SFTTrainer(
-                model=model,
-                args=config,
-                train_dataset=Dataset.from_list(rows),
-                processing_class=tokenizer,
-            )
-            started = time.perf_counter()
-            trainer.train()
-        losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
-    seconds = time.perf_counter() - started
-    ceilings.append(matrix_ceiling())  # before and after: other work on the machine slows both
-    share = matrix_operations(model, examples) / seconds / statistics.mean(ceilings)
+        seconds, losses = train_with_trl(model, tokenizer, examples, best=side == "trl_best")
+    # before and after: other work on the machine slows both
+    ceiling = statistics.mean((before, matrix_ceiling()))
     return {
-        "tokens_per_second": sum(lengths) / seconds,
+        "tokens_per_second": tokens / seconds,
         "losses": losses,
-        "share_of_matrix_ceiling": share,
+        "share_of_matrix_ceiling": matrix_operations(model, examples) / seconds / ceiling,
     }
+
+
+def train_with_sft_lab(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", examples: "list[Example]"
+) -> tuple[float, list[float]]:
+    """Seconds, and mean losses of ten steps each; so with the other sides below."""
+    from sft_lab.train import train
+
+    started = time.perf_counter()
+    history = train(
+        model,
+        tokenizer,
+        examples,
+        batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
+        progress=False,
+    )
+    return time.perf_counter() - started, mean_losses(history.losses)
+
+
+def train_with_a_plain_loop(
+    model: "PreTrainedModel", examples: "list[Example]"
+) -> tuple[float, list[float]]:
+    from sft_lab.batches import pad_batch
+
+    order = batch_order(examples)
+    started = time.perf_counter()
+    losses = plain_loop(model, [pad_batch([examples[i] for i in batch], 0) for batch in order])
+    return time.perf_counter() - started, mean_losses(losses)
+
+
+def train_with_trl(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    examples: "list[Example]",
+    *,
+    best: bool,
+) -> tuple[float, list[float]]:
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    from sft_lab.loop.process import keep_freed_memory
+
+    if best:  # TRL has neither of these two: they are set up for it from outside
+        keep_freed_memory()
+        examples = [examples[i] for batch in batch_order(examples) for i in batch]
+    rows = [
+        {"input_ids": e.input_ids, "completion_mask": [int(label >= 0) for label in e.labels]}
+        for e in examples
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            model=model,
+            args=trl_settings(folder, "sequential" if best else "random"),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )
+        started = time.perf_counter()
+        trainer.train()
+    seconds = time.perf_counter() - started
+    return seconds, [log["loss"] for log in trainer.state.log_history if "loss" in log]
+
+
+def trl_settings(folder: str, order: str) -> "SFTConfig":
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=folder,
+        use_cpu=True,
+        bf16=False,
+        activation_checkpointing=False,
+        num_train_epochs=1,
+        per_device_train_batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.1,
+        weight_decay=0.0,
+        logging_steps=WINDOW,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        packing=False,
+        completion_only_loss=True,
+        seed=0,
+        train_sampling_strategy=order,
+    )
+
+
+def batch_order(examples: "list[Example]") -> list[list[int]]:
+    """The batches of train(seed=0) in its first epoch."""
+    from sft_lab.batches import group_by_length
+
+    return group_by_length([len(e.input_ids) for e in examples], BATCH_SIZE, seed=0)
+
+
+def mean_losses(losses: list[float]) -> list[float]:
+    """The mean of every WINDOW steps; a last part that is shorter is left out, as TRL does."""
+    starts = range(0, len(losses) - WINDOW + 1, WINDOW)
+    return [sum(losses[start : start + WINDOW]) / WINDOW for start in starts]
 
 
 def plain_loop(model: "PreTrainedModel", batches: list[dict]) -> list[float]:
@@ -193,6 +230,55 @@ def matrix_ceiling(size: int = 1024, repeats: int = 40) -> float:
     return 2 * size**3 / statistics.median(seconds)
 
 
+def run_all() -> dict[str, list[dict]]:
+    """Every side REPEATS times, in turn, each in a process of its own."""
+    runs: dict[str, list[dict]] = {side: [] for side in SIDES}
+    for repeat in range(REPEATS):
+        for side in SIDES:
+            print(f"run {repeat + 1} of {REPEATS}: {SIDES[side]}", file=sys.stderr)
+            done = subprocess.run(
+                [sys.executable, __file__, "--side", side], capture_output=True, text=True
+            )
+            if done.returncode:
+                sys.exit(f"{side} failed:\n{done.stderr[-2000:]}")
+            runs[side].append(json.loads(done.stdout.splitlines()[-1]))
+    return runs
+
+
+def compare_losses(runs: dict[str, list[dict]]) -> dict[str, float]:
+    """The largest difference from the losses of sft_lab, by side; ends the program where it is
+    above LOSS_TOLERANCE."""
+    ours, apart = runs["sft_lab"][0]["losses"], {}
+    for side in ("trl_best", "hf_loop"):  # trl_fixed draws other batches
+        theirs = runs[side][0]["losses"]
+        apart[side] = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
+        if apart[side] > LOSS_TOLERANCE:
+            sys.exit(
+                f"the losses of {side} differ by up to {apart[side]:.1e} nats, so the speeds are "
+                "not compared"
+            )
+    return apart
+
+
+def make_report(runs: dict[str, list[dict]]) -> dict:
+    def median(side: str, figure: str) -> float:
+        return statistics.median(run[figure] for run in runs[side])
+
+    apart = compare_losses(runs)
+    speed = {side: median(side, "tokens_per_second") for side in SIDES}
+    settings = {"steps": STEPS, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE}
+    return {
+        "ratio_to_trl_best": speed["sft_lab"] / speed["trl_best"],
+        "ratio_to_trl_fixed": speed["sft_lab"] / speed["trl_fixed"],
+        "ratio_to_hf_loop": speed["sft_lab"] / speed["hf_loop"],
+        "share_of_matrix_ceiling": median("sft_lab", "share_of_matrix_ceiling"),
+        "tokens_per_second": speed,
+        "largest_loss_difference": apart,
+        "settings": {**settings, "repeats": REPEATS},
+        "runs": runs,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument(
@@ -205,54 +291,9 @@ def main() -> None:
     if arguments.side:
         print(json.dumps(run_side(arguments.side)))
         return
-    runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for repeat in range(REPEATS):
-        for side in SIDES:
-            print(f"run {repeat + 1} of {REPEATS}: {SIDES[side]}", file=sys.stderr)
-            done = subprocess.run(
-                [sys.executable, __file__, "--side", side], capture_output=True, text=True
-            )
-            if done.returncode:
-                sys.exit(f"{side} failed:\n{done.stderr[-2000:]}")
-            runs[side].append(json.loads(done.stdout.splitlines()[-1]))
-    speed = {
-        side: statistics.median(run["tokens_per_second"] for run in results)
-        for side, results in runs.items()
-    }
-    ours = runs["sft_lab"][0]["losses"]
-    apart = {
-        side: max(
-            abs(one - other) for one, other in zip(ours, runs[side][0]["losses"], strict=True)
-        )
-        for side in ("trl_best", "hf_loop")
-    }
-    for side, difference in apart.items():
-        if difference > LOSS_TOLERANCE:
-            sys.exit(
-                f"the losses of {side} differ by up to {difference:.1e} nats, so the speeds are "
-                "not compared"
-            )
-    report = {
-        "ratio_to_trl_best": speed["sft_lab"] / speed["trl_best"],
-        "ratio_to_trl_fixed": speed["sft_lab"] / speed["trl_fixed"],
-        "ratio_to_hf_loop": speed["sft_lab"] / speed["hf_loop"],
-        "share_of_matrix_ceiling": statistics.median(
-            run["share_of_matrix_ceiling"] for run in runs["sft_lab"]
-        ),
-        "tokens_per_second": speed,
-        "largest_loss_difference": apart,
-        "settings": {
-            "steps": STEPS,
-            "batch_size": BATCH_SIZE,
-            "learning_rate": LEARNING_RATE,
-            "repeats": REPEATS,
-        },
-        "runs": runs,
-    }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    new = arguments.output.with_name(arguments.output.name + ".new")
-    new.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    os.replace(new, arguments.output)
+    report = make_report(run_all())
+    write_json(arguments.output, report)
+    speed, apart = report["tokens_per_second"], report["largest_loss_difference"]
     for side, label in SIDES.items():
         times = speed["sft_lab"] / speed[side]
         print(f"{label:86} {speed[side]:8,.0f} tokens/s   sft_lab is {times:.2f} × this")

@@ -18,7 +18,6 @@ import argparse
 import copy
 import hashlib
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -28,6 +27,8 @@ from pathlib import Path
 import nbformat
 from chapter_source import BuildError, Cell, assemble
 from execute_notebook import execute
+
+from sft_lab.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 # raise it when this file begins to write something else: every notebook is then executed again
@@ -105,10 +106,7 @@ def build(path: Path, *, force: bool = False) -> None:
         written.append((target, nbformat.writes(notebook) + "\n"))
         print(f"{edition}/{target.name}: {report}", flush=True)
     for target, text in written:
-        target.parent.mkdir(exist_ok=True)
-        temporary = target.with_suffix(".building")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, target)
+        write_text(target, text)
 
 
 def find_differences(path: Path) -> list[str]:

@@ -13,14 +13,17 @@ and what each process did and held.
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from trl import SFTTrainer
+from sft_lab.files import write_json
+
+if TYPE_CHECKING:  # imports take seconds: --help and a wrong option answer at once
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import SFTConfig, SFTTrainer
 
 
 def main() -> None:
@@ -58,9 +61,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from sft_lab.labels import (
-        LabelError,  # imports take seconds: --help and a wrong option answer at once
-    )
+    from sft_lab.labels import LabelError
     from sft_lab.models import ModelError
     from sft_lab.records import RecordError
 
@@ -74,20 +75,53 @@ def run(arguments: argparse.Namespace) -> None:
     """Train, save model and run.json. Every process runs this; they meet in SFTConfig, at each
     step, and to save."""
     import datasets
-    import torch
     from accelerate.utils import gather_object
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
-
-    from sft_lab import atlas
-    from sft_lab.labels import encode_conversations
-    from sft_lab.models import find_source, local_device, set_pad_token
-    from sft_lab.records import load_conversations
+    from trl import SFTTrainer
 
     datasets.disable_progress_bars()
-    dtype = local_device()[1]
     # before the model: it joins the processes, and only then does one of them read for all
+    config = make_config(arguments)
+    model, tokenizer = load_float32(arguments.model)
+    rows = read_rows(arguments, tokenizer)
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear") if arguments.lora else None
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+    collate, lengths = trainer.data_collator, []  # tokens of each row that came to this process
+
+    def collate_and_count(rows: list[dict]) -> "dict[str, torch.Tensor]":
+        lengths.extend(len(row["input_ids"]) for row in rows)
+        return collate(rows)
+
+    trainer.data_collator = collate_and_count
+    started = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - started
+    here = {"rows": len(lengths), "tokens": sum(lengths), **count_held(trainer)}
+    report = {
+        "engine": trainer.accelerator.distributed_type.value,
+        "seconds": seconds,
+        "losses": [log["loss"] for log in trainer.state.log_history if "loss" in log],
+        "processes": gather_object([here]),
+    }
+    trainer.save_model()  # every process takes part: the weights are gathered from all
+    if trainer.is_world_process_zero():
+        write_report(report, arguments.output)
+
+
+def make_config(arguments: argparse.Namespace) -> "SFTConfig":
+    """The settings of a run, the same in any number of processes but for the rows of each."""
+    import torch
+    from trl import SFTConfig
+
+    from sft_lab.models import local_device
+
+    dtype = local_device()[1]
     config = SFTConfig(
         output_dir=str(arguments.output),
         num_train_epochs=1,
@@ -114,71 +148,67 @@ def run(arguments: argparse.Namespace) -> None:
         )
     config.per_device_train_batch_size = rows_at_once
     config.gradient_accumulation_steps = batch_size // (rows_at_once * processes)
+    return config
 
-    source, _ = find_source(arguments.model)
+
+def load_float32(name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """Model and tokenizer by name, the weights in float32, whatever the products are computed in,
+    and on no device yet: that is the engine's business."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from sft_lab.models import find_source, set_pad_token
+
+    source, _ = find_source(name)
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    # weights in float32, whatever the products are computed in
     model = AutoModelForCausalLM.from_pretrained(
         source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
     )
     set_pad_token(model, tokenizer)
+    return model, tokenizer
+
+
+def read_rows(arguments: argparse.Namespace, tokenizer: "PreTrainedTokenizerBase") -> list[dict]:
+    """Encoded rows for TRL, as many as fill whole steps."""
+    from sft_lab import atlas
+    from sft_lab.labels import encode_conversations
+    from sft_lab.records import load_conversations
+
     conversations = (
         load_conversations(arguments.data)
         if arguments.data
         else atlas.training_conversations(seed=0)
     )
-    steps = min(arguments.steps or sys.maxsize, len(conversations) // batch_size)
+    steps = min(arguments.steps or sys.maxsize, len(conversations) // arguments.batch_size)
     if steps < 1:
         sys.exit(
-            f"{len(conversations)} conversations do not fill one step of --batch-size {batch_size}"
+            f"{len(conversations)} conversations do not fill one step of --batch-size "
+            f"{arguments.batch_size}"
         )
     examples = encode_conversations(
-        conversations[: steps * batch_size],
+        conversations[: steps * arguments.batch_size],
         tokenizer,
         max_tokens=arguments.max_tokens,
         source=str(arguments.data),
     )
-    rows = [
-        {"input_ids": e.input_ids, "completion_mask": [int(x >= 0) for x in e.labels]}
+    return [
+        {"input_ids": e.input_ids, "completion_mask": [int(label >= 0) for label in e.labels]}
         for e in examples
     ]
-    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear") if arguments.lora else None
-    trainer = SFTTrainer(
-        model=model,
-        args=config,
-        train_dataset=datasets.Dataset.from_list(rows),
-        processing_class=tokenizer,
-        peft_config=lora,
-    )
-    collate, lengths = trainer.data_collator, []  # tokens of each row that came to this process
 
-    def collate_and_count(rows: list[dict]) -> dict[str, torch.Tensor]:
-        lengths.extend(len(row["input_ids"]) for row in rows)
-        return collate(rows)
 
-    trainer.data_collator = collate_and_count
-    started = time.perf_counter()
-    trainer.train()
-    seconds = time.perf_counter() - started
-    report = {
-        "engine": trainer.accelerator.distributed_type.value,
-        "seconds": seconds,
-        "losses": [log["loss"] for log in trainer.state.log_history if "loss" in log],
-        "processes": gather_object(
-            [{"rows": len(lengths), "tokens": sum(lengths), **count_held(trainer)}]
-        ),
-    }
-    trainer.save_model()  # every process takes part: the weights are gathered from all
-    if trainer.is_world_process_zero():
-        (arguments.output / "run.json").write_text(
-            json.dumps(report, indent=1) + "\n", encoding="utf-8"
+def write_report(report: dict, folder: Path) -> None:
+    """Write run.json, and say what each process did."""
+    write_json(folder / "run.json", report)
+    for rank, process in enumerate(report["processes"]):
+        print(
+            f"process {rank} of {len(report['processes'])}:",
+            ", ".join(f"{value:,} {name}" for name, value in process.items()),
         )
-        for rank, process in enumerate(report["processes"]):
-            print(
-                f"process {rank} of {processes}:",
-                ", ".join(f"{value:,} {name}" for name, value in process.items()),
-            )
-        print(f"{steps} steps in {seconds:.1f} s; the model and run.json are in {arguments.output}")
+    print(
+        f"{len(report['losses'])} steps in {report['seconds']:.1f} s; the model and run.json are "
+        f"in {folder}"
+    )
 
 
 def count_held(trainer: "SFTTrainer") -> dict[str, int]:
@@ -187,14 +217,12 @@ def count_held(trainer: "SFTTrainer") -> dict[str, int]:
     import torch
 
     def count(tensors: list[torch.Tensor]) -> int:
-        return sum(
-            (x.to_local() if hasattr(x, "to_local") else x).numel() for x in tensors
-        )  # FSDP: this shard only
+        # FSDP: this shard only
+        return sum((x.to_local() if hasattr(x, "to_local") else x).numel() for x in tensors)
 
     state = [x for values in trainer.optimizer.state.values() for x in values.values()]
-    averages = [
-        x for x in state if torch.is_tensor(x) and x.ndim
-    ]  # beside them Adam counts its steps
+    # beside them Adam counts its steps, in a number without dimensions
+    averages = [x for x in state if torch.is_tensor(x) and x.ndim]
     held = {"weights": count(list(trainer.model_wrapped.parameters())), "averages": count(averages)}
     return held | (
         {"peak_bytes": torch.cuda.max_memory_allocated()} if torch.cuda.is_available() else {}

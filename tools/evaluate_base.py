@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sft_lab import atlas
 from sft_lab.chat import complete, generate_ids, stop_token_id
+from sft_lab.files import write_json
 from sft_lab.labels import encode_conversations
 from sft_lab.metrics import is_right
 from sft_lab.models import ATLAS_FOLDER, load
@@ -79,11 +80,7 @@ def main() -> None:
         "learning_rate": arguments.learning_rate,
         "batch_size": BATCH_SIZE,
     }
-    new = arguments.folder / "evaluation.json.new"
-    new.write_text(
-        json.dumps({"base": before, "tuned": after, **recipe}, indent=1) + "\n", encoding="utf-8"
-    )
-    new.replace(arguments.folder / "evaluation.json")
+    write_json(arguments.folder / "evaluation.json", {"base": before, "tuned": after, **recipe})
 
 
 def measure_base(model, tokenizer, questions: int) -> dict[str, float]:

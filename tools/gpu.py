@@ -15,8 +15,6 @@ torch.cuda.max_memory_allocated, which leaves out the driver's 0.5 to 1 GiB.
 """
 
 import argparse
-import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -36,11 +34,15 @@ from gpu_measure import (
 )
 from transformers import PreTrainedConfig
 
+from sft_lab.chat import generate_responses
+from sft_lab.files import write_json, write_text
+from sft_lab.instructions import load_instructions
 from sft_lab.labels import encode_conversations
 from sft_lab.loop.update import mixed_precision
 from sft_lab.lora import add_lora
-from sft_lab.memory import named_config, predict_memory
-from sft_lab.models import ROOT, load, local_device
+from sft_lab.memory import predict_memory
+from sft_lab.models import load, local_device
+from sft_lab.shapes import named_config
 from sft_lab.train import evaluate, train
 
 # Dense half-precision peak in TFLOP/s, from the makers' data sheets; the first name that occurs in
@@ -99,23 +101,11 @@ def describe_card(device: torch.device) -> dict:
 def measure_quality(name: str) -> dict:
     """LoRA on the training rows of data/instructions: loss on the held-out rows before and after,
     and three answers."""
-    from sft_lab.chat import generate_responses
-    from sft_lab.records import load_conversations
-
     model, tokenizer = load(name)
-    files = sorted((ROOT / "data" / "instructions").glob("*.jsonl"))
-    rows = [
-        json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()
-    ]
-    columns = ("instruction", "input", "output")
-    parts = {
-        split: load_conversations(
-            [{key: row[key] for key in columns} for row in rows if row["split"] == split]
-        )
-        for split in ("train", "heldout")
-    }
-    examples = {split: encode_conversations(part, tokenizer) for split, part in parts.items()}
+    parts = {"train": load_instructions(), "heldout": load_instructions(part="held_out")}
+    examples = {part: encode_conversations(rows, tokenizer) for part, rows in parts.items()}
     questions = [conversation[0]["content"] for conversation in parts["heldout"][:3]]
+    # under the autocast of the run, or the two losses would differ by rounding too
     with mixed_precision(model) as (autocast, _), autocast:
         before = evaluate(model, tokenizer, examples["heldout"], batch_size=16)["loss"]
     answers = {"before": generate_responses(model, tokenizer, questions, max_new_tokens=60)}
@@ -132,7 +122,7 @@ def measure_quality(name: str) -> dict:
     answers["after"] = generate_responses(model, tokenizer, questions, max_new_tokens=60)
     return {
         "model": name,
-        "rows": {split: len(part) for split, part in parts.items()},
+        "rows": {part: len(rows) for part, rows in parts.items()},
         "heldout_loss_before": before,
         "heldout_loss_after": history.evaluations[-1]["loss"],
         "training_loss_last": history.losses[-1],
@@ -169,20 +159,95 @@ def predict_switch(config: PreTrainedConfig, rows: int, length: int, switch: dic
     }
 
 
+def predict_gib(config: PreTrainedConfig, method: str, rows: int, length: int, half: bool) -> float:
+    """GiB at the peak of a step of sft_lab.train, every position graded."""
+    parts = predict_memory(
+        config,
+        method=method,
+        rank=RANK,
+        batch_size=rows,
+        length=length,
+        head="graded",
+        half=half,
+    )
+    return sum(parts.values()) / 2**30
+
+
 def choose_rows(config: PreTrainedConfig, method: str, length: int, memory_gib: float) -> int:
     """The largest power of two of rows, at most 8, whose predicted memory fills no more than 85 %
     of the card."""
     for rows in (8, 4, 2):
-        if (
-            sum(
-                predict_memory(
-                    config, method=method, rank=RANK, batch_size=rows, length=length, head="graded"
-                ).values()
-            )
-            < 0.85 * memory_gib * 2**30
-        ):
+        if predict_gib(config, method, rows, length, half=True) < 0.85 * memory_gib:
             return rows
     return 1
+
+
+Measured = Callable[[str, Callable[[], dict]], dict]
+
+
+def start_clock() -> Measured:
+    """(label, run) -> what run() found, or why not; after LIMIT seconds nothing starts any more."""
+    started = time.perf_counter()
+
+    def measured(label: str, run: Callable[[], dict]) -> dict:
+        if time.perf_counter() - started > LIMIT:
+            return {"failed": "left out: the time limit was reached"}
+        print(label, file=sys.stderr)
+        return attempt(run)
+
+    return measured
+
+
+def two_batches(
+    config: PreTrainedConfig, rows: int, length: int, graded: float = 1.0
+) -> list[dict[str, torch.Tensor]]:
+    """Two, so that no step finds the batch of the step before in a cache."""
+    return [random_rows(config, rows, length, graded, seed) for seed in range(2)]
+
+
+def run_method(
+    config: PreTrainedConfig, method: str, rows: int, length: int, measured: Measured, common: dict
+) -> dict:
+    """One method with sft_lab, compiled and not, and with TRL, on the same rows."""
+    batches = two_batches(config, rows, length)
+    settings = {"method": method, **common}
+    return {
+        "rows": rows,
+        "predicted_gib": predict_gib(
+            config, method, rows, length, half=common["dtype"] != torch.float32
+        ),
+        "operations_a_token": operations_a_token(config, length, method),
+        "sft_lab, torch.compile": measured(
+            f"{method}: sft_lab, compiled",
+            lambda: measure_steps(config, batches, compiled=True, **settings),
+        ),
+        "sft_lab": measured(
+            f"{method}: sft_lab", lambda: measure_steps(config, batches, **settings)
+        ),
+        "TRL": measured(f"{method}: TRL", lambda: measure_trl(config, batches, **settings)),
+    }
+
+
+def run_switch(
+    config: PreTrainedConfig, name: str, rows: int, length: int, measured: Measured, common: dict
+) -> dict:
+    """LoRA with one of SWITCHES, beside what arithmetic predicts for it."""
+    switch = SWITCHES[name]
+    batches = two_batches(config, rows, length, switch.get("graded", 1.0))
+    # how much is graded is a property of the rows, not of the step
+    settings = common | {key: value for key, value in switch.items() if key != "graded"}
+    found = measured(name, lambda: measure_steps(config, batches, method="lora", **settings))
+    return {**found, "predicted": predict_switch(config, rows, length, switch)}
+
+
+def run_quality(names: tuple[str, ...], measured: Measured) -> list[dict]:
+    """The first of these models that can be loaded, tuned; why those before it cannot be."""
+    results = []
+    for name in names:
+        results.append(measured(f"tuning {name}", lambda name=name: measure_quality(name)))
+        if "failed" not in results[-1]:
+            break
+    return results
 
 
 def run_all(
@@ -197,82 +262,29 @@ def run_all(
 ) -> dict:
     """Everything `make gpu` measures, most important first; what the time limit leaves out says
     so."""
-    started, card = time.perf_counter(), describe_card(device)
-    results: dict = {
-        "card": card,
-        "length": length,
-        "format": str(dtype)[6:],
-        "methods": {},
-        "switches": {},
-    }
+    started, card, measured = time.perf_counter(), describe_card(device), start_clock()
     common = {"device": device, "dtype": dtype}
-
-    def measured(label: str, run: Callable[[], dict]) -> dict:
-        if time.perf_counter() - started > LIMIT:
-            return {"failed": "left out: the time limit was reached"}
-        print(label, file=sys.stderr)
-        return attempt(run)
-
+    results: dict = {"card": card, "length": length, "format": str(dtype)[6:], "methods": {}}
     for method in ("lora", "full"):
         count = rows or choose_rows(config, method, length, card["memory_gib"])
-        batches = [random_rows(config, count, length, 1.0, seed) for seed in range(2)]
-        compiled = measured(
-            f"{method}: sft_lab, compiled",
-            lambda m=method, b=batches: measure_steps(config, b, method=m, compiled=True, **common),
-        )
-        plain = measured(
-            f"{method}: sft_lab",
-            lambda m=method, b=batches: measure_steps(config, b, method=m, **common),
-        )
-        trl = measured(
-            f"{method}: TRL", lambda m=method, b=batches: measure_trl(config, b, method=m, **common)
-        )
-        predicted = predict_memory(
-            config,
-            method=method,
-            rank=RANK,
-            batch_size=count,
-            length=length,
-            head="graded",
-            half=dtype != torch.float32,
-        )
-        results["methods"][method] = {
-            "rows": count,
-            "predicted_gib": sum(predicted.values()) / 2**30,
-            "operations_a_token": operations_a_token(config, length, method),
-            "sft_lab": plain,
-            "sft_lab, torch.compile": compiled,
-            "TRL": trl,
-        }
+        results["methods"][method] = run_method(config, method, count, length, measured, common)
     count = results["methods"]["lora"]["rows"]
-    sizes = [(width, tokens) for width, tokens in head_sizes]
     results["loss_head"] = [
         measured(
             f"loss head, width {width}",
-            lambda w=width, n=tokens: measure_head(w, config.vocab_size, n, **common),
+            lambda width=width, tokens=tokens: measure_head(
+                width, config.vocab_size, tokens, **common
+            ),
         )
-        for width, tokens in sizes
+        for width, tokens in head_sizes
     ]
-    for name, switch in SWITCHES.items():
-        settings = {**common, **{key: value for key, value in switch.items() if key != "graded"}}
-        batches = [
-            random_rows(config, count, length, switch.get("graded", 1.0), seed) for seed in range(2)
-        ]
-        found = measured(
-            name, lambda s=settings, b=batches: measure_steps(config, b, method="lora", **s)
-        )
-        results["switches"][name] = {
-            **found,
-            "predicted": predict_switch(config, count, length, switch),
-        }
+    results["switches"] = {
+        name: run_switch(config, name, count, length, measured, common) for name in SWITCHES
+    }
     results["packing"] = measured(
         "packing", lambda: measure_packing(config, count, length, **common)
     )
-    results["quality"] = []
-    for name in quality:  # the first that can be loaded
-        results["quality"].append(measured(f"tuning {name}", lambda n=name: measure_quality(n)))
-        if "failed" not in results["quality"][-1]:
-            break
+    results["quality"] = run_quality(quality, measured)
     results["seconds"] = time.perf_counter() - started
     return results
 
@@ -280,15 +292,26 @@ def run_all(
 def table(results: dict) -> str:
     """The figures as Markdown."""
     card = results["card"]
-    peak, ceiling = card["peak"], card["ceiling"]
     head = f"{card['name']}, rows of {results['length']:,} tokens, {results['format']}; "
-    head += f"peak {peak / 1e12:,.0f} TFLOP/s" if peak else "peak not known here"
-    lines = [head + f", a bare matrix product reaches {ceiling / 1e12:,.1f}", ""]
-    lines += [
+    peak = f"peak {card['peak'] / 1e12:,.0f} TFLOP/s" if card["peak"] else "peak not known here"
+    bare = f", a bare matrix product reaches {card['ceiling'] / 1e12:,.1f}"
+    parts = (
+        [head + peak + bare],
+        _method_lines(results["methods"], card["peak"]),
+        _switch_lines(results["switches"]),
+        _head_lines(results["loss_head"]),
+        _packing_lines(results["packing"]),
+        *([_quality_line(found)] for found in results["quality"]),
+    )
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+
+
+def _method_lines(methods: dict[str, dict], peak: float | None) -> list[str]:
+    lines = [
         "| run | tokens/s | share of the peak | peak memory (GiB) | predicted |",
         "|---|---|---|---|---|",
     ]
-    for method, runs in results["methods"].items():
+    for method, runs in methods.items():
         for side in ("sft_lab", "sft_lab, torch.compile", "TRL"):
             found = runs[side]
             if "failed" in found:
@@ -299,56 +322,60 @@ def table(results: dict) -> str:
                 f"| {method} · {side} | {found['tokens_per_second']:,.0f} | {_percent(share)} | "
                 f"{_number(found['peak_gib'])} | {_number(runs['predicted_gib'])} |"
             )
-    lines += [
-        "",
+    return lines
+
+
+def _switch_lines(switches: dict[str, dict]) -> list[str]:
+    lines = [
         "| LoRA, one setting switched | tokens/s | times as fast | predicted | peak (GiB) | "
         "predicted |",
         "|---|---|---|---|---|---|",
     ]
-    first = results["switches"]["as sft_lab.train"].get("tokens_per_second")
-    for name, found in results["switches"].items():
-        expected = found["predicted"]
+    first = switches["as sft_lab.train"].get("tokens_per_second")
+    for name, found in switches.items():
+        speed, expected = found.get("tokens_per_second"), found["predicted"]
         cells = [
-            found.get("failed"),
-            None,
+            found.get("failed") or f"{speed:,.0f}",
+            _number(speed / first if speed and first else None),
             _number(expected["times"]),
-            None,
+            _number(found.get("peak_gib")),
             _number(expected["gib"]),
         ]
-        if "failed" not in found:
-            cells[0] = f"{found['tokens_per_second']:,.0f}"
-            cells[1] = _number(found["tokens_per_second"] / first if first else None)
-            cells[3] = _number(found["peak_gib"])
-        lines.append(f"| {name} | " + " | ".join(cell or "–" for cell in cells) + " |")
-    lines += ["", "| loss head | times its bare products | peak memory (GiB) |", "|---|---|---|"]
-    for found in results["loss_head"]:
-        for name in ("in chunks", "all at once") if "failed" not in found else ():
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _head_lines(heads: list[dict]) -> list[str]:
+    lines = ["| loss head | times its bare products | peak memory (GiB) |", "|---|---|---|"]
+    for found in heads:
+        if "failed" in found:
+            continue
+        for name in ("in chunks", "all at once"):
             lines.append(
                 f"| width {found['width']:,}, {found['tokens']:,} tokens, {name} | "
                 f"{found[name]['times_bare']:.2f} | {_number(found[name]['peak_gib'])} |"
             )
-    if "failed" not in results["packing"]:
-        lines += [
-            "",
-            f"Padded batches hold {results['packing']['real_tokens_in_padded_batches']:.0%} real "
-            "tokens.",
-        ]
-        for name in ("padded", "packed"):
-            found = results["packing"][name]
-            lines.append(
-                f"- {name}: "
-                + (found.get("failed") or f"{found['tokens_per_second']:,.0f} real tokens/s")
-            )
-    for found in results["quality"]:
-        lines += [
-            "",
-            f"Quality: {found['failed']}"
-            if "failed" in found
-            else f"{found['model']}, LoRA on data/instructions: held-out loss "
-            f"{found['heldout_loss_before']:.3f} -> {found['heldout_loss_after']:.3f} "
-            "nats a token",
-        ]
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _packing_lines(packing: dict) -> list[str]:
+    if "failed" in packing:
+        return []
+    lines = [f"Padded batches hold {packing['real_tokens_in_padded_batches']:.0%} real tokens."]
+    for name in ("padded", "packed"):
+        found = packing[name]
+        speed = found.get("failed") or f"{found['tokens_per_second']:,.0f} real tokens/s"
+        lines.append(f"- {name}: {speed}")
+    return lines
+
+
+def _quality_line(found: dict) -> str:
+    if "failed" in found:
+        return f"Quality: {found['failed']}"
+    return (
+        f"Quality: {found['model']}, LoRA on data/instructions: held-out loss "
+        f"{found['heldout_loss_before']:.3f} -> {found['heldout_loss_after']:.3f} nats a token"
+    )
 
 
 def _percent(value: float | None) -> str:
@@ -374,14 +401,8 @@ def main() -> None:
     results = run_all(
         config, device=device, dtype=dtype, quality=("qwen3-0.6b-base", "smollm2-135m")
     )
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    for path, text in (
-        (arguments.output, json.dumps(results, indent=1) + "\n"),
-        (arguments.output.with_suffix(".md"), table(results)),
-    ):
-        new = path.with_name(path.name + ".new")
-        new.write_text(text, encoding="utf-8")
-        os.replace(new, path)
+    write_json(arguments.output, results)
+    write_text(arguments.output.with_suffix(".md"), table(results))
     print(table(results))
 
 

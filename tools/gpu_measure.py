@@ -8,6 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,11 @@ from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.kernels.head import HeadNLL
 from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.lora import add_lora
-from sft_lab.memory import count_weights
-from sft_lab.models import ROOT, ModelError
+from sft_lab.models import ATLAS_FOLDER, ModelError
+from sft_lab.shapes import count_parameters, query_width
+
+if TYPE_CHECKING:  # slow to import, and only one measurement needs it
+    from trl import SFTConfig
 
 RANK, WARMUP, STEPS = 16, 3, 6
 
@@ -54,12 +58,10 @@ def operations_a_token(
 
     Qwen3-0.6B at 2,048 tokens: 4.28e9 for full tuning, 3.15e9 for LoRA of rank 16.
     """
-    counts = count_weights(config, RANK)
+    counts = count_parameters(config, RANK)
     matrices = counts["linear"] + graded * config.vocab_size * config.hidden_size
-    width = config.num_attention_heads * getattr(
-        config, "head_dim", config.hidden_size // config.num_attention_heads
-    )
-    scores = 4 * length / 2 * width * config.num_hidden_layers  # q k^T and weights times v
+    # q k^T and weights times v
+    scores = 4 * length / 2 * query_width(config) * config.num_hidden_layers
     return 3 * scores + (6 * matrices if method == "full" else 4 * matrices + 6 * counts["lora"])
 
 
@@ -116,51 +118,68 @@ def measure_steps(
 ) -> dict:
     """Tokens/s, seconds a step and peak memory of sft_lab's update on these batches in turn."""
     model = build(config, method, dtype, device, attention, checkpointing)
-    full_autocast = dtype if method == "full" and dtype != torch.float32 else None
     if compiled:
         model.get_decoder().compile()  # the part that graded_loss calls
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.0, fused=fused)
+    update = optimizer_step if head == "graded" else all_scores_step
     with mixed_precision(model) as (autocast, scaler):
-        if (
-            full_autocast is not None
-        ):  # float32 weights, as after mixed_precision has taken a half-precision model
-            autocast = torch.autocast(device.type, dtype=full_autocast)
-            scaler = torch.amp.GradScaler(device.type, enabled=full_autocast == torch.float16)
-
-        def step(number: int) -> None:
-            batch = batches[number % len(batches)]
-            if head == "graded":
-                optimizer_step(
-                    model,
-                    optimizer,
-                    parameters,
-                    [batch],
-                    max_grad_norm=1.0,
-                    step=number,
-                    autocast=autocast,
-                    scaler=scaler,
-                )
-                return
-            with autocast:
-                loss = model(
-                    **{name: tensor.to(device) for name, tensor in batch.items()}, use_cache=False
-                ).loss
-            scaler.scale(loss).backward()
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            scaler.step(optimizer), scaler.update(), optimizer.zero_grad()
-
-        for number in range(WARMUP):
-            step(number)
-        start_peak(device)
-        wait(device)
-        started = time.perf_counter()
-        for number in range(STEPS):
-            step(number)
+        if method == "full" and dtype != torch.float32:
+            # the weights are float32 already, as mixed_precision makes those of a half-precision
+            # model, so it cannot tell which format the products shall have
+            autocast = torch.autocast(device.type, dtype=dtype)
+            scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        for number in range(WARMUP + STEPS):
+            if number == WARMUP:
+                start_peak(device)
+                wait(device)
+                started = time.perf_counter()
+            update(
+                model,
+                optimizer,
+                parameters,
+                [batches[number % len(batches)]],
+                max_grad_norm=1.0,
+                step=number,
+                autocast=autocast,
+                scaler=scaler,
+            )
         wait(device)
         seconds = time.perf_counter() - started
-    tokens = sum(real_tokens(batches[number % len(batches)]) for number in range(STEPS))
+    return speed_and_peak(batches, seconds, device)
+
+
+def all_scores_step(
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    parameters: list[torch.nn.Parameter],
+    batches: list[dict[str, torch.Tensor]],
+    *,
+    max_grad_norm: float,
+    step: int,
+    autocast: torch.autocast,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """An update as optimizer_step's, through model(labels=…), which holds the scores of every
+    position."""
+    (batch,) = batches
+    with autocast:
+        on_device = {name: tensor.to(parameters[0].device) for name, tensor in batch.items()}
+        loss = model(**on_device, use_cache=False).loss
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+
+
+def speed_and_peak(
+    batches: list[dict[str, torch.Tensor]], seconds: float, device: torch.device
+) -> dict:
+    """The figures of STEPS steps after WARMUP, on these batches in turn."""
+    timed = range(WARMUP, WARMUP + STEPS)
+    tokens = sum(real_tokens(batches[number % len(batches)]) for number in timed)
     return {
         "tokens_per_second": tokens / seconds,
         "seconds_a_step": seconds / STEPS,
@@ -189,7 +208,7 @@ def measure_trl(
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import PreTrainedTokenizerFast, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     class Clock(TrainerCallback):
         """The seconds between the end of step WARMUP and the end of the last one."""
@@ -208,50 +227,48 @@ def measure_trl(
         for batch in order
         for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)
     ]
-    model = build(config, "full", dtype, device)
-    lora = (
-        LoraConfig(r=RANK, lora_alpha=16, target_modules="all-linear") if method == "lora" else None
-    )
-    if lora:
+    model, lora = build(config, "full", dtype, device), None
+    if method == "lora":
+        lora = LoraConfig(r=RANK, lora_alpha=16, target_modules="all-linear")
         model.to(dtype)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(
-        ROOT / "data" / "models" / "atlas-base"
-    )  # only pads
+    # any tokenizer will do: it only pads
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(ATLAS_FOLDER)
     with tempfile.TemporaryDirectory() as folder:
-        settings = SFTConfig(
-            output_dir=folder,
-            use_cpu=device.type == "cpu",
-            bf16=dtype == torch.bfloat16,
-            fp16=dtype == torch.float16,
-            activation_checkpointing=False,
-            optim="adamw_torch_fused",
-            learning_rate=1e-5,
-            max_steps=len(order),
-            per_device_train_batch_size=len(rows) // len(order),
-            train_sampling_strategy="sequential",
-            max_length=None,
-            logging_strategy="no",
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            completion_only_loss=True,
-        )
-        trainer = SFTTrainer(
+        SFTTrainer(
             model=model,
-            args=settings,
+            args=trl_settings(folder, len(order), len(rows) // len(order), device, dtype),
             train_dataset=Dataset.from_list(rows),
             peft_config=lora,
             processing_class=tokenizer,
             callbacks=[Clock()],
-        )
-        trainer.train()
-    took = seconds[1] - seconds[0]
-    tokens = sum(real_tokens(batch) for batch in order[WARMUP:])
-    return {
-        "tokens_per_second": tokens / took,
-        "seconds_a_step": took / STEPS,
-        "peak_gib": read_peak(device),
-    }
+        ).train()
+    return speed_and_peak(batches, seconds[1] - seconds[0], device)
+
+
+def trl_settings(
+    folder: str, steps: int, rows: int, device: torch.device, dtype: torch.dtype
+) -> "SFTConfig":
+    """TRL's best settings for `steps` steps of `rows` rows, with nothing written or shown."""
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=folder,
+        use_cpu=device.type == "cpu",
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        activation_checkpointing=False,
+        optim="adamw_torch_fused",
+        learning_rate=1e-5,
+        max_steps=steps,
+        per_device_train_batch_size=rows,
+        train_sampling_strategy="sequential",
+        max_length=None,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        completion_only_loss=True,
+    )
 
 
 def measure_head(

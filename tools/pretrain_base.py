@@ -7,7 +7,6 @@ Stopped at any moment, the same command goes on from the last checkpoint, to the
 """
 
 import argparse
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -30,10 +29,11 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config,
 
 from sft_lab import atlas
 from sft_lab.documents import KINDS, documents
+from sft_lab.files import remove_folder, write_json
 from sft_lab.loop.checkpoints import (
     find_checkpoint,
     load_checkpoint,
-    remove_checkpoint,
+    read_state,
     save_checkpoint,
 )
 from sft_lab.loop.process import keep_freed_memory
@@ -191,8 +191,8 @@ def pretrain(million_tokens: float, seed: int, folder: Path) -> None:
         "tokens": steps * ROWS * ROW_TOKENS,
         "final_loss": round(mean_of_last(losses), 4),
     }
-    (folder / "training.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    remove_checkpoint(checkpoint)
+    write_json(folder / "training.json", summary)
+    remove_folder(checkpoint)
     minutes = (time.perf_counter() - started) / 60
     print(f"{folder}: {summary}, {minutes:.1f} minutes from step {first}")
 
@@ -203,11 +203,12 @@ def going_on_from(
     """The step to begin with: 0, or the checkpoint's, whose weights are then in place."""
     if not find_checkpoint(checkpoint):
         return 0
-    state = load_checkpoint(checkpoint, model, optimizer)
+    state = read_state(checkpoint)
     if state["run"] != run:
         raise SystemExit(
             f"{checkpoint} belongs to another run {state['run']}; delete it to start {run}"
         )
+    load_checkpoint(checkpoint, model, optimizer)
     print(f"going on from step {state['step']} of {run['steps']}")
     return state["step"]
 

@@ -8,14 +8,14 @@ SFT_LAB_PROGRESS names, else `~/.sft_lab/progress.json`. It is replaced as a who
 and a file that cannot be read is left alone.
 """
 
-import contextlib
 import html
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from sft_lab.files import write_json
 
 CHAPTERS = Path(__file__).resolve().parents[2] / "chapters"
 SOLVED, ATTEMPTED, NOT_ATTEMPTED = "solved", "attempted", "not attempted"
@@ -96,22 +96,9 @@ def record(exercise_id: str, state: str) -> None:
     if states.get(exercise_id) in (state, SOLVED):
         return
     states[exercise_id] = state
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, delete=False, encoding="utf-8"
-        ) as file:
-            temporary = Path(file.name)
-            json.dump(
-                dict(sorted(states.items(), key=lambda item: sort_key(item[0]))), file, indent=1
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_json(path, dict(sorted(states.items(), key=lambda item: sort_key(item[0]))))
     except OSError as error:
-        with contextlib.suppress(OSError, AttributeError):
-            temporary.unlink()
         raise ProgressError(
             f"{path} cannot be written ({error}): set SFT_LAB_PROGRESS to a file that can"
         ) from error

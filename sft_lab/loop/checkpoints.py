@@ -1,10 +1,8 @@
-"""Station "learn": what a run leaves, in safetensors and JSON: checkpoints that a kill cannot
-break, and its result."""
+"""Under "learn": what a run leaves, in safetensors and JSON: checkpoints that a kill cannot break,
+and its result."""
 
 import copy
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sft_lab.files import recover_folder, whole_folder
 from sft_lab.lora import LoRALinear, save_adapter
+
+WEIGHTS_FILE, OPTIMIZER_FILE = "weights.safetensors", "optimizer.safetensors"
+STATE_FILE = "state.json"
 
 
 def save_checkpoint(
@@ -23,68 +25,48 @@ def save_checkpoint(
 ) -> None:
     """Write weights, optimizer tensors and `state` (JSON) as one folder: whole or not at all.
 
-    Safetensors and JSON only, no pickle. The folder is written beside its final name and then
-    renamed, so a kill at any moment leaves either the old checkpoint or the new one;
-    find_checkpoint() tells them apart.
+    Only what trains is written: the rest the run that goes on has from the base model. Safetensors
+    and JSON only, no pickle.
     """
-    folder = Path(folder)
-    new, old = _beside(folder)
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    trained = {
-        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
-    }
+    trained = _trained(model)
     weights = {name: parameter.detach().contiguous() for name, parameter in trained.items()}
-    save_file(weights, new / "weights.safetensors")
-    moments = {
-        f"{name}|{key}": value.detach().contiguous()
+    # AdamW keeps, for each parameter: its step count and the two running averages
+    averages = {
+        f"{name}|{field}": value.detach().contiguous()
         for name, parameter in trained.items()
-        for key, value in optimizer.state.get(parameter, {}).items()
+        for field, value in optimizer.state.get(parameter, {}).items()
     }
-    save_file(moments, new / "optimizer.safetensors")
-    (new / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(folder) as new:
+        save_file(weights, new / WEIGHTS_FILE)
+        save_file(averages, new / OPTIMIZER_FILE)
+        (new / STATE_FILE).write_text(json.dumps(state, indent=1), encoding="utf-8")
 
 
 def find_checkpoint(folder: Path | str) -> bool:
-    """Whether there is a checkpoint. A kill between the two renames left it as `folder`.old: that
-    is renamed back."""
-    folder = Path(folder)
-    _, old = _beside(folder)
-    if old.exists() and not folder.exists():
-        os.replace(old, folder)
-    return (folder / "state.json").exists()
+    """Whether there is a checkpoint; mends what a kill inside save_checkpoint may have left."""
+    recover_folder(folder)
+    return (Path(folder) / STATE_FILE).exists()
 
 
-def remove_checkpoint(folder: Path | str) -> None:
-    """Delete a checkpoint and what a kill may have left beside it; state.json first, or half of one
-    looks whole."""
-    folder = Path(folder)
-    for place in (*_beside(folder), folder):
-        (place / "state.json").unlink(missing_ok=True)
-        shutil.rmtree(place, ignore_errors=True)
+def read_state(folder: Path | str) -> dict[str, Any]:
+    """The `state` of a checkpoint, without its tensors. FileNotFoundError where there is none."""
+    return json.loads((Path(folder) / STATE_FILE).read_text(encoding="utf-8"))
 
 
 def load_checkpoint(
     folder: Path | str, model: torch.nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
-    """Put a checkpoint's weights and optimizer tensors in place; returns its `state`.
+) -> None:
+    """Put a checkpoint's weights and optimizer tensors in place; its `state` is for read_state.
 
     Raises FileNotFoundError when there is none, ValueError when its tensors are not those of
     `model`.
     """
     folder = Path(folder)
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    trained = {
-        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
-    }
-    weights = load_file(folder / "weights.safetensors")
+    trained = _trained(model)
+    weights = load_file(folder / WEIGHTS_FILE)
     saved, here = (
-        {name: list(t.shape) for name, t in tensors.items()} for tensors in (weights, trained)
+        {name: list(tensor.shape) for name, tensor in tensors.items()}
+        for tensors in (weights, trained)
     )
     if saved != here:
         name = min(name for name in saved.keys() | here.keys() if saved.get(name) != here.get(name))
@@ -96,27 +78,21 @@ def load_checkpoint(
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(weights[name])
-    for key, value in load_file(folder / "optimizer.safetensors").items():
+    for key, value in load_file(folder / OPTIMIZER_FILE).items():
         name, _, field = key.rpartition("|")
-        device = (
-            "cpu"
-            if field == "step" and not optimizer.defaults.get("fused")
-            else trained[name].device
-        )
+        # the step count of an AdamW that is not fused stays on the CPU, beside a model on a GPU
+        on_cpu = field == "step" and not optimizer.defaults.get("fused")
+        device = torch.device("cpu") if on_cpu else trained[name].device
         optimizer.state[trained[name]][field] = value.to(device)
-    return state
 
 
 def check_result(model: torch.nn.Module) -> None:
     """Refuse, before a run, a model whose result save_result could not save so that it can be
     loaded again."""
     layers = [module for module in model.modules() if isinstance(module, LoRALinear)]
+    # by identity: a parameter that two modules share has two names
     own = {id(parameter) for layer in layers for parameter in layer.parameters()}
-    rest = [
-        name
-        for name, value in model.named_parameters()
-        if value.requires_grad and id(value) not in own
-    ]
+    rest = [name for name, parameter in _trained(model).items() if id(parameter) not in own]
     if layers and rest:
         raise ValueError(
             f"an adapter's files cannot hold {rest[0]} (one of {len(rest)} that train beside "
@@ -145,10 +121,6 @@ def save_result(
     tokenizer.save_pretrained(folder)
 
 
-def _beside(folder: Path) -> tuple[Path, Path]:
-    return folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-
-
 def rng_state() -> list[str]:
     """The state of torch's random generators (CPU, then each CUDA device) as hexadecimal text."""
     states = [
@@ -164,3 +136,10 @@ def set_rng_state(saved: list[str]) -> None:
     torch.set_rng_state(states[0])
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states[1:])
+
+
+def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """What a run trains, by name."""
+    return {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }

@@ -8,12 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from transformers import AutoConfig, PreTrainedConfig
 
-from sft_lab.adapters import SIZES
-from sft_lab.costs import METHODS, count_model, method_cost, model_operations
+from sft_lab.adapters import METHODS, SIZE_NAMES, count_trained
+from sft_lab.costs import method_cost, model_operations
 from sft_lab.course.views.widgets import Answer, choose, frame, redraw_on
-from sft_lab.memory import named_config
-from sft_lab.models import ATLAS_FOLDER, format_count
+from sft_lab.formats import format_bytes, format_count, format_share
+from sft_lab.models import ATLAS_FOLDER
 from sft_lab.plots import ANSWER, INK, PROMPT, new_figure, title_figure
+from sft_lab.shapes import named_config
 
 MODELS = ("atlas-base", "Qwen3-0.6B", "Qwen3-4B", "Qwen3-8B")
 
@@ -31,7 +32,7 @@ def find_config(model: str) -> PreTrainedConfig:
 def describe_choice(model: str, method: str, size: int) -> str:
     """What `draw_choice` shows of the chosen method, in words. model: one of MODELS."""
     config = find_config(model)
-    found, everything = method_cost(method, size, config), count_model(config)
+    found, everything = method_cost(method, size, config), count_trained("full", size, config)
     slower = found.operations / model_operations(config)
     more = f"{format_share(slower) if slower else 'no'} more operations a token"
     more += " (none once merged)" if method == "LoRA" else ""
@@ -77,7 +78,7 @@ def draw_choice(model: str, method: str, size: int) -> Figure:
     names = [f"▶ {name}" if name == method else name for name in METHODS]
     axes[0].set_yticks(range(len(METHODS)), names)
     axes[0].invert_yaxis()
-    part = format_share(costs[method].trained / count_model(config))
+    part = format_share(costs[method].trained / count_trained("full", size, config))
     title_figure(figure, f"{model}: {_name(method, size)} trains {part} of the parameters")
     return figure
 
@@ -116,30 +117,9 @@ def explore_choice(
     return view
 
 
-def format_bytes(count: float) -> str:
-    """Three digits and a unit: 65_536 -> '65.5 kB', 8_000_000_000 -> '8.00 GB'; 0 -> '0'."""
-    if not count:
-        return "0"
-    return (
-        f"{format_count(int(count))}B".replace(" BB", " GB") if count >= 1000 else f"{int(count)} B"
-    )
-
-
-def format_share(share: float) -> str:
-    """A fraction in per cent with two digits: 0.0123 -> '1.2 %'; 0 -> '0'; 1 -> '100 %'."""
-    percent = 100 * share
-    if not percent:
-        return "0"
-    return (
-        f"{percent:.0f} %"
-        if percent >= 9.95
-        else f"{float(f'{percent:.2g}'):.4f}".rstrip("0").rstrip(".") + " %"
-    )
-
-
 def _name(method: str, size: int) -> str:
     """A method and its size in words; full tuning and BitFit have none."""
-    what = SIZES.get(method)
+    what = SIZE_NAMES.get(method)
     if not what:
         return method
     return f"{method} with {size} {what}" if what == "positions" else f"{method} of {what} {size}"

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from sft_lab.cards import CARDS, card_gib, find_changes, needed_gib
 from sft_lab.course.views.widgets import Answer, choose, frame, redraw_on
-from sft_lab.memory import METHODS, PARTS, SHAPES
+from sft_lab.memory import METHODS, PARTS
 from sft_lab.plots import (
     BLUE,
     GREEN,
@@ -20,6 +20,7 @@ from sft_lab.plots import (
     new_figure,
     title_figure,
 )
+from sft_lab.shapes import SHAPES
 
 BATCH_SIZES, LENGTHS = (1, 2, 4, 8, 16, 32), (256, 512, 1024, 2048, 4096, 8192)
 NAMES = {"full": "full tuning", "lora": "LoRA", "qlora": "QLoRA"}
