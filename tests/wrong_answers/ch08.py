@@ -55,7 +55,7 @@ WRONG_ANSWERS = {
         (lambda frozen, trained: 16 * trained, "the frozen weights are missing"),
     ],
     "8.3": [
-        (lambda one, two, card, reserve: int(card // one), "only the difference of the peaks"),
+        (lambda one, two, card, reserve: int(card // one), "only the difference of peaks"),
         (lambda one, two, card, reserve: int((card - reserve) // one), "do not grow with the rows"),
         (
             lambda one, two, card, reserve: max(0, int((card - 2 * one + two) // (two - one))),
@@ -143,7 +143,10 @@ WRONG_ANSWERS = {
             lambda layers, kept, handed: min(layers, _best(layers, kept, handed) + 3),
             "times the least",
         ),
-        (lambda layers, kept, handed: math.sqrt(layers * handed / kept), "an interval is a whole number"),
+        (
+            lambda layers, kept, handed: math.sqrt(layers * handed / kept),
+            "an interval is a whole number",
+        ),
         (
             lambda layers, kept, handed: max(1, round(math.sqrt(layers * kept / handed)) % layers),
             "times the least",

@@ -14,9 +14,9 @@ def graded_share(attempt: Callable) -> str:
         random.shuffle(labels)
         ignored, size = labels.count(IGNORE_INDEX), len(labels)
         graded = size - ignored
-        zero = "token id 0 is a real token: compare with IGNORE_INDEX, not with 0"
+        zero_left_out = "token id 0 is a real token: compare with IGNORE_INDEX, not with 0"
         hints = [
-            ((graded - 1) / size, zero),
+            ((graded - 1) / size, zero_left_out),
             (ignored / size, "this is the share that is ignored"),
             (graded, "this counts the graded tokens: divide by all of them"),
             (graded / ignored, "divide by all tokens, not by the ignored ones"),
@@ -31,14 +31,16 @@ def stop_rate(attempt: Callable) -> str:
     stops, goes_on, passes = [*words[:4], stop], words[4:], [*words[:2], stop, *words[2:]]
     rate = attempt([stops, goes_on], stop)
     same(rate, 0.5, what="for one response that stops and one that does not, your answer")
-    last = "a response that goes on after the stop token did not stop: only the last token counts"
-    same(attempt([goes_on, passes], stop), 0.0, [(0.5, last)])
+    not_the_end = (
+        "a response that goes on after the stop token did not stop: only the last token counts"
+    )
+    same(attempt([goes_on, passes], stop), 0.0, [(0.5, not_the_end)])
     with named(IndexError, "a response may be empty, and then has no ids[-1]: use ids[-1:]"):
         with_empty = attempt([stops, []], stop)
-    every_response = "an empty response counts too: divide by the number of responses"
-    same(with_empty, 0.5, [(1.0, every_response)])
-    counted = "this counts the responses: divide by how many there are"
-    same(attempt([stops, stops, goes_on, [stop]], stop), 0.75, [(3, counted)])
+    left_out = "an empty response counts too: divide by the number of responses"
+    same(with_empty, 0.5, [(1.0, left_out)])
+    not_divided = "this counts the responses: divide by how many there are"
+    same(attempt([stops, stops, goes_on, [stop]], stop), 0.75, [(3, not_divided)])
     return "only the last token tells whether a response stopped"
 
 

@@ -34,10 +34,10 @@ def cross_entropy(attempt: Callable) -> str:
     one_hot = torch.eye(size, dtype=torch.float64)
     q = q.masked_fill(one_hot[ruled_out] > 0, 0.0)
     q = q / q.sum()
-    nothing = (
+    zero_times_infinity = (
         "0 · ln 0 gave nan: a token that never occurs (p = 0) adds 0, whatever q says (torch.xlogy)"
     )
-    found = need_finite(attempt(one_hot[truth], q), nothing)
+    found = need_finite(attempt(one_hot[truth], q), zero_times_infinity)
     same(found, -q[truth].log(), what="the cross-entropy where q has a zero elsewhere,")
     if not torch.as_tensor(attempt(one_hot[ruled_out], q)).isinf():
         raise Mistake(
@@ -82,24 +82,29 @@ def sequence_nll(attempt: Callable) -> str:
     nll = F.cross_entropy(logits, targets, reduction="none")
     total, rows = nll.sum(), torch.arange(steps)
     table, over_steps = logits.log_softmax(dim=-1), logits.log_softmax(dim=0)
-    lost = "a token is missing: row t already predicts targets[t] here, so nothing is shifted"
-    columns = "log_probs[:, targets] picks T · T entries: step t grades only targets[t]"
+    one_too_few = (
+        "a token is missing: row t already predicts targets[t] here, so nothing is shifted"
+    )
+    all_pairs = "log_probs[:, targets] picks T · T entries: step t grades only targets[t]"
     hints = [
         (-total, MINUS),
         (total / math.log(2), BITS),
         (nll.mean(), "this is the mean: -ln P(answer) is the sum over its tokens"),
         (total.neg().exp(), "this is the probability P(answer) itself: take -ln of it"),
         (-logits[rows, targets].sum(), "raw logits are not log-probabilities: log_softmax first"),
-        (-table[:, targets].sum(), columns),
+        (-table[:, targets].sum(), all_pairs),
         (-over_steps[rows, targets].sum(), "log_softmax over the wrong dimension: take the last"),
-        (nll[1:].sum(), lost),
-        (nll[:-1].sum(), lost),
+        (nll[1:].sum(), one_too_few),
+        (nll[:-1].sum(), one_too_few),
     ]
     same(attempt(logits, targets), total, hints, what="the loss of the answer")
 
     logits, targets = torch.randn(600, size), torch.randint(size, (600,))
-    long = "no finite loss for 600 tokens: the product of their probabilities underflows to 0"
-    found = need_finite(attempt(logits, targets), f"{long}; add logarithms")
+    underflow = (
+        "no finite loss for 600 tokens: the product of their probabilities underflows to 0; add "
+        "logarithms"
+    )
+    found = need_finite(attempt(logits, targets), underflow)
     expected = F.cross_entropy(logits, targets, reduction="sum")
     same(found, expected, what="the loss of an answer of 600 tokens")
     cut = random.randint(100, 500)
@@ -134,10 +139,10 @@ def dataset_loss(attempt: Callable) -> str:
     merged = [torch.cat(batches[:2]), *batches[2:]]
     again = attempt([batch.mean().item() for batch in merged], [len(batch) for batch in merged])
     same(again, expected, what="the loss of the same tokens, cut into other batches,")
-    empty = (
+    zero_times_nan = (
         "a batch with 0 graded tokens has the mean nan, and 0 · nan is nan: leave such batches out"
     )
-    found = need_finite(attempt([*means, math.nan], [*counts, 0]), empty)
+    found = need_finite(attempt([*means, math.nan], [*counts, 0]), zero_times_nan)
     same(found, expected, what="the loss with an empty batch beside the others")
     return "the same for every way of cutting the tokens into batches, empty ones included"
 
@@ -149,16 +154,20 @@ def log_softmax(attempt: Callable) -> str:
     expected = torch.log_softmax(logits, dim=-1)
     top = logits.max(dim=-1, keepdim=True).values
     whole = torch.log_softmax(logits.flatten(), dim=0).view(rows, size)
-    twice = "the maximum was taken off twice: shift the logits once, then keep to the shifted ones"
-    back = "the maximum came back too often: shift the logits once, then keep to the shifted ones"
+    taken_twice = (
+        "the maximum was taken off twice: shift the logits once, then keep to the shifted ones"
+    )
+    added_back = (
+        "the maximum came back too often: shift the logits once, then keep to the shifted ones"
+    )
     hints = [
         (expected.exp(), "this is the softmax: its logarithm is missing"),
         (-expected, "the sign is reversed: a log-probability is never positive"),
         (expected / math.log(2), BITS),
         (logits.log_softmax(dim=0), "wrong dimension: the vocabulary is the last dimension"),
         (whole, "you summed over the whole tensor: each row is a distribution (dim=-1, keepdim)"),
-        (expected - top, twice),
-        (expected + top, back),
+        (expected - top, taken_twice),
+        (expected + top, added_back),
         (logits - top, "the normaliser is missing: subtract ln Σ exp as well"),
     ]
     same(attempt(logits), expected, hints, what="log_softmax")
@@ -166,8 +175,8 @@ def log_softmax(attempt: Callable) -> str:
     for far in (1000.0, -1000.0):
         mistake = f"logits near {far:+.0f} give inf or nan: subtract each row's maximum before exp"
         need_finite(attempt(logits + far), mistake)
-    low = "rows far below the others give inf or nan: subtract each row's own maximum"
-    need_finite(attempt(logits + torch.arange(rows)[:, None] * -500.0), low)
+    one_maximum = "rows far below the others give inf or nan: subtract each row's own maximum"
+    need_finite(attempt(logits + torch.arange(rows)[:, None] * -500.0), one_maximum)
     rare = torch.tensor([[0.0, -200.0]])
     found = torch.as_tensor(attempt(rare))
     if found.isinf().any() or found[0, 1] > -150.0:

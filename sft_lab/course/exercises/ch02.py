@@ -128,9 +128,7 @@ def tagged(attempt: str) -> str:
     expected = [answer + "<|im_end|>" for answer in answers]
     outside = "the stop token <|im_end|> stands outside the tags: the model would never stop"
     line_break = "the line break after <|im_end|> is graded: generation ends before it"
-    header = (
-        "the header <|im_start|>assistant is graded: the prompt gives it, the answer follows it"
-    )
+    header = "the header <|im_start|>assistant is graded: the prompt gives it, the answer follows"
     hints = [
         (answers, outside),
         ([answer + "\n" for answer in expected], line_break),
@@ -151,9 +149,7 @@ def _compare_text(template: str) -> None:
     """Raise Mistake where the template's text is not ChatML's, on random conversations."""
     bundled = Path(importlib.util.find_spec("trl").submodule_search_locations[0]) / "chat_templates"
     reference = (bundled / "qwen3_instruct_2507.jinja").read_text("utf-8")
-    letters = (
-        "backslash and n appear as letters: in Jinja's quotes a line break is one backslash and n"
-    )
+    escaped = "backslash and n appear as letters: in Jinja's quotes write one backslash and an n"
     for rounds in (1, 2, 3):
         turns = random_conversation(rounds)
         cases = ((turns, False), (turns[:-1], True), (turns[1:], False), (turns[:-1], False))
@@ -164,7 +160,7 @@ def _compare_text(template: str) -> None:
             no_break = _write(conversation, after="") + prompt
             no_stop = _write(conversation, end="") + prompt
             hints = [
-                (_write(conversation, between="\\n", after="\\n"), letters),
+                (_write(conversation, between="\\n", after="\\n"), escaped),
                 (no_break, "the line break after <|im_end|> is missing"),
                 (no_stop, "<|im_end|> is missing: nothing says where a turn ends"),
                 (_write(trimmed) + prompt, "the template trims contents: leave them as they are"),
@@ -246,11 +242,9 @@ def _name_encoding(question: str, found: list[int], expected: list[int], tokeniz
     if found == expected[: len(found)]:
         return "the end is missing: a line break after <|im_end|>, then the opening of the answer"
     if text != right:
-        kept = question in text
-        where = (
-            "the text around the question is not ChatML's" if kept else "the message was changed"
-        )
-        return f"{where}: {kind} decodes to {shorten(text)}"
+        if question in text:
+            return f"the text around the question is not ChatML's: {kind} is {shorten(text)}"
+        return f"the message was changed: {kind} decodes to {shorten(text)}"
     controls = sum(token_id in tokenizer.added_tokens_decoder for token_id in found)
     if controls != 3:
         return f"{kind} gives {controls} control tokens: the template writes 3, and a message none"
@@ -277,16 +271,18 @@ def pad_left(attempt: Callable) -> str:
     padded = list(zip(rows, gaps, strict=True))
     expected = torch.tensor([[pad] * gap + row for row, gap in padded])
     on_the_right = torch.tensor([row + [pad] * gap for row, gap in padded])
-    last = "the padding stands on the right: every prompt's last token belongs into the last column"
-    same(ids, expected, [(on_the_right, last)], what="input_ids")
+    on_the_wrong_side = (
+        "the padding stands on the right: every prompt's last token belongs into the last column"
+    )
+    same(ids, expected, [(on_the_right, on_the_wrong_side)], what="input_ids")
 
     right = torch.tensor([[0] * gap + [1] * len(row) for row, gap in padded])
-    hides = "the mask hides a real token: the pad id may stand inside a prompt, so use lengths"
-    other_side = "the mask is padded on the right and the ids on the left: both on the left"
+    by_id = "the mask hides a real token: the pad id may stand inside a prompt, so use lengths"
+    two_sides = "the mask is padded on the right and the ids on the left: both on the left"
     hints = [
-        (expected != pad, hides),
+        (expected != pad, by_id),
         (1 - right, "the mask is inverted: 1 is a real token, 0 padding"),
-        (right.flip(1), other_side),
+        (right.flip(1), two_sides),
         (torch.ones_like(right), "the mask says that padding is real: padding has 0"),
     ]
     same(mask, right, hints, what="attention_mask")

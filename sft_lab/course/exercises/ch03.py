@@ -44,15 +44,15 @@ def time_steps(attempt: Callable) -> str:
     peeks = [(prompt + answer[: t + 1], target) for t, target in enumerate(answer)]
     no_prompt = [(answer[:t], target) for t, target in enumerate(answer)]
     of_prompt = [(prompt[:t], target) for t, target in enumerate(prompt)]
-    alone = "every step reads the prompt alone: teacher forcing adds the true tokens so far"
-    whole = "every step reads the whole answer: if you append to one list, all rows are that list"
-    first = "the first step is missing: it reads the prompt alone and grades the first token"
+    prompt_alone = "every step reads the prompt alone: teacher forcing adds the true tokens so far"
+    one_list = "every step reads the whole answer: if you append to one list, each row is that list"
+    no_first = "the first step is missing: it reads the prompt alone and grades the first token"
     hints = [
         (peeks, "the target stands in its own input: step t reads only the t tokens before it"),
         (no_prompt, "the prompt is missing: every step reads the prompt first"),
-        ([(prompt, target) for target in answer], alone),
-        ([(prompt + answer, target) for target in answer], whole),
-        (expected[1:], first),
+        ([(prompt, target) for target in answer], prompt_alone),
+        ([(prompt + answer, target) for target in answer], one_list),
+        (expected[1:], no_first),
         (expected[:-1], "the last step is missing: the stop token is graded too"),
         (of_prompt + expected, "the prompt's own tokens are not graded: begin with the answer"),
     ]
@@ -133,16 +133,16 @@ def masked_loss(attempt: Callable) -> str:
     graded = labels[:, 1:] != IGNORE_INDEX
     expected = _loss(logits[:, :-1], labels[:, 1:])
     each_row = nll.sum(dim=1) / graded.sum(dim=1)
-    positions = "you divided by all positions: divide by the graded ones"
-    rows = "this is the mean of each row's mean: one sum and one count for the whole batch"
+    all_positions = "you divided by all positions: divide by the graded ones"
+    mean_of_means = "this is the mean of each row's mean: one sum and one count for the whole batch"
     hints = [
         (_loss(logits, labels), "the shift is missing: row t is graded by label t + 1"),
         (_loss(logits[:, 1:], labels[:, :-1]), "the shift goes the wrong way: row t meets t - 1"),
         (nll.sum(), "this is the sum: divide by the number of graded tokens"),
-        (nll.mean(), positions),
-        (nll.sum() / labels.numel(), positions),
+        (nll.mean(), all_positions),
+        (nll.sum() / labels.numel(), all_positions),
         (nll.sum() / 2, "you divided by the number of rows: divide by the graded tokens"),
-        (each_row.mean(), rows),
+        (each_row.mean(), mean_of_means),
         (nll[labels[:, 1:] > 0].mean(), "token id 0 is a real token: compare with -100, not 0"),
         (-expected, "the minus sign is missing"),
     ]
@@ -188,15 +188,15 @@ def _padding_hints(expected: dict[str, torch.Tensor], pad: int) -> dict[str, Hin
         [row.roll(len(row) - int(length)) for row, length in zip(ids, lengths, strict=True)]
     )
     left = "padding stands on the left: in training it stands on the right, out of sight"
-    stops = "the stop tokens lost their labels: padding is known by position, not by id"
+    no_stops = "the stop tokens lost their labels: padding is known by position, not by id"
     prompts = "the prompts are graded: keep the labels you are given"
-    reads = "this is the mask of graded tokens: attention reads the prompt too"
+    graded_alone = "this is the mask of graded tokens: attention reads the prompt too"
     return {
         "input_ids": [(on_the_left, left)],
         "labels": [
             (labels.where(real, pad), "the padding is graded: its labels are -100, not the pad id"),
             (labels.where(real, 0), "the padding is graded as token 0: its labels are -100"),
-            (labels.where(by_id, IGNORE_INDEX), stops),
+            (labels.where(by_id, IGNORE_INDEX), no_stops),
             (ids.where(real, IGNORE_INDEX), prompts),
             (ids.where(by_id, IGNORE_INDEX), f"{prompts}, those of the stop tokens too"),
         ],
@@ -204,7 +204,7 @@ def _padding_hints(expected: dict[str, torch.Tensor], pad: int) -> dict[str, Hin
             (by_id, "the mask hides stop tokens: take it from the lengths, not from the ids"),
             (~real, "the mask is inverted: 1 is a real token"),
             (torch.ones_like(real), "the mask is 1 everywhere: padding has 0"),
-            (labels != IGNORE_INDEX, reads),
+            (labels != IGNORE_INDEX, graded_alone),
         ],
     }
 

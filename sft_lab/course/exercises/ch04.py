@@ -38,11 +38,13 @@ def adamw_step(attempt: Callable) -> str:
         leaf.grad = g
         optimizer.step()
         mean, square = (optimizer.state[leaf][name] for name in ("exp_avg", "exp_avg_sq"))
-        hat = "is returned with its hat: return the running mean itself, the next step needs it"
+        with_hat = (
+            "is returned with its hat: return the running mean itself, the next step needs it"
+        )
         found = unpack(attempt(w, g, m, v, t, lr, decay), "the new w", "m", "v")
         same(found[0], leaf, hints, what=f"w after step {t}")
-        same(found[1], mean, [(mean / (1 - 0.9**t), f"m {hat}")], what=f"m after step {t}")
-        hints = [(square / (1 - 0.999**t), f"v {hat}")]
+        same(found[1], mean, [(mean / (1 - 0.9**t), f"m {with_hat}")], what=f"m after step {t}")
+        hints = [(square / (1 - 0.999**t), f"v {with_hat}")]
         same(found[2], square, hints, what=f"v after step {t}", atol=1e-10)
         w, m, v = (tensor.detach().clone() for tensor in found)
     return "equals torch.optim.AdamW over five steps, with weight decay"
@@ -102,8 +104,8 @@ def rate_at(attempt: Callable) -> str:
         same(attempt(step, total, warmup, peak), expected, hints, what=what, **exact)
 
     start = attempt(0, total, warmup, peak)
-    one = [(peak / warmup, "steps count from 0, and step 0 has rate 0")]
-    same(start, 0.0, one, what="the rate of step 0", **exact)
+    from_one = [(peak / warmup, "steps count from 0, and step 0 has rate 0")]
+    same(start, 0.0, from_one, what="the rate of step 0", **exact)
     top = attempt(warmup, total, warmup, peak)
     same(top, peak, what="the rate where the warm-up ends", **exact)
     same(attempt(total, total, warmup, peak), 0.0, what="the rate at the end", atol=1e-9)
@@ -168,11 +170,11 @@ def micro_losses(attempt: Callable) -> str:
     cuts = sorted(random.sample(range(4, len(rows) - 2), 2))
     batches = list(token_losses.tensor_split([3, *cuts]))
     means = torch.stack([batch.mean() for batch in batches])
-    share = "every micro-batch is divided by its own tokens: the count they share is the step's"
+    own_count = "every micro-batch is divided by its own tokens: the count they share is the step's"
     hints = [
         (token_losses.sum(), "nothing is divided: the sum over all tokens grows with the batch"),
         (means.mean(), "this is the mean of means: divide every sum by the tokens of the step"),
-        (means.sum(), share),
+        (means.sum(), own_count),
         (
             token_losses.sum() / len(batches),
             "divided by the number of micro-batches, not of tokens",
@@ -184,8 +186,8 @@ def micro_losses(attempt: Callable) -> str:
     same(gradient(total), gradient(mean), what="the slope of the sum")
 
     others = [*token_losses.tensor_split(random.randint(5, 8)), token_losses[:0]]
-    nothing = "a micro-batch without graded tokens gave nan: a mean of nothing; take sums"
-    total = need_finite(_total(attempt, others), nothing)
+    mean_of_nothing = "a micro-batch without graded tokens gave nan: a mean of nothing; take sums"
+    total = need_finite(_total(attempt, others), mean_of_nothing)
     same(total, mean, what="the sum for other cuts, one micro-batch empty,")
     return "the sum and its slope are those of one batch, however the tokens are cut"
 
@@ -212,12 +214,12 @@ def measure_logits(attempt: Callable) -> str:
     unshifted = F.cross_entropy(logits.transpose(1, 2), labels)
     of_rows = nll.sum(dim=1) / graded.sum(dim=1)
     expected = nll[graded].mean()
-    shift = "no shift: row t of the logits predicts token t + 1"
-    positions = "divided by all positions: divide by the graded tokens"
+    no_shift = "no shift: row t of the logits predicts token t + 1"
+    all_positions = "divided by all positions: divide by the graded tokens"
     row_means = "a mean of row means: every graded token weighs the same"
     hints = [
-        (unshifted, shift),
-        (nll.mean(), positions),
+        (unshifted, no_shift),
+        (nll.mean(), all_positions),
         (nll.sum(), "this is the sum: divide by the number of graded tokens"),
         (of_rows.mean(), row_means),
     ]
@@ -226,18 +228,20 @@ def measure_logits(attempt: Callable) -> str:
     hits = (logits[:, :-1].argmax(dim=-1) == targets).float()
     unshifted = (logits.argmax(dim=-1) == labels).float()
     hints = [
-        (hits.mean(), positions),
-        (unshifted.mean(), f"{shift}; {positions}"),
-        (unshifted[labels != IGNORE_INDEX].mean(), shift),
+        (hits.mean(), all_positions),
+        (unshifted.mean(), f"{no_shift}; {all_positions}"),
+        (unshifted[labels != IGNORE_INDEX].mean(), no_shift),
         ((hits.sum(dim=1) / graded.sum(dim=1)).mean(), row_means),
         (100 * hits[graded].mean(), "return a share between 0 and 1, not per cent"),
     ]
     same(accuracy, hits[graded].mean(), hints, what="the token accuracy")
 
-    last = "the exponential comes last: exp of the mean over all graded tokens, not a mean of exp"
+    mean_of_exp = (
+        "the exponential comes last: exp of the mean over all graded tokens, not a mean of exp"
+    )
     hints = [
-        (nll[graded].exp().mean(), last),
-        (of_rows.exp().mean(), last),
+        (nll[graded].exp().mean(), mean_of_exp),
+        (of_rows.exp().mean(), mean_of_exp),
         (2.0**expected, "the loss is in nats: take e to the loss, not 2"),
         ((-expected).exp(), "the sign: perplexity is e to the loss, at least 1"),
     ]
@@ -282,13 +286,13 @@ def _stop(losses: list[float], patience: int) -> tuple[int, int]:
 def _stop_hints(losses: list[float], patience: int, case: str) -> Hints:
     best, last = _stop(losses, patience)
     ahead, end = losses.index(min(losses)), len(losses) - 1
-    late = "one epoch too late: the `patience`-th epoch without a new lowest loss is the last"
+    too_late = "one epoch too late: the `patience`-th epoch without a new lowest loss is the last"
     never = "it does not stop; count the epochs since the best, an equal loss is no new lowest"
     hints = [
         ((ahead, last), "the best epoch lies beyond the last one run: look at epochs seen by then"),
         ((last, last), "keep the best epoch's weights, not the last one's"),
         ((best, best), "the second number is the last epoch run, `patience` after the best"),
-        ((best, last + 1), late),
+        ((best, last + 1), too_late),
         ((best, end), never),
         ((best + 1, last + 1), "epochs count from 0"),
     ]

@@ -65,12 +65,13 @@ def best_approximation(attempt: Callable) -> str:
 
 @checks("5.2")
 def lora_forward(attempt: Callable) -> str:
-    weight, bias, A, B, alpha = random_layer()
-    x, rank = normal(2, 3, weight.shape[1]), len(A)
-    plain, update = F.linear(x, weight, bias), x @ A.T @ B.T
+    weight, bias, lora_a, lora_b, alpha = random_layer()
+    x, rank = normal(2, 3, weight.shape[1]), len(lora_a)
+    plain, update = F.linear(x, weight, bias), x @ lora_a.T @ lora_b.T
     expected = plain + alpha / rank * update
     of_rslora = plain + alpha / rank**0.5 * update
-    by_inputs, by_outputs = (plain + alpha / size * update for size in (A.shape[1], len(B)))
+    by_inputs = plain + alpha / lora_a.shape[1] * update
+    by_outputs = plain + alpha / len(lora_b) * update
     hints = [
         (plain + alpha * update, TOO_LARGE),
         (plain + update, NO_SCALE),
@@ -84,31 +85,31 @@ def lora_forward(attempt: Callable) -> str:
         (expected + bias, "the bias is added twice"),
         (expected - bias, "the bias is missing"),
     ]
-    same(attempt(x, weight, bias, A, B, alpha), expected, hints, what="the output")
+    same(attempt(x, weight, bias, lora_a, lora_b, alpha), expected, hints, what="the output")
 
-    no_bias = attempt(x, weight, None, A, B, alpha)
+    no_bias = attempt(x, weight, None, lora_a, lora_b, alpha)
     same(no_bias, expected - bias, what="the output without a bias")
-    vector = attempt(x[0, 0], weight, bias, A, B, alpha)
+    vector = attempt(x[0, 0], weight, bias, lora_a, lora_b, alpha)
     same(vector, expected[0, 0], what="the output for one vector")
-    start = attempt(x, weight, bias, A, torch.zeros_like(B), alpha)
+    start = attempt(x, weight, bias, lora_a, torch.zeros_like(lora_b), alpha)
     same(start, plain, what="the output with B = 0 (the base layer)")
     return "the frozen layer plus (alpha / rank) B A x, for any leading dimensions"
 
 
 @checks("5.3")
 def widen(attempt: Callable) -> str:
-    weight, _, A, B, alpha = random_layer()
-    rank, new = len(A), len(A) + random.randint(3, 5)
-    wide_A, wide_B, wide_alpha = unpack(attempt(A, B, alpha, new), "A", "B", "alpha")
-    shapes = {"A": (wide_A, (new, weight.shape[1])), "B": (wide_B, (len(weight), new))}
+    weight, _, lora_a, lora_b, alpha = random_layer()
+    rank, new = len(lora_a), len(lora_a) + random.randint(3, 5)
+    wide_a, wide_b, wide_alpha = unpack(attempt(lora_a, lora_b, alpha, new), "A", "B", "alpha")
+    shapes = {"A": (wide_a, (new, weight.shape[1])), "B": (wide_b, (len(weight), new))}
     for name, (factor, shape) in shapes.items():
         if tuple(factor.shape) != shape:
             raise Mistake(
                 f"{name} has shape {tuple(factor.shape)}, expected {shape}: the rank is the "
                 "dimension that grows, rows of A and columns of B"
             )
-    scaled = [(B @ A * new / rank, "the scale belongs into alpha, not into A or B")]
-    same(wide_B @ wide_A, B @ A, scaled, what="the product B A")
+    scaled = [(lora_b @ lora_a * new / rank, "the scale belongs into alpha, not into A or B")]
+    same(wide_b @ wide_a, lora_b @ lora_a, scaled, what="the product B A")
 
     stayed = f"alpha stayed the same, so alpha / rank fell from alpha / {rank} to alpha / {new}"
     upside_down = "upside down: alpha grows with the rank, so that alpha / rank stays"
@@ -121,8 +122,8 @@ def widen(attempt: Callable) -> str:
     ]
     same(wide_alpha, alpha * new / rank, hints, what="alpha")
     x = normal(5, weight.shape[1])
-    found = wide_alpha / new * (x @ wide_A.T @ wide_B.T)
-    same(found, alpha / rank * (x @ A.T @ B.T), what="the update")
+    found = wide_alpha / new * (x @ wide_a.T @ wide_b.T)
+    same(found, alpha / rank * (x @ lora_a.T @ lora_b.T), what="the update")
     return "zeros leave B A alone, and alpha grows with the rank: the same output at any rank"
 
 
@@ -177,9 +178,9 @@ def _bytes_of_a_step(module: nn.Module) -> int:
 
 @checks("5.5")
 def merge_weight(attempt: Callable) -> str:
-    weight, _, A, B, alpha = random_layer()
-    weight, A, B = weight.float(), A.float(), B.float()
-    scale, update = alpha / len(A), B @ A
+    weight, _, lora_a, lora_b, alpha = random_layer()
+    weight, lora_a, lora_b = weight.float(), lora_a.float(), lora_b.float()
+    scale, update = alpha / len(lora_a), lora_b @ lora_a
     hints = [
         (weight + alpha * update, TOO_LARGE),
         (weight + update, NO_SCALE),
@@ -188,17 +189,18 @@ def merge_weight(attempt: Callable) -> str:
         (scale * update, "the frozen weight is missing: add it"),
         (scale * (weight + update), SCALES_ALL),
     ]
-    merged = attempt(weight, A, B, alpha)
+    merged = attempt(weight, lora_a, lora_b, alpha)
     same(merged, weight + scale * update, hints, what="the merged weight")
     x = torch.randn(4, weight.shape[1])
-    unmerged = x @ weight.T + scale * (x @ A.T @ B.T)
+    unmerged = x @ weight.T + scale * (x @ lora_a.T @ lora_b.T)
     same(x @ merged.T, unmerged, what="the output of the merged layer", atol=1e-4)
 
-    half, A, B = torch.randn(64, 64).bfloat16(), torch.randn(4, 64), 0.02 * torch.randn(64, 4)
-    found = attempt(half, A, B, 8.0)
+    half = torch.randn(64, 64).bfloat16()
+    lora_a, lora_b = torch.randn(4, 64), 0.02 * torch.randn(64, 4)
+    found = attempt(half, lora_a, lora_b, 8.0)
     own = "give back weight's own dtype"
     need_dtype(found, torch.bfloat16, "the merged weight of a bfloat16 layer", own)
-    exact = half.double() + 8.0 / 4 * (B.double() @ A.double())
+    exact = half.double() + 8.0 / 4 * (lora_b.double() @ lora_a.double())
     spacing = 2.0 ** (exact.abs().log2().floor() - 7)  # bfloat16 keeps 7 bits behind the first
     # one rounding is off by half a spacing at most; 1e-6 for the float32 sum before it
     if ((found - exact).abs() > 0.5 * spacing + 1e-6).any():
@@ -210,9 +212,9 @@ def merge_weight(attempt: Callable) -> str:
 
 @checks("5.6")
 def dora_forward(attempt: Callable) -> str:
-    weight, bias, A, B, alpha = random_layer()
+    weight, bias, lora_a, lora_b, alpha = random_layer()
     x, magnitude = normal(2, 3, weight.shape[1]), torch.rand(len(weight)).double() + 0.5
-    turned = weight + alpha / len(A) * (B @ A)
+    turned = weight + alpha / len(lora_a) * (lora_b @ lora_a)
     lengths, old = turned.norm(dim=1, keepdim=True), weight.norm(dim=1, keepdim=True)
     long = magnitude[:, None] * turned
 
@@ -236,12 +238,13 @@ def dora_forward(attempt: Callable) -> str:
         (times_bias, "the magnitude multiplied the bias as well"),
         (expected - bias, "the bias is missing"),
     ]
-    same(attempt(x, weight, bias, A, B, alpha, magnitude), expected, hints, what="the output")
+    found = attempt(x, weight, bias, lora_a, lora_b, alpha, magnitude)
+    same(found, expected, hints, what="the output")
 
-    start = attempt(x, weight, bias, A, torch.zeros_like(B), alpha, weight.norm(dim=1))
+    start = attempt(x, weight, bias, lora_a, torch.zeros_like(lora_b), alpha, weight.norm(dim=1))
     same(start, output(weight), what="the output with B = 0 and W's own lengths (the base layer)")
-    scaled = attempt(x, 3 * weight, bias, A, 3 * B, alpha, magnitude)
+    scaled = attempt(x, 3 * weight, bias, lora_a, 3 * lora_b, alpha, magnitude)
     same(scaled, expected, what="the output with W and B three times as long, the same as before,")
-    no_bias = attempt(x, weight, None, A, B, alpha, magnitude)
+    no_bias = attempt(x, weight, None, lora_a, lora_b, alpha, magnitude)
     same(no_bias, expected - bias, what="the output without a bias")
     return "length times direction, row by row; only the magnitude sets the length"

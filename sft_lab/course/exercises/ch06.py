@@ -44,15 +44,15 @@ def right_answers(attempt: Callable) -> str:
         raise Mistake(
             "this is the share of right tokens of each row: an answer is right when all of them are"
         )
-    nothing = (
+    not_shifted = (
         "no row is right: a label of -100 asks for nothing, and row t of the logits predicts "
         "token t + 1"
     )
-    one = "one right token is not enough: all graded tokens of the row must be right"
+    any_token = "one right token is not enough: all graded tokens of the row must be right"
     hit = (favourites == targets) & graded
     hints = [
-        (torch.zeros(rows), nothing),
-        (hit.any(dim=1), one),
+        (torch.zeros(rows), not_shifted),
+        (hit.any(dim=1), any_token),
         ((~wrong).float().mean(), "return one truth value for each row, not their mean"),
         (wrong, "this is True where an answer is wrong"),
     ]
@@ -124,15 +124,15 @@ def prefix_attention(attempt: Callable) -> str:
         "the mask counts the prefix as tokens: every token sees all of the prefix, and tokens up "
         "to itself"
     )
-    two = "one softmax over prefix and tokens together, not one each"
-    front = "the prefix stands in front, and the mask with it"
+    two_softmaxes = "one softmax over prefix and tokens together, not one each"
+    behind = "the prefix stands in front, and the mask with it"
     hints = [
         (alone, "the prefix is not there: its keys and values join those of the tokens"),
         (attend(q, keys, values), "the causal mask is missing: no token sees later tokens"),
         (unscaled, "scores are divided by the square root of the head's size"),
         (attend(q, keys, values, shifted), as_tokens),
-        (attend(q, *swapped, mask), front),
-        (alone + attend(q, prefix_k, prefix_v), two),
+        (attend(q, *swapped, mask), behind),
+        (alone + attend(q, prefix_k, prefix_v), two_softmaxes),
     ]
     expected = attend(q, keys, values, mask)
     same(attempt(q, k, v, prefix_k, prefix_v), expected, hints, what="the output of the head")
@@ -160,13 +160,13 @@ def put_prompt_in_front(attempt: Callable) -> str:
     same(longer, torch.cat((prompts, embeddings), dim=1), hints, what="the embeddings")
 
     ignored, zeros = torch.full((rows, positions), IGNORE_INDEX), torch.zeros(rows, positions)
-    short = "the labels are too short: every position needs one, and the prompt's are -100"
-    graded = "0 is a token id and would be graded: the prompt's labels are -100"
-    apart = "the -100 stand behind: labels and embeddings must stay side by side"
+    too_short = "the labels are too short: every position needs one, and the prompt's are -100"
+    zeros_graded = "0 is a token id and would be graded: the prompt's labels are -100"
+    labels_behind = "the -100 stand behind: labels and embeddings must stay side by side"
     hints = [
-        (labels, short),
-        (torch.cat((zeros.long(), labels), dim=1), graded),
-        (torch.cat((labels, ignored), dim=1), apart),
+        (labels, too_short),
+        (torch.cat((zeros.long(), labels), dim=1), zeros_graded),
+        (torch.cat((labels, ignored), dim=1), labels_behind),
     ]
     same(targets, torch.cat((ignored, labels), dim=1), hints, what="the labels")
     need_dtype(targets, torch.long, "the labels", "cross_entropy wants token ids")

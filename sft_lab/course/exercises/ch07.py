@@ -42,10 +42,7 @@ def config_like_ours(attempt: Callable) -> str:
         "fp16": (False, half),
         "learning_rate": (rate, "the learning rate is not the given one (TRL's default is 2e-5)"),
         "num_train_epochs": (1, "num_train_epochs defaults to 3, sft_lab.train to 1"),
-        "per_device_train_batch_size": (
-            batch,
-            "batch_size counts the examples of one forward pass",
-        ),
+        "per_device_train_batch_size": (batch, "these are the examples of one forward pass"),
         "gradient_accumulation_steps": (windows, "accumulation_steps has a field of its own"),
         "lr_scheduler_type": ("cosine", "the schedule is not a cosine: TRL's default is linear"),
         "warmup_steps": (share, "warmup_steps takes the share of the steps, a number below 1"),
@@ -82,19 +79,14 @@ def to_prompt_completion(attempt: Callable) -> str:
             if isinstance(row["completion"], dict | str):
                 raise Mistake("the completion is a list of turns, even for one answer: [answer]")
         prompts = [messages[:place] for place in places]
+        with_answers = [messages[: place + 1] for place in places]
+        questions = [messages[place - 1 : place] for place in places]
+        without_system = [prompt[system:] for prompt in prompts]
+        last = "the prompt is only the last question: all turns before the answer belong to it"
         hints = [
-            (
-                [messages[: place + 1] for place in places],
-                "the prompt holds the answer itself: end it before the assistant turn",
-            ),
-            (
-                [messages[place - 1 : place] for place in places],
-                "the prompt is only the last question: all turns before the answer belong to it",
-            ),
-            (
-                [prompt[system:] for prompt in prompts],
-                "the system turn is lost: it belongs to the prompt",
-            ),
+            (with_answers, "the prompt holds the answer itself: end it before the assistant turn"),
+            (questions, last),
+            (without_system, "the system turn is lost: it belongs to the prompt"),
         ]
         name_mistake([row["prompt"] for row in rows], prompts, hints)
         for row, place in zip(rows, places, strict=True):
@@ -195,31 +187,29 @@ def _old_calls() -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
     model, tokenizer, rows, folder = object(), object(), object(), f"run-{random.randint(0, 999)}"
     length, share = random.randint(64, 900), random.choice([0.03, 0.1])
     grouped = random.random() < 0.5
-    kept = {"model": model, "train_dataset": rows}
+    calls = []
+
     settings = {"packing": True, "output_dir": folder, "learning_rate": 1e-4}
-    renamed = {"tokenizer": tokenizer, "max_seq_length": length, "warmup_ratio": share}
-    first = (
-        {**kept, **settings, **renamed, "overwrite_output_dir": True},
-        {**settings, "max_length": length, "warmup_steps": share},
-        {**kept, "processing_class": tokenizer},
-    )
-    also_kept = {**kept, "eval_dataset": rows, "peft_config": None}
-    flags = {"group_by_length": True, "no_cuda": True, "gradient_checkpointing": False}
-    text = {"dataset_text_field": "text"}
-    second = (
-        {**also_kept, **flags, **text, "tokenizer": tokenizer}
-        | {"evaluation_strategy": "epoch", "logging_dir": "logs"},
-        {**text, "train_sampling_strategy": "group_by_length", "use_cpu": True}
-        | {"activation_checkpointing": False, "eval_strategy": "epoch"},
-        {**also_kept, "processing_class": tokenizer},
-    )
-    sampling = {"train_sampling_strategy": "group_by_length" if grouped else "random"}
-    third = (
-        {**kept, "group_by_length": grouped, "output_dir": folder},
-        {**sampling, "output_dir": folder},
-        kept,
-    )
-    return [first, second, third]
+    trainer = {"model": model, "train_dataset": rows}
+    old = {"tokenizer": tokenizer, "max_seq_length": length, "warmup_ratio": share}
+    old |= {"overwrite_output_dir": True, **settings, **trainer}
+    config = {"max_length": length, "warmup_steps": share, **settings}
+    calls.append((old, config, {"processing_class": tokenizer, **trainer}))
+
+    settings = {"dataset_text_field": "text"}
+    trainer = {"model": model, "train_dataset": rows, "eval_dataset": rows, "peft_config": None}
+    old = {"tokenizer": tokenizer, "evaluation_strategy": "epoch", "group_by_length": True}
+    old |= {"no_cuda": True, "gradient_checkpointing": False, "logging_dir": "logs"}
+    old |= settings | trainer
+    config = {"eval_strategy": "epoch", "train_sampling_strategy": "group_by_length"}
+    config |= {"use_cpu": True, "activation_checkpointing": False, **settings}
+    calls.append((old, config, {"processing_class": tokenizer, **trainer}))
+
+    settings, trainer = {"output_dir": folder}, {"model": model, "train_dataset": rows}
+    old = {"group_by_length": grouped, **settings, **trainer}
+    sampling = "group_by_length" if grouped else "random"
+    calls.append((old, {"train_sampling_strategy": sampling, **settings}, trainer))
+    return calls
 
 
 @checks("7.5")
@@ -240,12 +230,7 @@ def verdict(attempt: Callable) -> str:
         ("two runs within rounding", near, "same", rounding),
         ("the first four steps of the same run", near[:4], "same", both),
         (vanishes, moved(late, 0.02), "drift", "look at every step, not only at the last"),
-        (
-            "a loss that is too low",
-            moved(late, -0.02),
-            "drift",
-            "a difference has a size: take abs",
-        ),
+        ("a loss that is too low", moved(late, -0.02), "drift", "take abs of the difference"),
         ("a run off from the start", [loss + 0.5 for loss in near], "start", first),
         ("a first loss that is nan", moved(0, math.nan), "start", not_a_number),
         ("a nan in the middle", moved(late, math.nan), "drift", not_a_number),

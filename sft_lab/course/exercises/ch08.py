@@ -58,9 +58,9 @@ def unscale(attempt: Callable) -> str:
 @checks("8.2")
 def static_bytes(attempt: Callable) -> str:
     frozen, trained = random.randint(400, 9_000) * 1_000_003, random.randint(5, 90) * 1_000_033
-    part = "a part of the trained numbers is missing: weight, gradient, and two averages"
+    three_of_four = "a part of the trained numbers is missing: weight, gradient, and two averages"
     hints = [
-        (2 * frozen + 12 * trained, part),
+        (2 * frozen + 12 * trained, three_of_four),
         (2 * frozen + 8 * trained, "these are two of the four numbers that a trained weight needs"),
         (
             2 * frozen + (2 + 12) * trained,
@@ -85,12 +85,12 @@ def rows_that_fit(attempt: Callable) -> str:
         fixed, reserve = a_row * random.uniform(6, 12), a_row * random.uniform(2.2, 3.8)
         card = fixed + a_row * (rows + random.uniform(0.2, 0.8)) + reserve
         peak_1 = fixed + a_row
-        whole_step = (
-            "weights and averages do not grow with the rows: only the difference of the peaks does"
+        all_grows = (
+            "weights and averages do not grow with the rows: only the difference of peaks does"
         )
         hints = [
-            (card // peak_1, whole_step),
-            ((card - reserve) // peak_1, whole_step),
+            (card // peak_1, all_grows),
+            ((card - reserve) // peak_1, all_grows),
             ((card - fixed) // a_row, "the reserve was not taken off the card"),
             (rows + 1, "rounded up: a row that fits only in part does not fit"),
             ((card - reserve) // a_row, "what every step needs, without any row, is missing"),
