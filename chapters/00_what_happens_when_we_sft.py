@@ -406,7 +406,7 @@ assert answer == generate_responses(tuned, tokenizer, questions[:1], max_new_tok
 # %% tags=["stub"]
 def graded_share(labels: list[int]) -> float:
     """Share of the labels that are not IGNORE_INDEX, between 0 and 1."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -435,7 +435,7 @@ check("0.1", graded_share)
 # %% tags=["stub"]
 def stop_rate(generated: list[list[int]], stop_token_id: int) -> float:
     """Share of the responses (lists of token ids) that end with the stop token."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]

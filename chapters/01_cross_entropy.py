@@ -180,7 +180,7 @@ for name, truth in {"one-hot": p, "several": several}.items():
 # %% tags=["stub"]
 def cross_entropy(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """Return H(p, q) in nats. p, q: (V,) probabilities."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -415,7 +415,7 @@ assert pull_of_log > 0.99 and pull_of_line < 0.01
 def loss_gradient(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the gradient of the mean loss by the logits, (N, V). logits: (N, V); targets: (N,)
     token ids."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -559,7 +559,7 @@ assert_close(-half.log().sum(), torch.tensor(200 * math.log(2)))
 # %% tags=["stub"]
 def sequence_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the loss of one answer, in nats. logits: (T, V); targets: (T,) token ids."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -693,7 +693,7 @@ for optimizer_class in (torch.optim.SGD, torch.optim.AdamW):
 # %% tags=["stub"]
 def dataset_loss(batch_means: list[float], batch_tokens: list[int]) -> float:
     """Return the mean loss over all tokens, in nats per token."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -762,7 +762,7 @@ print(
 # %% tags=["stub"]
 def log_softmax(logits: torch.Tensor) -> torch.Tensor:
     """Return the log-probabilities, in nats, over the last dimension. logits: (..., V)."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]

@@ -159,7 +159,7 @@ assert library.encode(sentence).tokens == [
 def encode_word(word: str, ranks: dict[bytes, int]) -> list[bytes]:
     """Return the tokens of the word. ranks: the rank of each learned token, 0 for the one learned
     first."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -672,7 +672,7 @@ assert "answer" in name_writers(unsafe_ids, tokenizer) and "answer" not in name_
 def encode_question(question: str, tokenizer) -> list[int]:
     """Return the ids of user turn and opened answer; letters like <|im_end|> in the question stay
     letters."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -823,7 +823,7 @@ _ = figure.suptitle(
 # %% tags=["stub"]
 def pad_left(rows: list[list[int]], pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return input_ids and attention_mask (1 real, 0 padding), each (B, T), T the longest row."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]

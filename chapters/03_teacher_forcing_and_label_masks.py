@@ -194,7 +194,7 @@ assert unshifted > 3 * by_hand
 # %% tags=["stub"]
 def time_steps(prompt_ids: list[int], answer_ids: list[int]) -> list[tuple[list[int], int]]:
     """Return one (input ids, true next token) for each token of the answer, in order."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -543,7 +543,7 @@ def label_turns(
     turns: list[tuple[str, list[int], list[int]]], last_only: bool
 ) -> tuple[list[int], list[int]]:
     """Return input_ids and labels (unshifted). turns: (role, header ids, content and stop ids)."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -585,7 +585,7 @@ check("3.2", label_turns)
 def masked_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the mean loss in nats per graded token. logits: (B, T, V); labels: (B, T), -100 where
     ignored."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -925,7 +925,7 @@ print(
 def collate(rows: list[tuple[list[int], list[int]]], pad_token_id: int) -> tuple:
     """Return input_ids, labels and attention_mask, tensors (B, T). rows: (ids, labels) of each
     example."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -1086,7 +1086,7 @@ assert int((right != wrong).sum()) == 1 and right[border] == 0
 def pack_row(rows: list[tuple[list[int], list[int]]]) -> tuple:
     """Return input_ids, labels and position_ids, tensors (1, T). rows: (ids, labels) of each
     example."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]

@@ -156,7 +156,7 @@ def adamw_step(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the new (w, m, v), all of one shape. t counts from 1; betas 0.9 and 0.999, eps
     1e-8."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -243,7 +243,7 @@ assert (
 # %% tags=["stub"]
 def rate_at(step: int, total: int, warmup: int, peak: float) -> float:
     """Return the learning rate of a step; steps count from 0, `warmup` of `total` are warm-up."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -375,7 +375,7 @@ assert statistics.mean(clipped[59:]) > 0.99 and slow < 0.1
 def clip(gradients: list[torch.Tensor], max_norm: float) -> list[torch.Tensor]:
     """Return the gradients, scaled so that their global norm is at most max_norm. Shapes may
     differ."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -455,7 +455,7 @@ assert errors[0] < 1e-4 and errors[1] > 0.05
 # %% tags=["stub"]
 def micro_losses(token_losses: list[torch.Tensor]) -> list[torch.Tensor]:
     """Return one scalar a micro-batch. token_losses: (n,) nats of its graded tokens, n may be 0."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -564,7 +564,7 @@ assert (
 def measure_logits(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float, float]:
     """Return (loss in nats, token accuracy, perplexity). logits: (B, T, V); labels: (B, T), -100
     where not graded."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -694,7 +694,7 @@ print("the kept weights have the lowest validation loss of their run")
 # %% tags=["stub"]
 def early_stop(losses: list[float], patience: int) -> tuple[int, int]:
     """Return (index of the best epoch, index of the last epoch run), counted from 0."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]

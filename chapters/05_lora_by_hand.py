@@ -265,7 +265,7 @@ show_widget(explore_rank(shown, rank=4), draw_rank("q_proj", shown["q_proj"], 4)
 # %% tags=["stub"]
 def best_approximation(update: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the nearest matrix of this rank, (out, in), and its error, a scalar."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -376,7 +376,7 @@ assert_close(logits_of(hand), logits_of(ours), rtol=0, atol=1e-4)
 def lora_forward(x, weight, bias, A, B, alpha) -> torch.Tensor:
     """Return (..., out). x: (..., in), weight: (out, in), bias: (out,) or None, A: (rank, in), B:
     (out, rank)."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -411,7 +411,7 @@ def widen(
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Return A (rank, in), B (out, rank) and alpha of an adapter that computes the same as
     before."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -526,7 +526,7 @@ assert 590e6 < everything < 600e6
 # %% tags=["stub"]
 def lora_budget(shapes: list[tuple[int, int]], rank: int) -> tuple[int, int]:
     """Return trained parameters and bytes. shapes: (out, in) of every layer that gets LoRA."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -955,7 +955,7 @@ def merge_weight(
 ) -> torch.Tensor:
     """Return W + (alpha / rank) B A, (out, in), in weight's dtype. A: (rank, in), B: (out, rank),
     float32."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -1065,7 +1065,7 @@ for option, rule in {"use_rslora": rslora_weight, "use_dora": dora_weight}.items
 def dora_forward(x, weight, bias, A, B, alpha, magnitude) -> torch.Tensor:
     """Return (..., out). As in exercise 5.2; magnitude: (out,), the length of each row of the new
     weight."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]

@@ -184,7 +184,7 @@ assert before["right"] == 0 and before["kept"] > 0.97
 def right_answers(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return (B,) bool. logits: (B, T, V); labels: (B, T), -100 where nothing is graded; row t
     predicts token t + 1."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -311,9 +311,13 @@ assert all(
 
 # %% tags=["stub"]
 class MyAdapter(nn.Module):
-    def __init__(self, features: int, width: int) -> None: ...
+    """x plus what a bottleneck of `width` numbers adds, at first nothing. x: (..., features)."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor: ...
+    def __init__(self, features: int, width: int) -> None:
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -502,7 +506,7 @@ print("with the prefix:", {name: round(value, 2) for name, value in measure(mode
 def prefix_attention(q, k, v, prefix_k, prefix_v) -> torch.Tensor:
     """Return (T, size). q, k, v: (T, size); prefix_k, prefix_v: (P, size); scores are divided by
     √size."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -605,7 +609,7 @@ def put_prompt_in_front(
 ) -> tuple:
     """Return embeddings (B, P + T, D) and labels (B, P + T). prompt: (P, D); embeddings: (B, T, D);
     labels: (B, T)."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -843,7 +847,7 @@ def count_trained(method: str, size: int, config: PreTrainedConfig) -> int:
     config: num_hidden_layers, hidden_size (D), num_attention_heads, num_key_value_heads, head_dim,
     … An adapter has biases and stands twice in each layer.
     """
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -950,7 +954,7 @@ show_widget(explore_choice("Qwen3-0.6B", "LoRA", 16), draw_choice("Qwen3-0.6B", 
 def merge_into_linear(part, features: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return weight (out, in) and bias (out,) with part(x) = x Wᵀ + b; part: (N, in) -> (N, out).
     Or ValueError."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]

@@ -464,7 +464,7 @@ def config_like_ours(
     folder: str, learning_rate: float, batch_size: int, accumulation_steps: int, warmup_ratio: float
 ) -> SFTConfig:
     """Return the SFTConfig of the run train(..., accumulation_steps=...) on rows of messages."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -613,7 +613,7 @@ assert rows[3]["labels"] == rows[3]["input_ids"] == [*rows[0]["input_ids"], toke
 def to_prompt_completion(messages: list[dict]) -> list[dict]:
     """Return one row {"prompt": turns, "completion": [answer]} for each assistant turn, in
     order."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -647,7 +647,7 @@ def build_labels(
 ) -> tuple[list[int], list[int]] | None:
     """Return (input_ids, labels), each at most max_length long (None: whole), or None when nothing
     is graded."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -748,7 +748,7 @@ for row in renamed.RENAMED:
 # %% tags=["stub"]
 def modernise(old: dict) -> tuple[dict, dict]:
     """Return (keywords of SFTConfig, keywords of SFTTrainer)."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -1030,7 +1030,7 @@ assert together[128] > 8
 # %% tags=["stub"]
 def verdict(reference: list[float], losses: list[float], limit: float = 2e-6) -> str:
     """Return "same", "start" or "drift". A loss that is not a number counts as different."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]

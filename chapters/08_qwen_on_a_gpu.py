@@ -152,7 +152,7 @@ assert half_weights.weight.dtype == torch.float16
 def unscale(gradients: list[torch.Tensor], scale: float) -> tuple[list[torch.Tensor] | None, float]:
     """Return (true gradients in float32, scale), or (None, scale / 2) if any entry is inf or
     nan."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -214,7 +214,7 @@ print(
 def static_bytes(frozen: int, trained: int) -> int:
     """Return the bytes of weights, gradients and AdamW's averages for so many frozen and trained
     numbers."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -454,7 +454,7 @@ assert chunked[2048] < 20 < chunked[4096] < 22
 def rows_that_fit(peak_1: float, peak_2: float, card: float, reserve: float) -> int:
     """Return the largest number of rows; all arguments in GiB; peak_1 and peak_2 with one and with
     two rows."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -505,7 +505,7 @@ show_widget(explore_fit(), draw_fit("Qwen3-0.6B", "T4", "lora", 8, 1024, False, 
 def best_interval(layers: int, kept: float, handed: float) -> int:
     """Return the k with the least memory. kept: bytes of a whole layer; handed: bytes of a layer's
     input."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -796,7 +796,7 @@ def training_operations(
 ) -> float:
     """Return operations a token; weights: in matrix products; trained_lora: numbers in A and B, 0
     for full tuning."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]

@@ -238,7 +238,7 @@ assert np.mean(begun) > 0.97
 # %% tags=["stub"]
 def exact_match(answer: str, reference: str) -> bool:
     """Whether the answer is the reference, up to white space and full stops at the end."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -456,7 +456,7 @@ _ = plots.bars_with_spread(
 # %% tags=["stub"]
 def how_it_ended(ids: list[int], stop: int, other_ends: set[int], max_new_tokens: int) -> str:
     """Return "stopped", "document" or "cut". ids: the generated tokens, the end token included."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -642,7 +642,7 @@ def cluster_interval(
 ) -> tuple[float, float]:
     """Return (low, high) in points. before, after: (n,) scores from 0 to 1; entity: (n,) numbers of
     the entities."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -685,7 +685,7 @@ check("9.3", cluster_interval)
 def mcnemar(gained: int, lost: int) -> float:
     """Return the probability that fair coins split gained + lost answers at least as unevenly; 1.0
     for none."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -958,7 +958,7 @@ print(
 # %% tags=["stub"]
 def full_bin_error(confidences: list[float], correct: list[bool], bins: int) -> float:
     """Return Σ over runs of (share of answers in the run) · |mean confidence − share correct|."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]
@@ -1029,7 +1029,7 @@ assert mcnemar_p_value(8, 2) > 0.05 > mcnemar_p_value(9, 1)
 def blind(pairs: list[tuple[str, str]], seed: int) -> tuple[list[tuple[str, str]], list[bool]]:
     """Return the pairs as shown, (A, B), in the given order, and the key: True where a pair was
     swapped."""
-    ...
+    raise NotImplementedError
 
 
 # %% tags=["solution"]

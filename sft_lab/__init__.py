@@ -39,6 +39,8 @@ compare    report                 two models side by side, as one HTML page
 show       plots                  one palette, a few drawings
            demo                   `make demo`
 course     course.progress        the list of exercises, and what the reader has solved
+           course.exercises.kit   what all checks share: comparing, guarding, random inputs
+           course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
            course.renamed         old names of the libraries and what they are called now
            course.head_training   a run small enough for a slider: the output head alone
@@ -52,7 +54,6 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.choice    chapter 06: what each method costs
            course.views.fit       chapter 08: what fits on a card
            course.views.blind     chapter 09: two answers, names hidden
-           course.exercises.chNN  the checks of the exercises of chapter NN
 """
 
 __version__ = "0.1.0"

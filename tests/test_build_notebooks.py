@@ -22,12 +22,13 @@ import sys
 
 from tqdm import tqdm
 
-from sft_lab.course.checks import check, checks, same
+from sft_lab.course.checks import check
+from sft_lab.course.exercises.kit import checks, same
 
 
 @checks("97.1")
 def _double(attempt):
-    same(attempt(3), 6, hints={9: "you squared it"})
+    same(attempt(3), 6, [(9, "you squared it")])
     return "3 becomes 6"
 
 # %% [markdown]
@@ -52,7 +53,7 @@ _ = plt.plot([1, 2])
 # %% tags=["stub"]
 def double(x: float) -> float:
     """Return 2 x."""
-    ...
+    raise NotImplementedError
 
 # %% tags=["solution"]
 def double(x: float) -> float:

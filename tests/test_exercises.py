@@ -4,6 +4,7 @@ A chapter NN with exercises has sft_lab/course/exercises/chNN.py and tests/wrong
 with WRONG_ANSWERS = {"N.k": [(answer, "part of the line that the reader sees"), …at least three]}.
 """
 
+import ast
 import importlib.util
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from sft_lab.course.checks import check
 from sft_lab.course.progress import list_exercises
 
 ROOT = Path(__file__).resolve().parents[1]
+DRAWS = 5  # of the random numbers of a check
 CHAPTERS = {
     int(path.name[:2]): path for path in sorted((ROOT / "chapters").glob("[0-9][0-9]_*.py"))
 }
@@ -70,8 +72,31 @@ def test_the_solution_passes_its_check(exercise_id, monkeypatch, capsys):
     (_, _, solution, check_cell, *_), chapter = parts_of(exercise_id)
     namespace = dict(setup_of(chapter))
     run(solution, namespace, chapter)
-    run(check_cell, namespace, chapter)
-    assert f"{exercise_id} ✓" in capsys.readouterr().out
+    for _ in range(DRAWS):
+        run(check_cell, namespace, chapter)
+        assert f"{exercise_id} ✓" in capsys.readouterr().out
+
+
+def is_left_open(node: ast.stmt) -> bool:
+    """Whether a statement says what is wanted and leaves it to the reader: `name = ...`, or a
+    function (or class of such methods) of a docstring and `raise NotImplementedError`."""
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.value) == "..."
+    described = ast.get_docstring(node) is not None
+    if isinstance(node, ast.ClassDef):
+        return described and all(map(only_raises, node.body[1:]))
+    return described and only_raises(node)
+
+
+def only_raises(function: ast.FunctionDef) -> bool:
+    *docstring, last = function.body
+    return len(docstring) <= 1 and ast.unparse(last) == "raise NotImplementedError"
+
+
+@pytest.mark.parametrize("exercise_id", EXERCISES)
+def test_a_stub_is_signature_docstring_and_an_error(exercise_id):
+    (_, stub, *_), _ = parts_of(exercise_id)
+    assert all(map(is_left_open, ast.parse(stub.source).body)), stub.source
 
 
 @pytest.mark.parametrize("exercise_id", EXERCISES)

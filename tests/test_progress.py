@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from sft_lab.course.checks import check, checks, progress
+from sft_lab.course.checks import check, progress
+from sft_lab.course.exercises.kit import checks
 from sft_lab.course.progress import list_exercises, record
 
 ID = "96.1"

@@ -57,7 +57,7 @@ WRONG_ANSWERS = {
             "by the probabilities q",
         ),
         (lambda z, y: (z.softmax(-1) - F.one_hot(y, z.shape[-1])) / z.numel(), "not by N · V"),
-        (_changes_its_input, "changed the logits in place"),
+        (_changes_its_input, "changed `logits` in place"),
     ],
     "1.3": [
         (lambda z, y: _pick(z.log_softmax(-1), y).sum(), "the minus sign is missing"),

@@ -138,7 +138,7 @@ WRONG_ANSWERS = {
             lambda word, ranks: [bytes([b]) for b in word.encode("ascii", "ignore")],
             "do not join to its bytes",
         ),
-        (lambda word, ranks: word, "a list of bytes is wanted"),
+        (lambda word, ranks: word, "return a list of bytes"),
     ],
     "2.2": [
         (TURN, "the generation prompt is missing"),
@@ -148,7 +148,7 @@ WRONG_ANSWERS = {
             "the line break after <|im_end|> is missing",
         ),
         (TURN.replace("<|im_end|>", "") + PROMPT, "nothing says where a turn ends"),
-        (TURN.replace("m.content", "m.content | trim") + PROMPT, "the template trims the contents"),
+        (TURN.replace("m.content", "m.content | trim") + PROMPT, "the template trims contents"),
         (
             TURN.replace("\\n", "\\\\n") + PROMPT.replace("\\n", "\\\\n"),
             "backslash and n appear as letters",
@@ -213,7 +213,7 @@ WRONG_ANSWERS = {
         ),
         (_each_character, "encode whole stretches"),
         (_no_opening, "the end is missing"),
-        (lambda question, tokenizer: _wrap(question), "a list of token ids is wanted"),
+        (lambda question, tokenizer: _wrap(question), "return a list of token ids"),
         (
             lambda question, tokenizer: (
                 tokenizer(_wrap(question).replace("user\n", "User\n")).input_ids
@@ -240,7 +240,7 @@ WRONG_ANSWERS = {
             "padding is real",
         ),
         (_cut, "rows were cut to"),
-        (_in_place, "changed the rows it was given"),
-        (lambda rows, pad: _pad(rows, pad)[0], "return two tensors"),
+        (_in_place, "changed `rows` in place"),
+        (lambda rows, pad: _pad(rows, pad)[0], "return two things"),
     ],
 }

@@ -137,7 +137,7 @@ WRONG_ANSWERS = {
         (lambda p, a: [(a[:t], y) for t, y in enumerate(a)], "the prompt is missing"),
         (lambda p, a: [(p, y) for y in a], "the prompt alone"),
         (_one_list, "if you append to one list"),
-        (_eats_its_prompt, "changed its input"),
+        (_eats_its_prompt, "changed `prompt` in place"),
         (lambda p, a: [(p + a[:t], a[t]) for t in range(1, len(a))], "the first step is missing"),
         (lambda p, a: [(p + a[:t], a[t]) for t in range(len(a) - 1)], "the last step is missing"),
         (
@@ -199,7 +199,7 @@ WRONG_ANSWERS = {
             lambda turns, last: (_right(turns, last)[0], _right(turns, last)[1][:-1]),
             "one label for each token",
         ),
-        (_lengthens_a_header, "changed its input"),
+        (_lengthens_a_header, "changed `turns` in place"),
     ],
     "3.3": [
         (lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten()), "the shift is missing"),
@@ -211,7 +211,7 @@ WRONG_ANSWERS = {
         (_mean_of_means, "the mean of each row's mean"),
         (lambda z, y: _nll(z, y)[y[:, 1:] > 0].mean(), "token id 0 is a real token"),
         (lambda z, y: -_nll(z, y)[y[:, 1:] != IGNORE].mean(), "the minus sign is missing"),
-        (lambda z, y: _nll(z, y)[y[:, 1:] != IGNORE].mean().item(), "has no gradient"),
+        (lambda z, y: _nll(z, y)[y[:, 1:] != IGNORE].mean().item(), "no gradient flows"),
     ],
     "3.4": [
         (lambda rows, pad: _pad(rows, pad, label=pad), "the padding is graded"),
@@ -230,7 +230,7 @@ WRONG_ANSWERS = {
             lambda rows, pad: tuple(F.pad(x, (0, 2)) for x in _pad(rows, pad)),
             "pad to the longest row",
         ),
-        (_lengthens_its_input, "changed its input"),
+        (_lengthens_its_input, "changed `rows` in place"),
     ],
     "3.5": [
         (lambda rows: _pack(rows, restart=False), "the positions run on"),
@@ -239,6 +239,6 @@ WRONG_ANSWERS = {
         (lambda rows: _pack(rows, first=None), "a first label is kept"),
         (lambda rows: _pack(rows, between=(7,)), "no separator"),
         (lambda rows: tuple(x[0] for x in _pack(rows)), "one row of a batch"),
-        (_overwrites_first_labels, "changed its input"),
+        (_overwrites_first_labels, "changed `rows` in place"),
     ],
 }

@@ -108,11 +108,11 @@ WRONG_ANSWERS = {
         (_adamw(sign=-1.0), "the sign is reversed"),
         (_adamw(keep_hats=True), "m is returned with its hat"),
         (_adamw(plain=True), "plain gradient descent"),
-        (_adamw_in_place, "changed w, g, m or v in place"),
+        (_adamw_in_place, "changed `m` in place"),
         (_decay_without_rate, "weight decay without the learning rate"),
         (
             lambda w, g, m, v, t, lr, decay: _adamw()(w, g, m, v, t, lr, decay)[0],
-            "return three tensors",
+            "return three things, the new w",
         ),
     ],
     "4.2": [
@@ -163,7 +163,7 @@ WRONG_ANSWERS = {
             ],
             "nan where every slope is 0",
         ),
-        (_clip_in_place, "changed the gradients in place"),
+        (_clip_in_place, "changed `gradients` in place"),
     ],
     "4.4": [
         (lambda parts: [part.sum() for part in parts], "nothing is divided"),
@@ -179,7 +179,7 @@ WRONG_ANSWERS = {
         ),
         (
             lambda parts: [part.detach().sum() / sum(map(len, parts)) for part in parts],
-            "the slope is lost",
+            "no gradient flows",
         ),
         (lambda parts: torch.cat(parts).mean(), "not their total"),
         (
@@ -197,7 +197,7 @@ WRONG_ANSWERS = {
             ),
             "the loss is in nats",
         ),
-        (lambda logits, labels: _three(*_shifted(logits, labels))[:2], "return three numbers"),
+        (lambda logits, labels: _three(*_shifted(logits, labels))[:2], "return three things, loss"),
     ],
     "4.6": [
         (
@@ -213,6 +213,6 @@ WRONG_ANSWERS = {
         ),
         (_equal_is_new, "a flat run"),
         (_counts_rises, "(best, last)"),
-        (lambda losses, patience: _stops(losses, patience)[0], "return two indices"),
+        (lambda losses, patience: _stops(losses, patience)[0], "return two things, the best epoch"),
     ],
 }

@@ -185,7 +185,7 @@ WRONG_ANSWERS = {
         (lambda w, a, b, s: w - s / len(a) * (b @ a), "the sign is reversed"),
         (lambda w, a, b, s: s / len(a) * (b @ a), "the frozen weight is missing"),
         (lambda w, a, b, s: s / len(a) * (w + b @ a), "scales the update alone"),
-        (_merged_in_place, "changed one of its arguments in place"),
+        (_merged_in_place, "changed `weight` in place"),
         (lambda w, a, b, s: w.float() + s / len(a) * (b @ a), "give back weight's own dtype"),
         (lambda w, a, b, s: w + (s / len(a) * (b @ a)).to(w.dtype), "rounded more than once"),
     ],

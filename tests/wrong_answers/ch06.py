@@ -205,7 +205,7 @@ WRONG_ANSWERS = {
         ),
         (
             lambda p, x, y: (_in_front(p.detach(), x), torch.cat((_ignored(p, y), y), 1)),
-            "no gradient reaches",
+            "no gradient flows",
         ),
         (
             lambda p, x, y: (_in_front(p, x), torch.cat((_ignored(p, y).float(), y.float()), 1)),

@@ -126,8 +126,8 @@ WRONG_ANSWERS = {
         (_config("num_train_epochs"), "num_train_epochs defaults to 3"),
         (_config("assistant_only_loss"), "the questions are graded too"),
         (_config("lr_scheduler_type"), "the schedule is not a cosine"),
-        (_config("gradient_accumulation_steps"), "accumulation_steps is missing"),
-        (_config("train_sampling_strategy"), "they are shuffled"),
+        (_config("gradient_accumulation_steps"), "has a field of its own"),
+        (_config("train_sampling_strategy"), "the rows are shuffled"),
         (_config("warmup_steps"), "the share of the steps"),
         (_config("learning_rate"), "not the given one"),
         (_config(per_device_train_batch_size=1), "examples of one forward pass"),
@@ -180,7 +180,7 @@ WRONG_ANSWERS = {
             "mask bits",
         ),
         (lambda ids, masks, limit: (ids[:limit], _masked(ids, masks)[:limit]), "return None"),
-        (lambda ids, masks, limit: _masked(ids, masks)[:limit], "return two lists"),
+        (lambda ids, masks, limit: _masked(ids, masks)[:limit], "return two things, input_ids"),
     ],
     "7.4": [
         (lambda old: _modernise(old, trainer=(*OF_THE_TRAINER[:-1],)), "it belongs to SFTTrainer"),
@@ -207,8 +207,8 @@ WRONG_ANSWERS = {
             lambda old: _modernise(old, gone=("overwrite_output_dir", "logging_dir", "packing")),
             "packing is missing",
         ),
-        (_modernise_in_place, "changed the dict"),
-        (lambda old: _modernise(old)[0], "return two dicts"),
+        (_modernise_in_place, "changed `old` in place"),
+        (lambda old: _modernise(old)[0], "return two things, the keywords"),
     ],
     "7.5": [
         (_far, "nan compares as False"),
@@ -221,7 +221,7 @@ WRONG_ANSWERS = {
         (lambda a, b, limit=2e-6: _close(a, b), "the limit that is given was not used"),
         (
             lambda a, b, limit=2e-6: _close(a, b, limit) == "same",
-            'return "same", "start" or "drift"',
+            'return one of "same", "start", "drift"',
         ),
         (
             lambda a, b, limit=2e-6: "drift" if len(a) != len(b) else _close(a, b, limit),

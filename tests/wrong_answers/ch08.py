@@ -48,14 +48,14 @@ WRONG_ANSWERS = {
             lambda frozen, trained: 2 * frozen + 12 * trained,
             "a part of the trained numbers is missing",
         ),
-        (lambda frozen, trained: 2 * frozen + 8 * trained, "only two of the four numbers"),
+        (lambda frozen, trained: 2 * frozen + 8 * trained, "these are two of the four numbers"),
         (lambda frozen, trained: 4 * frozen + 16 * trained, "held in half precision"),
         (lambda frozen, trained: 16 * (frozen + trained), "no gradient and no averages"),
         (lambda frozen, trained: 2 * frozen + 14 * trained, "trained weights are held in float32"),
         (lambda frozen, trained: 16 * trained, "the frozen weights are missing"),
     ],
     "8.3": [
-        (lambda one, two, card, reserve: int(card // one), "only the difference of the peaks"),
+        (lambda one, two, card, reserve: int(card // one), "only the difference of peaks"),
         (lambda one, two, card, reserve: int((card - reserve) // one), "do not grow with the rows"),
         (
             lambda one, two, card, reserve: max(0, int((card - 2 * one + two) // (two - one))),
@@ -69,13 +69,13 @@ WRONG_ANSWERS = {
         ),
         (
             lambda one, two, card, reserve: int((card - reserve - 2 * one + two) // (two - one)),
-            "not a negative number",
+            "is at least 0, not -",
         ),
         (
             lambda one, two, card, reserve: max(
                 0.0, (card - reserve - 2 * one + two) / (two - one)
             ),
-            "rows are whole",
+            "rounded down, is a whole number",
         ),
         (
             lambda one, two, card, reserve: max(0, int((card - reserve - one) // (two - one))),
@@ -97,7 +97,7 @@ WRONG_ANSWERS = {
         (lambda g, s: _unscale(g, s, after=2.0), "halve it"),
         (lambda g, s: _unscale(g, s, finite=lambda part: ~part.isinf()), "holds nan"),
         (_only_first, "in tensor 1"),
-        (_in_place, "return new tensors"),
+        (_in_place, "changed `gradients` in place"),
         (lambda g, s: ([part.float() / s for part in g], s), "the update must be left out"),
         (lambda g, s: [part.float() / s for part in g][0], "return two things"),
     ],
@@ -143,7 +143,10 @@ WRONG_ANSWERS = {
             lambda layers, kept, handed: min(layers, _best(layers, kept, handed) + 3),
             "times the least",
         ),
-        (lambda layers, kept, handed: math.sqrt(layers * handed / kept), "it counts layers"),
+        (
+            lambda layers, kept, handed: math.sqrt(layers * handed / kept),
+            "an interval is a whole number",
+        ),
         (
             lambda layers, kept, handed: max(1, round(math.sqrt(layers * kept / handed)) % layers),
             "times the least",

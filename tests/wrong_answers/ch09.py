@@ -154,7 +154,7 @@ WRONG_ANSWERS = {
             ),
             "only the last token says how",
         ),
-        (lambda ids, stop, ends, limit: ids[-1] == stop, 'return "stopped"'),
+        (lambda ids, stop, ends, limit: ids[-1] == stop, 'return one of "stopped"'),
         (
             lambda ids, stop, ends, limit: "stopped" if ids[-1] == stop else "cut",
             "expected 'document'",
@@ -180,7 +180,7 @@ WRONG_ANSWERS = {
         (lambda *x: _bootstrap(*x, scale=1), "in fractions"),
         (lambda b, a, e, r, s: _bootstrap(b, a, e, r, 0), "the seed is not used"),
         (lambda b, a, e, r, s: _bootstrap(b, a, e, r, None), "with the same seed"),
-        (lambda b, a, *x: float(100 * (a - b).mean()), "return (low, high)"),
+        (lambda b, a, *x: float(100 * (a - b).mean()), "return two things, low and high"),
     ],
     "9.4": [
         (lambda g, n: _tail(g, n) / 2 ** (g + n), "one tail only"),
@@ -236,7 +236,7 @@ WRONG_ANSWERS = {
             lambda p, seed: (_show(p, _coins(p, seed))[0], [not x for x in _coins(p, seed)]),
             "the key does not fit",
         ),
-        (_in_place, "changed the given list"),
+        (_in_place, "changed `pairs` in place"),
         (_shuffles_order, "keep the order of the pairs"),
         (
             lambda p, seed: _show(
@@ -244,6 +244,6 @@ WRONG_ANSWERS = {
             ),
             "a fair coin swaps half",
         ),
-        (lambda p, seed: _show(p, _coins(p, seed))[0], "return two lists"),
+        (lambda p, seed: _show(p, _coins(p, seed))[0], "return two things, the pairs"),
     ],
 }

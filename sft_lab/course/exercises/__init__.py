@@ -1,2 +1,2 @@
-"""The checks of the exercises: chNN.py holds those of chapter NN, which
-`sft_lab.course.checks.check` loads when asked."""
+"""The checks of the exercises: kit.py has what all of them share, chNN.py those of chapter NN,
+which `sft_lab.course.checks.check` loads when asked."""

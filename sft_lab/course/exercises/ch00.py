@@ -3,69 +3,49 @@
 import random
 from collections.abc import Callable
 
-from sft_lab.course.checks import Mistake, checks, same
+from sft_lab.course.exercises.kit import Mistake, checks, named, random_ids, same
 from sft_lab.examples import IGNORE_INDEX
 
 
 @checks("0.1")
-def _graded_share(attempt: Callable[[list[int]], float]) -> str:
+def graded_share(attempt: Callable) -> str:
     for _ in range(20):
-        labels = [IGNORE_INDEX] * random.randint(5, 9) + [
-            0,
-            *random.sample(range(1, 2048), random.randint(1, 3)),
-        ]
+        labels = [IGNORE_INDEX] * random.randint(5, 9) + [0, *random_ids(random.randint(1, 3))]
         random.shuffle(labels)
-        graded = sum(label != IGNORE_INDEX for label in labels)
-        same(
-            attempt(labels),
-            graded / len(labels),
-            hints={
-                (graded - 1)
-                / len(labels): "token id 0 is a real token: compare with IGNORE_INDEX, not with 0",
-                1 - graded / len(labels): "this is the share that is ignored",
-                graded: "this counts the graded tokens: divide by all of them",
-                graded / (len(labels) - graded): "divide by all tokens, not by the ignored ones",
-            },
-        )
+        ignored, size = labels.count(IGNORE_INDEX), len(labels)
+        graded = size - ignored
+        zero_left_out = "token id 0 is a real token: compare with IGNORE_INDEX, not with 0"
+        hints = [
+            ((graded - 1) / size, zero_left_out),
+            (ignored / size, "this is the share that is ignored"),
+            (graded, "this counts the graded tokens: divide by all of them"),
+            (graded / ignored, "divide by all tokens, not by the ignored ones"),
+        ]
+        same(attempt(labels), graded / size, hints)
     return "a label is graded when it is not IGNORE_INDEX"
 
 
 @checks("0.2")
-def _stop_rate(attempt: Callable[[list[list[int]], int], float]) -> str:
-    stop = random.randint(3, 2047)
-    other = [token for token in range(3, 2047) if token != stop]
-
-    def words() -> list[int]:
-        return random.sample(other, random.randint(1, 4))
-
-    stops, goes_on, passes, empty = [*words(), stop], words(), [*words(), stop, *words()], []
-    same(
-        attempt([stops, goes_on], stop),
-        0.5,
-        what="for one response that stops and one that does not, your answer",
+def stop_rate(attempt: Callable) -> str:
+    stop, *words = random_ids(9)
+    stops, goes_on, passes = [*words[:4], stop], words[4:], [*words[:2], stop, *words[2:]]
+    rate = attempt([stops, goes_on], stop)
+    same(rate, 0.5, what="for one response that stops and one that does not, your answer")
+    not_the_end = (
+        "a response that goes on after the stop token did not stop: only the last token counts"
     )
-    if abs(attempt([goes_on, passes], stop)) > 1e-6:
-        raise Mistake(
-            "a response that goes on after the stop token did not stop: only the last token counts"
-        )
-    try:
-        with_empty = attempt([stops, empty], stop)
-    except IndexError:
-        raise Mistake(
-            "a response may be empty, and ids[-1] of an empty list is an error: use ids[-1:]"
-        ) from None
-    same(
-        with_empty,
-        0.5,
-        hints={1.0: "an empty response counts too: divide by the number of responses"},
-    )
-    rate = attempt([stops, stops, goes_on, [stop]], stop)
-    same(rate, 0.75, hints={3: "this counts the responses: divide by how many there are"})
+    same(attempt([goes_on, passes], stop), 0.0, [(0.5, not_the_end)])
+    with named(IndexError, "a response may be empty, and then has no ids[-1]: use ids[-1:]"):
+        with_empty = attempt([stops, []], stop)
+    left_out = "an empty response counts too: divide by the number of responses"
+    same(with_empty, 0.5, [(1.0, left_out)])
+    not_divided = "this counts the responses: divide by how many there are"
+    same(attempt([stops, stops, goes_on, [stop]], stop), 0.75, [(3, not_divided)])
     return "only the last token tells whether a response stopped"
 
 
 @checks("0.3")
-def _broken_step(attempt: dict[str, int]) -> str:
+def broken_step(attempt: dict[str, int]) -> str:
     if not isinstance(attempt, dict) or set(attempt) != set("abcd"):
         raise Mistake('write a dictionary with the keys "a", "b", "c" and "d"')
     reasons = {

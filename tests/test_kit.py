@@ -1,0 +1,187 @@
+"""The kit of the exercise checks: how answers are compared, watched and asked for their form."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from sft_lab.course.exercises import kit
+from sft_lab.course.exercises.kit import Mistake, named, same, unpack, watch
+from sft_lab.examples import IGNORE_INDEX
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"),
+    [
+        (0.1 + 0.2, 0.3),
+        (torch.ones(2), [1, 1]),
+        (np.ones(2), (1, 1)),
+        (float("inf"), torch.tensor(torch.inf)),
+        (True, torch.tensor(True)),
+        ("a", "a"),
+        (["a", None], ("a", None)),
+        ({"a": 0.1 + 0.2}, {"a": 0.3}),
+        ([([1, 2], 0.3), ([], 4)], [([1, 2], 0.1 + 0.2), ([], 4)]),
+        (torch.tensor([1.0], requires_grad=True), [1.0]),
+        ([torch.tensor(1.0, requires_grad=True), 2.0], [1.0, 2.0]),
+        ([torch.ones(1), torch.ones(1)], torch.ones(2, 1)),
+        ([torch.ones(1), torch.ones(2)], [[1.0], [1.0, 1.0]]),
+        (12.0, 12),
+        (3_000_000_001.0, 3_000_000_001),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_same_accepts(actual, expected):
+    same(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "message"),
+    [
+        (torch.ones(2, 1), torch.ones(2), r"shape \(2, 1\), expected \(2,\)"),
+        (torch.tensor([1.0, 5.0]), [1.0, 2.0], "is 5 at index 1, expected 2"),
+        (float("nan"), 1.0, "contains nan"),
+        (None, 1.0, "forget `return`"),
+        ("1", 1, "is '1', expected 1"),
+        ([1, 2], "a", r"is \[1, 2\], expected 'a'"),
+        (["a"], ["a", "b"], r"is \['a'\], expected \['a', 'b'\]"),
+        ({"a": 1}, {"b": 1}, "is {'a': 1}, expected {'b': 1}"),
+        ("a user\n", "a user\n\n", r"is '' from character 7 on, expected '\\n', after 'a user\\n'"),
+        (float("-inf"), 1.0, "is -inf, expected 1"),
+        (20_000_001, 20_000_000, "is 20000001, expected 20000000"),
+        ([True, False], torch.tensor([True, True]), "is False at index 1, expected True"),
+        (torch.tensor([20_001]), torch.tensor([20_000]), "is 20001 at index 0, expected 20000"),
+    ],
+)
+def test_same_says_what_differs(actual, expected, message):
+    with pytest.raises(Mistake, match=message):
+        same(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "wrong"),
+    [
+        (1.00001, 2.0, 1.0),
+        (torch.tensor([3, 4]), torch.tensor([4, 3]), [3, 4]),
+        ([("a", 1.0)], [("a", 2.0)], [("a", 1.0 + 1e-7)]),
+        ("left", "right", "left"),
+        (False, True, False),
+        (torch.tensor([torch.nan]), torch.tensor([1.0]), [math.nan]),
+    ],
+)
+def test_a_hint_is_found_with_the_tolerance_of_the_answer(actual, expected, wrong):
+    with pytest.raises(Mistake, match="^the usual one$"):
+        same(actual, expected, [("nothing like it", "another"), (wrong, "the usual one")])
+
+
+def test_a_tolerance_may_be_finer_than_float32():
+    same(1.0, 1.0 + 1e-12, rtol=1e-10, atol=0)
+    with pytest.raises(Mistake):
+        same(1.0, 1.0 + 1e-9, rtol=1e-10, atol=0)
+
+
+def test_two_mistakes_with_one_value_are_both_named():
+    with pytest.raises(Mistake, match="^the sum; or: the rate$"):
+        same(2.0, 1.0, [(2.0, "the sum"), (3.0, "never"), (2.00001, "the rate"), (2, "the sum")])
+
+
+def test_a_mistake_that_gives_the_right_value_is_not_named():
+    hints = [(1.00001, "harmless today")]
+    same(1.0, 1.0, hints)
+    with pytest.raises(Mistake, match=r"^your answer is 1\.00015, expected 1$"):
+        same(1.00015, 1.0, hints)  # near the mistake, which is as good as right
+
+
+@pytest.mark.parametrize(
+    ("attempt", "given", "name"),
+    [
+        (lambda ids: ids.append(1) or 1, ([1, 2],), "ids"),
+        (lambda x, weight: weight.mul_(2), (1, torch.ones(2)), "weight"),
+        (lambda x: x.__setitem__(0, 5) or 1, (np.ones(2),), "x"),
+        (lambda rows: rows["a"][0].append(1) or 1, ({"a": [[1]]},), "rows"),
+        (lambda *parts: parts[1].zero_(), (torch.ones(1), torch.ones(1)), "parts"),
+        (torch.Tensor.zero_, (torch.ones(1),), "its input"),
+    ],
+)
+def test_a_function_that_changes_what_it_is_given_is_told_what(attempt, given, name):
+    with pytest.raises(Mistake, match=f"changed `{name}` in place"):
+        watch(attempt)(*given)
+
+
+def test_a_watched_function_gives_what_it_gives():
+    tokenizer = object()
+    given = [math.nan, torch.tensor([torch.nan]), [("a", 1)], tokenizer]
+    assert watch(lambda *parts, last: (parts, last))(*given, last=2) == (tuple(given), 2)
+    assert watch(math.log)(1.0) == 0.0
+    assert watch(3) == 3
+
+
+def test_none_is_a_forgotten_return_unless_it_may_be_an_answer():
+    def nothing():
+        return None
+
+    with pytest.raises(Mistake, match="nothing returns None: did you forget"):
+        watch(nothing)()
+    assert watch(nothing, may_return_none=True)() is None
+
+
+def test_the_parts_of_an_answer_are_counted():
+    assert unpack([1, 2], "a", "b") == [1, 2]
+    with pytest.raises(Mistake, match="^return three things, A, B and alpha; this is one int$"):
+        unpack(5, "A", "B", "alpha")
+    with pytest.raises(Mistake, match=r"^return two things, A and B; this is one tuple of 3$"):
+        unpack((1, 2, 3), "A", "B")
+
+
+@pytest.mark.parametrize(
+    ("ask", "good", "bad", "message"),
+    [
+        (lambda x: kit.need_list(x, int, "token ids"), [1, 2], [1, "2"], "a list of token ids"),
+        (lambda x: kit.need_list(x, int, "token ids"), (1, 2), 1, "a list of token ids, not 1"),
+        (lambda x: kit.need_whole(x, "k", low=1, high=9), 3.0, 3.5, "k is a whole number, not 3.5"),
+        (lambda x: kit.need_whole(x, "k", low=1, high=9), 9, 10, "k is between 1 and 9"),
+        (lambda x: kit.need_whole(x, "k", low=1, high=9), torch.tensor(4), math.nan, "not nan"),
+        (lambda x: kit.need_whole(x, "k", low=0), 10**6, -1, "k is at least 0, not -1"),
+        (lambda x: kit.need_word(x, "same", "drift"), "drift", True, 'one of "same", "drift"'),
+        (lambda x: kit.need_finite(x, "0/0"), [1.0, 2.0], [1.0, math.inf], "0/0"),
+        (lambda x: kit.need_gradient(x, "w"), torch.ones(1, requires_grad=True), 1.0, "through w"),
+        (
+            lambda x: kit.need_dtype(x, torch.long, "labels", "ids are whole"),
+            torch.tensor([1]),
+            torch.tensor([1.0]),
+            "labels is torch.float32, expected torch.int64: ids are whole",
+        ),
+    ],
+)
+def test_the_form_of_an_answer_is_asked_for(ask, good, bad, message):
+    ask(good)
+    with pytest.raises(Mistake, match=message):
+        ask(bad)
+
+
+def test_an_error_of_one_type_is_a_named_mistake_and_others_pass():
+    with pytest.raises(Mistake, match="by zero"), named(ZeroDivisionError, "by zero"):
+        _ = 1 / 0
+    with pytest.raises(KeyError), named(ZeroDivisionError, "by zero"):
+        _ = {}[0]
+
+
+def test_random_labels_grade_the_middle_and_token_id_0():
+    for _ in range(50):
+        rows = random.randint(2, 4)
+        labels = kit.random_labels(rows, 10, 7)
+        graded = labels != IGNORE_INDEX
+        assert labels.shape == (rows, 10) and labels.max() < 7
+        assert len(set(graded.sum(dim=1).tolist())) == rows
+        assert not graded[:, :2].any()
+        assert (labels == 0).any(dim=1).all()
+        assert graded[0, -1] and graded[1, -2] and not graded[1, -1]
+        assert (graded[:, :-1].int().diff(dim=1) >= 0).all()  # once graded, graded to the end
+
+
+def test_random_conversations_have_the_roles_of_a_chat():
+    roles = [turn["role"] for turn in kit.random_conversation(2)]
+    assert roles == ["system", "user", "assistant", "user", "assistant"]
+    assert kit.random_conversation(1, system=False)[0]["role"] == "user"
