@@ -2,8 +2,9 @@
 `build_notebooks.py`.
 
 A chapter is a Python file in percent format. Its first cell is markdown and holds the title;
-`setup` cells go to both editions; the cells of an exercise are tagged with their part and follow
-each other in one fixed order.
+`setup` cells go to both editions; `real` cells take a model that may stand on an accelerator
+(tests/test_devices.py runs them on a pretended one); the cells of an exercise are tagged with their
+part and follow each other in one fixed order.
 """
 
 import ast
@@ -26,7 +27,7 @@ ROLES = {
     "explanation": "X",
 }
 ORDER = "exercise, stub, solution, check, hints (any number), explanation"
-TAGS = {*ROLES, "setup", "raises-exception"}
+TAGS = {*ROLES, "setup", "real", "raises-exception"}
 COLAB = "https://colab.research.google.com"
 BOOTSTRAP = """\
 # On Colab this cell fetches and installs the course. Anywhere else it does nothing.
