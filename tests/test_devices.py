@@ -218,22 +218,30 @@ def has_real_cells(path: Path) -> bool:
     return any("real" in cell.tags for cell in read_chapter(path))
 
 
-def run_real_cells(path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch) -> int:
-    """Execute the set-up and the `real` cells of a chapter with a stand-in on the accelerator for
-    every model but atlas-base; returns how many of the latter ran.
+def run_real_cells(
+    path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch, name: str = "qwen3-0.6b-base"
+) -> int:
+    """Execute the set-up and the `real` cells of a chapter, which use no name of other cells, with
+    SFT_LAB_MODEL = `name` and a stand-in on the accelerator for every model but atlas-base; returns
+    how many `real` cells ran.
 
-    Their assertions are left out: what random weights learn shows nothing.
+    Their assertions are left out and runs are cut to 16 examples: what random weights learn shows
+    nothing.
     """
-    stand_ins, real_load = [], sft_lab.models.load
+    stand_ins, real_load, real_train = [], sft_lab.models.load, sft_lab.train.train
 
-    def load_stand_in(name=None, **settings):
-        if name == "atlas-base":
-            return real_load(name, **settings)
+    def load_stand_in(wanted=None, **settings):
+        if wanted == "atlas-base":
+            return real_load(wanted, **settings)
         stand_ins.append(make_stand_in(tokenizer, seed=len(stand_ins)).to(ACCELERATOR))
         return stand_ins[-1], tokenizer
 
+    def train_briefly(model, tokenizer, examples, **settings):
+        return real_train(model, tokenizer, examples[:16], **settings)
+
     monkeypatch.setattr(sft_lab.models, "load", load_stand_in)
-    monkeypatch.setenv("SFT_LAB_MODEL", "qwen3-0.6b-base")  # what the chapter's own line would take
+    monkeypatch.setattr(sft_lab.train, "train", train_briefly)
+    monkeypatch.setenv("SFT_LAB_MODEL", name)
     names = {"__name__": f"chapter_{path.stem}", "display": lambda *_: None}
     cells = [cell for cell in read_chapter(path) if cell.kind == "code"]
     real = [cell for cell in cells if "real" in cell.tags]
@@ -253,8 +261,9 @@ def run(cell: Cell, path: Path, names: dict) -> None:
 @pytest.mark.parametrize(
     "chapter", [path for path in CHAPTERS if has_real_cells(path)], ids=lambda path: path.stem
 )
-def test_the_cells_for_a_real_model_mix_no_devices(chapter, tokenizer, monkeypatch, capsys):
-    assert run_real_cells(chapter, tokenizer, monkeypatch) > 0
+@pytest.mark.parametrize("name", ["qwen3-0.6b-base", "smollm2-135m"])
+def test_the_cells_for_a_real_model_mix_no_devices(chapter, name, tokenizer, monkeypatch, capsys):
+    assert run_real_cells(chapter, tokenizer, monkeypatch, name) > 0
 
 
 CHAPTER = """\
