@@ -17,6 +17,8 @@ from sft_lab.chat import _generate
 from sft_lab.losses import graded_logits
 from sft_lab.train import train
 
+pytestmark = pytest.mark.numeric
+
 START = [5, 9, 17]
 ADD = {
     "adapters": lambda model: add_adapters(model, width=4),

@@ -23,6 +23,8 @@ import sft_lab.lora
 from sft_lab.lora import LoRALinear, add_lora, load_adapter, merge_lora, remove_lora, save_adapter
 from sft_lab.train import train
 
+pytestmark = pytest.mark.numeric
+
 LEAVES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 EXAMPLES, TOKENIZER = make_examples(24), make_tokenizer()
 IDS = torch.randint(2, 61, (3, 11), generator=torch.Generator().manual_seed(0))

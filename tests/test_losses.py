@@ -16,6 +16,8 @@ from sft_lab.batches import pack, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.losses import graded_logits, graded_loss, response_loss, token_nll
 
+pytestmark = pytest.mark.numeric
+
 ARCHITECTURES = ("qwen3", "llama")
 
 

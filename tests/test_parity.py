@@ -106,6 +106,7 @@ def sft_trainer(model, tokenizer, folder, data, *, peft_config=None, **switches)
 # -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_sft_lab_train_is_the_loop(model, tokenizer, rows, reference):
     history = train(
         copy.deepcopy(model),
@@ -118,6 +119,7 @@ def test_sft_lab_train_is_the_loop(model, tokenizer, rows, reference):
     assert_close(history.losses, reference, **LOSS)
 
 
+@pytest.mark.numeric
 def test_transformers_trainer_is_the_loop(model, tokenizer, rows, reference, tmp_path):
     trainer = Trainer(
         model=copy.deepcopy(model),
@@ -139,6 +141,7 @@ SWITCHES = {
 }
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
 def test_trl_from_messages_is_the_loop(model, tokenizer, rows, reference, switches, tmp_path):
     trainer = sft_trainer(
@@ -167,6 +170,7 @@ def test_trl_from_prompt_and_completion_as_text_is_the_loop(
     assert_close(run(trainer), reference, **LOSS)
 
 
+@pytest.mark.numeric
 def test_trl_with_a_peft_config_is_the_loop_with_lora_by_hand(model, tokenizer, rows, tmp_path):
     torch.manual_seed(0)
     hand = add_lora(copy.deepcopy(model), rank=8, alpha=16)

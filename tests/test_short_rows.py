@@ -19,6 +19,8 @@ from sft_lab.kernels import short_rows
 from sft_lab.lora import add_lora
 from sft_lab.losses import graded_logits
 
+pytestmark = pytest.mark.numeric
+
 
 def random_qwen3(seed: int) -> Qwen3ForCausalLM:
     rng = random.Random(seed)

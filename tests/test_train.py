@@ -135,6 +135,7 @@ def test_the_learning_rate_is_transformers_for_each_family_of_40_random_schedule
             schedule.step()
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     "settings",
     [
@@ -188,6 +189,7 @@ def test_losses_are_those_of_torch_adamw_and_transformers_schedule(settings):
         assert_close(history.losses, losses, **LOSS)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("architecture", ["qwen3", "llama"])
 def test_24_steps_are_those_of_a_plain_loop_on_the_models_own_loss(architecture):
     examples, epochs, batch_size, rate, seed = make_examples(32), 6, 8, 2e-3, 5
@@ -226,6 +228,7 @@ def test_24_steps_are_those_of_a_plain_loop_on_the_models_own_loss(architecture)
         assert_close(parameter, other, rtol=0, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
 
 
+@pytest.mark.numeric
 def test_24_steps_are_those_of_trl(tmp_path):
     """One batch holds the whole data set, so the order in which either loop takes the examples does
     not matter."""
@@ -283,6 +286,7 @@ def test_24_steps_are_those_of_trl(tmp_path):
     )
 
 
+@pytest.mark.numeric
 def test_four_batches_of_8_accumulated_are_one_batch_of_32_and_a_mean_of_means_is_not():
     examples = make_examples(32)
     settings = {"epochs": 20, "learning_rate": 2e-3, "progress": False}
@@ -306,6 +310,7 @@ def test_four_batches_of_8_accumulated_are_one_batch_of_32_and_a_mean_of_means_i
     assert max(abs(a - b) for a, b in zip(mean_of_means, whole.losses, strict=True)) > 1e-3
 
 
+@pytest.mark.numeric
 def test_a_micro_batch_without_graded_tokens_counts_for_nothing():
     examples = [*make_examples(3), Example([5, 6, 7], [IGNORE_INDEX] * 3)]
     history = train(
@@ -316,6 +321,7 @@ def test_a_micro_batch_without_graded_tokens_counts_for_nothing():
     assert_close(history.losses, [expected], **LOSS)  # row by row, and all in one batch
 
 
+@pytest.mark.numeric
 def test_the_gradient_is_clipped_to_the_given_norm_and_the_norm_before_is_reported():
     arrived = []
 
@@ -343,6 +349,7 @@ def test_a_gradient_left_by_an_earlier_backward_does_not_count():
 # ------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_a_run_is_decided_by_its_seed():
     torch.manual_seed(11)
     first, model = run(seed=3)
@@ -405,6 +412,7 @@ def test_bfloat16_weights_learn_from_updates_that_bfloat16_would_round_away():
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_runs_resume_exactly(tmp_path, dtype):
     unbroken, model = run(make_model().to(dtype))
@@ -417,6 +425,7 @@ def test_half_precision_runs_resume_exactly(tmp_path, dtype):
     ]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("trained", ["all", "LoRA"])
 def test_float16_trains_as_float32_does(trained):
     model, in_float32 = make_model().half(), make_model()
@@ -454,6 +463,7 @@ def test_a_float16_gradient_that_overflows_costs_one_update_and_half_of_the_scal
             optimizer_step(model, optimizer, parameters, [batch], step=2, **settings)
 
 
+@pytest.mark.numeric
 def test_small_float16_gradients_survive_because_the_loss_is_scaled():
     """A loss divided by 1e8 has most gradients below 6e-8: 0 in float16, unless they are scaled up
     meanwhile."""
@@ -475,6 +485,7 @@ def test_a_model_in_two_half_precisions_is_refused():
         run(model)
 
 
+@pytest.mark.numeric
 def test_packed_runs_are_a_plain_loop_over_the_same_rows_each_alone():
     """Rows joined into batches, several a step, against one unpadded row at a time through the
     model's own decoder."""
@@ -739,6 +750,7 @@ def test_no_examples_and_no_graded_token_are_errors():
 # ----------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_evaluate_is_the_mean_over_all_graded_tokens_computed_one_example_at_a_time():
     model, examples = make_model(), make_examples(30, seed=2)
     measured = evaluate(model, TOKENIZER, examples, batch_size=7)
@@ -757,6 +769,7 @@ def test_evaluate_is_the_mean_over_all_graded_tokens_computed_one_example_at_a_t
     assert measured["perplexity"] == math.exp(measured["loss"])
 
 
+@pytest.mark.numeric
 def test_evaluate_leaves_the_mode_and_takes_no_dropout():
     model = make_model(attention_dropout=0.5).train()
     measured, expected = (evaluate(each, TOKENIZER, EXAMPLES) for each in (model, make_model()))
@@ -776,6 +789,7 @@ def test_evaluate_names_an_empty_case_and_survives_a_hopeless_model():
     assert evaluate(model, TOKENIZER, EXAMPLES)["perplexity"] == math.inf
 
 
+@pytest.mark.numeric
 def test_the_history_counts_tokens_accuracy_and_graded_tokens():
     history, _ = run(make_model(), learning_rate=0.0, epochs=1, batch_size=len(EXAMPLES))
     expected = evaluate(make_model(), TOKENIZER, EXAMPLES)
@@ -788,6 +802,7 @@ def test_the_history_counts_tokens_accuracy_and_graded_tokens():
     assert history.tokens_per_second == history.tokens / history.seconds > 0
 
 
+@pytest.mark.numeric
 def test_the_model_in_output_dir_loads_with_transformers_and_has_the_same_scores(tmp_path):
     _, model = run(make_model(), output_dir=tmp_path, epochs=1)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
