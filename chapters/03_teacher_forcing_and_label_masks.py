@@ -1011,7 +1011,8 @@ print(
     "largest difference to the example alone, nats:",
     {name: f"{value:.1e}" for name, value in gap.items()},
 )
-assert gap["position ids"] < 1e-5 and gap["none"] > 0.01 and gap["position ids and mask"] > 1
+# 1e-4: a row's sums come in another order than an example's
+assert gap["position ids"] < 1e-4 and gap["none"] > 0.01 and gap["position ids and mask"] > 1
 
 # %% [markdown]
 # **Read.** Only the first is packing. transformers builds the block mask from position ids, *if* no

@@ -125,7 +125,7 @@ print(f"{STEPS} losses, each less than {TOLERANCE:g} apart: {same_run(reference,
 assert same_run(reference, history.losses)
 
 # %% [markdown]
-# **Read.** A few roundings apart, after twenty updates that built on each other. From here on 2e-6
+# **Read.** A few roundings apart, after twenty updates that built on each other. From here on 1e-5
 # nats is the limit for "the same run". Anything above it has a cause that you can find.
 #
 # ## 2 · Rung by rung: Trainer, SFTTrainer, PEFT
@@ -418,7 +418,7 @@ _ = figure.suptitle(
 nothing = ["8 × 1 accumulated", "checkpointing", "padding-free", "prompt–completion, text"]
 for name, value in largest.items():
     assert (value < TOLERANCE) == (name in nothing), (name, value)
-    assert name in nothing or value > 100 * TOLERANCE, (name, value)
+    assert name in nothing or value > 20 * TOLERANCE, (name, value)
 assert (
     min(largest[name] for name in ("random order", "packing", "everything graded"))
     > largest["bf16"]
@@ -1081,7 +1081,7 @@ check("7.5", verdict)
 # <details><summary>中文要点</summary>
 #
 # 1. **同一次训练的阶梯**：手写循环、`sft_lab.train`、`Trainer`、TRL `SFTTrainer`、加 PEFT、
-#    `trl sft` 命令，标签逐 token 相同，20 步损失相差不超过 2e-6（浮点舍入）。
+#    `trl sft` 命令，标签逐 token 相同，20 步损失相差不超过 1e-5（浮点舍入）。
 # 2. TRL 的默认值要逐项核对：bf16 与梯度检查点默认开启，学习率 2e-5，线性衰减、无预热；
 #    `messages` 数据默认对**全部 token** 计损失，需要 `assistant_only_loss=True`。
 # 3. `DataCollatorForCompletionOnlyLM` 已删除：改用 prompt + completion 数据格式。

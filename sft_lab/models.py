@@ -7,9 +7,12 @@
     owner/name        any model of the hub
     a folder          whatever `save_pretrained` wrote, or a folder with one GGUF file
 
-The environment variable SFT_LAB_MODEL changes the default, and with it a whole chapter. Weights are
-safetensors or GGUF: a pickle file runs code when it is opened, so it is refused, and so is a model
-that brings its own Python code.
+The environment variable SFT_LAB_MODEL changes the default, and with it a whole chapter. A model of
+less than 20 MB, which is atlas-base and every folder with a tuned atlas, stays on the CPU in
+float32 also where a GPU stands: a million weights gain nothing there, and what the chapters print
+was measured like that. All others go where `choose_device` says. Weights are safetensors or GGUF: a
+pickle file runs code when it is opened, so it is refused, and so is a model that brings its own
+Python code.
 """
 
 import contextlib
@@ -37,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ATLAS_FOLDER = ROOT / "data" / "models" / "atlas-base"
 HUB_IDS = {"qwen3-0.6b-base": "Qwen/Qwen3-0.6B-Base", "qwen3-0.6b": "Qwen/Qwen3-0.6B"}
 NAMES = ("atlas-base", "smollm2-135m", *HUB_IDS)
+SMALL = 20 * 10**6  # bytes of weights; the smallest real model here, smollm2-135m, has 94 MB
 # Tokens that vocabularies keep for padding, in order of preference. Qwen and SmolLM pad with
 # <|endoftext|>.
 PAD_TOKENS = ("<|endoftext|>", "<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<unk>")
@@ -49,8 +53,8 @@ class ModelError(RuntimeError):
 def load(
     name_or_path: str | Path | None = None, *, dtype: torch.dtype | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model and its tokenizer, ready to generate (eval mode), on the best device here; says
-    so in one line.
+    """Load a model and its tokenizer, ready to generate (eval mode), on the CPU or the GPU here;
+    says where in one line.
 
     name_or_path: a name of the table above, a hub id, or a folder; None takes SFT_LAB_MODEL, else
     "atlas-base". dtype: overrides what `choose_device` decides, for example torch.float32 to train
@@ -60,7 +64,7 @@ def load(
     """
     name = str(name_or_path or os.environ.get("SFT_LAB_MODEL") or "atlas-base")
     source, gguf_file = find_source(name)
-    device, chosen_dtype = local_device()
+    device, chosen_dtype = choose_device(None) if is_small(source) else local_device()
     dtype = dtype or chosen_dtype
     # None would make transformers ask at the keyboard whether the model's own code may run; False
     # is a plain no.
@@ -111,6 +115,14 @@ def choose_device(
     if cuda_capability is not None:
         return torch.device("cuda"), torch.bfloat16 if cuda_capability >= (8, 0) else torch.float16
     return torch.device("mps" if has_mps else "cpu"), torch.float32
+
+
+def is_small(source: str) -> bool:
+    """Whether the weights in a folder take less than SMALL bytes, as a tuned atlas does (4 MB); a
+    hub id is never small."""
+    files = Path(source).iterdir() if Path(source).is_dir() else ()
+    sizes = [file.stat().st_size for file in files if file.suffix in (".safetensors", ".gguf")]
+    return bool(sizes) and sum(sizes) < SMALL
 
 
 def local_device() -> tuple[torch.device, torch.dtype]:

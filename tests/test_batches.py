@@ -10,6 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 from sft_lab.batches import group_by_length, join_rows, pack, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
 
+pytestmark = pytest.mark.numeric
+
 
 def random_lengths(count: int, *, seed: int) -> list[int]:
     """A realistic mix: most examples short, a few very long (log-normal, median 54 tokens)."""

@@ -176,14 +176,34 @@ def test_a_change_of_prose_is_found_and_built_without_execution(course, no_execu
     assert output_text(read(course, "notebooks")) == before
 
 
-def test_a_new_address_of_the_repository_is_found_and_built_without_execution(course, no_execution):
+def test_a_new_address_of_the_repository_is_no_difference_and_built_without_execution(
+    course, no_execution
+):
     (course.parents[1] / "pyproject.toml").write_text(
         '[project.urls]\nRepository = "https://github.com/else/where"\n'
     )
-    assert len(build_notebooks.find_differences(course)) == 2
+    assert build_notebooks.find_differences(course) == []
     build_notebooks.build(course)
     assert "github/else/where" in read(course, "notebooks").cells[0].source
     assert build_notebooks.find_differences(course) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("github/someone/course", "github/other/course"),  # the badge alone: two addresses
+        ("github.com/someone/course /content", "10.0.0.1/someone/course /content"),
+        ("git clone -q", "curl -q"),
+    ],
+)
+def test_a_notebook_with_two_addresses_or_none_that_others_can_reach_is_a_difference(
+    course, old, new
+):
+    target = course.parents[1] / "notebooks" / f"{SLUG}.ipynb"
+    text = target.read_text("utf-8")
+    assert old in text
+    target.write_text(text.replace(old, new), encoding="utf-8")
+    assert len(build_notebooks.find_differences(course)) == 1
 
 
 def test_an_edited_output_is_found_and_executed_again(course, monkeypatch):

@@ -29,9 +29,10 @@ SCRIPT = [
     "--learning-rate=5e-4",
 ]
 # Losses are about 5 and float32 has 24 bits, so neighbouring numbers are 5e-7 apart; sums in
-# another order move a loss by a few of those. The mean of the two processes' means, a common
-# mistake, moves it by 0.1.
-TOLERANCE = 1e-5
+# another order move a loss by a few of those, and AdamW makes of a gradient near 0, which is all
+# rounding, a step of up to the learning rate. The mean of the two processes' means, a common
+# mistake, moves a loss by 0.1.
+TOLERANCE = 1e-4
 DEEPSPEED = ROOT / ".venv" / "deepspeed"  # where `make test` installs it
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None and not (DEEPSPEED / "installed").exists(),

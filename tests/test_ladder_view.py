@@ -38,7 +38,7 @@ def test_rounding_is_called_the_same_run_and_more_is_called_another():
     assert "the same run" in describe_ladder("Trainer", REFERENCE, close)
     said = describe_ladder("bf16", REFERENCE, apart)
     assert "at most 0.2 nats per graded token (step 3)" in said
-    assert "another run" in said and "differs from step 3 on" in said and "125,000 times" in said
+    assert "another run" in said and "differs from step 3 on" in said and "25,000 times" in said
 
 
 def test_a_run_that_was_cut_short_says_so():

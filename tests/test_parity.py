@@ -11,6 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from tolerances import LOSS
 from torch.testing import assert_close
 from transformers import (
     PrinterCallback,
@@ -31,7 +32,7 @@ from sft_lab.models import ATLAS_FOLDER
 from sft_lab.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS, BATCH, RATE, LIMIT = 20, 8, 8e-5, 2e-6
+STEPS, BATCH, RATE = 20, 8, 8e-5
 SAME = {
     "num_train_epochs": 1,
     "per_device_train_batch_size": BATCH,
@@ -105,6 +106,7 @@ def sft_trainer(model, tokenizer, folder, data, *, peft_config=None, **switches)
 # -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_sft_lab_train_is_the_loop(model, tokenizer, rows, reference):
     history = train(
         copy.deepcopy(model),
@@ -114,9 +116,10 @@ def test_sft_lab_train_is_the_loop(model, tokenizer, rows, reference):
         learning_rate=RATE,
         progress=False,
     )
-    assert_close(history.losses, reference, rtol=0, atol=LIMIT)
+    assert_close(history.losses, reference, **LOSS)
 
 
+@pytest.mark.numeric
 def test_transformers_trainer_is_the_loop(model, tokenizer, rows, reference, tmp_path):
     trainer = Trainer(
         model=copy.deepcopy(model),
@@ -124,7 +127,7 @@ def test_transformers_trainer_is_the_loop(model, tokenizer, rows, reference, tmp
         train_dataset=rows[1],
         data_collator=lambda batch: pad_batch(batch, tokenizer.pad_token_id),
     )
-    assert_close(run(trainer), reference, rtol=0, atol=LIMIT)
+    assert_close(run(trainer), reference, **LOSS)
 
 
 SWITCHES = {
@@ -138,6 +141,7 @@ SWITCHES = {
 }
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
 def test_trl_from_messages_is_the_loop(model, tokenizer, rows, reference, switches, tmp_path):
     trainer = sft_trainer(
@@ -145,7 +149,7 @@ def test_trl_from_messages_is_the_loop(model, tokenizer, rows, reference, switch
     )
     prepared = [(row["input_ids"], row["labels"]) for row in trainer.train_dataset]
     assert prepared == [(example.input_ids, example.labels) for example in rows[1]]
-    assert_close(run(trainer), reference, rtol=0, atol=LIMIT)
+    assert_close(run(trainer), reference, **LOSS)
 
 
 def test_trl_from_prompt_and_completion_as_text_is_the_loop(
@@ -163,9 +167,10 @@ def test_trl_from_prompt_and_completion_as_text_is_the_loop(
     trainer = sft_trainer(model, tokenizer, tmp_path, data)
     for row, example in zip(trainer.train_dataset, rows[1], strict=True):
         assert (row["input_ids"], row["labels"]) == (example.input_ids[:-1], example.labels[:-1])
-    assert_close(run(trainer), reference, rtol=0, atol=LIMIT)
+    assert_close(run(trainer), reference, **LOSS)
 
 
+@pytest.mark.numeric
 def test_trl_with_a_peft_config_is_the_loop_with_lora_by_hand(model, tokenizer, rows, tmp_path):
     torch.manual_seed(0)
     hand = add_lora(copy.deepcopy(model), rank=8, alpha=16)
@@ -186,7 +191,7 @@ def test_trl_with_a_peft_config_is_the_loop_with_lora_by_hand(model, tokenizer, 
                 twin.lora_A["default"].weight.copy_(layer.lora_A.weight)
     history = train(hand, tokenizer, rows[2], batch_size=BATCH, learning_rate=2e-3, progress=False)
     assert history.losses[-1] < history.losses[0] - 0.5
-    assert_close(run(trainer), history.losses, rtol=0, atol=LIMIT)
+    assert_close(run(trainer), history.losses, **LOSS)
 
 
 # --- labels

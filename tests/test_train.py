@@ -17,6 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny import PAD, make_examples, make_model, make_tokenizer
+from tolerances import LOGITS, LOSS, right_answers
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, PreTrainedModel, get_cosine_schedule_with_warmup
@@ -134,6 +135,7 @@ def test_the_learning_rate_is_transformers_for_each_family_of_40_random_schedule
             schedule.step()
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     "settings",
     [
@@ -184,9 +186,10 @@ def test_losses_are_those_of_torch_adamw_and_transformers_schedule(settings):
                 optimizer.zero_grad()
                 losses.append(loss.item())
         assert len(losses) == total
-        assert_close(history.losses, losses, rtol=0, atol=1e-5)
+        assert_close(history.losses, losses, **LOSS)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("architecture", ["qwen3", "llama"])
 def test_24_steps_are_those_of_a_plain_loop_on_the_models_own_loss(architecture):
     examples, epochs, batch_size, rate, seed = make_examples(32), 6, 8, 2e-3, 5
@@ -218,13 +221,14 @@ def test_24_steps_are_those_of_a_plain_loop_on_the_models_own_loss(architecture)
 
     assert len(history.losses) == len(losses) == 24
     assert losses[-1] < losses[0] - 0.5, "nothing was learned, so equal losses would show little"
-    assert_close(history.losses, losses, rtol=0, atol=2e-6)
+    assert_close(history.losses, losses, **LOSS)
     for (name, parameter), (_, other) in zip(
         ours.named_parameters(), theirs.named_parameters(), strict=True
     ):
         assert_close(parameter, other, rtol=0, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
 
 
+@pytest.mark.numeric
 def test_24_steps_are_those_of_trl(tmp_path):
     """One batch holds the whole data set, so the order in which either loop takes the examples does
     not matter."""
@@ -269,7 +273,7 @@ def test_24_steps_are_those_of_trl(tmp_path):
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert len(logs) == 24 and logs[-1]["loss"] < logs[0]["loss"] - 0.5
-    assert_close(history.losses, [entry["loss"] for entry in logs], rtol=0, atol=2e-6)
+    assert_close(history.losses, [entry["loss"] for entry in logs], **LOSS)
     assert_close(
         [step["grad_norm"] for step in history.steps],
         [entry["grad_norm"] for entry in logs],
@@ -282,13 +286,14 @@ def test_24_steps_are_those_of_trl(tmp_path):
     )
 
 
+@pytest.mark.numeric
 def test_four_batches_of_8_accumulated_are_one_batch_of_32_and_a_mean_of_means_is_not():
     examples = make_examples(32)
     settings = {"epochs": 20, "learning_rate": 2e-3, "progress": False}
     whole = train(make_model(), TOKENIZER, examples, batch_size=32, **settings)
     split = train(make_model(), TOKENIZER, examples, batch_size=8, accumulation_steps=4, **settings)
     assert len(whole.losses) == len(split.losses) == 20
-    assert_close(split.losses, whole.losses, rtol=0, atol=1e-6)
+    assert_close(split.losses, whole.losses, **LOSS)
 
     model = make_model()
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
@@ -305,20 +310,18 @@ def test_four_batches_of_8_accumulated_are_one_batch_of_32_and_a_mean_of_means_i
     assert max(abs(a - b) for a, b in zip(mean_of_means, whole.losses, strict=True)) > 1e-3
 
 
+@pytest.mark.numeric
 def test_a_micro_batch_without_graded_tokens_counts_for_nothing():
     examples = [*make_examples(3), Example([5, 6, 7], [IGNORE_INDEX] * 3)]
     history = train(
         make_model(), TOKENIZER, examples, batch_size=1, accumulation_steps=4, progress=False
     )
     with torch.no_grad():
-        assert_close(
-            history.losses,
-            [make_model()(**pad_batch(examples[:3], PAD)).loss.item()],
-            rtol=0,
-            atol=1e-6,
-        )
+        expected = make_model()(**pad_batch(examples[:3], PAD)).loss.item()
+    assert_close(history.losses, [expected], **LOSS)  # row by row, and all in one batch
 
 
+@pytest.mark.numeric
 def test_the_gradient_is_clipped_to_the_given_norm_and_the_norm_before_is_reported():
     arrived = []
 
@@ -346,6 +349,7 @@ def test_a_gradient_left_by_an_earlier_backward_does_not_count():
 # ------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_a_run_is_decided_by_its_seed():
     torch.manual_seed(11)
     first, model = run(seed=3)
@@ -408,6 +412,7 @@ def test_bfloat16_weights_learn_from_updates_that_bfloat16_would_round_away():
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_runs_resume_exactly(tmp_path, dtype):
     unbroken, model = run(make_model().to(dtype))
@@ -420,6 +425,7 @@ def test_half_precision_runs_resume_exactly(tmp_path, dtype):
     ]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("trained", ["all", "LoRA"])
 def test_float16_trains_as_float32_does(trained):
     model, in_float32 = make_model().half(), make_model()
@@ -457,6 +463,7 @@ def test_a_float16_gradient_that_overflows_costs_one_update_and_half_of_the_scal
             optimizer_step(model, optimizer, parameters, [batch], step=2, **settings)
 
 
+@pytest.mark.numeric
 def test_small_float16_gradients_survive_because_the_loss_is_scaled():
     """A loss divided by 1e8 has most gradients below 6e-8: 0 in float16, unless they are scaled up
     meanwhile."""
@@ -478,6 +485,7 @@ def test_a_model_in_two_half_precisions_is_refused():
         run(model)
 
 
+@pytest.mark.numeric
 def test_packed_runs_are_a_plain_loop_over_the_same_rows_each_alone():
     """Rows joined into batches, several a step, against one unpadded row at a time through the
     model's own decoder."""
@@ -742,26 +750,32 @@ def test_no_examples_and_no_graded_token_are_errors():
 # ----------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_evaluate_is_the_mean_over_all_graded_tokens_computed_one_example_at_a_time():
     model, examples = make_model(), make_examples(30, seed=2)
     measured = evaluate(model, TOKENIZER, examples, batch_size=7)
-    nll, right = [], []
+    scores, targets = [], []
     with torch.no_grad():
         for example in examples:
-            scores = model(torch.tensor([example.input_ids])).logits[0]
+            logits = model(torch.tensor([example.input_ids])).logits[0]
             for place, label in enumerate(example.labels[1:]):
                 if label != IGNORE_INDEX:
-                    nll.append(F.cross_entropy(scores[place], torch.tensor(label)).item())
-                    right.append(int(scores[place].argmax()) == label)
-    assert measured["graded"] == len(nll)
-    assert measured["accuracy"] == sum(right) / len(right)
-    assert_close(measured["loss"], sum(nll) / len(nll), rtol=0, atol=1e-6)
+                    scores.append(logits[place])
+                    targets.append(label)
+    scores, targets = torch.stack(scores), torch.tensor(targets)
+    assert measured["graded"] == len(targets)
+    assert round(measured["accuracy"] * len(targets)) in right_answers(scores, targets)
+    assert_close(measured["loss"], F.cross_entropy(scores, targets).item(), **LOSS)
     assert measured["perplexity"] == math.exp(measured["loss"])
 
 
+@pytest.mark.numeric
 def test_evaluate_leaves_the_mode_and_takes_no_dropout():
     model = make_model(attention_dropout=0.5).train()
-    assert evaluate(model, TOKENIZER, EXAMPLES) == evaluate(make_model(), TOKENIZER, EXAMPLES)
+    measured, expected = (evaluate(each, TOKENIZER, EXAMPLES) for each in (model, make_model()))
+    # a model with dropout goes through transformers, one without through the short-row decoder
+    assert_close(measured["loss"], expected["loss"], **LOSS)
+    assert evaluate(model, TOKENIZER, EXAMPLES) == measured  # dropout would draw anew
     assert model.training
 
 
@@ -775,24 +789,27 @@ def test_evaluate_names_an_empty_case_and_survives_a_hopeless_model():
     assert evaluate(model, TOKENIZER, EXAMPLES)["perplexity"] == math.inf
 
 
+@pytest.mark.numeric
 def test_the_history_counts_tokens_accuracy_and_graded_tokens():
     history, _ = run(make_model(), learning_rate=0.0, epochs=1, batch_size=len(EXAMPLES))
     expected = evaluate(make_model(), TOKENIZER, EXAMPLES)
-    assert_close(history.losses, [expected["loss"]], rtol=0, atol=1e-6)
-    assert (history.steps[0]["accuracy"], history.steps[0]["graded"]) == (
-        expected["accuracy"],
-        expected["graded"],
-    )
+    assert_close(history.losses, [expected["loss"]], **LOSS)
+    assert history.steps[0]["graded"] == expected["graded"]
+    # batches of other widths: a tie of two scores may fall otherwise
+    one_token = 1.01 / expected["graded"]
+    assert history.steps[0]["accuracy"] == pytest.approx(expected["accuracy"], abs=one_token)
     assert history.tokens == sum(len(example.input_ids) for example in EXAMPLES)
     assert history.tokens_per_second == history.tokens / history.seconds > 0
 
 
+@pytest.mark.numeric
 def test_the_model_in_output_dir_loads_with_transformers_and_has_the_same_scores(tmp_path):
     _, model = run(make_model(), output_dir=tmp_path, epochs=1)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     ids = torch.tensor([[5, 6, 7, 8]])
-    with torch.no_grad():
-        assert torch.equal(loaded(ids).logits, model(ids).logits)
+    assert same_weights(loaded, model)
+    with torch.no_grad():  # read from a file, the weights lie elsewhere in memory
+        assert_close(loaded(ids).logits, model(ids).logits, **LOGITS)
 
 
 def test_nothing_is_pickled(interrupted, tmp_path):

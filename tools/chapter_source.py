@@ -2,12 +2,14 @@
 `build_notebooks.py`.
 
 A chapter is a Python file in percent format. Its first cell is markdown and holds the title;
-`setup` cells go to both editions; the cells of an exercise are tagged with their part and follow
-each other in one fixed order.
+`setup` cells go to both editions; `real` cells take a model that may stand on an accelerator
+(tests/test_devices.py runs them on a pretended one); the cells of an exercise are tagged with their
+part and follow each other in one fixed order.
 """
 
 import ast
 import re
+import subprocess
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +28,14 @@ ROLES = {
     "explanation": "X",
 }
 ORDER = "exercise, stub, solution, check, hints (any number), explanation"
-TAGS = {*ROLES, "setup", "raises-exception"}
+TAGS = {*ROLES, "setup", "real", "raises-exception"}
 COLAB = "https://colab.research.google.com"
+GITHUB = "https://github.com/"
+# https://host/owner/name or ssh://git@host/owner/name; the host has a public name, and a user or a
+# password before it is no part of what is kept
+HOSTED = re.compile(
+    r"(?:https://(?:[^/@\s]*@)?|ssh://git@)((?:[\w-]+\.)+[a-z]{2,}/(?:[\w.-]+/)+[\w.-]+?)(?:\.git)?/?"
+)
 BOOTSTRAP = """\
 # On Colab this cell fetches and installs the course. Anywhere else it does nothing.
 from importlib.util import find_spec
@@ -120,30 +128,25 @@ def find_exercises(cells: list["Cell"], path: Path) -> list[list["Cell"]]:
     return groups
 
 
-def assemble(path: Path) -> dict[str, list["Cell"]]:
-    """The cells of each edition of a chapter."""
+def assemble(path: Path, url: str | None = None) -> dict[str, list["Cell"]]:
+    """The cells of each edition of a chapter, for the repository at `url`, else at
+    `find_address`."""
     cells, root = read_chapter(path), path.parents[1]
     exercises = find_exercises(cells, path)
-    url, name = read_repository(root / "pyproject.toml")
+    url = url or find_address(root)
+    name = url.rpartition("/")[2]
     bootstrap = Cell("code", BOOTSTRAP.format(url=url, name=name), ("setup", "bootstrap"), 0)
     title, _, text = cells[0].source.partition("\n")
     first_code = next((i for i, cell in enumerate(cells) if cell.kind == "code"), len(cells))
     chapter = [*cells[1:first_code], bootstrap, *cells[first_code:]]
     chapter = [cell for cell in chapter if cell.role not in ("O", "X")]
-    slug = url.removeprefix("https://github.com/")
-    badge = (
-        "[![Open in "
-        f"Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/{slug}/blob/main/{{}}/{path.stem}.ipynb)"
-    )
-    top = replace(
-        cells[0], source=f"{title}\n\n{badge.format('notebooks')}\n\n{text.lstrip()}".rstrip()
-    )
+    badge = write_badge(url, "notebooks", path.stem)
+    top = replace(cells[0], source=f"{title}\n\n{badge}{text.lstrip()}".rstrip())
     editions = {"notebooks": [top, *chapter]}
     if exercises:
         pointer = f"Solutions to the exercises of [the chapter](../notebooks/{path.stem}.ipynb)."
-        top = replace(
-            cells[0], source=f"{title} · solutions\n\n{badge.format('solutions')}\n\n{pointer}"
-        )
+        badge = write_badge(url, "solutions", path.stem)
+        top = replace(cells[0], source=f"{title} · solutions\n\n{badge}{pointer}")
         bootstrap = replace(bootstrap, source=bootstrap.source + STRICT)
         setup = [cell for cell in cells if "setup" in cell.tags]
         solved = [cell for group in exercises for cell in group if cell.role not in ("S", "H")]
@@ -151,22 +154,48 @@ def assemble(path: Path) -> dict[str, list["Cell"]]:
     return editions
 
 
-def read_repository(pyproject: Path) -> tuple[str, str]:
-    """The address of the repository and its name, from `[project.urls] Repository`: the one place
-    that has it."""
-    address = (
-        tomllib.loads(pyproject.read_text("utf-8"))
-        .get("project", {})
-        .get("urls", {})
-        .get("Repository", "")
-    )
-    found = re.fullmatch(r"(https://github\.com/[\w.-]+/([\w.-]+?))(?:\.git)?/?", address)
+def write_badge(url: str, edition: str, stem: str) -> str:
+    """The badge that opens a notebook in Colab, as a paragraph; "" where Colab cannot: it reads
+    notebooks from GitHub alone."""
+    if not url.startswith(GITHUB):
+        return ""
+    place = f"{COLAB}/github/{url.removeprefix(GITHUB)}/blob/main/{edition}/{stem}.ipynb"
+    return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({place})\n\n"
+
+
+def find_address(root: Path) -> str:
+    """The https address from which others can clone the repository: that of the git remote
+    `origin` where it is hosted, so that a fork points to itself; else `[project.urls] Repository`
+    of pyproject.toml."""
+    pyproject = root / "pyproject.toml"
+    urls = tomllib.loads(pyproject.read_text("utf-8")).get("project", {}).get("urls", {})
+    address = urls.get("Repository", "")
+    found = hosted_address(remote_of(root)) or hosted_address(address)
     if found is None:
         raise BuildError(
             f"{pyproject}: [project.urls] Repository is {address!r}, expected "
-            "https://github.com/OWNER/NAME"
+            "https://HOST/OWNER/NAME"
         )
-    return found[1], found[2]
+    return found
+
+
+def remote_of(root: Path) -> str:
+    """The address of the remote `origin` of the repository in `root`, as git has it; "" without
+    one."""
+    if not (root / ".git").exists():  # git would look further up, and find another repository
+        return ""
+    command = ["git", "-C", str(root), "config", "--get", "remote.origin.url"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:  # no git on this machine
+        return ""
+
+
+def hosted_address(address: str) -> str | None:
+    """https://host/owner/name for an address that anybody can reach, without user and password;
+    None for a path, a machine without a public name, and a port."""
+    found = HOSTED.fullmatch(re.sub(r"^git@([^:/]+):", r"ssh://git@\1/", address))
+    return f"https://{found[1]}" if found else None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sft_lab.course.views.widgets import Answer, choose, frame, redraw_on
 from sft_lab.plots import BLUE, INK, MUTED, PROMPT, VERMILLION, new_figure, title_figure
 
 # nats per graded token: float32 rounding over some twenty steps of the same computation
-TOLERANCE = 2e-6
+TOLERANCE = 1e-5
 FLOOR = 1e-9  # what a difference of exactly 0 is drawn as: a logarithmic axis has no 0
 
 
