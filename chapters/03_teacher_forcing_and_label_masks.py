@@ -550,7 +550,7 @@ assert wrong < 0.4 * right
 # **Read.** The same number. Divided by all positions, the loss falls with every pad token, and its
 # gradient with it: a batch with much padding counts less than one with little. (A *steady* factor
 # on the loss is another matter: plain gradient descent takes it as another learning rate, AdamW
-# hardly notices it. Chapter 04 measures both.) The denominator counts graded tokens, after the
+# hardly notices it, see chapters 01 and 04.) The denominator counts graded tokens, after the
 # shift.
 
 # %% [markdown] tags=["exercise"]
@@ -708,10 +708,10 @@ _ = figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
 
 # %% [markdown]
 # Dots are seeds, and they differ widely. So we need a rule that says when a difference counts. This
-# one serves in the whole course. The **noise floor** is the spread of one policy over its seeds: its
-# standard deviation, the larger one of the two. A claim **held** when the effect has the claimed
-# sign in every seed and its mean is above twice the floor; it **did not hold** when the same is true
-# of the opposite sign. Everything else is **not shown**.
+# one serves in the whole course. The **noise floor** is the spread of a policy over its seeds: its
+# standard deviation, the larger one of the two that are compared. A claim **held** when the effect
+# has the claimed sign in every seed and its mean is above twice the floor. It **did not hold** when
+# the same is true of the opposite sign. Everything else is **not shown**.
 
 
 # %%

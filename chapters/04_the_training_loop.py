@@ -89,11 +89,11 @@ for _ in range(5):
     optimizer.zero_grad()  # or the next slopes are added to these
     losses.append(loss.item())
 print("  ".join(f"{value:.2f}" for value in losses), "nats per token")
-assert losses[-1] < 0.7 * losses[0]
+assert losses[-1] < 0.5 * losses[0]
 
 # %% [markdown]
-# **Read.** The loop of this chapter is these lines, repeated on other batches, with some care
-# around them.
+# **Read.** Each loss is measured before its update, so four updates cut it by more than half. The
+# loop of this chapter is these lines, repeated on other batches, with some care around them.
 #
 # ### What AdamW does with a slope
 #
@@ -149,8 +149,9 @@ assert largest < 6e-7  # 49 times 1e-8: there |g| / (|g| + 1e-8) is 0.98
 # ### A factor on the loss
 #
 # A sum instead of a mean, or a mean over all positions, multiplies the loss by a factor, and every
-# slope with it. **Predict:** how much farther do the weights move when the loss is 10 times as
-# large, in plain gradient descent (SGD) and in AdamW?
+# slope with it. In chapter 01 plain gradient descent (SGD) took that as a longer step, and AdamW did
+# not. **Predict** from the formula: what becomes of a factor of 10 in $\hat m$, in
+# $\sqrt{\hat v}$ and in the step?
 
 
 # %%
@@ -171,8 +172,10 @@ for name, optimizer_of in {
     lengths = {factor: step_length(optimizer_of, factor) for factor in (0.1, 1.0, 10.0)}
     ratios = {factor: length / lengths[1.0] for factor, length in lengths.items()}
     print(f"{name:5} step:", ", ".join(f"loss × {f:g}: × {r:.2f}" for f, r in ratios.items()))
-    for factor, ratio in ratios.items():
-        assert_close(ratio, factor if name == "SGD" else 1.0, rtol=0.02 if name == "SGD" else 0.2)
+    if name == "SGD":
+        assert_close(list(ratios.values()), list(ratios), rtol=0.02, atol=0)
+    else:
+        assert_close(list(ratios.values()), [1.0, 1.0, 1.0], rtol=0.2, atol=0)
 
 # %% [markdown]
 # **Read.** A factor on the loss is a factor on SGD's step. AdamW hardly notices: $\hat m$ and
@@ -488,7 +491,7 @@ print(
     f"in it, a token of the shortest answers weighs {graded[-1] / graded[0]:.1f} times a token of "
     "the longest"
 )
-assert errors[0] < 1e-4 and errors[1] > 0.05 and graded[-1] > 1.3 * graded[0]
+assert errors[0] < 1e-4 and errors[1] > 0.02 and graded[-1] > 1.3 * graded[0]
 
 # %% [markdown]
 # **Read.** The mean of means is another loss (chapter 01). A token in a micro-batch of few graded
@@ -849,13 +852,16 @@ _ = plots.bars_with_spread(
 small, large, large_longer = after.values()
 for name, values in zip(("4 × 16", "16 × 4", "16 × 16"), after.values(), strict=True):
     print(f"{name:8} {min(values):.2f} to {max(values):.2f} nats")
+gained = statistics.mean(large) - statistics.mean(small)  # by more steps
 assert max(small) < 0.9 * min(large) and max(large_longer) < 0.9 * min(large)
+assert abs(statistics.mean(large_longer) - statistics.mean(small)) < 0.5 * gained
 
 # %% [markdown]
-# **Read.** At equal examples the small batch ends lower, on all three seeds. But it took four times
-# as many steps. Give the large batch as many, and it ends as low, having read four times as many
-# examples. So a comparison at equal examples and one rate compares numbers of steps. A large batch
-# has a less noisy slope and runs better on hardware. Change the batch size, and tune the rate again.
+# **Read.** At equal examples the small batch ends lower, in all three seeds. But it took four times
+# as many steps. Give the large batch as many, and it ends about as low, having read four times as
+# many examples. So at one rate, and in runs this short, the first comparison compares numbers of
+# steps. It does not say that small batches are better: change the batch size, and tune the rate
+# again.
 #
 # **Length limit.** `cutoff_len` or `max_length` bounds the tokens of an example, because memory
 # grows with it. Some programs cut what is too long; ours refuses. **Predict** what a cut removes
@@ -1030,8 +1036,9 @@ print("both resumed runs have the losses of the unbroken one, all", len(unbroken
 # %% [markdown]
 # ## 8 · The page
 #
-# Here is SFT in plain PyTorch, whole. These three cells need `torch` and `transformers` and nothing
-# of this course: copy them into an empty file. First: a question and its answer become ids and
+# Here is SFT in plain PyTorch, whole. These three cells need nothing of this course: copy them into
+# an empty file, below `import math, random, torch` and `import torch.nn.functional as F`. The model
+# and the tokenizer come from `transformers`. First: a question and its answer become ids and
 # labels, and examples become batches. `encode_pair` refuses a text that holds a control token, and a
 # template whose prompt is no prefix of the conversation; `sft_lab` keeps such letters as letters
 # (chapter 02).
@@ -1048,7 +1055,7 @@ def encode_pair(question: str, answer: str, tokenizer) -> tuple[list[int], list[
         tokenizer.apply_chat_template(part, tokenize=False, add_generation_prompt=part != turns)
         for part in (turns[:1], turns)
     )
-    before, ids = tokenizer(prompt).input_ids, tokenizer(text).input_ids
+    before, ids = (tokenizer(part, add_special_tokens=False).input_ids for part in (prompt, text))
     start = len(before)
     if ids[:start] != before:  # the template rewrites the prompt, or two tokens merged at the seam
         raise ValueError(f"the prompt's tokens do not begin the conversation's: {question[:60]!r}")
