@@ -16,8 +16,9 @@
 
 # %% tags=["setup"]
 import copy
+import math
 import random
-from statistics import mean
+from statistics import mean, stdev
 
 import matplotlib.pyplot as plt
 import torch
@@ -55,6 +56,7 @@ plots.style()
 base, tokenizer = load("atlas-base")
 stop = stop_token_id(tokenizer)  # <|im_end|>
 SEEDS = (0, 1, 2)
+MORE_SEEDS = (0, 1, 2, 3, 4)  # where the effects are small
 
 
 def user(text: str) -> dict[str, str]:
@@ -68,7 +70,7 @@ def assistant(text: str) -> dict[str, str]:
 # %% [markdown]
 # ## 1 · One guess a step
 #
-# First we tune three models; they serve us through the whole chapter. They differ only in their
+# First we tune five models; they serve us through the whole chapter. They differ only in their
 # seed: other conversations of two questions each, in another order. `encode_conversation` makes
 # their labels (section 3).
 
@@ -86,18 +88,16 @@ def practice(count: int, seed: int, questions: int = 2) -> list:
     return [[turn for asked in several for turn in asked] for several in rounds]
 
 
-def tune(examples: list[Example], seed: int, batch_size: int = 4) -> tuple:
+def tune(examples: list[Example], seed: int) -> tuple:
     """A copy of the base after one epoch on the examples, and its training losses."""
     model = copy.deepcopy(base)
-    history = train(
-        model, tokenizer, examples, learning_rate=1e-3, batch_size=batch_size, seed=seed
-    )
+    history = train(model, tokenizer, examples, learning_rate=2e-3, batch_size=4, seed=seed)
     return model, history.losses
 
 
 runs = {
     "assistant": [
-        tune(encode_conversations(practice(256, seed), tokenizer), seed) for seed in SEEDS
+        tune(encode_conversations(practice(128, seed), tokenizer), seed) for seed in MORE_SEEDS
     ]
 }
 tuned = [model for model, _ in runs["assistant"]]
@@ -220,15 +220,18 @@ check("3.1", time_steps)
 # %% [markdown]
 # ### What happens without the shift
 #
-# The fault is easy to write: the labels are shifted twice, or not at all. We train with row t
-# graded by token t. **Predict:** does the loss fall? What will the model say?
+# Libraries shift inside the loss; a loss written by hand may forget it. Then row t is graded by
+# token t, which the model has just read. (Labels that you shift yourself are shifted twice: row t
+# is then graded by token t + 2.) We train with row t graded by token t. **Predict:** where does the
+# loss start, does it fall, and what will the model say?
 
 # %%
-exam = atlas.exam("held_out", 96, seed=5)
+asked = random.Random(5).sample(facts["held_out"], 48)  # about entities of the other half
+exam = atlas.ask(asked, seed=6)
 answers = encode_conversations(exam, tokenizer)
 
 
-def ask(model, count: int = 96) -> list[list[int]]:
+def ask(model, count: int = 48) -> list[list[int]]:
     """The model's own answers to the first questions of the exam, token ids."""
     return generate_ids(model, tokenizer, [turns[:-1] for turns in exam[:count]], max_new_tokens=24)
 
@@ -238,24 +241,32 @@ def lose_shift(example: Example) -> Example:
     return Example(example.input_ids, [IGNORE_INDEX, *example.labels[:-1]])
 
 
-single = {seed: practice(160, seed, questions=1) for seed in SEEDS}  # one question a conversation
+single = {seed: practice(64, seed, questions=1) for seed in SEEDS}  # one question a conversation
 short = {seed: encode_conversations(single[seed], tokenizer) for seed in SEEDS}
-for seed in SEEDS:
-    model, losses = tune([lose_shift(example) for example in short[seed]], seed, batch_size=8)
+healthy = [tune(short[seed], seed) for seed in SEEDS]  # needed again in section 5
+
+# %%
+even = math.log(base.config.vocab_size)  # nats of a guess that holds all tokens equally likely
+print(f"an even guess among {base.config.vocab_size:,} tokens costs {even:.1f} nats")
+for seed, (_, right) in zip(SEEDS, healthy, strict=True):
+    model, losses = tune([lose_shift(example) for example in short[seed]], seed)
     said = ask(model, 24)
     copied = mean(a == b for ids in said for a, b in zip(ids, ids[1:], strict=False))
     print(
-        f"loss {losses[0]:.1f} → {losses[-1]:.1f}; {copied:.0%} of tokens repeat the one before:",
+        f"with the shift {right[0]:.1f} → {right[-1]:.1f} nats, without "
+        f"{losses[0]:.1f} → {losses[-1]:.1f}; {copied:.0%} of tokens repeat the one before:",
         tokenizer.decode(said[0][:9]),
     )
-    assert (
-        losses[-1] < 0.4 * losses[0] and copied > 0.4 and not any(ids[-1] == stop for ids in said)
-    )
+    assert right[0] < even and losses[0] > 1.5 * even and losses[-1] < 0.4 * losses[0]
+    assert copied > 0.4 and not any(ids[-1] == stop for ids in said)
 
 # %% [markdown]
-# **Read.** The loss falls beautifully. The token to "predict" stands in the input, and copying it
-# is the easiest task there is. At inference the model repeats itself for ever. `check_labels` sees
-# it from the labels alone:
+# **Read.** The loss falls, as in a healthy run. Its start gives the fault away: about twice
+# $\ln V$, the cost of an even guess among V tokens. The base almost never writes a token twice in a
+# row, so it is surer than chance that the label is wrong. **A first loss above $\ln V$ means a
+# fault**, in the labels or in the model. The token to "predict" stands in the input, and the model
+# learns to copy it: its answers repeat a token and do not stop. `check_labels` sees the fault in
+# the labels alone:
 
 # %%
 try:
@@ -270,77 +281,67 @@ except LabelError as error:
 # In the table every input is the **true** prefix, whatever the model guessed. This is *teacher
 # forcing*. At inference there is no teacher: the model reads its own tokens, *free running*.
 #
-# **Predict.** A model makes a mistake in the middle of an answer. How many of the later tokens does
-# it get right, with the teacher and without?
+# **Predict.** A model guesses a token wrong *before* it comes to the value that was asked for. How
+# often is the value right all the same, with the teacher and without?
+#
+# We score the end of an answer: value, full stop and stop token. In which position they stand does
+# not matter, so an answer that is a token longer loses nothing by that.
 
 
 # %%
 @torch.no_grad()
 def guess_forced(model, example: Example) -> tuple[list[int], list[int]]:
-    """The true tokens of an answer, and the model's best guess for each, given the true ones before
-    it."""
-    guesses = (
-        model(torch.tensor([example.input_ids], device=model.device))
-        .logits[0]
-        .argmax(dim=-1)
-        .tolist()
-    )
+    """The true tokens of an answer, and the best guess for each, given the true ones before it."""
+    ids = torch.tensor([example.input_ids], device=model.device)
+    guesses = model(ids).logits[0].argmax(dim=-1).tolist()
     places = [place for place, label in enumerate(example.labels) if label != IGNORE_INDEX]
     return [example.labels[place] for place in places], [guesses[place - 1] for place in places]
 
 
-def compare_running(model) -> list[tuple]:
-    """(true, forced, free) token ids of every answer of the exam; free cut or filled to the length
-    of the truth."""
-    pairs = [guess_forced(model, example) for example in answers]
-    free = [
-        (ids + [-1] * len(true))[: len(true)]
-        for ids, (true, _) in zip(ask(model), pairs, strict=True)
-    ]
-    return [(true, forced, own) for (true, forced), own in zip(pairs, free, strict=True)]
+values = [[*tokenizer(atlas.cloze(fact)[1]).input_ids, stop] for fact in asked]  # " Paris." and end
+written = [ask(model) for model in tuned]
 
 
-compared = [compare_running(model) for model in tuned]
-true, forced, free = next(row for row in compared[0] if row[0][2] == row[1][2] and row[0] != row[1])
+def follow_mistakes(model, own_answers: list[list[int]]) -> list[tuple]:
+    """(true, forced, free, length of the value) of the answers with a wrong guess before their
+    value."""
+    mistaken = []
+    for value, example, free in zip(values, answers, own_answers, strict=True):
+        true, forced = guess_forced(model, example)
+        assert true[-len(value) :] == value
+        if forced[: -len(value)] != true[: -len(value)]:
+            mistaken.append((true, forced, free, len(value)))
+    return mistaken
+
+
+mistaken = [follow_mistakes(model, own) for model, own in zip(tuned, written, strict=True)]
+true, forced, free, _ = next(row for row in mistaken[0] if row[0][-row[3] :] != row[2][-row[3] :])
 for name, ids in [("true", true), ("forced", forced), ("free", free)]:
-    print(
-        f"{name:7}", " | ".join(tokenizer.decode([index]) if index >= 0 else "–" for index in ids)
-    )
+    print(f"{name:7}", " | ".join(tokenizer.decode([token_id]) for token_id in ids))
 
 # %%
-shares = {"teacher forcing": {"all tokens": [], "after the first mistake": []}}
-shares["free running"] = {name: [] for name in shares["teacher forcing"]}
-for rows in compared:
-    wrong = {
-        i: next(t for t, pair in enumerate(zip(*row[:2], strict=True)) if len(set(pair)) > 1)
-        for i, row in enumerate(rows)
-        if row[0] != row[1]
-    }  # the place of the first mistake
+right = {"teacher forcing": [], "free running": []}
+for rows in mistaken:
     for column, name in ((1, "teacher forcing"), (2, "free running")):
-        hits = [[a == b for a, b in zip(row[0], row[column], strict=True)] for row in rows]
-        shares[name]["all tokens"].append(mean(hit for row in hits for hit in row))
-        later = [hit for i, t in wrong.items() for hit in hits[i][t + 1 :]]
-        shares[name]["after the first mistake"].append(mean(later))
-    assert shares["teacher forcing"]["after the first mistake"][-1] > 0.9
-    assert shares["free running"]["after the first mistake"][-1] < 0.7
-finding = "One wrong token spoils the rest only when no teacher corrects it"
-figure, ax = plt.subplots(figsize=(9.5, 4.2))
+        right[name].append(mean(row[column][-row[3] :] == row[0][-row[3] :] for row in rows))
+print("answers with a mistake before the value:", [len(rows) for rows in mistaken], "of", len(exam))
 _ = plots.bars_with_spread(
-    shares,
-    title=finding,
-    ylabel="answer tokens right",
+    right,
+    title="After a mistake, only a teacher brings the model back",
+    ylabel="share with the right value",
     percent=True,
-    ax=ax,
     colours=[plots.GREEN, plots.PURPLE],
 )
+assert min(len(rows) for rows in mistaken) >= 5
+assert min(right["teacher forcing"]) > 0.6 and max(right["free running"]) < 0.3
 
 # %% [markdown]
-# **Read.** Dots are seeds; in the rows above, a dash means that the answer has ended. With the
-# teacher nearly every token after a mistake is right, since the model reads the truth again at
-# once. Free running, it stands by its own mistake and writes about something else. Two lessons:
+# **Read.** Dots are seeds. With the teacher the value is mostly right, since the model reads the
+# truth again at once. Free running, it reads its own mistake and goes on from there: the value is
+# hardly ever the one that was asked for. Two lessons:
 #
-# - the training loss and token accuracy never see this compounding, called *exposure bias*; measure
-#   generation too;
+# - training reads true prefixes, inference reads the model's own. This gap is called *exposure
+#   bias*. Training loss and token accuracy do not see it: measure generation too;
 # - teacher forcing needs no generation, so all steps are computed in one pass.
 #
 # ### Why not grade the model's own output?
@@ -368,42 +369,58 @@ assert not chosen.requires_grad
 # Two obstacles. Argmax returns whole numbers, which have no gradient: nothing flows back through a
 # written token. And one inserted word moves all later words, so a true answer counts as wrong.
 #
-# Suppose we insist. The input is the prompt with the model's *own* output, and position t is graded
-# against token t of the target. All else is equal: the same 96 examples, 12 steps, three seeds.
+# Suppose we insist. The input is the prompt with the model's *own* output, which may not end before
+# the target does: no token of the target stands in the input. Position t is graded against token t
+# of the target. All else is equal: the same 64 examples, 8 steps, three seeds.
 
 
 # %%
-def learn(seed: int, own_output: bool) -> float:
-    """Train a copy of the base; returns its loss on the exam, in nats per token."""
-    model, examples = copy.deepcopy(base), short[seed][:96]
+def replace_answers(ids: torch.Tensor, graded: torch.Tensor, model, prompts: list) -> None:
+    """Put what the model writes, greedily, in place of the graded tokens of every row."""
+    longest = int(graded.sum(dim=1).max())
+    limits = {"min_new_tokens": longest, "max_new_tokens": longest}  # no early end: nothing is left
+    for row, own in enumerate(generate_ids(model, tokenizer, prompts, **limits)):
+        places = graded[row].nonzero().flatten()
+        ids[row, places] = torch.tensor(own[: len(places)], device=ids.device)
+
+
+def learn(seed: int, own_output: bool):
+    """A copy of the base, trained for 8 steps on true prefixes or on its own output."""
+    model = copy.deepcopy(base)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for first in range(0, len(examples), 8):
-        batch = pad_batch(examples[first : first + 8], tokenizer.pad_token_id)
+    for first in range(0, len(short[seed]), 8):
+        batch = pad_batch(short[seed][first : first + 8], tokenizer.pad_token_id)
         batch = {name: rows.to(model.device) for name, rows in batch.items()}
-        ids, graded = batch["input_ids"], batch["labels"] != IGNORE_INDEX
         if own_output:
             prompts = [turns[:1] for turns in single[seed][first : first + 8]]
-            written = generate_ids(
-                model, tokenizer, prompts, max_new_tokens=int(graded.sum(dim=1).max())
-            )
-            for row, own in enumerate(written):
-                places = graded[row].nonzero().flatten()[: len(own)]
-                ids[row, places] = torch.tensor(own[: len(places)], device=model.device)
-        response_loss(model(ids).logits, batch["labels"]).backward()
+            graded = batch["labels"] != IGNORE_INDEX
+            replace_answers(batch["input_ids"], graded, model, prompts)
+        response_loss(model(batch["input_ids"]).logits, batch["labels"]).backward()
         optimizer.step()
         optimizer.zero_grad()
-    return evaluate(model, tokenizer, answers)["loss"]
+    return model
 
 
-losses = {
+learned = {
     name: [learn(seed, own) for seed in SEEDS]
     for name, own in (("true prefix", False), ("own output", True))
 }
-assert max(losses["true prefix"]) < 0.7 * min(losses["own output"])
+
+# %%
+pair = pad_batch(short[0][:1], tokenizer.pad_token_id)
+graded = pair["labels"] != IGNORE_INDEX
+replace_answers(pair["input_ids"], graded, base, [single[0][0][:1]])
+print("the base's own output:", repr(tokenizer.decode(pair["input_ids"][graded])))
+print("graded against:       ", repr(tokenizer.decode(pair["labels"][graded])))
+for name, models in learned.items():
+    print(f"after {name}:", repr(tokenizer.decode(ask(models[0], 1)[0])))
 
 # %%
 before = evaluate(base, tokenizer, answers)["loss"]
-assert min(losses["own output"]) > before
+losses = {
+    name: [evaluate(model, tokenizer, answers)["loss"] for model in models]
+    for name, models in learned.items()
+}
 _ = plots.bars_with_spread(
     {"base, no training": [before], **losses},
     ylabel="loss on true answers (nats/token)",
@@ -414,10 +431,12 @@ print(
     {name: [f"{loss:.2f}" for loss in values] for name, values in losses.items()},
     f"base {before:.2f}",
 )
+assert max(losses["true prefix"]) < 0.7 * before and min(losses["own output"]) > before
 
 # %% [markdown]
-# **Read.** The rule "after `- Mozambique` comes `capital`" is no rule: input and label do not
-# belong together. The right token-level loss on the *true* prefix is also the true sequence loss:
+# **Read.** The two printed rows do not belong together: what stands before a position says nothing
+# about its label. On true answers the model ends worse than it began, and it writes frequent words
+# again and again. The token-level loss on the *true* prefix is also the loss of the whole answer:
 # it sums to $-\ln P(y \mid x)$ (chapter 01). Learning from own output is possible, with a reward
 # instead of a target: that is reinforcement learning (chapter 17).
 
@@ -528,8 +547,11 @@ for extra in (0, 20, 40):
 assert wrong < 0.4 * right
 
 # %% [markdown]
-# **Read.** The same number. Divided by all positions, the loss falls with every pad token, and so
-# does the learning rate in effect. The denominator counts graded tokens, after the shift.
+# **Read.** The same number. Divided by all positions, the loss falls with every pad token, and its
+# gradient with it: a batch with much padding counts less than one with little. (A *steady* factor
+# on the loss is another matter: plain gradient descent takes it as another learning rate, AdamW
+# hardly notices it, see chapters 01 and 04.) The denominator counts graded tokens, after the
+# shift.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.2 · Labels, turn by turn · 10 min · ●●○
@@ -615,19 +637,20 @@ check("3.3", masked_loss)
 # id 0.
 
 # %% [markdown]
-# ## 4 · Four policies, twelve models
+# ## 4 · Four policies, twenty models
 #
 # "Your lesson does not mask the prompt" is a common complaint. Does it matter? The same base,
-# conversations, order and number of steps; only the labels differ. The *assistant* models are those
-# of section 1.
+# conversations, order and number of steps, five seeds; only the labels differ. The *assistant*
+# models are those of section 1.
 #
-# **Predict** which policy gives the lowest *training* loss, and which the best answers.
+# The primary measure is the loss on held-out answers. **Predict** which policy gives the lowest
+# *training* loss, which the lowest loss on held-out answers, and whether five seeds can tell.
 
 # %%
 for policy in ("last", "prompt too", "all"):
     runs[policy] = [
-        tune([label_by_hand(turns, policy) for turns in practice(256, seed)], seed)
-        for seed in SEEDS
+        tune([label_by_hand(turns, policy) for turns in practice(128, seed)], seed)
+        for seed in MORE_SEEDS
     ]
 expected = [[label for label in example.labels if label != IGNORE_INDEX] for example in answers]
 everything = [label_by_hand(turns, "prompt too") for turns in exam]
@@ -644,7 +667,7 @@ questions = [
 
 results = {}
 for policy in ("last", "assistant", "prompt too", "all"):
-    said = [ask(model) for model, _ in runs[policy]]
+    said = written if policy == "assistant" else [ask(model) for model, _ in runs[policy]]
     results[policy] = {
         "right": [
             mean(ids == true for ids, true in zip(rows, expected, strict=True)) for rows in said
@@ -655,17 +678,15 @@ for policy in ("last", "assistant", "prompt too", "all"):
     }
 
 # %%
-print(
-    "policy      training loss at the end   on answers          on questions        right answers"
-)
+print(f"{'policy':12}{'training loss':27}{'on answers':27}{'on questions':27}right answers")
 for policy, measured in results.items():
     ends = [mean(losses[-8:]) for _, losses in runs[policy]]
-    cells = [
-        " ".join(f"{value:.2f}" for value in values)
-        for values in (ends, *(measured[k] for k in ("answers", "questions", "right")))
-    ]
-    print(f"{policy:10}  {cells[0]:<25}  " + "  ".join(f"{cell:<18}" for cell in cells[1:]))
+    row = (ends, *(measured[name] for name in ("answers", "questions", "right")))
+    cells = [" ".join(f"{value:.2f}" for value in values) for values in row]
+    print(f"{policy:12}" + "".join(f"{cell:27}" for cell in cells).rstrip())
     assert min(measured["stops"]) > 0.9
+asked_before = evaluate(base, tokenizer, questions)["loss"]
+print(f"{'base':12}{'':27}{before:<27.2f}{asked_before:.2f}")
 
 # %%
 colours = [plots.SKY, plots.ORANGE, plots.PURPLE, plots.PROMPT]
@@ -677,43 +698,64 @@ for ax, name, title in zip(
     strict=True,
 ):
     values = {policy.replace(" ", "\n"): measured[name] for policy, measured in results.items()}
-    unit = "share of 96 questions" if name == "right" else "nats per token"
+    unit = f"share of {len(exam)} questions" if name == "right" else "nats per token"
     plots.bars_with_spread(
         values, title="", ylabel=unit, colours=colours, percent=name == "right", ax=ax
     )
     ax.set_title(title, fontsize=13, fontweight="normal")
-finding = "Grading more of the answers helps; grading questions teaches to ask"
+finding = "A model that is graded on questions learns to predict questions"
 _ = figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
 
+# %% [markdown]
+# Dots are seeds, and they differ widely. So we need a rule that says when a difference counts. This
+# one serves in the whole course. The **noise floor** is the spread of a policy over its seeds: its
+# standard deviation, the larger one of the two that are compared. A claim **held** when the effect
+# has the claimed sign in every seed and its mean is above twice the floor. It **did not hold** when
+# the same is true of the opposite sign. Everything else is **not shown**.
+
+
 # %%
-loss = {policy: mean(measured["answers"]) for policy, measured in results.items()}
-assert loss["last"] > 1.2 * loss["assistant"] and loss["prompt too"] > 1.2 * loss["assistant"]
+def judge(higher: list[float], lower: list[float]) -> str:
+    """The verdict on "higher is above lower", from one number a seed of each."""
+    effects = [a - b for a, b in zip(higher, lower, strict=True)]
+    floor = max(stdev(higher), stdev(lower))
+    if min(effects) > 0 and mean(effects) > 2 * floor:
+        verdict = "held"
+    elif max(effects) < 0 and mean(effects) < -2 * floor:
+        verdict = "did not hold"
+    else:
+        verdict = "not shown"
+    signed = " ".join(f"{effect:+.2f}" for effect in effects)
+    return f"{signed}   mean {mean(effects):+.2f}, floor {floor:.2f}: {verdict}"
+
+
+def compare_policies(measure: str, higher: str, lower: str) -> str:
+    verdict = judge(results[higher][measure], results[lower][measure])
+    print(f"{measure:9} {higher:10} above {lower:10} {verdict}")
+    return verdict
+
+
+for policy in ("last", "prompt too", "all"):
+    compare_policies("answers", policy, "assistant")
+for policy in ("last", "prompt too", "all"):
+    compare_policies("right", "assistant", policy)
 for policy in ("prompt too", "all"):
-    assert max(results[policy]["questions"]) < 0.6 * min(results["assistant"]["questions"])
-overlap = {
-    policy: max(measured["right"]) - min(measured["right"]) for policy, measured in results.items()
-}
-print(
-    "spread of right answers over seeds:",
-    {policy: f"{width:.0%}" for policy, width in overlap.items()},
-)
-assert max(overlap.values()) > 0.15
+    assert compare_policies("questions", "assistant", policy).endswith(": held")
 
 # %% [markdown]
-# **Read.** What holds over our three seeds, after 64 small steps:
+# **Read.** After 32 small steps:
 #
 # - Training losses of different policies measure different tokens. They do not compare.
-# - *last* learns the answers more slowly: it reads as much and grades half.
-# - *prompt too* spends its gradient on questions, which no user needs us to write. It ends behind
-#   *assistant*.
-# - *prompt too* and *all* can predict questions: they would continue the chat as the user.
-#   *assistant* cannot.
-# - All twelve models stop: every policy here grades the stop token of the answer.
+# - *Held:* a model that is graded on questions predicts them far better than *assistant* does. No
+#   user needs that.
+# - *On answers* and *right answers*, read the last words of each row. *Not shown* means just that:
+#   five seeds of runs this short do not rank the two policies. It does not mean that they are
+#   equal: more seeds or longer runs may tell.
+# - More than nine answers in ten stop by themselves, in all twenty models. Every policy here grades
+#   the stop token of the answer.
 #
-# What does **not** hold: a ranking by right answers, whose spread over seeds is too wide; and
-# "grading everything ruins the answers": *all* comes close to *assistant*. It grades the questions
-# too, so why does it not fall behind as *prompt too* does? This experiment does not say. Masking is
-# a choice of objective. The mask that matters most is one token wide, as section 5 shows.
+# So a mask is a choice of what the model shall learn to write. Section 5 masks a single token of an
+# answer, and there the effect is the same in every seed.
 #
 # ### The label X-ray
 #
@@ -735,7 +777,7 @@ example = label_tokens(chat, tokenizer, "assistant")
 losses = {name: read_losses(model, example.input_ids) for name, model in xray.items()}
 print(describe_labels(example, example.input_ids, losses, "assistant"))
 still = draw_labels(
-    example, example.input_ids, losses, tokenizer, title="Tuning pays where tokens are graded"
+    example, example.input_ids, losses, tokenizer, title="Tuning lowers the loss of graded tokens"
 )
 show_widget(explore_labels(tokenizer, xray, conversations), still)
 
@@ -743,7 +785,10 @@ show_widget(explore_labels(tokenizer, xray, conversations), still)
 graded = [place for place, label in enumerate(example.labels) if label != IGNORE_INDEX]
 gain = [before - after for before, after in zip(losses["base"], losses["tuned"], strict=True)]
 on_graded = mean(gain[place - 1] for place in graded)
-print(f"tuning saves {on_graded:.1f} nats on a graded token")
+on_others = mean(gain[place - 1] for place in range(1, len(example.labels)) if place not in graded)
+print(
+    f"tuning lowers the loss of a graded token by {on_graded:.1f} nats, of another {on_others:.1f}"
+)
 assert on_graded > 1.5
 
 # %% [markdown]
@@ -843,32 +888,50 @@ def lose_stop(example: Example) -> Example:
     )
 
 
+def keep_stop(example: Example) -> Example:
+    return Example(
+        example.input_ids, [label if label == stop else IGNORE_INDEX for label in example.labels]
+    )
+
+
 assert lose_stop(pair[0]).labels == spoiled
-stopping = {}
-for name, change in {"stop token graded": lambda example: example, "not graded": lose_stop}.items():
-    models = [
-        tune([change(example) for example in short[seed]], seed, batch_size=8) for seed in SEEDS
-    ]
+stopping = {
+    "stop token graded": healthy,
+    "not graded": [tune([lose_stop(e) for e in short[seed]], seed) for seed in SEEDS],
+}
+end_of_document = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+ends = [keep_stop(example) for example in answers]
+on_stop = {"base": [evaluate(base, tokenizer, ends)["loss"]]}
+stops = {}
+for name, models in stopping.items():
     said = [ask(model, 24) for model, _ in models]
-    stopping[name] = {
-        "loss": [mean(losses[-4:]) for _, losses in models],
-        "stops": [mean(ids[-1] == stop for ids in rows) for rows in said],
-    }
+    stops[name], other_ends = (
+        [mean(ids[-1] == token_id for ids in rows) for rows in said]
+        for token_id in (stop, end_of_document)
+    )
+    on_stop[name] = [evaluate(model, tokenizer, ends)["loss"] for model, _ in models]
     print(
-        f"{name}: loss {[f'{x:.2f}' for x in stopping[name]['loss']]}, stops by itself",
-        [f"{share:.0%}" for share in stopping[name]["stops"]],
+        f"{name}: loss {[f'{x[0]:.1f} → {mean(x[-4:]):.2f}' for _, x in models]}, stops by itself",
+        [f"{share:.0%}" for share in stops[name]],
+        "ends the document",
+        [f"{share:.0%}" for share in other_ends],
     )
     print("   ", repr(tokenizer.decode(said[0][0])))
-assert (
-    min(stopping["stop token graded"]["stops"]) > 0.9
-    and max(stopping["not graded"]["stops"]) == 0.0
-)
-assert max(stopping["not graded"]["loss"]) < min(stopping["stop token graded"]["loss"])
+print("nats on a held-out stop token:", {k: [f"{x:.1f}" for x in v] for k, v in on_stop.items()})
+
+# %%
+assert min(stops["stop token graded"]) > 0.9 and max(stops["not graded"]) == 0.0
+for (_, whole), (_, broken) in zip(*stopping.values(), strict=True):
+    assert broken[0] < whole[0] and mean(broken[-4:]) < mean(whole[-4:])
+assert on_stop["base"][0] > 2 * before and min(on_stop["not graded"]) > 2 * before
+assert max(on_stop["stop token graded"]) < 0.5 * before
 
 # %% [markdown]
-# **Read.** The broken runs have the *lower* loss, for the hard token is not counted. And no answer
-# ever ends with the stop token: the model runs on, or falls back to the end-of-document token of
-# its pretraining. No curve shows this. A stop rate does, and so does a check of the labels.
+# **Read.** The broken runs have the *lower* loss, from the first step to the last. To the base the
+# stop token costs far more than the mean of an answer's tokens, and here it is not counted. It
+# stays as dear as it was, and no answer ends with it: the model runs on, or ends with the
+# end-of-document token of its pretraining. A falling loss shows nothing of this. A stop rate does,
+# and so does a check of the labels.
 #
 # ### Truncation
 #
@@ -1116,10 +1179,10 @@ check("3.5", pack_row)
 # %% [markdown]
 # ## What to remember
 #
-# - Row t of the logits is graded by token t + 1. Without the shift a model learns to copy, and its
-#   loss looks fine.
-# - Teacher forcing: the input is the true prefix. So one pass does all steps, and compounding
-#   mistakes stay unseen.
+# - Row t of the logits is graded by token t + 1. Without the shift a model learns to copy. Its loss
+#   falls all the same, but from a start far above ln V.
+# - Teacher forcing: the input is the true prefix. So one pass does all steps, and what the model
+#   makes of its own mistakes stays unseen.
 # - A label is the token's id or −100; the loss divides by the number of graded tokens.
 # - Grade each answer *with its stop token*. A stop token lost to pad = eos or to the next turn
 #   gives a lower loss and an answer that never ends.
@@ -1141,14 +1204,14 @@ check("3.5", pack_row)
 # <details><summary>中文要点</summary>
 #
 # 1. **时间步表**按 token 数，不按汉字数：我 → 爱你 → 停止符。第 t 行 logits 预测第 t + 1 个 token，
-#    即**移位**；不移位，模型学会复读，损失却很漂亮。
-# 2. **Teacher forcing**：输入永远是真实前缀，一次前向算完所有步。自由生成时错误会累积（exposure
-#    bias），训练损失看不到。拿模型自己的输出逐位对比：argmax 没有梯度，插入一个词就全部错位。
+#    即**移位**；不移位，损失照样下降，但起点约为 ln V 的两倍，模型学会的只是复读。
+# 2. **Teacher forcing**：输入永远是真实前缀，一次前向算完所有步。自由生成时模型顺着自己的错误往下写
+#    （exposure bias），训练损失看不到。拿模型自己的输出逐位对比：argmax 没有梯度，插入一个词就全部错位。
 # 3. **标签**：要学的 token 写自己的 id，其余写 **−100**；0/1 掩码公式与 ignore_index 相同，
 #    分母是被计分的 token 数。
-# 4. 四种策略（最后一答、全部回答、连同提问、全部 token）：训练损失不可互比。停止符必须计分；**pad =
-#    eos** 或把停止符算到下一轮，损失更低，但永远停不下来。
+# 4. 四种策略（最后一答、全部回答、连同提问、全部 token）：训练损失不可互比；
+#    每个种子同号、且平均差别大于噪声的两倍，才算成立。停止符必须计分；**pad = eos** 或把停止符算到下一轮，损失更低，但永远停不下来。
 # 5. **截断**不能切断回答，标签全空时损失为 nan 或 0.0；**打包**要用 position_ids、不给 attention
-#    mask、每个样本的第一个标签为 −100，结果应与不打包相同（误差 < 1e-5）。
+#    mask、每个样本的第一个标签为 −100，结果应与不打包相同（每个 token 的误差 < 1e-4 nats）。
 #
 # </details>
