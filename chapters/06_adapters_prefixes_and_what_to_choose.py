@@ -1002,8 +1002,8 @@ check("6.6", merge_into_linear)
 #
 # Three sentences of our seed texts need a condition:
 #
-# - *"Full tuning surely works better."* In these runs hardly better than LoRA in all layers, at 13.5
-#   times its optimizer bytes.
+# - *"Full tuning surely works better."* In these runs hardly better than LoRA in all layers, at
+#   13.5 times its optimizer bytes.
 # - *"Prefix tuning puts a trainable prefix in front of the **input**."* That describes prompt
 #   tuning. A prefix stands in every layer, and learned more here.
 # - *"So everybody uses LoRA."* The table suggests why: it is the only part that merges into every
