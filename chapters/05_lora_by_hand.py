@@ -820,12 +820,12 @@ assert one_row > 0.8 and untied < 0.5 and tied > 0.8
 
 # %%
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
-louder = 16 * (64 / 8) ** 0.5  # with this alpha, α/r at rank 64 is rsLoRA's α/√r (section 8)
+rslora_alpha = 16 * (64 / 8) ** 0.5  # with this alpha, α/r at rank 64 is rsLoRA's α/√r (section 8)
 settings = {
     "rank 3": {"rank": 3},
     "rank 8": {"rank": 8},
     "rank 64": {"rank": 64},
-    "rank 64,\nα/√r": {"rank": 64, "alpha": louder},
+    "rank 64,\nα/√r": {"rank": 64, "alpha": rslora_alpha},
     "attention,\nrank 8": {"rank": 8, "targets": ATTENTION},
     "the same,\nrate 1e-2": {"rank": 8, "targets": ATTENTION},
 }

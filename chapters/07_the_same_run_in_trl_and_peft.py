@@ -1048,6 +1048,9 @@ for count, factor in together.items():
 assert together[128] > 8
 
 # %% [markdown]
+# **Read.** The work of a pass is shared by its rows, until the products fill the processor. That is
+# why `generate_responses` takes a list of prompts.
+#
 # ## When to use which
 #
 # | you want | take |
