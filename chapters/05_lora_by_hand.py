@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 05 · LoRA by hand
 #
-# **The question.** Full fine-tuning moves every weight, and the optimizer keeps two more numbers
+# **The question.** Full fine-tuning trains every weight, and the optimizer keeps two more numbers
 # for each of them. Can we learn a few per cent of these numbers, get the same behaviour, and know
 # what we lose?
 #
 # **By the end you can**
-# - *derive* LoRA from the singular values of a real update, and write it in twenty lines that equal
-#   PEFT's;
+# - *derive* LoRA from the singular values of a real update, write it in twenty lines, and check it
+#   against PEFT;
 # - *count* its parameters and bytes, and choose rank, alpha and target layers from measurements;
 # - *merge*, save and switch adapters, and say why a LoRA model may never stop.
 #
@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3Config
 
 # %% tags=["setup"]
@@ -48,9 +49,9 @@ STOP = tokenizer.convert_tokens_to_ids("<|im_end|>")
 SEEDS = (0, 1, 2)
 
 # %% [markdown]
-# The task of this chapter is small, so that we can afford thirty runs: questions about countries.
-# We train on one half of the countries and ask about the other half. Every run takes 25 steps of 8
-# examples.
+# The task of this chapter is small, so that we can afford some forty runs: questions about
+# countries. We train on one half of the countries and ask about the other half. Every run takes 25
+# steps of 8 examples.
 
 # %%
 QUESTION = "What is the {r} {e}?"
@@ -85,7 +86,7 @@ def with_lora(start: PreTrainedModel, seed: int, **settings) -> PreTrainedModel:
 # %% [markdown]
 # We measure four things on the held-out countries. `says` asks whether the right answer stands at
 # the beginning of what was generated. `stops` asks whether the stop token came. Loss and P(stop)
-# come from one forward pass.
+# are read with the true answer as input (teacher forcing, chapter 03).
 
 # %%
 batch = pad_batch(held_out, tokenizer.pad_token_id)
@@ -98,12 +99,17 @@ def logits_of(model: PreTrainedModel) -> torch.Tensor:
     return model(batch["input_ids"]).logits
 
 
+def where_answers_end(model: PreTrainedModel) -> torch.Tensor:
+    """Probabilities of the token after each complete held-out answer, (B, V)."""
+    at_stop = batch["labels"][:, 1:] == STOP
+    return logits_of(model)[:, :-1][at_stop].softmax(dim=-1)
+
+
 def measure(model: PreTrainedModel) -> dict[str, float]:
     """Loss in nats per graded token; shares of right and of ended answers; mean probability of the
-    stop token."""
+    stop token where an answer ends."""
     rows = generate_ids(model, tokenizer, prompts, max_new_tokens=16)
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
-    ends = logits_of(model)[:, :-1][batch["labels"][:, 1:] == STOP].softmax(dim=-1)[:, STOP]
     return {
         "loss": evaluate(model, tokenizer, held_out)["loss"],
         "says": sum(
@@ -111,7 +117,7 @@ def measure(model: PreTrainedModel) -> dict[str, float]:
         )
         / len(exam),
         "stops": sum(row[-1] == STOP for row in rows) / len(rows),
-        "P(stop)": ends.mean().item(),
+        "P(stop)": where_answers_end(model)[:, STOP].mean().item(),
     }
 
 
@@ -132,7 +138,7 @@ before = measure(base)
 print("base  ", {name: round(value, 2) for name, value in before.items()})
 for seed, result in zip(SEEDS, results["full"], strict=True):
     print(f"seed {seed}", {name: round(value, 2) for name, value in result.items()})
-assert before["says"] == 0 and min(result["says"] for result in results["full"]) > 0.5
+assert before["says"] < 0.1 and min(result["says"] for result in results["full"]) > 0.5
 
 # %% [markdown]
 # Any matrix is a sum of rank-1 matrices, each a column times a row, weighed by a **singular
@@ -165,15 +171,15 @@ left, values, right = torch.linalg.svd(update, full_matrices=False)
 _ = torch.manual_seed(0)
 noise = torch.linalg.svdvals(torch.randn_like(update))
 energy, energy_of_noise = kept_energy(values, 8), kept_energy(noise, 8)
+full_rank = sum(torch.linalg.matrix_rank(u) == min(u.shape) for u in updates.values())
 print(
-    f"{len(old)} linear layers; this one is {tuple(update.shape)}, rank "
-    f"{torch.linalg.matrix_rank(update)}"
+    f"{len(old)} linear layers, {full_rank} updates of full rank; this one is {tuple(update.shape)}"
 )
 print(
-    f"8 of 128 singular values hold {energy:.0%} of the update, {energy_of_noise:.0%} of a "
-    "random matrix"
+    f"8 of 128 singular values hold {energy:.0%} of the energy of the update, "
+    f"{energy_of_noise:.0%} of that of a random matrix"
 )
-assert len(old) == 28 and energy > 0.5 and energy_of_noise < 0.2
+assert len(old) == full_rank == 28 and energy > 0.5 and energy_of_noise < 0.2
 
 # %%
 near = (left[:, :8] * values[:8]) @ right[:8]
@@ -203,12 +209,12 @@ ax = plots.curve(
 _ = ax.set_xticks(range(len(ranks)), ranks)
 needed = [next(k for k in range(129) if kept_energy(value, k) > 0.9) for value in spectra.values()]
 print(f"90 % of the energy needs {min(needed)} to {max(needed)} singular values, by layer")
-assert max(needed) > 16 and min(needed) < 16
+assert max(needed) > 8
 
 # %% [markdown]
 # **Read.** Every update has full rank: no singular value is 0. Yet a few of them carry most of it,
-# far more than in a random matrix. "The update is low-rank" is a good slogan and not quite true
-# here: some layers need about twenty directions and more for 90 % of the energy.
+# far more than in a random matrix. So "the update is low-rank" is not quite true here. The last
+# line shows how many directions the layers need for 90 % of the energy: some need more than eight.
 #
 # Energy is not behaviour. **Predict:** we cut the update of *every* layer to rank $k$ at once,
 # leave the rest of the tuned model alone, and ask again. Which $k$ is enough?
@@ -243,10 +249,10 @@ _ = ax.set_ylim(0, None)
 # %% [markdown]
 # **Read.** At rank 8 the loss is that of the whole update, or nearly so. The tail of the spectrum
 # holds energy that the answers do not need. (Rank 0 is not the base: the tuned embeddings and norms
-# stay. They will matter in section 5.)
+# stay. The embeddings will matter in section 5.)
 #
-# Turn it yourself: choose a layer and move the rank. Watch at which rank LoRA would cost more than
-# the matrix itself.
+# Try it yourself: choose a layer and move the rank. Find the rank from which on LoRA has more
+# numbers than the matrix itself.
 
 # %%
 shown = {
@@ -364,8 +370,8 @@ assert_close(logits_of(hand), logits_of(ours), rtol=0, atol=1e-4)
 # $A x$, and the gradient of $A$ contains $B$: so $B$ moves first, and if both were zero, neither
 # ever would.
 #
-# `alpha / r` is a volume knob on the update. With it one learning rate serves several ranks, more
-# or less (section 6).
+# `alpha / r` scales the update. It is meant to let one learning rate serve several ranks; section 6
+# shows how far that holds.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.2 · The forward pass · 5 min · ●○○
@@ -433,8 +439,8 @@ check("5.3", widen)
 
 # %% [markdown] tags=["explanation"]
 # The layer sees only $\frac{\alpha}{r} B A$. Zeros leave the product alone, so alpha grows with the
-# rank. This is why "rank 64, alpha 16" is not a stronger "rank 8, alpha 16": each direction counts
-# an eighth.
+# rank. This is why "rank 64, alpha 16" is not a stronger "rank 8, alpha 16": each of its directions
+# is scaled by 1/4 instead of 2, an eighth.
 #
 # Usual mistakes: keeping alpha; dividing by the growth instead of multiplying; padding columns of
 # $A$ instead of rows.
@@ -479,8 +485,8 @@ frozen = sum(p.numel() for p in base.parameters())
 print(f"share of the parameters: {count / frozen:.1%}")
 
 # %% [markdown]
-# Small models are a bad advertisement: a rank of 8 is a lot beside a width of 128. Here is the
-# shape of Qwen3-0.6B, built on the "meta" device, which has sizes and no memory.
+# In a small model the share is large: a rank of 8 is a lot beside a width of 128. Here is the shape
+# of Qwen3-0.6B, built on the "meta" device, which has sizes and no memory.
 
 # %%
 qwen = Qwen3Config(
@@ -513,9 +519,42 @@ for rank in (8, 64):
 assert 590e6 < everything < 600e6
 
 # %% [markdown]
-# **Read.** This is what LoRA is for: **memory**. The frozen weights stay in memory, and so do the
-# activations; chapter 08 adds them up for real cards. Time is hardly saved: forward and backward
-# still pass through every layer.
+# **Read.** This is what LoRA is for: **memory**. A trained parameter costs 16 bytes, a frozen one
+# its weight alone:
+#
+# | bytes for each parameter | weight | gradient | AdamW's two averages | sum |
+# |---|---|---|---|---|
+# | trained, float32 (ours; also with bf16 products, chapter 08) | 4 | 4 | 8 | 16 |
+# | trained, bf16 weight beside a float32 copy (ZeRO, chapter 08) | 2 + 4 | 2 | 8 | 16 |
+# | frozen, float32 | 4 | 0 | 0 | 4 |
+# | frozen, bf16 | 2 | 0 | 0 | 2 |
+#
+# We counted gradient and averages: 12 bytes, what freezing a float32 weight saves. Chapter 06
+# counts the averages alone, 8 bytes, and chapter 08 everything. The frozen weights stay in memory,
+# and so do most activations, which chapter 08 adds up.
+#
+# And **time**? Forward and backward still pass through every layer. But a matrix takes part in
+# three products: output, gradient of the input, gradient of the weights. **Predict:** which of them
+# does a frozen matrix not need, and what share of the operations remains?
+
+
+# %%
+def operations(model: PreTrainedModel) -> int:
+    """Operations of the matrix products of one forward and backward pass, counted by PyTorch."""
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=batch["input_ids"][:8], labels=batch["labels"][:8]).loss.backward()
+    return counter.get_total_flops()
+
+
+share = operations(with_lora(base, 0)) / operations(copy.deepcopy(base))
+print(f"a LoRA step takes {share:.0%} of the operations of a full step")
+assert 2 / 3 < share < 0.85
+
+# %% [markdown]
+# **Read.** The gradient of a frozen matrix is not computed: at most a third is saved. The products
+# with $A$ and $B$ come on top. For Qwen3-0.6B chapter 08 counts 3.15 instead of 4.28 GFLOP a token,
+# 74 %. The clock shows this only where matrix products fill the time: chapter 06 measures the steps
+# of this small model.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.4 · The price of an adapter · 6 min · ●○○
@@ -547,12 +586,13 @@ check("5.4", lora_budget)
 # Four bytes each for the gradient, the running mean and the running mean of squares. The frozen
 # weights have none of the three.
 #
-# Usual mistakes: rank · in · out; forgetting the gradient; counting the frozen weights.
+# Usual mistakes: rank · in · out; forgetting the gradient; counting the frozen weights; counting
+# the weights themselves, 4 bytes more.
 
 # %% [markdown]
 # ## 4 · The same run in PEFT
 #
-# PEFT is the library that everybody uses. We give it the same base and copy our $A$ and $B$ into
+# PEFT is the library that most people use. We give it the same base and copy our $A$ and $B$ into
 # it: the same seed alone would not draw the same numbers. Then both train on the same examples.
 # **Predict:** in which digit do the losses of 25 steps differ?
 
@@ -587,15 +627,15 @@ losses, losses_peft = tune(ours, 0), tune(theirs.base_model.model, 0)
 gap = max(abs(a - b) for a, b in zip(losses, losses_peft, strict=True))
 print(
     f"{len(losses)} steps, loss {losses[0]:.3f} → {losses[-1]:.3f}; largest difference from "
-    f"PEFT: {gap}"
+    f"PEFT: {gap:.0e}"
 )
-assert losses == losses_peft and len(losses) == 25
-assert torch.equal(logits_of(ours), logits_of(theirs))
+assert gap < 1e-4 and len(losses) == 25  # rounding, which 25 updates may have made larger
+assert_close(logits_of(ours), logits_of(theirs), rtol=0, atol=0.01)
 assert theirs.get_nb_trainable_parameters()[0] == by_formula
 
 # %% [markdown]
-# **Read.** In none. Losses and final logits agree bit for bit, since both make the same operations
-# in the same order.
+# **Read.** In none, or in the last ones: both make the same operations in the same order, so at
+# most rounding tells them apart.
 
 # %% [markdown]
 # ## 5 · The model that never stops
@@ -615,9 +655,8 @@ print({name: round(value, 4) for name, value in results["LoRA"][0].items()})
 
 # %% [markdown]
 # The answer is often right, and then comes rubbish. The stop token was graded in every example, and
-# still its probability is a fraction of one per cent. Why? Look at what the head multiplies with:
-# the **row** of each token. In this model, as in many small ones, the head *is* the embedding table
-# (tied weights).
+# still its probability is tiny. Why? Look at what the head multiplies with: the **row** of each
+# token. In this model, as in many small ones, the head *is* the embedding table (tied weights).
 
 # %%
 table = base.get_input_embeddings().weight.detach()
@@ -631,29 +670,38 @@ for name in names:
         f"{name:13} length {table[index].norm():.3f}, cosine with the row of <|im_end|> "
         f"{alike[index]:.4f}"
     )
+apart = (table[twins] - table[twins].mean(dim=0)).norm(dim=1).max() / table[STOP].norm()
 print(
     f"{len(twins)} of {len(table)} rows point the same way, such as",
     tokenizer.convert_ids_to_tokens(twins[-9:-5]),
 )
-assert STOP in twins and len(twins) > 200
+print(f"none of them is further than {apart:.1%} of its length from their mean")
+assert STOP in twins and len(twins) > 20 and apart < 0.1
 
 # %% [markdown]
-# **Read.** Pretraining never showed `<|im_end|>`, nor some hundreds of rare byte pieces. All that
-# training did to their rows was to push them away from every text, in the same direction. They are
-# now *one vector*, and the head multiplies each of them with the same hidden state. So they get the
+# **Read.** Pretraining never showed `<|im_end|>`, nor the other tokens of this list: bytes that no
+# text uses, and pieces that always became part of a longer token. All that training did to their
+# rows was to push them away from every text, in the same direction. They are now nearly **one
+# vector**, and the head multiplies each of them with the same hidden state. So they get nearly the
 # same logit, whatever the layers below compute.
 #
-# LoRA moves layers, not rows. **Predict:** N tokens share the top logit. How large can the
-# probability of one be?
+# LoRA moves layers, not rows. **Predict:** N tokens share the top logit. How large is the
+# probability of one of them?
 
 # %%
-ceiling = 1 / len(twins)
-print(f"1/N = {ceiling:.4f}; measured P(stop) with LoRA alone: {results['LoRA'][0]['P(stop)']:.4f}")
-assert 0.8 * ceiling < results["LoRA"][0]["P(stop)"] < 1.5 * ceiling
+at_end = where_answers_end(ours)  # (B, V)
+of_any, of_stop = at_end[:, twins].sum(dim=1).mean().item(), at_end[:, STOP].mean().item()
+equal_share = 1 / len(twins)
+print(f"where an answer ends: P(one of the {len(twins)} tokens) = {of_any:.3f}")
+print(f"the stop token's share of it: {of_stop / of_any:.4f}; 1/N = {equal_share:.4f}")
+assert of_any > 0.8 and 0.5 * equal_share < of_stop / of_any < 2 * equal_share
 
 # %% [markdown]
-# The model reached its ceiling. It has learned *that* the answer ends, and has no way to say it. If
-# this is the reason, three remedies must work: train the rows as well (LoRA + embeddings), train
+# **Read.** Nearly all probability lies on these tokens together: the model has learned *that* the
+# answer ends. Of N equal rows each would get exactly 1/N. Rows that are nearly equal get a little
+# more or a little less, so 1/N is no strict limit. But in 25 steps LoRA does not get away from it.
+#
+# If this is the reason, three remedies must work: train the rows as well (LoRA + embeddings), train
 # everything, or give `<|im_end|>` **a row of its own** and train LoRA alone. The last is the sharp
 # test: not one embedding is trained there.
 
@@ -702,22 +750,25 @@ ax.figure.set_size_inches(10, 4.4)
 for arm in arms:
     stops, chance = ([result[key] for result in results[arm]] for key in ("stops", "P(stop)"))
     assert (
-        max(stops) < 0.5 and max(chance) < 0.01
+        max(stops) < 0.5 and max(chance) < 3 * equal_share
         if arm == "LoRA"
         else min(stops) > 0.8 and min(chance) > 0.2
     )
 
 # %% [markdown]
 # **Read.** The learners are right, and for a reason that can be counted: untrained rows are alike.
-# LoRA alone stops only when rounding favours the stop token among its twins. With a distinct row,
-# LoRA alone learns to stop.
+# LoRA alone could stop only where the small differences between these rows favour the stop token.
+# With a distinct row, LoRA alone learns to stop.
 #
 # So the claim needs its condition. A base model whose control tokens *were* trained, or whose rows
 # differ, has no such trouble. Check before you train: `cosine_similarity` of the stop token's row
 # with all others.
 #
-# Many texts say that full tuning surely works better. In this short run we do not see that: compare
-# the losses above. Our files cannot hold a trained embedding, and say so:
+# The losses of these arms do not tell which method learns more: the arms differ in the stop token's
+# row and in the learning rate. Section 6 makes both equal.
+#
+# An adapter file of `sft_lab` holds $A$ and $B$ alone. It cannot hold a trained embedding, and says
+# so:
 
 # %%
 model = with_lora(base, 0)
@@ -731,12 +782,16 @@ else:
 
 # %% [markdown]
 # PEFT has two switches for this. `trainable_token_indices` trains chosen rows, `modules_to_save`
-# whole modules. **Predict:** both "train the embedding". Will both stop?
+# whole modules. **Predict:** both "train the embedding". Will both models stop?
 
 # %%
 switches = {
     "trainable_token_indices": {"trainable_token_indices": [STOP]},
     "modules_to_save": {"modules_to_save": ["embed_tokens"]},
+    "the same, ensure_weight_tying": {
+        "modules_to_save": ["embed_tokens"],
+        "ensure_weight_tying": True,
+    },
 }
 stops_with = {}
 for name, options in switches.items():
@@ -750,96 +805,156 @@ for name, options in switches.items():
     print(f"{name}: {extra:,} more parameters, stops by itself: {stops_with[name]:.0%}")
     for message in {str(warning.message) for warning in caught if "tied" in str(warning.message)}:
         print("   PEFT warns:", message[:107], "…")
-assert stops_with["trainable_token_indices"] > 0.8 and stops_with["modules_to_save"] < 0.5
+one_row, untied, tied = stops_with.values()
+assert one_row > 0.8 and untied < 0.5 and tied > 0.8
 
 # %% [markdown]
 # **Read.** One row of 128 numbers is enough. `modules_to_save` trains a *copy* of the embedding,
 # and the tied head keeps the old one: a quarter of a million parameters, and it still cannot stop.
-# `ensure_weight_tying=True` mends that. Read PEFT's warnings.
+# With `ensure_weight_tying=True` it can. Read PEFT's warnings.
 #
 # ## 6 · Which rank, which layers?
 #
 # From here on the base is `fresh`, whose stop token has a row of its own, so that LoRA alone can
-# show what it can. **Predict** the order of these five by held-out loss. All take 25 steps at the
-# same rate.
+# show what it can. Rank 3 in all linear layers has about as many parameters as rank 8 in attention
+# alone, which also gets a second learning rate: fewer layers may want a higher one. **Predict** the
+# order of these six by held-out loss, after 25 steps each.
 
 # %%
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+rslora_alpha = 16 * (64 / 8) ** 0.5  # with this alpha, α/r at rank 64 is rsLoRA's α/√r (section 8)
 settings = {
-    "rank 1": {"rank": 1},
+    "rank 3": {"rank": 3},
+    "rank 8": {"rank": 8},
     "rank 64": {"rank": 64},
-    "rank 64,\nα/√r": {
-        "rank": 64,
-        "alpha": 16 * (64 / 8) ** 0.5,
-    },  # rsLoRA, equal to α/r at rank 8 (section 8)
-    "rank 8,\nattention": {"rank": 8, "targets": ATTENTION},
+    "rank 64,\nα/√r": {"rank": 64, "alpha": rslora_alpha},
+    "attention,\nrank 8": {"rank": 8, "targets": ATTENTION},
+    "the same,\nrate 1e-2": {"rank": 8, "targets": ATTENTION},
 }
-sweep = {"rank 8": [result["loss"] for result in results["LoRA,\nown row"]]}
-sizes = {"rank 8": by_formula}
-for name, chosen in settings.items():
-    sweep[name] = []
-    for seed in SEEDS:
-        model = with_lora(fresh, seed, **chosen)
-        _ = tune(model, seed)
-        sweep[name].append(evaluate(model, tokenizer, held_out)["loss"])
-    sizes[name] = sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 # %%
-order = ["rank 1", "rank 8", "rank 64", "rank 64,\nα/√r", "rank 8,\nattention"]
-for name in order:
-    print(
-        f"{name.replace(chr(10), ' '):18} {sizes[name]:8,} parameters  ",
-        [round(loss, 3) for loss in sweep[name]],
-    )
-bars = {f"{name}\n{format_count(sizes[name])}": sweep[name] for name in order}
+sweep, after = {"rank 8": [r["loss"] for r in results["LoRA,\nown row"]]}, {"rank 8": tuned[2]}
+for name, chosen in settings.items():
+    if name not in sweep:  # section 5 trained rank 8
+        sweep[name] = []
+        for seed in SEEDS:
+            after[name] = with_lora(fresh, seed, **chosen)
+            _ = tune(after[name], seed, learning_rate=1e-2 if "1e-2" in name else 5e-3)
+            sweep[name].append(evaluate(after[name], tokenizer, held_out)["loss"])
+
+# %%
+sizes = {
+    name: sum(p.numel() for p in model.parameters() if p.requires_grad)
+    for name, model in after.items()
+}
+for name in settings:
+    losses = [round(loss, 3) for loss in sweep[name]]
+    print(f"{name.replace(chr(10), ' '):22} {sizes[name]:8,} parameters, loss {losses}")
 ax = plots.bars_with_spread(
-    bars,
+    {f"{name}\n{format_count(sizes[name])}": sweep[name] for name in settings},
     ylabel="held-out loss\n(nats per graded token)",
-    colours=[plots.BLUE] * 3 + [plots.SKY, plots.VERMILLION],
-    title="Reaching every layer matters more than a high rank",
+    colours=[plots.BLUE] * 3 + [plots.SKY] + [plots.VERMILLION] * 2,
+    title="All layers at rank 3 beat attention alone with as many parameters",
 )
-ax.figure.set_size_inches(10, 4.4)
-average = {name: sum(sweep[name]) / 3 for name in order}
-assert all(
-    few < many for few, many in zip(sweep["rank 8"], sweep["rank 8,\nattention"], strict=True)
-)
-assert (
-    average["rank 1"] < average["rank 8,\nattention"]
-    and sizes["rank 1"] < sizes["rank 8,\nattention"] / 2
-)
-assert average["rank 8"] < min(average["rank 1"], average["rank 64"])
+ax.figure.set_size_inches(11, 4.4)
+average = {name: sum(sweep[name]) / 3 for name in settings}
+attention = min(average["attention,\nrank 8"], average["the same,\nrate 1e-2"])
+assert max(average["rank 3"], average["rank 8"]) < attention
+assert average["rank 64"] > 0.8 * average["rank 8"] and sizes["rank 64"] == 8 * sizes["rank 8"]
 assert average["rank 64,\nα/√r"] < average["rank 64"]
 
 # %% [markdown]
-# **Read.** Attention alone, as the first paper did it and as many texts describe LoRA, is the worst
-# of five here. Rank 1 in *all* linear layers beats it with a third of the parameters. So
-# `lora_target: all` is good advice.
+# **Read.** Attention alone, as in the first paper and as many texts describe LoRA, is far behind at
+# the rate of the others. At a higher rate it comes closer. On average rank 3 in *all* linear
+# layers, with about as many parameters, stays ahead: that speaks for `lora_target: all`. A higher
+# rank alone is not better: rank 64 has eight times the parameters of rank 8, and no lower loss. The
+# seeds scatter, so read the dots.
 #
-# Rank 8 beats rank 1 on average; more is not better: rank 64 at the same alpha is no better than
-# rank 8, since alpha / r made its update eight times quieter. With α/√r it recovers. The seeds
-# scatter, so read the dots.
-#
-# One more setting: the **learning rate**. Tables give 1e-4 or 5e-5. **Predict:** LoRA at the rate
-# of our full run?
+# α / r scales each direction of rank 64 by an eighth of rank 8's factor. **Predict:** is the update
+# of a layer then an eighth as long?
+
 
 # %%
-slow = []
-for seed in SEEDS:
-    model = with_lora(fresh, seed)
-    _ = tune(model, seed, learning_rate=1.5e-3)
-    slow.append(evaluate(model, tokenizer, held_out)["loss"])
-print("LoRA at 5e-3  ", [round(loss, 2) for loss in sweep["rank 8"]])
-print("LoRA at 1.5e-3", [round(loss, 2) for loss in slow])
-assert all(good < bad for good, bad in zip(sweep["rank 8"], slow, strict=True))
+def update_length(model: PreTrainedModel) -> float:
+    """Mean length (Frobenius norm) of the updates (alpha / rank) B A of a model's LoRA layers."""
+    layers = [module for module in model.modules() if isinstance(module, LoRALinear)]
+    updates = [m.alpha / m.rank * m.lora_B.weight @ m.lora_A.weight for m in layers]
+    return sum(update.norm().item() for update in updates) / len(layers)
+
+
+lengths = {name: update_length(after[name]) for name in ("rank 8", "rank 64", "rank 64,\nα/√r")}
+for rank in (8, 64):
+    drawn = with_lora(fresh, 0, rank=rank)
+    for module in drawn.modules():
+        if isinstance(module, LoRALinear):
+            _ = nn.init.normal_(module.lora_B.weight, std=0.02)
+    lengths[f"random B, rank {rank}"] = update_length(drawn)
+for name, length in lengths.items():
+    print(f"{name.replace(chr(10), ' '):18} mean length of an update {length:.2f}")
+of_random = lengths["random B, rank 64"] / lengths["random B, rank 8"]
+of_trained = lengths["rank 64"] / lengths["rank 8"]
+print(
+    f"rank 64 over rank 8: random {of_random:.2f} (1/√8 = {8**-0.5:.2f}), trained {of_trained:.2f}"
+)
+assert abs(of_random - 8**-0.5) < 0.05 and of_random + 0.1 < of_trained < 1
 
 # %% [markdown]
-# **Read.** LoRA wants a higher rate than full tuning: $B$ starts at zero, and few numbers have to
-# do the work. A table of rates without "full or LoRA", model size and batch size says little.
+# **Read.** No. Eight times as many directions with random signs make a sum √8 times as long, so a
+# random update is 1/√8 as long. Trained directions partly point the same way, so the trained update
+# loses less. The larger factor α/√r makes it longer than rank 8's, and gave a lower loss at this
+# rate. Whether it still does when each has a rate of its own, we did not measure.
+#
+# One more setting: the **learning rate**. Tables give 1e-4 or 5e-5. We also owe a fair
+# comparison with full tuning: the same start for both, the stop token's new row included, and the
+# best of three rates for each. **Predict:** which needs the higher rate, and which ends lower?
+
+# %%
+RATES = {"full": [5e-4, 1.5e-3, 5e-3], "LoRA": [1.5e-3, 5e-3, 1.5e-2]}
+by_rate = {"full": {}, "LoRA": {5e-3: sweep["rank 8"]}}  # this one has run already
+for method, rates in RATES.items():
+    for rate in rates:
+        if rate not in by_rate[method]:
+            by_rate[method][rate] = []
+            for seed in SEEDS:
+                model = copy.deepcopy(fresh) if method == "full" else with_lora(fresh, seed)
+                _ = tune(model, seed, learning_rate=rate)
+                by_rate[method][rate].append(evaluate(model, tokenizer, held_out)["loss"])
+
+# %%
+ax = plots.new_figure().subplots()
+means, best = {}, {}
+for (method, rates), colour in zip(RATES.items(), (plots.MUTED, plots.BLUE), strict=True):
+    losses = torch.tensor([by_rate[method][rate] for rate in rates])  # (rates, seeds)
+    means[method] = dict(zip(rates, losses.mean(dim=1).tolist(), strict=True))
+    best[method] = min(means[method], key=means[method].get)
+    ax.plot(rates, losses.mean(dim=1), color=colour, label=method)
+    ax.plot(rates, losses, color=colour, marker="o", linestyle="")
+    for rate in rates:
+        print(f"{method} at {rate:6}:", [round(loss, 3) for loss in by_rate[method][rate]])
+ax.set(xscale="log", ylim=(0, None), xlabel="learning rate")
+ax.set_ylabel("held-out loss\n(nats per graded token)")
+ax.set_title("LoRA needs a higher rate; at its own best rate each learns the task")
+ax.legend()
+at_best = {method: by_rate[method][best[method]] for method in RATES}
+spread = max(max(losses) - min(losses) for losses in at_best.values())
+gap = means["LoRA"][best["LoRA"]] - means["full"][best["full"]]
+print(f"best rates {best}; LoRA minus full {gap:+.3f} nats, seeds of one arm {spread:.3f} apart")
+assert best["full"] < best["LoRA"] and abs(gap) < spread
+assert all(bad > good for bad, good in zip(by_rate["LoRA"][1.5e-3], sweep["rank 8"], strict=True))
+
+# %% [markdown]
+# **Read.** LoRA wants a higher rate than full tuning. Two reasons are at hand, which we did not
+# test: $B$ starts at zero, and few numbers have to do the work. A table of rates without "full or
+# LoRA", model size and batch size says little.
+#
+# Many texts say that full tuning surely works better. Here the two differ by less than the seeds of
+# one arm do: in this short run it is **not shown**, and neither is the opposite. Both rates were
+# chosen on the forty questions that are reported, which favours both alike.
 #
 # ## 7 · Merge, save, load, switch
 #
 # An update that is a matrix can be added: $W + \frac{\alpha}{r} B A$ is an ordinary layer again.
-# **Predict:** by how much do logits near 10 move in float32? And in bfloat16?
+# **Predict:** by how much do the logits move in float32? And in bfloat16?
 
 # %%
 adapted = tuned[0].eval()
@@ -854,9 +969,8 @@ merged_half = merge_lora(copy.deepcopy(half))
 for layer in linear_layers(merged_half).values():
     layer.to(torch.bfloat16).to(torch.float32)  # … and what a merge into bfloat16 keeps of the sum
 moved_half = (logits_of(merged_half) - logits_of(half)).abs().max()
-print(
-    f"largest change of a logit: {moved:.0e} in float32, {moved_half:.0e} with weights of bfloat16"
-)
+print(f"the largest logit is {logits_of(adapted).max():.0f}; a merge moves one by at most")
+print(f"{moved:.0e} in float32, {moved_half:.0e} with weights of bfloat16")
 assert moved < 1e-3 and moved_half > 30 * moved
 one, other = (
     generate_ids(model, tokenizer, prompts, max_new_tokens=16) for model in (merged, adapted)
@@ -866,10 +980,10 @@ print(f"{same} of {len(prompts)} answers are the same")
 assert same >= len(prompts) - 1  # one may part where two tokens tie to a rounding
 
 # %% [markdown]
-# **Read.** In float32 a merge moves logits by rounding. Weights of bfloat16 keep three digits, so
-# the sum is rounded far more coarsely: small updates beside large weights get lost. "My merged
-# model behaves differently" has three usual causes: a merge in half precision, another base than
-# the adapter's, and dropout that is still on (`model.eval()`).
+# **Read.** In float32 a merge moves logits by rounding. Weights of bfloat16 keep two to three
+# digits, so the sum is rounded far more coarsely: small updates beside large weights get lost. "My
+# merged model behaves differently" has three usual causes: a merge in half precision, another base
+# than the adapter's, and dropout that is still on (`model.eval()`).
 #
 # A merged model is saved like any other, in shards if you like, and needs no LoRA code to load and
 # sample.
@@ -901,7 +1015,7 @@ assert sum(a == b for a, b in zip(*sampled, strict=True)) >= 2  # a draw may fal
 folder = Path(tempfile.mkdtemp())
 save_adapter(adapted, folder / "facts")
 theirs = PeftModel.from_pretrained(copy.deepcopy(fresh), folder / "facts")
-assert torch.equal(logits_of(theirs), logits_of(adapted))  # ours → PEFT
+assert_close(logits_of(theirs), logits_of(adapted), rtol=0, atol=1e-3)  # ours → PEFT
 theirs.save_pretrained(folder / "by_peft")
 back = load_adapter(copy.deepcopy(fresh), folder / "by_peft")
 assert_close(logits_of(back), logits_of(adapted), rtol=0, atol=1e-3)  # PEFT → ours
@@ -946,7 +1060,7 @@ assert torch.equal(logits_of(model), first_logits)  # the same code twice
 assert torch.equal(logits_of(remove_lora(model)), logits_of(fresh))  # and the base is untouched
 
 # %% [markdown] tags=["exercise"]
-# ### Exercise 5.5 · Merge without loss · 8 min · ●●○
+# ### Exercise 5.5 · Merge with one rounding · 8 min · ●●○
 # Return the merged weight as a **new** tensor in the weight's own format. With a half-precision
 # weight, add in float32 and round once, at the end.
 
@@ -986,9 +1100,9 @@ check("5.5", merge_weight)
 # %% [markdown]
 # ## 8 · Two relatives: rsLoRA and DoRA
 #
-# **rsLoRA** divides by $\sqrt r$ instead of $r$. The entries of $B A x$ are sums of $r$ terms of
-# either sign, which grow like $\sqrt r$ and not like $r$. So $\alpha / r$ is too quiet at high
-# rank, as section 6 showed.
+# **rsLoRA** divides by $\sqrt r$ instead of $r$. The entries of $B A x$ are sums of $r$ terms.
+# Terms of random sign grow like $\sqrt r$ and not like $r$, so $\alpha / r$ makes the update of a
+# higher rank smaller. Section 6 showed by how much for random and for trained factors.
 #
 # **DoRA** splits a weight into length and direction. LoRA turns the direction, and a vector $m$
 # learns the length of each row:
@@ -1055,8 +1169,8 @@ for option, rule in {"use_rslora": rslora_weight, "use_dora": dora_weight}.items
     ).norm() > 0.05 * other.norm()
 
 # %% [markdown]
-# **Read.** The formulas equal the library. Whether DoRA learns better we did not measure here; it
-# adds one number a row and costs time in every forward pass.
+# **Read.** The formulas equal the library. Whether DoRA learns better we did not measure here. It
+# adds one number a row, and until it is merged every forward pass computes the lengths again.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.6 · DoRA from the paper · 12 min · ●●●
@@ -1089,16 +1203,17 @@ check("5.6", dora_forward)
 # With $B = 0$ and $m = \lVert W \rVert_\text{row}$ this is the base layer. The output does not
 # change when $W$ and $B$ are scaled together: only $m$ sets the length.
 #
-# Usual mistakes: normalising columns (the paper writes $W$ transposed, and says "column"); dividing
-# by the norm of $W$ alone; multiplying the bias by the magnitude.
+# Usual mistakes: normalising columns (the paper says "column-wise", and so does PEFT's code, which
+# takes one length for each output: a row of PyTorch's (out, in)); dividing by the norm of $W$
+# alone; multiplying the bias by the magnitude.
 
 # %% [markdown]
 # ## What to remember
 #
 # - An update leans on few directions. LoRA learns $\frac{\alpha}{r} B A$ beside the frozen $W$;
 #   $B = 0$ at first.
-# - It saves memory for gradients and AdamW, 12 bytes for each frozen parameter in float32, and
-#   hardly any time.
+# - It saves memory for gradients and AdamW, 12 bytes for each frozen parameter in float32, and at
+#   most a third of the operations.
 # - All linear layers before a higher rank; a higher learning rate than for full tuning.
 # - A stop token whose row is like others cannot be told apart by LoRA: give it a row, or train that
 #   row.
@@ -1119,11 +1234,12 @@ check("5.6", dora_forward)
 # <details><summary>中文要点</summary>
 #
 # 1. 全量微调的更新 ΔW 并非严格低秩，但能量集中在少数奇异方向；每层保留约 8 个方向，效果几乎不变。
-# 2. **LoRA**：冻结 W，学习 (α/r)·BA；B 初始为零，第 0 步与基座模型逐位相同。与 PEFT
-#    逐步损失完全一致。
-# 3. 省的是显存（梯度与 AdamW 状态，float32 下每个参数 12 字节），不是时间。
+# 2. **LoRA**：冻结 W，学习 (α/r)·BA；B 初始为零，第 0 步就是基座模型。与 PEFT
+#    的逐步损失只差舍入。
+# 3. 省的主要是显存（梯度与 AdamW 状态，float32 下每个冻结参数 12 字节）；运算量最多省三分之一
+#    （冻结矩阵不算权重梯度）。
 #    所有线性层（lora_target: all）比更高的秩更重要；学习率应高于全量微调。
-# 4. 基座从未训练过 `<|im_end|>` 的嵌入：数百个未训练的行几乎相同，LoRA 单独训练时停止概率上限约为
+# 4. 基座从未训练过 `<|im_end|>` 的嵌入：N 个未训练的行几乎相同，LoRA 单独训练时停止概率约为
 #    1/N；解决办法：训练这一行（trainable_token_indices）、训练嵌入，或给它一个独立的行。
 # 5. 合并（merge）只差舍入误差，半精度下误差更大；适配器是“差值”，只属于它的那个基座。
 #    rsLoRA 用 α/√r，DoRA 把权重分解为长度与方向。

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 07 · The same run in TRL and PEFT
 #
-# **The question.** You can write SFT by hand. Everybody else calls TRL and PEFT. Do these libraries
+# **The question.** You can write SFT by hand. Most people call TRL and PEFT. Do these libraries
 # train the same thing, and if not, which default made the difference?
 #
 # **By the end you can**
-# - *prove* two training runs equal, from the labels to the last loss;
+# - *show* that two training runs are the same, from the labels to the last loss;
 # - *choose* every field of an `SFTConfig` because you measured what it changes;
 # - *translate* an old tutorial into calls that today's versions accept.
 #
@@ -58,15 +58,15 @@ from sft_lab.loop.process import keep_freed_memory
 from sft_lab.lora import LoRALinear, add_lora
 from sft_lab.losses import graded_loss
 from sft_lab.models import load
-from sft_lab.train import train
+from sft_lab.train import evaluate, train
 
 plots.style()
 datasets.disable_progress_bars()
 warnings.filterwarnings(
     "ignore", message=".*gradient_checkpointing"
 )  # TRL and PEFT still use this old name inside
-base, tokenizer = load("atlas-base", dtype=torch.float32)
-base, pad = base.cpu(), tokenizer.pad_token_id
+base, tokenizer = load("atlas-base")
+pad = tokenizer.pad_token_id
 scratch = tempfile.TemporaryDirectory()
 
 # %% [markdown]
@@ -79,9 +79,9 @@ scratch = tempfile.TemporaryDirectory()
 # %%
 STEPS, BATCH, RATE = 20, 8, 8e-5
 conversations = [
-    c for c in atlas.training_conversations(seed=0)[:400] if len(encode_chat(c, tokenizer)) <= 36
+    c for c in atlas.training_conversations(seed=0)[:400] if len(encode_chat(c, tokenizer)) <= 40
 ]
-assert len(conversations) >= STEPS * BATCH
+assert len(conversations) >= STEPS * BATCH + 40  # and forty to ask about in section 3
 examples = encode_conversations(conversations[: STEPS * BATCH], tokenizer)
 lengths = [len(example.input_ids) for example in examples]
 batches = group_by_length(lengths, BATCH, seed=0)  # what sft_lab.train does with seed 0
@@ -100,6 +100,8 @@ for indices in batches:
     schedule.step()
     optimizer.zero_grad()
     reference.append(loss.item())
+    if len(reference) == 10:
+        after_ten_steps = copy.deepcopy(model)  # section 3 compares others with it
 
 # %% [markdown]
 # **Predict.** `sft_lab.train` computes RMSNorm and attention in another order, and the output head
@@ -173,8 +175,9 @@ print("Trainer, the same run:", same_run(reference, rungs["Trainer"]))
 assert same_run(reference, rungs["Trainer"])
 
 # %% [markdown]
-# **Read.** Five: epochs, learning rate, schedule, warm-up and order. The other lines of `SAME` undo
-# defaults of TRL, or concern logging and saving.
+# **Read.** Five: epochs, learning rate, schedule, warm-up and order. Eight rows a batch are the
+# default. The other lines of `SAME` undo defaults of TRL, keep the run on the CPU, or concern
+# logging and saving.
 #
 # ### SFTTrainer, from conversations
 #
@@ -259,6 +262,7 @@ assert by_hand[-1] < by_hand[0] - 0.5 and same_run(by_hand, by_peft)
 # %%
 ladder = {name: differences(reference, losses).max() for name, losses in rungs.items()}
 ladder["SFTTrainer + peft_config\n(against LoRA by hand)"] = differences(by_hand, by_peft).max()
+assert max(ladder.values()) < TOLERANCE
 figure, ax = plt.subplots(figsize=(8.5, 3.2))
 ax.axvspan(1e-8, TOLERANCE, color=plots.PROMPT, alpha=0.4, linewidth=0)
 ax.scatter(
@@ -274,7 +278,10 @@ ax.set_xlabel("largest difference to the reference, nats per graded token")
 ax.text(1.3e-8, -0.65, "rounding", va="center", color=plots.MUTED)
 ax.grid(axis="y", visible=False)
 _ = figure.suptitle(
-    f"Five ways to run SFT, one run: {STEPS} equal losses", x=0.01, ha="left", fontweight="bold"
+    f"Each rung repeats its reference: {STEPS} losses within {TOLERANCE:g} nats",
+    x=0.01,
+    ha="left",
+    fontweight="bold",
 )
 
 # %% [markdown]
@@ -282,8 +289,8 @@ _ = figure.suptitle(
 #
 # The text this chapter grew from sets six fields: `learning_rate=8e-5`, `num_train_epochs=1`,
 # `per_device_train_batch_size=1`, `gradient_accumulation_steps=8`, `gradient_checkpointing=False`,
-# `logging_steps=2`. Every other field keeps its default. **Predict:** which default would change
-# our losses most?
+# `logging_steps=2`. Every other field keeps its default. **Predict:** which defaults would make
+# another run of ours?
 #
 # The table reads the defaults from the installed classes, after they have been resolved.
 
@@ -365,32 +372,38 @@ graded_further = sft_trainer(as_messages)
 # %%
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    runs = {
-        "8 × 1 accumulated": run(
-            sft_trainer(
-                tokens, per_device_train_batch_size=1, gradient_accumulation_steps=8, stop_after=4
-            )
+    trainers = {
+        "8 × 1 accumulated": sft_trainer(
+            tokens, per_device_train_batch_size=1, gradient_accumulation_steps=8, stop_after=4
         ),
-        "checkpointing": run(sft_trainer(tokens, activation_checkpointing=True, stop_after=6)),
-        "padding-free": run(sft_trainer(tokens, padding_free=True, max_length=None, stop_after=6)),
-        "prompt–completion, text": run(sft_trainer(as_text, stop_after=6)),
-        "prompt–completion, messages": run(graded_further),
-        "bf16": run(sft_trainer(tokens, bf16=True, stop_after=2)),
-        "linear schedule": run(sft_trainer(tokens, lr_scheduler_type="linear")),
-        "no warm-up": run(sft_trainer(tokens, warmup_steps=0)),
-        "random order": run(sft_trainer(tokens, train_sampling_strategy="random")),
-        "packing": run(
-            sft_trainer(tokens, packing=True, max_length=288, per_device_train_batch_size=1)
-        ),
-        "Qwen3's template": run(sft_trainer(messages, template=qwen3, assistant_only_loss=True)),
-        "everything graded": run(sft_trainer(messages, assistant_only_loss=False)),
+        "checkpointing": sft_trainer(tokens, activation_checkpointing=True, stop_after=6),
+        "padding-free": sft_trainer(tokens, padding_free=True, max_length=None, stop_after=6),
+        "prompt–completion, text": sft_trainer(as_text, stop_after=6),
+        "bf16": sft_trainer(tokens, bf16=True, stop_after=2),
+        "linear schedule": sft_trainer(tokens, lr_scheduler_type="linear"),
+        "no warm-up": sft_trainer(tokens, warmup_steps=0),
+        "random order": sft_trainer(tokens, train_sampling_strategy="random"),
+        "packing": sft_trainer(tokens, packing=True, max_length=288, per_device_train_batch_size=1),
+        "prompt–completion, messages": graded_further,
+        "Qwen3's template": sft_trainer(messages, template=qwen3, assistant_only_loss=True),
+        "everything graded": sft_trainer(messages, assistant_only_loss=False),
     }
+    runs = {name: run(trainer) for name, trainer in trainers.items()}
+
+# %% [markdown]
+# A loss of ours and a loss of theirs compare number by number only where both grade the same tokens
+# in the same step. The last five runs do not: other rows meet, or other tokens of them are graded.
+# There a difference says "another run", and its size says nothing.
 
 # %%
+other_tokens = list(runs)[-5:]  # a step grades other tokens than the reference's
 largest = {name: differences(reference, losses).max() for name, losses in runs.items()}
 figure, ax = plt.subplots(figsize=(9.0, 5.0))
 ax.axvspan(1e-8, TOLERANCE, color=plots.PROMPT, alpha=0.4, linewidth=0)
-for row, value in enumerate(largest.values()):
+for row, (name, value) in enumerate(largest.items()):
+    if name in other_tokens:
+        ax.text(1.3e-8, row, "another run: its steps grade other tokens", va="center", fontsize=11)
+        continue
     same = value <= TOLERANCE
     ax.plot([1e-8, max(value, 1.2e-8)], [row, row], color=plots.GRID, linewidth=6, zorder=1)
     ax.scatter(
@@ -406,7 +419,7 @@ for row, value in enumerate(largest.values()):
         fontsize=11,
     )
 ax.set_yticks(range(len(largest)), list(largest))
-ax.set(xscale="log", xlim=(1e-8, 30), ylim=(len(largest) - 0.5, -1.2))
+ax.set(xscale="log", xlim=(1e-8, 3), ylim=(len(largest) - 0.5, -1.2))
 ax.set_xlabel("largest difference to the reference, nats per graded token")
 ax.grid(axis="y", visible=False)
 ax.text(1.3e-8, -0.75, "rounding", va="center", color=plots.MUTED)
@@ -419,10 +432,6 @@ nothing = ["8 × 1 accumulated", "checkpointing", "padding-free", "prompt–comp
 for name, value in largest.items():
     assert (value < TOLERANCE) == (name in nothing), (name, value)
     assert name in nothing or value > 20 * TOLERANCE, (name, value)
-assert (
-    min(largest[name] for name in ("random order", "packing", "everything graded"))
-    > largest["bf16"]
-)
 graded = sum(x != IGNORE_INDEX for _, labels in ours for x in labels)
 more = (
     sum(x != IGNORE_INDEX for row in graded_further.train_dataset for x in row["labels"]) - graded
@@ -438,15 +447,36 @@ assert more == len(ours)
 #   same result. Padding-free rows put the batch end to end and keep examples apart by
 #   `position_ids`.
 # - **bf16** differs in the *first* loss, before any update: its numbers have 8 significant bits.
-#   Here it is a small price; it is the one switch that chapter 08 turns on.
+#   Here the difference is small; it is the one switch that chapter 08 turns on.
 # - **Schedule and warm-up** change the rate, so every loss after it.
 # - **Order** changes which rows meet. So does **packing**: its rows hold other examples, and
 #   another number of them.
-# - **The template and the mask** change *what is taught*. These are the errors that no loss curve
-#   shows.
+# - **The template and the mask** change *what is taught*. Such a loss curve falls like any other.
+#   Only a loss that you computed yourself, or the graded text, shows the error.
+#
+# To compare *models* we need one measure for all: the loss on the same rows, with the same labels.
+# **Predict** which runs have learned least about our answers after ten steps.
+
+# %%
+others = encode_conversations(conversations[STEPS * BATCH :][:40], tokenizer)
+models = {"reference": after_ten_steps}
+models |= {name: trainers[name].model for name, losses in runs.items() if len(losses) == 10}
+on_others = {name: evaluate(model, tokenizer, others)["loss"] for name, model in models.items()}
+print("nats per graded token on 40 other rows, our labels, after ten steps:")
+for name, value in on_others.items():
+    print(f"{name:28} {value:.2f}")
+print(f"{'the base, before':28} {evaluate(base, tokenizer, others)['loss']:.2f}")
+other_lessons = [on_others["Qwen3's template"], on_others["everything graded"]]
+same_lesson = [on_others[name] for name in ("linear schedule", "no warm-up", "random order")]
+assert min(other_lessons) > max(*same_lesson, on_others["reference"]) + 0.1
+
+# %% [markdown]
+# **Read.** Schedule, warm-up and order leave the model near the reference. With Qwen3's template,
+# or with everything graded, a part of each step teaches something else, a think block or the
+# questions, and ten steps teach less about our answers.
 #
 # Look at one run at a time, rungs first. **Predict** at which step the linear schedule parts from
-# the cosine, then choose it.
+# the cosine, then choose it. (Of the last five runs read the verdict, not the size.)
 
 # %%
 switches = {**rungs, **runs}
@@ -844,13 +874,13 @@ assert same_run(reference, from_cli)
 print("written:", ", ".join(sorted(path.name for path in (work / "tuned").glob("*.safetensors"))))
 
 # %% [markdown]
-# **Read.** The sixth rung, and the same run. The command starts `accelerate launch`, so on a
-# machine with several GPUs the same file trains on all of them. `use_peft: true`, `lora_r` and
-# `lora_alpha` add LoRA.
+# **Read.** The fifth rung, and the same run. The command starts `accelerate launch`: on a machine
+# with several GPUs the same file, without `use_cpu`, trains on all of them. `use_peft: true`,
+# `lora_r` and `lora_alpha` add LoRA.
 #
 # ## 8 · Where the time goes on a CPU
 #
-# Equal losses, unequal speed. **Predict** which of these saves most for this small model: batches
+# The same work, unequal speed. **Predict** which of these saves most for this small model: batches
 # of similar length; the output head only where a token is graded; freed memory kept; the decoder's
 # small operations written out again.
 
@@ -864,6 +894,12 @@ similar = [similar[first : first + 16] for first in range(0, 48, 16)]
 in_turn, similar = (
     [pad_batch([mixed[i] for i in rows], pad) for rows in part] for part in (in_turn, similar)
 )
+tokens_in_all = sum(len(example.input_ids) for example in mixed)
+answers = sum(label != IGNORE_INDEX for example in mixed for label in example.labels)
+padded = [sum(batch["input_ids"].numel() for batch in part) for part in (in_turn, similar)]
+print(f"{tokens_in_all} tokens, {answers / tokens_in_all:.0%} of them graded")
+print(f"positions with padding: {padded[0]} in turn, {padded[1]} in batches of similar length")
+assert answers < tokens_in_all / 2 and padded[1] < 0.8 * padded[0]
 
 
 def give_memory_back() -> None:
@@ -967,21 +1003,25 @@ ax.grid(axis="y", visible=False)
 ax.grid(axis="x")
 ax.legend(loc="lower right", ncols=1)
 _ = figure.suptitle(
-    "Each step leaves out work that changes no loss", x=0.01, ha="left", fontweight="bold"
+    f"Four savings together: {whole / sum(seconds):.1f} times as fast as the plain loop",
+    x=0.01,
+    ha="left",
+    fontweight="bold",
 )
 
 # %% [markdown]
-# **Read.** None of these changes the result: the first rung of this chapter was the fastest of
-# them. Padding is work for nothing, so similar lengths come first. The head is the widest layer,
-# and most positions are prompt. Freed memory that is kept need not be asked of the kernel again at
-# the next step. What remains is many small operations. Written out for short rows, with their
-# gradients by hand, they become few (`sft_lab/kernels/short_rows.py`). `make bench` measures longer
-# runs, against TRL too.
+# **Read.** Padding is work for nothing, so similar lengths come first. They change which rows meet
+# in a batch, so this is another run, as with "random order" above; our reference has such batches
+# too. The other three change no loss beyond rounding: the first rung of this chapter uses them all.
+# The head is the widest layer, and most positions are prompt. Freed memory that is kept need not be
+# asked of the kernel again at the next step. What remains is many small operations. Written out for
+# short rows, with their gradients by hand, they become fewer (`sft_lab/kernels/short_rows.py`).
+# `make bench` measures longer runs, against TRL too.
 #
 # ### Many prompts at once
 #
-# Generation writes one token a pass, and a pass over one row leaves a processor nearly idle.
-# **Predict** the factor for 64 and for 128 prompts in a batch.
+# Generation writes one token a pass, and a pass over one row costs nearly as much time as a pass
+# over several. **Predict** the factor for 64 and for 128 prompts in a batch.
 
 # %%
 prompts = [conversation[:1] for conversation in conversations[:128]]
@@ -1008,6 +1048,9 @@ for count, factor in together.items():
 assert together[128] > 8
 
 # %% [markdown]
+# **Read.** The work of a pass is shared by its rows, until the products fill the processor. That is
+# why `generate_responses` takes a list of prompts.
+#
 # ## When to use which
 #
 # | you want | take |
@@ -1062,12 +1105,14 @@ check("7.5", verdict)
 #
 # - Hand loop, `sft_lab.train`, `Trainer`, `SFTTrainer`, PEFT and `trl sft`: one run, within
 #   rounding, once the settings are equal.
-# - TRL's defaults that bite: bf16 and checkpointing on, 2e-5, and for messages every token graded.
+# - TRL's defaults to look at: bf16 and checkpointing on, 2e-5, and for messages every token graded.
 # - The completion-only collator became a data format. Prefer messages with tags, or prompt and
 #   completion.
 # - Without tags, `assistant_only_loss` swaps the template or refuses it: print the graded text.
-# - Speed is work left out: padding, ungraded positions, small operations, and prompts asked one by
-#   one.
+# - Losses compare number by number only where they grade the same tokens; compare models on the
+#   same rows.
+# - Save time by less padding, no scores for ungraded positions, fewer small operations, and many
+#   prompts in one batch.
 #
 # ## Sources
 #
@@ -1088,7 +1133,8 @@ check("7.5", verdict)
 #    旧做法靠搜索“回答标记”，换行合并、多轮对话、截断都会让标签悄悄消失。
 # 4. 模板没有 `{% generation %}` 标签时，TRL 会**悄悄替换**成训练模板（Qwen3 会多出空的 think 块），
 #    或直接报错；先打印被计分的文本。
-# 5. CPU 提速的每一步都不改变损失：长度相近的批次、只在计分位置算输出头、保留已释放内存、
-#    短序列手写算子；生成时 64 个提示一起做，约快二十倍。
+# 5. CPU 提速：长度相近的批次（改变批次的组成，是另一次训练）、只在计分位置算输出头、
+#    保留已释放内存、短序列手写算子（后三项只差舍入）；生成时多个提示一起做，快一个数量级以上。
+#    只有计分的 token 相同，逐步损失才能比较。
 #
 # </details>
