@@ -65,7 +65,8 @@ def encode_chat(
 
     Equal to ordinary tokenisation unless a text holds a control token's letters (they stay letters)
     or an answer would merge with the end of its prompt, as a line break does with the one before
-    it: a model writes it as a token of its own. template: a Jinja text to use instead of the tokenizer's own.
+    it: a model writes it as a token of its own. template: a Jinja text to use instead of the
+    tokenizer's own.
     Raises ValueError as `render` does, and when the template refuses the conversation.
     """
     return render_conversation(

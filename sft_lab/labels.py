@@ -59,7 +59,8 @@ def encode_conversation(
     graded: "assistant" grades every answer with its stop token; "last" only the last one; "all"
     every token, as in pretraining (the whole sequence, the prompt too: rule 1 does not apply).
     max_tokens: a longer conversation loses its last turns, down to the last answer that fits whole.
-    An answer is never cut in two: half of one would be graded without its stop token.
+    An answer is never cut in two: half of one would be graded without its stop token. What is cut
+    away is not judged.
     Which tokens an answer is, the template says: its {% generation %} tags; or those of the
     training variant that TRL bundles for it, as TRL's assistant_only_loss does (the same labels:
     tests/test_labels.py); or, for any other template, all that the answer adds to its inference

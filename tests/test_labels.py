@@ -126,9 +126,11 @@ def test_supervised_tokens_are_exactly_the_answers_and_their_stop_tokens(tokeniz
 @pytest.mark.parametrize(
     "template", ["atlas", "qwen2_5", "qwen3_training", "qwen3_instruct_2507", TAGLESS + PROMPT]
 )
+@pytest.mark.parametrize("vocabulary", ["tokenizer", "joining_tokenizer"])
 def test_before_every_answer_stands_its_inference_prompt_token_by_token(
-    tokenizer, conversations, template
+    request, conversations, vocabulary, template
 ):
+    tokenizer = request.getfixturevalue(vocabulary)
     tokenizer = tokenizer if template == "atlas" else with_template(tokenizer, template)
     for conversation in conversations[:50]:
         example = encode_conversation(conversation, tokenizer)
@@ -187,6 +189,10 @@ def test_a_template_that_rewrites_its_history_is_refused_unless_only_the_last_an
         encode_conversation(CONVERSATION, rewriting)
     example = encode_conversation(CONVERSATION, rewriting, graded="last")
     assert graded_texts(example, tokenizer) == ["Santiago. 😀\n<|im_end|>"]
+    # What is cut away is not judged: no turn follows the first answer any more.
+    first = encode_conversation(CONVERSATION[:3], rewriting)
+    limit = len(first.input_ids)
+    assert encode_conversation(CONVERSATION, rewriting, max_tokens=limit) == first
 
 
 # policies and truncation
@@ -219,7 +225,7 @@ def test_truncation_keeps_turns_up_to_the_last_answer_that_fits_whole(tokenizer,
         encode_conversation(CONVERSATION, tokenizer, graded=graded, max_tokens=short - 1)
 
 
-def test_a_cut_keeps_the_most_answers_that_fit(tokenizer, conversations):
+def test_a_cut_keeps_the_most_answers_that_fit(joining_tokenizer, conversations):
     """The reference drops one answer after the other, from the whole conversation down."""
     cuts = 0
     for row in range(0, 60, 3):
@@ -233,14 +239,14 @@ def test_a_cut_keeps_the_most_answers_that_fit(tokenizer, conversations):
         conversation = (system if row % 2 else []) + rounds + ([rounds[0]] if row % 4 else [])
         ends = [n for n, turn in enumerate(conversation, 1) if turn["role"] == "assistant"]
         shortened = [
-            encode_conversation(conversation[:end], tokenizer, max_tokens=10_000)
+            encode_conversation(conversation[:end], joining_tokenizer, max_tokens=10_000)
             for end in [len(conversation), *reversed(ends)]
         ]
         lengths = [len(example.input_ids) for example in shortened]
         for length in set(lengths):
             for max_tokens in {length, max(length - 1, lengths[-1])}:
                 expected = next(e for e in shortened if len(e.input_ids) <= max_tokens)
-                found = encode_conversation(conversation, tokenizer, max_tokens=max_tokens)
+                found = encode_conversation(conversation, joining_tokenizer, max_tokens=max_tokens)
                 assert found == expected
                 cuts += max_tokens < lengths[0]
     assert cuts >= 100
@@ -297,12 +303,13 @@ def test_the_work_for_a_conversation_is_linear_in_its_turns(tokenizer, template,
 
 
 @pytest.mark.parametrize("max_tokens", [1024, 3000, 100_000])
-def test_256_turns_take_no_minute(tokenizer, max_tokens):
+def test_256_turns_take_less_than_five_seconds(tokenizer, max_tokens):
     conversation = make_long(256)
     encode_conversation(conversation[:2], tokenizer)
     begin = time.process_time()
     encode_conversation(conversation, tokenizer, max_tokens=max_tokens)
-    assert time.process_time() - begin < 5  # 0.2 seconds on one core; a search turn by turn took 72
+    # 0.13 seconds on one core; cutting off one answer after the other takes 45
+    assert time.process_time() - begin < 5
 
 
 def test_all_bad_rows_are_named_at_once(tokenizer):

@@ -76,10 +76,10 @@ def test_plain_text_is_encoded_as_the_tokenizer_does_but_for_control_tokens(
 @pytest.mark.parametrize("answer", ["7 of them.", "Yes.", " no", "\nso", "  "])
 @pytest.mark.parametrize("space", ["", " ", "  ", "\n", "\n\n"])
 def test_a_prompt_is_encoded_as_alone_whatever_ends_it_and_begins_the_answer(
-    tokenizer, space, answer
+    joining_tokenizer, space, answer
 ):
-    spaced = copy.deepcopy(tokenizer)
-    opening = f"assistant:{space}"
+    spaced = copy.deepcopy(joining_tokenizer)
+    opening = f"assistant{space}"
     spaced.chat_template = (
         "{% for m in messages %}{% if m.role == 'user' %}user: {{ m.content }}<|im_end|>"
         "{% else %}" + opening + "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}"
@@ -88,8 +88,8 @@ def test_a_prompt_is_encoded_as_alone_whatever_ends_it_and_begins_the_answer(
     user, assistant = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": answer}
     rendered = render_for_training([user, assistant] * 2, spaced, max_tokens=10_000)
     text = spaced.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
-    prompt = tokenizer(text).input_ids  # transformers' own, of the prompt alone
+    prompt = spaced(text).input_ids  # transformers' own, of the prompt alone
     assert rendered.ids[: len(prompt)] == prompt
     second = encode_chat([user, assistant, user], spaced, add_generation_prompt=True)
     assert rendered.ids[: len(second)] == second
-    assert rendered.offsets[len(second)][0] >= rendered.starts[1]
+    assert spaced.decode(rendered.ids) == rendered.text
