@@ -1,27 +1,27 @@
-"""Second station: the chat template turns a conversation into text, the tokenizer into ids, and a
-model answers.
+"""Station "say": prompts become ids as `rendering` makes them, and a model answers.
 
-Training (labels.py) and inference (`generate_responses`) encode with the same functions, so that a
-model is asked exactly as it was taught. The text of a message never becomes a control token
-(rendering.py).
+Training (labels.py) and inference (`generate_responses`) take their ids from the same place, so
+that a model is asked exactly as it was taught.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    BatchEncoding,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
     check_turns,
-    control_tokens,
-    encode_marked,
-    find_answers,
-    find_control_token,
+    encode_text,
     find_template,
-    mark_literals,
-    render_marked,
+    render_conversation,
+    stop_token_id,
 )
 
 BATCH_SIZE = 64  # prompts answered at once: on two CPU cores 22 times the speed of one at a time
@@ -64,40 +64,18 @@ def encode_chat(
     """Token ids of `render(...)`, in which the text of a message never becomes a control token.
 
     Equal to ordinary tokenisation unless a text holds a control token's letters (they stay letters)
-    or an answer begins with a line break, which would merge with the line break before it: a model
-    writes it as a token of its own. template: a Jinja text to use instead of the tokenizer's own.
+    or an answer would merge with the end of its prompt, as a line break does with the one before
+    it: a model writes it as a token of its own. template: a Jinja text to use instead of the
+    tokenizer's own.
     Raises ValueError as `render` does, and when the template refuses the conversation.
     """
-    template = template or find_template(tokenizer)
-    marked, mark = mark_literals(conversation, tokenizer)
-    text, _ = render_marked(marked, tokenizer, template, add_generation_prompt, enable_thinking)
-    starts = find_answers(marked, text, tokenizer, template)
-    return encode_marked(text, tokenizer, mark, starts)[0]
-
-
-def stop_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Id of the token that ends an answer: the first control token the template writes after one.
-
-    For ChatML (Qwen, SmolLM, atlas-base) that is <|im_end|>. Where the template writes none, or
-    there is no template, it is the tokenizer's eos token. Raises ValueError when that is missing
-    too.
-    """
-    if tokenizer.chat_template:
-        answer = "An answer."
-        text = render(
-            [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": answer}],
-            tokenizer,
-        )
-        found = find_control_token(text, tokenizer, start=text.rindex(answer))
-        if found:
-            return control_tokens(tokenizer)[found[0]]
-    if tokenizer.eos_token_id is None:
-        raise ValueError(
-            f"the tokenizer {tokenizer.name_or_path!r} has no stop token: its template writes no "
-            "control token after an answer, and it has no eos token. Set tokenizer.eos_token = "
-            "..."
-        )
-    return tokenizer.eos_token_id
+    return render_conversation(
+        conversation,
+        tokenizer,
+        template or find_template(tokenizer),
+        add_generation_prompt=add_generation_prompt,
+        enable_thinking=enable_thinking,
+    ).ids
 
 
 # inference
@@ -186,7 +164,7 @@ def complete(
     """
     if isinstance(texts, str):
         raise TypeError(f"texts is a single text, {texts[:60]!r}: put it into a list, [text]")
-    encoded = [encode_marked(*_marked(text, tokenizer))[0] for text in texts]
+    encoded = [encode_text(text, tokenizer) for text in texts]
     rows = _generate(model, tokenizer, encoded, max_new_tokens, decoding)
     return [
         tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -204,6 +182,31 @@ def _generate(
 ) -> list[list[int]]:
     """The ids that follow each prompt: batches of similar length, padded on the left, cut after the
     first stop."""
+    _check_request(model, encoded, max_new_tokens, decoding)
+    # A base model ends a document, not an answer, so its eos and pad tokens end a row as well.
+    stops = {stop_token_id(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+    pad = min(stops) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "use_cache": True}
+    settings |= {"eos_token_id": sorted(stops), "pad_token_id": pad} | decoding
+    responses: list[list[int]] = [[] for _ in encoded]
+    # Prompts of similar length stand together, so that every batch has little padding.
+    by_length = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+    with _ready_to_generate(model):
+        for first in range(0, len(by_length), BATCH_SIZE):
+            indices = by_length[first : first + BATCH_SIZE]
+            batch = _pad_left([encoded[index] for index in indices], pad)
+            output = model.generate(**batch.to(model.device), **settings)
+            width = batch["input_ids"].shape[1]
+            for index, row in zip(indices, output[:, width:].tolist(), strict=True):
+                # A row that has stopped is padded until the longest of its batch stops.
+                end = next((t + 1 for t, token_id in enumerate(row) if token_id in stops), len(row))
+                responses[index] = row[:end]
+    return responses
+
+
+def _check_request(
+    model: PreTrainedModel, encoded: list[list[int]], max_new_tokens: int, decoding: dict
+) -> None:
     ignored = [name for name in SAMPLING if name in decoding]
     if ignored and not decoding.get("do_sample"):
         raise ValueError(
@@ -211,43 +214,23 @@ def _generate(
             "do_sample=True."
         )
     limit = getattr(model.config, "max_position_embeddings", None)
-    for place, ids in enumerate(encoded):
+    for index, ids in enumerate(encoded):
+        # Past its last position a model writes nonsense, or fails inside a kernel.
         if limit and len(ids) + max_new_tokens > limit:
             raise ValueError(
-                f"prompts[{place}] has {len(ids)} tokens, max_new_tokens is {max_new_tokens}: "
+                f"prompts[{index}] has {len(ids)} tokens, max_new_tokens is {max_new_tokens}: "
                 f"together more than the model's {limit} positions. Shorten the prompt or lower "
                 "max_new_tokens."
             )
-    stops = {stop_token_id(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
-    pad = min(stops) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "use_cache": True}
-    settings |= {"eos_token_id": sorted(stops), "pad_token_id": pad} | decoding
-    responses: list[list[int]] = [[] for _ in encoded]
-    by_length = sorted(
-        range(len(encoded)), key=lambda place: len(encoded[place])
-    )  # little padding in every batch
-    with _ready_to_generate(model):
-        for first in range(0, len(by_length), BATCH_SIZE):
-            places = by_length[first : first + BATCH_SIZE]
-            width = max(len(encoded[place]) for place in places)
-            gaps = [
-                width - len(encoded[place]) for place in places
-            ]  # on the left: the answer follows its prompt
-            input_ids = torch.tensor(
-                [[pad] * gap + encoded[place] for gap, place in zip(gaps, places, strict=True)]
-            )
-            attention_mask = torch.tensor([[0] * gap + [1] * (width - gap) for gap in gaps])
-            batch = {
-                "input_ids": input_ids.to(model.device),
-                "attention_mask": attention_mask.to(model.device),
-            }
-            output = model.generate(**batch, **settings)
-            for place, row in zip(places, output[:, width:].tolist(), strict=True):
-                end = next(
-                    (index + 1 for index, token in enumerate(row) if token in stops), len(row)
-                )
-                responses[place] = row[:end]
-    return responses
+
+
+def _pad_left(rows: list[list[int]], pad: int) -> BatchEncoding:
+    """Input ids and attention mask, (B, T). On the left, because an answer follows its prompt."""
+    width = max(len(ids) for ids in rows)
+    gaps = [width - len(ids) for ids in rows]
+    input_ids = [[pad] * gap + ids for gap, ids in zip(gaps, rows, strict=True)]
+    mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
+    return BatchEncoding({"input_ids": input_ids, "attention_mask": mask}, tensor_type="pt")
 
 
 @contextmanager
@@ -269,13 +252,6 @@ def _ready_to_generate(model: PreTrainedModel) -> Iterator[None]:
         model.train(training)
         for part, config in kept.items():
             part.generation_config = config
-
-
-def _marked(
-    text: str, tokenizer: PreTrainedTokenizerBase
-) -> tuple[str, PreTrainedTokenizerBase, str]:
-    conversation, mark = mark_literals([{"role": "user", "content": text}], tokenizer)
-    return conversation[0]["content"], tokenizer, mark
 
 
 def _as_conversation(prompt: str | Conversation, system: str | None) -> Conversation:

@@ -1,7 +1,7 @@
-"""Third station: a conversation becomes an Example, token ids and the labels that say which of them
-are graded.
+"""Station "grade": a conversation becomes an Example, token ids and the labels that say which of
+them are graded.
 
-The contract, checked for every example:
+The contract, true of every example that `encode_conversation` gives:
 1. the prompt is ignored: every graded run begins where the inference prompt ends (or inside that
    prompt's opening, where the template's own tags put it: TRL's Qwen3 template grades the empty
    think block);
@@ -9,27 +9,28 @@ The contract, checked for every example:
    learns to stop;
 3. padding is never graded, and at least one token is;
 4. the tokens before an answer are exactly the inference prompt: what is taught is what will be
-asked. `encode_conversation` checks all four; `check_labels` checks what ids and labels alone can
-show, whoever made them.
+   asked. `rendering` encodes an answer apart from its prompt wherever that makes a difference.
+
+`check_labels` checks what ids and labels alone can show, whoever made them.
 """
 
+import sys
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
-from sft_lab.chat import encode_chat, stop_token_id
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
     GENERATION_TAG,
-    encode_marked,
-    find_answers,
+    Rendered,
+    asks_as_taught,
     find_template,
-    has_reasoning,
-    mark_literals,
-    render_marked,
+    render_conversation,
+    render_for_training,
+    stop_token_id,
     training_template,
 )
 
@@ -58,7 +59,8 @@ def encode_conversation(
     graded: "assistant" grades every answer with its stop token; "last" only the last one; "all"
     every token, as in pretraining (the whole sequence, the prompt too: rule 1 does not apply).
     max_tokens: a longer conversation loses its last turns, down to the last answer that fits whole.
-    An answer is never cut in two: half of one would be graded without its stop token.
+    An answer is never cut in two: half of one would be graded without its stop token. What is cut
+    away is not judged.
     Which tokens an answer is, the template says: its {% generation %} tags; or those of the
     training variant that TRL bundles for it, as TRL's assistant_only_loss does (the same labels:
     tests/test_labels.py); or, for any other template, all that the answer adds to its inference
@@ -67,21 +69,32 @@ def encode_conversation(
     """
     if graded not in POLICIES:
         raise ValueError(f"graded={graded!r}: choose one of {', '.join(POLICIES)}")
-    answers = [place for place, turn in enumerate(conversation) if turn.get("role") == "assistant"]
-    if not answers:
+    turns = [n for n, turn in enumerate(conversation, start=1) if turn.get("role") == "assistant"]
+    if not turns:
         raise LabelError(
             "the conversation has no answer (no assistant turn): there is nothing to grade"
         )
-    for turns in [len(conversation), *(place + 1 for place in reversed(answers))]:
-        example = _grade(conversation[:turns], tokenizer, graded)
-        if len(example.input_ids) <= max_tokens:
-            check_labels(example, tokenizer)
-            return example
-    raise LabelError(
-        f"{len(example.input_ids)} tokens up to the end of the first answer, "
-        f"max_tokens={max_tokens}: no answer fits whole. Raise max_tokens, or shorten "
-        f"{conversation[0]['content'][:40]!r}"
-    )
+    rendered = render_for_training(conversation, tokenizer, max_tokens=max_tokens)
+    if len(rendered.ids) > max_tokens:
+        raise LabelError(
+            f"{len(rendered.ids)} tokens up to the end of the first answer, "
+            f"max_tokens={max_tokens}: no answer fits whole. Raise max_tokens, or shorten "
+            f"{conversation[0]['content'][:40]!r}"
+        )
+    if graded == "all":
+        example = Example(rendered.ids, list(rendered.ids))
+    else:
+        example = _grade(rendered, turns, tokenizer, graded)
+        if not asks_as_taught(rendered, conversation, tokenizer):
+            warnings.warn(
+                "the tokenizer's chat template renders earlier answers otherwise than the "
+                "training variant TRL bundles for it (Qwen3's drops their think blocks): later "
+                "answers are taught one way and asked another. To ask as taught: "
+                "tokenizer.chat_template = training_template(tokenizer), from sft_lab.labels",
+                stacklevel=2,
+            )
+    check_labels(example, tokenizer)
+    return example
 
 
 def encode_conversations(
@@ -127,11 +140,11 @@ def check_labels(example: Example, tokenizer: PreTrainedTokenizerBase) -> None:
         raise LabelError(
             f"{len(ids)} input_ids but {len(labels)} labels: one label a token, unshifted"
         )
-    for place, (index, label) in enumerate(zip(ids, labels, strict=True)):
-        if label not in (IGNORE_INDEX, index):
+    for position, (token_id, label) in enumerate(zip(ids, labels, strict=True)):
+        if label not in (IGNORE_INDEX, token_id):
             raise LabelError(
-                f"labels[{place}] is {label}, neither {IGNORE_INDEX} nor input_ids[{place}], "
-                f"{index}: likely shifted by one (the loss shifts, labels do not)"
+                f"labels[{position}] is {label}, neither {IGNORE_INDEX} nor input_ids[{position}], "
+                f"{token_id}: likely shifted by one (the loss shifts, labels do not)"
             )
     if all(label == IGNORE_INDEX for label in labels[1:]):
         raise LabelError(
@@ -139,150 +152,111 @@ def check_labels(example: Example, tokenizer: PreTrainedTokenizerBase) -> None:
             "truncation cut the answer away"
         )
     stop, pad = stop_token_id(tokenizer), tokenizer.pad_token_id
-    name = tokenizer.convert_ids_to_tokens(stop)
-    cause = ""
-    if pad == stop:
-        cause = (
-            f". Likely cause: the pad token is the stop token {name}; what masks one masks "
-            "both. Set another"
-        )
-    elif pad is not None and pad in labels:
+    # Where both are one token, a graded pad cannot be told from a graded stop token here; the run
+    # in which it stands is then refused for its two stop tokens.
+    if pad != stop and pad is not None and pad in labels:
         raise LabelError(
             f"labels[{labels.index(pad)}] grades the pad token {tokenizer.pad_token}: the model "
             "would learn to write padding. Likely labels are a copy of padded input_ids"
         )
-    if list(labels) == list(ids):
-        if stop not in ids:
-            raise LabelError(
-                f"every token is graded, none is the stop token {name}: the model never learns "
-                "to stop"
-            )
-        return
-    openings = _openings(tokenizer, training_template(tokenizer))
-    for first, last in _runs(labels):
-        run, text = ids[first:last], repr(tokenizer.decode(ids[first:last])[-60:])
-        if stop not in run:
-            raise LabelError(
-                f"tokens {first} to {last - 1} are graded without a stop token {name} ({text}): "
-                "the model never learns to stop. Likely the template gives it to the next "
-                f"turn{cause}"
-            )
-        after = run.index(stop) + 1
-        if stop in run[after:]:
-            raise LabelError(
-                f"tokens {first} to {last - 1} grade the stop token {name} twice ({text}): "
-                f"likely padding or a later prompt is graded{cause}"
-            )
-        if tokenizer.decode(run[after:]).strip():
-            raise LabelError(
-                f"tokens {first + after} to {last - 1} are graded after the stop token {name} "
-                f"({text}): the answer ends there"
-            )
-        if not any(ids[max(first - len(opening), 0) : first] == opening for opening in openings):
-            before = tokenizer.decode(ids[max(first - 8, 0) : first])
-            raise LabelError(
-                f"the graded run at token {first} ({text}) follows {before!r}, but an answer "
-                f"follows {tokenizer.decode(openings[-1])!r}. Likely part of the prompt is "
-                "graded, or the beginning of the answer is not"
-            )
+    if list(labels) != list(ids):
+        openings = _encode_openings(tokenizer, training_template(tokenizer))
+        for first, last in _find_runs(labels):
+            _check_run(ids, first, last, stop, openings, tokenizer)
+    elif stop not in ids:
+        raise LabelError(
+            "every token is graded, none is the stop token "
+            f"{tokenizer.convert_ids_to_tokens(stop)}: the model never learns to stop"
+        )
 
 
-def _grade(conversation: Conversation, tokenizer: PreTrainedTokenizerBase, graded: str) -> Example:
-    """Encode and grade all turns; checks what needs the conversation: every answer follows its
-    inference prompt."""
-    template = training_template(tokenizer)
-    marked, mark = mark_literals(conversation, tokenizer)
-    text, spans = render_marked(marked, tokenizer, template)
-    starts = find_answers(marked, text, tokenizer, template)
-    ids, offsets = encode_marked(text, tokenizer, mark, starts)
-    answers = [place for place, turn in enumerate(conversation) if turn["role"] == "assistant"]
-    tagged = GENERATION_TAG.search(template) is not None
-    if graded == "all":
-        return Example(ids, list(ids))
-    added = []
-    for number in range(len(answers)) if graded == "assistant" else [len(answers) - 1]:
-        through = answers[number] + 1
-        if through == 1:
+def _check_run(
+    ids: list[int],
+    first: int,
+    last: int,
+    stop: int,
+    openings: list[list[int]],
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """Rules 1 and 2 for the graded tokens `first` to `last` - 1, which follow an ungraded one."""
+    run, text = ids[first:last], repr(tokenizer.decode(ids[first:last])[-60:])
+    name = tokenizer.convert_ids_to_tokens(stop)
+    cause = ""
+    if tokenizer.pad_token_id == stop:
+        cause = (
+            f". Likely cause: the pad token is the stop token {name}; what masks one masks "
+            "both. Set another"
+        )
+    if stop not in run:
+        raise LabelError(
+            f"tokens {first} to {last - 1} are graded without a stop token {name} ({text}): "
+            "the model never learns to stop. Likely the template writes none after an answer, "
+            f"or gives it to the next turn{cause}"
+        )
+    after = run.index(stop) + 1
+    if stop in run[after:]:
+        raise LabelError(
+            f"tokens {first} to {last - 1} grade the stop token {name} twice ({text}): "
+            f"likely padding or a later prompt is graded{cause}"
+        )
+    # White space may follow: some templates close the turn with a line break inside their tags.
+    if tokenizer.decode(run[after:]).strip():
+        raise LabelError(
+            f"tokens {first + after} to {last - 1} are graded after the stop token {name} "
+            f"({text}): the answer ends there"
+        )
+    if not any(ids[max(first - len(opening), 0) : first] == opening for opening in openings):
+        before = tokenizer.decode(ids[max(first - 8, 0) : first])
+        raise LabelError(
+            f"the graded run at token {first} ({text}) follows {before!r}, but an answer "
+            f"follows {tokenizer.decode(openings[-1])!r}. Likely part of the prompt is "
+            "graded, or the beginning of the answer is not"
+        )
+
+
+def _grade(
+    rendered: Rendered, turns: list[int], tokenizer: PreTrainedTokenizerBase, graded: str
+) -> Example:
+    """Labels that grade what the model writes in every answer, or in the last one.
+
+    turns: the number of each answer's turn, from 1. Raises LabelError for an answer that does not
+    follow its inference prompt, or of which the model would write nothing.
+    """
+    answers = list(zip(turns, rendered.starts, strict=False))  # the cut may have dropped the last
+    answers = answers if graded == "assistant" else answers[-1:]
+    for turn, start in answers:
+        if turn == 1:
             raise LabelError(
                 "the first turn is an answer to nothing: restore the question or drop that turn"
             )
-        if starts[number] is None:
-            raise LabelError(_rewritten(through))
-        prompt, _ = encode_marked(text[: starts[number]], tokenizer, mark, starts[:number])
-        _check_prompt(conversation[:through], prompt, ids, tokenizer, template)
-        if not tagged:
-            added.append(_added_text(marked[:through], text, starts[number], tokenizer, template))
-        elif not any(first <= starts[number] <= last for first, last in spans):
-            raise LabelError(
-                f"turn {through}, an answer, lies outside the template's {{% generation %}} "
-                "tags: it would not be graded. Put them around what the model writes, its stop "
-                "token included"
-            )
-    if tagged:
-        added = [span for span in spans if graded == "assistant" or span[1] >= starts[-1]]
-    labels = [IGNORE_INDEX] * len(ids)
-    for first, last in added:
-        for place, (start, end) in enumerate(offsets):
-            if start < last and (end > first or start >= first):
-                labels[place] = ids[place]
-    return Example(ids, labels)
+        if start is None:
+            raise LabelError(_explain_rewritten(turn))
+    # 1 for each character that is graded, 0 for the others, and one more for the end of the text.
+    written = bytearray(len(rendered.text) + 1)
+    for first, last in rendered.spans:
+        if graded == "assistant" or last >= rendered.starts[-1]:
+            written[first:last] = b"\1" * (last - first)
+    for turn, start in answers:
+        if not written[start]:
+            raise LabelError(_explain_unwritten(turn, training_template(tokenizer)))
+    labels = [
+        # A token with no character of its own, which a normalizer can make, counts where it stands.
+        token_id if any(written[first : max(last, first + 1)]) else IGNORE_INDEX
+        for token_id, (first, last) in zip(rendered.ids, rendered.offsets, strict=True)
+    ]
+    return Example(rendered.ids, labels)
 
 
-def _check_prompt(
-    conversation: Conversation,
-    prompt: list[int],
-    ids: list[int],
-    tokenizer: PreTrainedTokenizerBase,
-    template: str,
-) -> None:
-    """Rule 4 for the answer that ends `conversation`: `ids` begin with its inference prompt, token
-    by token."""
-    if ids[: len(prompt)] != prompt:
-        place = next(
-            place for place, index in enumerate(prompt) if ids[place : place + 1] != [index]
-        )
-        ours, theirs = (tokenizer.decode(row[place : place + 5]) for row in (ids, prompt))
-        raise LabelError(
-            f"turn {len(conversation)}: training and inference differ from token {place} on, "
-            f"{ours!r} against {theirs!r}: the template or the tokenizer joins the answer to its "
-            "prompt"
-        )
-    *before, answer = conversation
-    if template != find_template(tokenizer) and any(turn["role"] == "assistant" for turn in before):
-        thinking = has_reasoning(answer)
-        if (
-            encode_chat(before, tokenizer, add_generation_prompt=True, enable_thinking=thinking)
-            != prompt
-        ):
-            warnings.warn(
-                "the tokenizer's chat template renders earlier answers otherwise than the "
-                "training variant TRL bundles for it (Qwen3's drops their think blocks): later "
-                "answers are taught one way and asked another. To ask as taught: "
-                "tokenizer.chat_template = training_template(tokenizer), from sft_lab.labels",
-                stacklevel=2,
-            )
+def _explain_unwritten(turn: int, template: str) -> str:
+    if not GENERATION_TAG.search(template):
+        return _explain_rewritten(turn)
+    return (
+        f"turn {turn}, an answer, lies outside the template's {{% generation %}} tags: it would "
+        "not be graded. Put them around what the model writes, its stop token included"
+    )
 
 
-def _added_text(
-    marked: Conversation, text: str, start: int, tokenizer: PreTrainedTokenizerBase, template: str
-) -> tuple[int, int]:
-    """The characters of `text` that the last answer of `marked` adds to its prompt, through its
-    stop token."""
-    rendered, _ = render_marked(marked, tokenizer, template)
-    stop = tokenizer.decode([stop_token_id(tokenizer)])
-    end = rendered.find(stop, start) + len(stop)
-    if end < start + len(stop):
-        raise LabelError(
-            f"the template writes no stop token {stop} after turn {len(marked)}, an answer: the "
-            "model would never learn to stop. Likely the template counts it to the next turn: "
-            "move it"
-        )
-    if not text.startswith(rendered[:end]):
-        raise LabelError(_rewritten(len(marked)))
-    return start, end
-
-
-def _rewritten(turn: int) -> str:
+def _explain_rewritten(turn: int) -> str:
     return (
         f"the template renders turn {turn}, or what stands before it, otherwise once more turns "
         "follow, so it cannot be trained as it is asked (Qwen3's drops earlier reasoning). Grade "
@@ -291,26 +265,27 @@ def _rewritten(turn: int) -> str:
     )
 
 
-def _runs(labels: list[int]) -> list[tuple[int, int]]:
+def _find_runs(labels: list[int]) -> list[tuple[int, int]]:
     """(first, last + 1) of each unbroken run of graded tokens."""
     graded = [False, *(label != IGNORE_INDEX for label in labels), False]
-    edges = [place for place in range(len(labels) + 1) if graded[place] != graded[place + 1]]
+    edges = [t for t in range(len(labels) + 1) if graded[t] != graded[t + 1]]
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 @lru_cache(maxsize=16)
-def _openings(tokenizer: PreTrainedTokenizerBase, template: str) -> list[list[int]]:
+def _encode_openings(tokenizer: PreTrainedTokenizerBase, template: str) -> list[list[int]]:
     """The ungraded ids between a question and its answer, with and without reasoning:
-    "<|im_start|>assistant\\n"."""
+    "<|im_start|>assistant\\n". template: the tokenizer's training template (a tokenizer whose
+    template is exchanged has other openings)."""
     question = {"role": "user", "content": "Why?"}
-    end = encode_chat([question], tokenizer, template=template)
+    asked = render_conversation([question], tokenizer, template).ids
     openings = []
-    for answer in ("<think>\nSo.\n</think>\n\nSo.", "So."):
-        example = _grade([question, {"role": "assistant", "content": answer}], tokenizer, "last")
-        shared = next(
-            place
-            for place, index in enumerate(example.input_ids)
-            if end[place : place + 1] != [index]
-        )
-        openings.append(example.input_ids[shared : _runs(example.labels)[0][0]])
+    for content in ("<think>\nSo.\n</think>\n\nSo.", "So."):
+        answer = {"role": "assistant", "content": content}
+        rendered = render_for_training([question, answer], tokenizer, max_tokens=sys.maxsize)
+        example = _grade(rendered, [2], tokenizer, "last")
+        # Templates may end a question otherwise once an answer follows, so we compare.
+        ids = example.input_ids
+        shared = next(t for t in range(len(ids)) if asked[t : t + 1] != ids[t : t + 1])
+        openings.append(ids[shared : _find_runs(example.labels)[0][0]])
     return openings

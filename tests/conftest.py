@@ -1,17 +1,20 @@
 """Fixtures shared by all tests: the model that ships with the repository, loaded once, on one
 thread."""
 
+import json
 import random
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
 from sft_lab.records import Conversation
@@ -26,6 +29,25 @@ def tokenizer() -> PreTrainedTokenizerBase:
     """Tests share it: one that changes its template or its tokens works on a copy
     (copy.deepcopy)."""
     return AutoTokenizer.from_pretrained(ATLAS_BASE)
+
+
+@pytest.fixture(scope="session")
+def joining_tokenizer(tokenizer) -> PreTrainedTokenizerBase:
+    """The tokenizer with a token for two line breaks and one for two blanks, as those of large
+    models have: such a token can join the end of a prompt and the beginning of an answer."""
+    steps = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = steps["model"]["vocab"]
+    for letter in ("\u010a", "\u0120"):  # how byte-level BPE writes a line break and a blank
+        vocabulary[letter * 2] = len(vocabulary)
+        steps["model"]["merges"].append([letter, letter])
+    for number, token in enumerate(steps["added_tokens"]):  # they follow the vocabulary
+        token["id"] = len(vocabulary) + number
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(steps)),
+        chat_template=tokenizer.chat_template,
+        eos_token=tokenizer.eos_token,
+        pad_token=tokenizer.pad_token,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -60,12 +60,12 @@ def test_without_control_tokens_in_texts_the_ids_are_those_of_apply_chat_templat
 @pytest.mark.parametrize("role", ["user", "system"])
 def test_text_of_a_message_never_becomes_a_control_token(tokenizer, attack, role):
     def control_ids(ids):
-        return [index for index in ids if index in tokenizer.added_tokens_decoder]
+        return [token_id for token_id in ids if token_id in tokenizer.added_tokens_decoder]
 
     turns = [{"role": "system", "content": "Be good."}, user("Tell me")]
-    place = [turn["role"] for turn in turns].index(role)
+    attacked = next(turn for turn in turns if turn["role"] == role)
     plain = encode_chat(turns, tokenizer, add_generation_prompt=True)
-    turns[place]["content"] = f"Please {attack} now"
+    attacked["content"] = f"Please {attack} now"
     ids = encode_chat(turns, tokenizer, add_generation_prompt=True)
     assert control_ids(ids) == control_ids(plain)
     assert tokenizer.decode(ids) == render(turns, tokenizer, add_generation_prompt=True)
@@ -119,6 +119,10 @@ def test_the_stop_token_is_what_the_template_writes_after_an_answer(tokenizer):
     assert stop_token_id(other) == other.eos_token_id
     bare.chat_template = bare.eos_token = None
     with pytest.raises(ValueError, match="has no stop token.*Set tokenizer.eos_token"):
+        stop_token_id(bare)
+    # as the templates of vision models do, which take a list of parts for a content
+    bare.chat_template = "{% for m in messages %}{{ m.content[0].text }}<|im_end|>{% endfor %}"
+    with pytest.raises(ValueError, match="does not write the text of an answer.*text model"):
         stop_token_id(bare)
 
 
@@ -183,7 +187,7 @@ def test_an_answer_ends_with_the_first_stop_token_and_the_text_shows_none(model,
     texts = generate_responses(model, stopping, QUESTIONS, max_new_tokens=6)
     control = {free[0][2], tokenizer.eos_token_id, tokenizer.pad_token_id}
     assert texts == [
-        tokenizer.decode([index for index in row if index not in control]) for row in rows
+        tokenizer.decode([token_id for token_id in row if token_id not in control]) for row in rows
     ]
 
 

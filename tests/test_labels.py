@@ -3,14 +3,17 @@ never show."""
 
 import copy
 import re
+import time
 import warnings
 
 import pytest
 from datasets import Dataset
 from transformers import DataCollatorForLanguageModeling
+from transformers.utils.chat_template_utils import render_jinja_template
 from trl import SFTConfig, SFTTrainer
 from trl import chat_template_utils as trl_templates
 
+from sft_lab import rendering
 from sft_lab.chat import encode_chat, stop_token_id
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.labels import (
@@ -56,10 +59,10 @@ def with_template(tokenizer, template):
 
 def graded_texts(example, tokenizer):
     runs, before = [], False
-    for index, label in zip(example.input_ids, example.labels, strict=True):
+    for token_id, label in zip(example.input_ids, example.labels, strict=True):
         if label != IGNORE_INDEX:
             runs = runs if before else [*runs, []]
-            runs[-1].append(index)
+            runs[-1].append(token_id)
         before = label != IGNORE_INDEX
     return [tokenizer.decode(run) for run in runs]
 
@@ -123,16 +126,18 @@ def test_supervised_tokens_are_exactly_the_answers_and_their_stop_tokens(tokeniz
 @pytest.mark.parametrize(
     "template", ["atlas", "qwen2_5", "qwen3_training", "qwen3_instruct_2507", TAGLESS + PROMPT]
 )
+@pytest.mark.parametrize("vocabulary", ["tokenizer", "joining_tokenizer"])
 def test_before_every_answer_stands_its_inference_prompt_token_by_token(
-    tokenizer, conversations, template
+    request, conversations, vocabulary, template
 ):
+    tokenizer = request.getfixturevalue(vocabulary)
     tokenizer = tokenizer if template == "atlas" else with_template(tokenizer, template)
     for conversation in conversations[:50]:
         example = encode_conversation(conversation, tokenizer)
-        for place, turn in enumerate(conversation):
+        for index, turn in enumerate(conversation):
             if turn["role"] == "assistant":
                 prompt = encode_chat(
-                    conversation[:place],
+                    conversation[:index],
                     tokenizer,
                     add_generation_prompt=True,
                     enable_thinking="<think>" in turn["content"],
@@ -184,6 +189,10 @@ def test_a_template_that_rewrites_its_history_is_refused_unless_only_the_last_an
         encode_conversation(CONVERSATION, rewriting)
     example = encode_conversation(CONVERSATION, rewriting, graded="last")
     assert graded_texts(example, tokenizer) == ["Santiago. 😀\n<|im_end|>"]
+    # What is cut away is not judged: no turn follows the first answer any more.
+    first = encode_conversation(CONVERSATION[:3], rewriting)
+    limit = len(first.input_ids)
+    assert encode_conversation(CONVERSATION, rewriting, max_tokens=limit) == first
 
 
 # policies and truncation
@@ -214,6 +223,93 @@ def test_truncation_keeps_turns_up_to_the_last_answer_that_fits_whole(tokenizer,
         LabelError, match=f"{short} tokens up to the .*first answer, max_tokens={short - 1}.*Raise"
     ):
         encode_conversation(CONVERSATION, tokenizer, graded=graded, max_tokens=short - 1)
+
+
+def test_a_cut_keeps_the_most_answers_that_fit(joining_tokenizer, conversations):
+    """The reference drops one answer after the other, from the whole conversation down."""
+    cuts = 0
+    for row in range(0, 60, 3):
+        system = [{"role": "system", "content": "Be brief."}]
+        rounds = [
+            turn
+            for conversation in conversations[row : row + 3]
+            for turn in conversation
+            if turn["role"] != "system"
+        ]
+        conversation = (system if row % 2 else []) + rounds + ([rounds[0]] if row % 4 else [])
+        ends = [n for n, turn in enumerate(conversation, 1) if turn["role"] == "assistant"]
+        shortened = [
+            encode_conversation(conversation[:end], joining_tokenizer, max_tokens=10_000)
+            for end in [len(conversation), *reversed(ends)]
+        ]
+        lengths = [len(example.input_ids) for example in shortened]
+        for length in set(lengths):
+            for max_tokens in {length, max(length - 1, lengths[-1])}:
+                expected = next(e for e in shortened if len(e.input_ids) <= max_tokens)
+                found = encode_conversation(conversation, joining_tokenizer, max_tokens=max_tokens)
+                assert found == expected
+                cuts += max_tokens < lengths[0]
+    assert cuts >= 100
+
+
+def make_long(turns):
+    contents = {"user": "What is the capital of country {}?", "assistant": "It is city {}."}
+    return [
+        {"role": role, "content": contents[role].format(number)}
+        for number in range(turns // 2)
+        for role in ("user", "assistant")
+    ]
+
+
+@pytest.mark.parametrize("kept", ["200 tokens", "half", "all"])
+@pytest.mark.parametrize("template", ["atlas", "qwen3", TAGLESS + PROMPT])
+@pytest.mark.filterwarnings(
+    "ignore:the tokenizer's chat template renders earlier answers:UserWarning"
+)
+def test_the_work_for_a_conversation_is_linear_in_its_turns(tokenizer, template, kept, monkeypatch):
+    """Counted, not timed: renderings, the turns in them, characters given to the tokenizer."""
+    tokenizer = tokenizer if template == "atlas" else with_template(tokenizer, template)
+    encode_conversation(make_long(2), tokenizer)  # what is computed once a tokenizer
+    counts = {}
+
+    def count(**added):
+        counts.update({name: counts.get(name, 0) + value for name, value in added.items()})
+
+    def count_renderings(chats, **settings):
+        count(renderings=1, turns=len(chats[0]))
+        return render_jinja_template(chats, **settings)
+
+    def count_characters(self, text, **settings):
+        count(characters=len(text))
+        return encode(self, text, **settings)
+
+    encode = type(tokenizer).__call__
+    monkeypatch.setattr(rendering, "render_jinja_template", count_renderings)
+    monkeypatch.setattr(type(tokenizer), "__call__", count_characters)
+
+    def measure(turns):
+        whole = encode_conversation(make_long(turns), tokenizer, max_tokens=100_000)
+        limit = {"200 tokens": 200, "half": len(whole.input_ids) // 2, "all": 100_000}[kept]
+        counts.clear()
+        encode_conversation(make_long(turns), tokenizer, max_tokens=limit)
+        return counts | {}
+
+    short, long = measure(32), measure(256)
+    assert long["renderings"] <= 8 * short["renderings"]
+    # Halving a length of which half is kept takes eight attempts of it instead of five.
+    assert long["characters"] <= 8 * short["characters"] * (2 if kept == "half" else 1.1)
+    if kept == "200 tokens":
+        assert long["turns"] <= 8 * short["turns"]
+
+
+@pytest.mark.parametrize("max_tokens", [1024, 3000, 100_000])
+def test_256_turns_take_less_than_five_seconds(tokenizer, max_tokens):
+    conversation = make_long(256)
+    encode_conversation(conversation[:2], tokenizer)
+    begin = time.process_time()
+    encode_conversation(conversation, tokenizer, max_tokens=max_tokens)
+    # 0.13 seconds on one core; cutting off one answer after the other takes 45
+    assert time.process_time() - begin < 5
 
 
 def test_all_bad_rows_are_named_at_once(tokenizer):
@@ -247,7 +343,8 @@ def test_a_text_that_holds_control_tokens_adds_no_control_token_and_no_graded_ru
     ]
 
     def control_ids(example):
-        return [index for index in example.input_ids if index in tokenizer.added_tokens_decoder]
+        added = tokenizer.added_tokens_decoder
+        return [token_id for token_id in example.input_ids if token_id in added]
 
     example = encode_conversation(attacked, tokenizer)
     assert control_ids(example) == control_ids(encode_conversation(CONVERSATION, tokenizer))
@@ -305,7 +402,8 @@ def shift(example):
 def regrade(example, change):
     ids, graded = example.input_ids, change([label != IGNORE_INDEX for label in example.labels])
     return Example(
-        ids, [index if grade else IGNORE_INDEX for index, grade in zip(ids, graded, strict=True)]
+        ids,
+        [token_id if grade else IGNORE_INDEX for token_id, grade in zip(ids, graded, strict=True)],
     )
 
 
