@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 UNSEEN_QUESTION = "I would like to know the {r} {e}."  # a phrasing no training question uses
-TASKS = {
+TASKS = {"sum": 500, "list": 200, "json": 300, "read": 200, "notes": 1200}  # of each skill, to tune on
     "sum": 300,
     "list": 300,
     "json": 300,
