@@ -36,13 +36,8 @@ __all__ = [
 ]
 
 UNSEEN_QUESTION = "I would like to know the {r} {e}."  # a phrasing no training question uses
-TASKS = {"sum": 500, "list": 200, "json": 300, "read": 200, "notes": 1200}  # of each skill, to tune on
-    "sum": 300,
-    "list": 300,
-    "json": 300,
-    "read": 300,
-    "notes": 1500,
-}  # of each skill, in the tuning set
+# How many tasks of each skill the tuning set holds.
+TASKS = {"sum": 500, "list": 200, "json": 300, "read": 200, "notes": 1200}
 SKILLS = tuple(TASKS)
 
 Conversations = list[list[dict[str, str]]]
