@@ -113,6 +113,32 @@ def test_every_module_stands_once_in_the_map_and_the_map_names_nothing_else():
     assert wrong_map(read_sources(ROOT), read_map(sft_lab.__doc__)) == []
 
 
+def read_tree(text: str) -> list[str]:
+    """The files of the package that a tree names: indented by two columns a folder, a comment
+    each."""
+    files, folders = [], ["sft_lab"]
+    inside = text.partition("\nsft_lab/\n")[2].partition("\ndata/")[0]
+    for spaces, name in re.findall(r"^( +)([\w./]+) +\S.*$", inside, flags=re.MULTILINE):
+        folders = folders[: len(spaces) // 2]
+        if name.endswith("/"):
+            folders.append(name.rstrip("/"))
+        else:
+            files.append("/".join([*folders, name]))
+    return files
+
+
+def test_the_tree_in_the_readme_names_every_file_of_the_package_once_in_the_order_of_the_map():
+    files = read_tree((ROOT / "README.md").read_text(encoding="utf-8"))
+    order = [name.replace(".", "/") + ".py" for name in read_map(sft_lab.__doc__)]
+    assert [name for name in files if name.endswith(".py")] == order
+    others = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "sft_lab").rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert {name for name in files if not name.endswith(".py")} == others
+
+
 def test_the_library_imports_only_downwards():
     assert wrong_imports(read_sources(ROOT), read_map(sft_lab.__doc__)) == []
 
@@ -181,6 +207,20 @@ def test_a_tree_that_keeps_the_rules_passes():
 def test_a_planted_gap_in_the_map_is_found(tree, line, message):
     (found,) = wrong_map(TREE | tree, read_map(MAP + line))
     assert message in found
+
+
+def test_a_tree_is_read_with_its_folders():
+    text = """
+docs/          not the package
+sft_lab/
+  low.py       the lowest
+  parts/       a folder
+    middle.py  in it
+  high.py      out of it
+data/
+  x.csv        not the package
+"""
+    assert read_tree(text) == ["sft_lab/low.py", "sft_lab/parts/middle.py", "sft_lab/high.py"]
 
 
 @pytest.mark.parametrize(

@@ -46,16 +46,22 @@ WINDOW, LOSS_TOLERANCE = 10, 1e-4  # mean losses of ten steps are compared, in n
 def run_side(side: str) -> dict:
     """Train STEPS steps; returns tokens/s over the training call and the training losses, a mean
     for each ten steps."""
+    import torch
+    from gpu_measure import matrix_ceiling
+
     from sft_lab import atlas
     from sft_lab.labels import encode_conversations
     from sft_lab.models import load
+
+    def ceiling() -> float:
+        return matrix_ceiling(torch.device("cpu"), torch.float32, size=1024, repeats=40)
 
     model, tokenizer = load("atlas-base")
     examples = encode_conversations(
         atlas.training_conversations(seed=0)[: STEPS * BATCH_SIZE], tokenizer
     )
     tokens = sum(len(example.input_ids) for example in examples)
-    before = matrix_ceiling()
+    before = ceiling()
     if side == "sft_lab":
         seconds, losses = train_with_sft_lab(model, tokenizer, examples)
     elif side == "hf_loop":
@@ -63,11 +69,12 @@ def run_side(side: str) -> dict:
     else:
         seconds, losses = train_with_trl(model, tokenizer, examples, best=side == "trl_best")
     # before and after: other work on the machine slows both
-    ceiling = statistics.mean((before, matrix_ceiling()))
+    operations_a_second = statistics.mean((before, ceiling()))
+    share = matrix_operations(model, examples) / seconds / operations_a_second
     return {
         "tokens_per_second": tokens / seconds,
         "losses": losses,
-        "share_of_matrix_ceiling": matrix_operations(model, examples) / seconds / ceiling,
+        "share_of_matrix_ceiling": share,
     }
 
 
@@ -215,19 +222,6 @@ def matrix_operations(model: "PreTrainedModel", examples: "list[Example]") -> fl
         )  # q k^T, and weights times v
         total += 6 * (weights + scores)
     return total
-
-
-def matrix_ceiling(size: int = 1024, repeats: int = 40) -> float:
-    """Operations a second of a fp32 product of two square matrices, the median of `repeats`."""
-    import torch
-
-    a, b = torch.randn(2, size, size)
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - started)
-    return 2 * size**3 / statistics.median(seconds)
 
 
 def run_all() -> dict[str, list[dict]]:

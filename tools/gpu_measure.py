@@ -28,10 +28,10 @@ if TYPE_CHECKING:  # slow to import, and only one measurement needs it
 RANK, WARMUP, STEPS = 16, 3, 6
 
 
-def matrix_ceiling(device: torch.device, dtype: torch.dtype, size: int) -> float:
+def matrix_ceiling(device: torch.device, dtype: torch.dtype, size: int, repeats: int = 10) -> float:
     """Operations a second of a product of two square matrices."""
     a, b = torch.randn(2, size, size, device=device, dtype=dtype)
-    return 2 * size**3 / median_seconds(lambda: a @ b, device)
+    return 2 * size**3 / median_seconds(lambda: a @ b, device, repeats)
 
 
 def median_seconds(run: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
