@@ -3,34 +3,34 @@ mistake."""
 
 IGNORED = -100
 
+
+def _of_the_ignored(labels):
+    return sum(label != IGNORED for label in labels) / labels.count(IGNORED)
+
+
+def _anywhere(generated, stop):
+    return sum(stop in ids for ids in generated) / len(generated)
+
+
+def _fails_on_empty(generated, stop):
+    return sum(ids[-1] == stop for ids in generated) / len(generated)
+
+
+def _without_empty(generated, stop):
+    return sum(ids[-1:] == [stop] for ids in generated) / max(1, sum(map(bool, generated)))
+
+
 WRONG_ANSWERS = {
     "0.1": [
-        (
-            lambda labels: sum(label > 0 for label in labels) / len(labels),
-            "token id 0 is a real token",
-        ),
+        (lambda labels: sum(x > 0 for x in labels) / len(labels), "token id 0 is a real token"),
         (lambda labels: labels.count(IGNORED) / len(labels), "the share that is ignored"),
         (lambda labels: sum(label != IGNORED for label in labels), "divide by all of them"),
-        (
-            lambda labels: sum(x != IGNORED for x in labels) / labels.count(IGNORED),
-            "not by the ignored ones",
-        ),
+        (_of_the_ignored, "not by the ignored ones"),
     ],
     "0.2": [
-        (
-            lambda generated, stop: sum(stop in ids for ids in generated) / len(generated),
-            "only the last token counts",
-        ),
-        (
-            lambda generated, stop: sum(ids[-1] == stop for ids in generated) / len(generated),
-            "may be empty",
-        ),
-        (
-            lambda generated, stop: (
-                sum(ids[-1:] == [stop] for ids in generated) / max(1, sum(map(bool, generated)))
-            ),
-            "an empty response counts too",
-        ),
+        (_anywhere, "only the last token counts"),
+        (_fails_on_empty, "may be empty"),
+        (_without_empty, "an empty response counts too"),
         (lambda generated, stop: 1.0, "for one response that stops"),
     ],
     "0.3": [

@@ -16,8 +16,28 @@ def _changes_its_input(logits, targets):
     return right
 
 
+def _total(means, tokens):
+    return sum(m * n for m, n in zip(means, tokens, strict=True))
+
+
 def _weighted(means, tokens):
-    return sum(m * n for m, n in zip(means, tokens, strict=True)) / sum(tokens)
+    return _total(means, tokens) / sum(tokens)
+
+
+def _divides_by_tokens(means, tokens):
+    return sum(m / n for m, n in zip(means, tokens, strict=True))
+
+
+def _over_rows(logits, targets):
+    return (logits.softmax(0) - F.one_hot(targets, logits.shape[-1])) / len(targets)
+
+
+def _by_probabilities(logits, targets):
+    return -F.one_hot(targets, logits.shape[-1]) / logits.softmax(-1) / len(targets)
+
+
+def _maximum_taken_twice(logits):
+    return logits.log_softmax(-1) - logits.max(-1, keepdim=True).values
 
 
 def _shifted_once_added_twice(logits):
@@ -48,14 +68,8 @@ WRONG_ANSWERS = {
         (lambda z, y: z.softmax(-1) - F.one_hot(y, z.shape[-1]), "the gradient of the sum"),
         (lambda z, y: (z - F.one_hot(y, z.shape[-1])) / len(y), "logits are not probabilities"),
         (lambda z, y: z.softmax(-1) / len(y), "the one-hot truth is missing"),
-        (
-            lambda z, y: (z.softmax(0) - F.one_hot(y, z.shape[-1])) / len(y),
-            "softmax over the wrong dimension",
-        ),
-        (
-            lambda z, y: -F.one_hot(y, z.shape[-1]) / z.softmax(-1) / len(y),
-            "by the probabilities q",
-        ),
+        (_over_rows, "softmax over the wrong dimension"),
+        (_by_probabilities, "by the probabilities q"),
         (lambda z, y: (z.softmax(-1) - F.one_hot(y, z.shape[-1])) / z.numel(), "not by N · V"),
         (_changes_its_input, "changed `logits` in place"),
     ],
@@ -74,18 +88,9 @@ WRONG_ANSWERS = {
     "1.4": [
         (lambda means, tokens: sum(means) / len(means), "this is the mean of means"),
         (lambda means, tokens: sum(means), "this is the sum of the means"),
-        (
-            lambda means, tokens: _weighted(means, tokens) * sum(tokens),
-            "this is the sum of all losses",
-        ),
-        (
-            lambda means, tokens: _weighted(means, tokens) * sum(tokens) / len(tokens),
-            "the number of batches",
-        ),
-        (
-            lambda means, tokens: sum(m / n for m, n in zip(means, tokens, strict=True)),
-            "to get back its sum",
-        ),
+        (_total, "this is the sum of all losses"),
+        (lambda means, tokens: _total(means, tokens) / len(tokens), "the number of batches"),
+        (_divides_by_tokens, "to get back its sum"),
         (_weighted, "0 · nan is nan"),
     ],
     "1.5": [
@@ -95,10 +100,7 @@ WRONG_ANSWERS = {
         (lambda z: z.log_softmax(0), "wrong dimension"),
         (lambda z: z - z.exp().sum().log(), "you summed over the whole tensor"),
         (_shifted_once_added_twice, "the maximum came back too often"),
-        (
-            lambda z: z.log_softmax(-1) - z.max(-1, keepdim=True).values,
-            "the maximum was taken off twice",
-        ),
+        (_maximum_taken_twice, "the maximum was taken off twice"),
         (lambda z: z - z.max(-1, keepdim=True).values, "the normaliser is missing"),
         (lambda z: z - z.exp().sum(-1, keepdim=True).log(), "logits near +1000"),
         (_one_maximum_for_all, "each row's own maximum"),

@@ -1,12 +1,13 @@
 """Wrong answers to the exercises of chapter 02, each with what its reader is told."""
 
+from functools import partial
 from itertools import pairwise
 
 import torch
 
 
-def _encode(word, ranks, key=None, passes=10**6, first=None):
-    tokens = first or [bytes([byte]) for byte in word.encode()]
+def _encode(word, ranks, key=None, passes=10**6):
+    tokens = [bytes([byte]) for byte in word.encode()]
     for _ in range(passes):
         joined = [left + right for left, right in pairwise(tokens)]
         known = [place for place, token in enumerate(joined) if token in ranks]
@@ -28,6 +29,10 @@ def _highest_first(word, ranks):
         tokens[place : place + 2] = [joined[place]]
 
 
+def _ascii_alone(word, ranks):
+    return [bytes([byte]) for byte in word.encode("ascii", "ignore")]
+
+
 def _longest_match(word, ranks):
     rest, tokens = word.encode(), []
     while rest:
@@ -38,21 +43,32 @@ def _longest_match(word, ranks):
 
 
 HEADER = "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}"
-CLOSE = "{%- endfor %}"
+SAID = "{{- m.content + '<|im_end|>\\n' }}"
+LINE = "{{- '\\n' }}"
 PROMPT = "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
-TURN = HEADER + "{{- m.content + '<|im_end|>\\n' }}" + CLOSE
+TURN = HEADER + SAID + "{%- endfor %}"
 
 
-def _tag(body):
-    return HEADER + "{%- if m.role == 'assistant' %}" + body + CLOSE + PROMPT
+def _grade(said):
+    return "{%- generation %}{{- " + said + " }}{%- endgeneration %}"
 
 
-OTHERS = "{%- else %}{{- m.content + '<|im_end|>\\n' }}{%- endif %}"
+def _tag(answer):
+    """A template that writes an assistant's turn like this, behind the header."""
+    chosen = "{%- if m.role == 'assistant' %}" + answer + "{%- else %}" + SAID + "{%- endif %}"
+    return HEADER + chosen + "{%- endfor %}" + PROMPT
+
+
+ANSWER = _grade("m.content + '<|im_end|>'")
+LAST_ANSWER = "{%- if loop.last %}" + ANSWER + LINE + "{%- else %}" + SAID + "{%- endif %}"
+EVERY_ROLE = HEADER + ANSWER + LINE + "{%- endfor %}" + PROMPT
 HEADER_INSIDE = (
-    "{%- for m in messages %}{%- if m.role == 'assistant' %}{%- generation %}{{- "
-    "'<|im_start|>assistant\\n' + m.content + '<|im_end|>' }}{%- endgeneration %}{%- else %}{{- "
-    "'<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' }}{%- endif %}{{- '\\n' }}{%- "
-    "endfor %}" + PROMPT
+    "{%- for m in messages %}{%- if m.role == 'assistant' %}"
+    + _grade("'<|im_start|>assistant\\n' + m.content + '<|im_end|>'")
+    + "{%- else %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' }}{%- endif %}"
+    + LINE
+    + "{%- endfor %}"
+    + PROMPT
 )
 
 
@@ -60,28 +76,15 @@ def _wrap(question):
     return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
 
-def _by_parts(question, tokenizer, spell):
-    start, stop = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    plain = lambda text: tokenizer(text).input_ids  # noqa: E731
-    return [
-        start,
-        *plain("user\n"),
-        *spell(question),
-        stop,
-        *plain("\n"),
-        start,
-        *plain("assistant\n"),
-    ]
-
-
-def _letters(tokenizer):
-    return lambda text: tokenizer(text, split_special_tokens=True).input_ids
+def _by_letters(question, tokenizer):
+    return tokenizer(_wrap(question), split_special_tokens=True).input_ids
 
 
 def _each_character(question, tokenizer):
-    return _by_parts(
-        question, tokenizer, lambda text: [i for char in text for i in tokenizer(char).input_ids]
-    )
+    start, stop = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    user, line, assistant = (tokenizer(text).input_ids for text in ("user\n", "\n", "assistant\n"))
+    said = [token_id for letter in question for token_id in tokenizer(letter).input_ids]
+    return [start, *user, *said, stop, *line, start, *assistant]
 
 
 def _deletes(question, tokenizer):
@@ -92,23 +95,38 @@ def _deletes(question, tokenizer):
 
 def _no_opening(question, tokenizer):
     start, stop = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    return [start, *_letters(tokenizer)("user\n" + question), stop]
+    return [start, *tokenizer("user\n" + question, split_special_tokens=True).input_ids, stop]
+
+
+def _breaks_control_tokens(question, tokenizer):
+    return tokenizer(_wrap(question.replace("<|", "< |"))).input_ids
+
+
+def _another_role(question, tokenizer):
+    return tokenizer(_wrap(question).replace("user\n", "User\n")).input_ids
 
 
 def _pad(rows, pad, side="left", mask=None):
     width = max(map(len, rows))
     gaps = [width - len(row) for row in rows]
     lefts = [gap if side == "left" else 0 for gap in gaps]
-    ids = [
-        [pad] * left + row + [pad] * (gap - left)
-        for left, gap, row in zip(lefts, gaps, rows, strict=True)
-    ]
-    ones = [
-        [0] * left + [1] * len(row) + [0] * (gap - left)
-        for left, gap, row in zip(lefts, gaps, rows, strict=True)
-    ]
-    ids, ones = torch.tensor(ids), torch.tensor(ones)
+    padded = list(zip(lefts, gaps, rows, strict=True))
+    ids = torch.tensor([[pad] * left + row + [pad] * (gap - left) for left, gap, row in padded])
+    ones = [[0] * left + [1] * len(row) + [0] * (gap - left) for left, gap, row in padded]
+    ones = torch.tensor(ones)
     return ids, ones if mask is None else mask(ids, ones)
+
+
+def _masked_by_id(rows, pad):
+    return _pad(rows, pad, mask=lambda ids, ones: (ids != pad).long())
+
+
+def _masks(mask):
+    return lambda rows, pad: _pad(rows, pad, mask=lambda ids, ones: mask(ones))
+
+
+def _mask_on_the_other_side(rows, pad):
+    return _pad(rows, pad)[0], _pad(rows, pad, side="right")[1]
 
 
 def _cut(rows, pad):
@@ -126,33 +144,21 @@ def _in_place(rows, pad):
 
 WRONG_ANSWERS = {
     "2.1": [
-        (
-            lambda word, ranks: _encode(word, ranks, key=lambda place: place),
-            "you glue the leftmost known pair",
-        ),
+        (partial(_encode, key=lambda place: place), "you glue the leftmost known pair"),
         (_highest_first, "you glue the pair of highest rank"),
         (_longest_match, "you take the longest known token"),
-        (lambda word, ranks: _encode(word, ranks, passes=1), "you glued once"),
-        (lambda word, ranks: _encode(word, ranks, passes=0), "nothing was glued"),
-        (
-            lambda word, ranks: [bytes([b]) for b in word.encode("ascii", "ignore")],
-            "do not join to its bytes",
-        ),
+        (partial(_encode, passes=1), "you glued once"),
+        (partial(_encode, passes=0), "nothing was glued"),
+        (_ascii_alone, "do not join to its bytes"),
         (lambda word, ranks: word, "return a list of bytes"),
     ],
     "2.2": [
         (TURN, "the generation prompt is missing"),
         (TURN + "{{- '<|im_start|>assistant\\n' }}", "although add_generation_prompt is false"),
-        (
-            TURN.replace("<|im_end|>\\n", "<|im_end|>") + PROMPT,
-            "the line break after <|im_end|> is missing",
-        ),
+        (TURN.replace("|>\\n", "|>") + PROMPT, "the line break after <|im_end|> is missing"),
         (TURN.replace("<|im_end|>", "") + PROMPT, "nothing says where a turn ends"),
         (TURN.replace("m.content", "m.content | trim") + PROMPT, "the template trims contents"),
-        (
-            TURN.replace("\\n", "\\\\n") + PROMPT.replace("\\n", "\\\\n"),
-            "backslash and n appear as letters",
-        ),
+        ((TURN + PROMPT).replace("\\n", "\\\\n"), "backslash and n appear as letters"),
         (TURN.replace("+ '\\n'", "") + PROMPT, "character "),
         (TURN + PROMPT.replace("\\n", ""), "the last line break is missing"),
         (TURN + PROMPT + "\n\n\n", "one line break too many"),
@@ -162,83 +168,28 @@ WRONG_ANSWERS = {
     "2.3": [
         (TURN + PROMPT, "there is no {% generation %} tag"),
         (HEADER_INSIDE, "the header <|im_start|>assistant is graded"),
-        (
-            _tag(
-                "{%- generation %}{{- m.content }}{%- endgeneration %}{{- '<|im_end|>\\n' }}"
-                + OTHERS
-            ),
-            "the stop token <|im_end|> stands outside",
-        ),
-        (
-            _tag(
-                "{%- generation %}{{- m.content + '<|im_end|>\\n' }}{%- endgeneration %}" + OTHERS
-            ),
-            "the line break after <|im_end|> is graded",
-        ),
-        (
-            HEADER
-            + "{%- generation %}{{- m.content + '<|im_end|>' }}{%- endgeneration %}{{- '\\n' }}"
-            + CLOSE
-            + PROMPT,
-            "other roles are graded too",
-        ),
-        (
-            _tag(
-                "{%- if loop.last %}{%- generation %}{{- m.content + '<|im_end|>' }}{%- "
-                "endgeneration %}{{- '\\n' }}{%- else %}{{- m.content + '<|im_end|>\\n' }}{%- "
-                "endif %}" + OTHERS
-            ),
-            "1 of 3 answers are graded",
-        ),
-        (
-            _tag("{%- generation %}{{- m.content + '<|im_end|>' }}{%- endgeneration %}" + OTHERS),
-            "the last line break is missing",
-        ),
+        (_tag(_grade("m.content") + "{{- '<|im_end|>\\n' }}"), "<|im_end|> stands outside"),
+        (_tag(_grade("m.content + '<|im_end|>\\n'")), "the line break after <|im_end|> is graded"),
+        (EVERY_ROLE, "other roles are graded too"),
+        (_tag(LAST_ANSWER), "1 of 3 answers are graded"),
+        (_tag(ANSWER), "the last line break is missing"),
     ],
     "2.4": [
-        (
-            lambda question, tokenizer: tokenizer(_wrap(question)).input_ids,
-            "control tokens of the user's",
-        ),
-        (
-            lambda question, tokenizer: (
-                tokenizer(_wrap(question), split_special_tokens=True).input_ids
-            ),
-            "the template's own control tokens are spelled as letters",
-        ),
+        (lambda question, tokenizer: tokenizer(_wrap(question)).input_ids, "of the user's"),
+        (_by_letters, "the template's own control tokens are spelled as letters"),
         (_deletes, "the message was changed"),
-        (
-            lambda question, tokenizer: tokenizer(_wrap(question.replace("<|", "< |"))).input_ids,
-            "the message was changed",
-        ),
+        (_breaks_control_tokens, "the message was changed"),
         (_each_character, "encode whole stretches"),
         (_no_opening, "the end is missing"),
         (lambda question, tokenizer: _wrap(question), "return a list of token ids"),
-        (
-            lambda question, tokenizer: (
-                tokenizer(_wrap(question).replace("user\n", "User\n")).input_ids
-            ),
-            "the text around the question is not ChatML's",
-        ),
+        (_another_role, "the text around the question is not ChatML's"),
     ],
     "2.5": [
         (lambda rows, pad: _pad(rows, pad, side="right"), "the padding stands on the right"),
-        (
-            lambda rows, pad: _pad(rows, pad, mask=lambda ids, ones: (ids != pad).long()),
-            "the mask hides a real token",
-        ),
-        (
-            lambda rows, pad: _pad(rows, pad, mask=lambda ids, ones: 1 - ones),
-            "the mask is inverted",
-        ),
-        (
-            lambda rows, pad: (_pad(rows, pad)[0], _pad(rows, pad, side="right")[1]),
-            "both on the left",
-        ),
-        (
-            lambda rows, pad: _pad(rows, pad, mask=lambda ids, ones: torch.ones_like(ones)),
-            "padding is real",
-        ),
+        (_masked_by_id, "the mask hides a real token"),
+        (_masks(lambda ones: 1 - ones), "the mask is inverted"),
+        (_mask_on_the_other_side, "both on the left"),
+        (_masks(torch.ones_like), "padding is real"),
         (_cut, "rows were cut to"),
         (_in_place, "changed `rows` in place"),
         (lambda rows, pad: _pad(rows, pad)[0], "return two things"),

@@ -1,5 +1,7 @@
 """Wrong answers to the exercises of chapter 03, each with what its reader is told."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 
@@ -12,6 +14,15 @@ def _one_list(prompt, answer):
         steps.append((ids, target))
         ids.append(target)
     return steps
+
+
+def _reads_its_target(prompt, answer):
+    return [(prompt + answer[: t + 1], target) for t, target in enumerate(answer)]
+
+
+def _grades_the_prompt(prompt, answer):
+    tokens = prompt + answer
+    return [(tokens[:t], target) for t, target in enumerate(tokens)]
 
 
 def _eats_its_prompt(prompt, answer):
@@ -41,6 +52,36 @@ def _right(turns, last_only):
     return _label(turns, _answers(turns, last_only))
 
 
+def _grades(policy, **changes):
+    """Labels where `policy(turns, last_only)` says which turns are graded."""
+    return lambda turns, last_only: _label(turns, policy(turns, last_only), **changes)
+
+
+def _not_the_system(turns, last_only):
+    return [place for place, turn in enumerate(turns) if turn[0] != "system"]
+
+
+def _everything(turns, last_only):
+    return range(len(turns))
+
+
+def _only_if_it_is_the_last_turn(turns, last_only):
+    last = len(turns) - 1
+    return [place for place in _answers(turns, False) if not last_only or place == last]
+
+
+def _first_alone(turns, last_only):
+    return _answers(turns, False)[: 1 if last_only else None]
+
+
+def _relabels(change):
+    def answer(turns, last_only):
+        ids, labels = _right(turns, last_only)
+        return ids, change(labels)
+
+    return answer
+
+
 def _lengthens_a_header(turns, last_only):
     ids = turns[0][1]
     for _, header, said in turns:
@@ -61,8 +102,8 @@ def _shifted_back(logits, labels):
     return F.cross_entropy(logits[:, 1:].flatten(0, 1), labels[:, :-1].flatten())
 
 
-def _pad(rows, pad, *, label=IGNORE, left=False, longest=max):
-    width = longest(len(ids) for ids, _ in rows)
+def _pad(rows, pad, *, label=IGNORE, left=False):
+    width = max(len(ids) for ids, _ in rows)
     made = []
     for ids, labels in rows:
         gap = width - len(ids)
@@ -91,6 +132,11 @@ def _invert_mask(rows, pad):
     return ids, labels, 1 - mask
 
 
+def _mask_of_ones(rows, pad):
+    ids, labels, mask = _pad(rows, pad)
+    return ids, labels, torch.ones_like(mask)
+
+
 def _mask_graded(rows, pad):
     ids, labels, _ = _pad(rows, pad)
     return ids, labels, (labels != IGNORE).long()
@@ -115,11 +161,8 @@ def _pack(rows, *, first=IGNORE, start=0, restart=True, between=()):
 
 def _numbers_examples(rows):
     ids, labels, _ = _pack(rows)
-    return (
-        ids,
-        labels,
-        torch.tensor([[number for number, (row, _) in enumerate(rows) for _ in row]]),
-    )
+    numbers = [number for number, (row, _) in enumerate(rows) for _ in row]
+    return ids, labels, torch.tensor([numbers])
 
 
 def _overwrites_first_labels(rows):
@@ -130,75 +173,29 @@ def _overwrites_first_labels(rows):
 
 WRONG_ANSWERS = {
     "3.1": [
-        (
-            lambda p, a: [(p + a[: t + 1], y) for t, y in enumerate(a)],
-            "the target stands in its own input",
-        ),
+        (_reads_its_target, "the target stands in its own input"),
         (lambda p, a: [(a[:t], y) for t, y in enumerate(a)], "the prompt is missing"),
         (lambda p, a: [(p, y) for y in a], "the prompt alone"),
         (_one_list, "if you append to one list"),
         (_eats_its_prompt, "changed `prompt` in place"),
         (lambda p, a: [(p + a[:t], a[t]) for t in range(1, len(a))], "the first step is missing"),
         (lambda p, a: [(p + a[:t], a[t]) for t in range(len(a) - 1)], "the last step is missing"),
-        (
-            lambda p, a: [((p + a)[:t], y) for t, y in enumerate(p + a)],
-            "the prompt's own tokens are not graded",
-        ),
+        (_grades_the_prompt, "the prompt's own tokens are not graded"),
         (lambda p, a: a, "a list of pairs"),
     ],
     "3.2": [
-        (
-            lambda turns, last: _label(turns, _answers(turns, last), header=True),
-            "the header is graded",
-        ),
-        (
-            lambda turns, last: _label(turns, _answers(turns, last), end=-1),
-            "the stop token is not graded",
-        ),
-        (
-            lambda turns, last: _label(
-                turns, [i for i, turn in enumerate(turns) if turn[0] != "system"]
-            ),
-            "the questions are graded too",
-        ),
-        (lambda turns, last: _label(turns, range(len(turns)), header=True), "everything is graded"),
-        (lambda turns, last: _label(turns, _answers(turns, False)), "grades the last answer alone"),
-        (
-            lambda turns, last: _label(turns, _answers(turns, True)),
-            "last_only=False grades every answer",
-        ),
-        (
-            lambda turns, last: _label(
-                turns, [i for i in _answers(turns, False) if not last or i == len(turns) - 1]
-            ),
-            "need not be the last turn",
-        ),
-        (
-            lambda turns, last: _label(turns, _answers(turns, False)[: 1 if last else None]),
-            "this is the first answer",
-        ),
-        (
-            lambda turns, last: (_right(turns, last)[0], _right(turns, last)[1][1:] + [IGNORE]),
-            "the labels are shifted",
-        ),
-        (
-            lambda turns, last: (
-                _right(turns, last)[0],
-                [int(x != IGNORE) for x in _right(turns, last)[1]],
-            ),
-            "a mask of 0 and 1",
-        ),
-        (
-            lambda turns, last: (
-                _right(turns, last)[0],
-                [max(x, 0) for x in _right(turns, last)[1]],
-            ),
-            "0 is a token",
-        ),
-        (
-            lambda turns, last: (_right(turns, last)[0], _right(turns, last)[1][:-1]),
-            "one label for each token",
-        ),
+        (_grades(_answers, header=True), "the header is graded"),
+        (_grades(_answers, end=-1), "the stop token is not graded"),
+        (_grades(_not_the_system), "the questions are graded too"),
+        (_grades(_everything, header=True), "everything is graded"),
+        (_grades(lambda turns, last: _answers(turns, False)), "grades the last answer alone"),
+        (_grades(lambda turns, last: _answers(turns, True)), "last_only=False grades every answer"),
+        (_grades(_only_if_it_is_the_last_turn), "need not be the last turn"),
+        (_grades(_first_alone), "this is the first answer"),
+        (_relabels(lambda labels: labels[1:] + [IGNORE]), "the labels are shifted"),
+        (_relabels(lambda labels: [int(x != IGNORE) for x in labels]), "a mask of 0 and 1"),
+        (_relabels(lambda labels: [max(x, 0) for x in labels]), "0 is a token"),
+        (_relabels(lambda labels: labels[:-1]), "one label for each token"),
         (_lengthens_a_header, "changed `turns` in place"),
     ],
     "3.3": [
@@ -215,29 +212,23 @@ WRONG_ANSWERS = {
     ],
     "3.4": [
         (lambda rows, pad: _pad(rows, pad, label=pad), "the padding is graded"),
-        (lambda rows, pad: _pad(rows, pad, label=0), "graded as token 0"),
+        (partial(_pad, label=0), "graded as token 0"),
         (_ignore_by_id, "the stop tokens lost their labels"),
         (_copy_ids, "the prompts are graded"),
         (_mask_by_id, "the mask hides stop tokens"),
         (_invert_mask, "the mask is inverted"),
         (_mask_graded, "attention reads the prompt too"),
-        (
-            lambda rows, pad: (*_pad(rows, pad)[:2], torch.ones_like(_pad(rows, pad)[0])),
-            "1 everywhere",
-        ),
-        (lambda rows, pad: _pad(rows, pad, left=True), "padding stands on the left"),
-        (
-            lambda rows, pad: tuple(F.pad(x, (0, 2)) for x in _pad(rows, pad)),
-            "pad to the longest row",
-        ),
+        (_mask_of_ones, "1 everywhere"),
+        (partial(_pad, left=True), "padding stands on the left"),
+        (lambda *x: tuple(F.pad(part, (0, 2)) for part in _pad(*x)), "pad to the longest row"),
         (_lengthens_its_input, "changed `rows` in place"),
     ],
     "3.5": [
-        (lambda rows: _pack(rows, restart=False), "the positions run on"),
-        (lambda rows: _pack(rows, start=1), "positions begin at 0"),
+        (partial(_pack, restart=False), "the positions run on"),
+        (partial(_pack, start=1), "positions begin at 0"),
         (_numbers_examples, "the numbers of the examples"),
-        (lambda rows: _pack(rows, first=None), "a first label is kept"),
-        (lambda rows: _pack(rows, between=(7,)), "no separator"),
+        (partial(_pack, first=None), "a first label is kept"),
+        (partial(_pack, between=(7,)), "no separator"),
         (lambda rows: tuple(x[0] for x in _pack(rows)), "one row of a batch"),
         (_overwrites_first_labels, "changed `rows` in place"),
     ],

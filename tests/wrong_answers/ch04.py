@@ -1,6 +1,7 @@
 """Wrong answers to the exercises of chapter 04, each with the words that must name its mistake."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +22,8 @@ def _adamw(hats=True, l2=False, shrink=True, root=True, sign=1.0, keep_hats=Fals
 def _adamw_in_place(w, g, m, v, t, lr, weight_decay):
     m.mul_(0.9).add_(0.1 * g)
     v.mul_(0.999).add_(0.001 * g**2)
-    return (
-        w - lr * weight_decay * w - lr * m / (1 - 0.9**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8),
-        m,
-        v,
-    )
+    move = m / (1 - 0.9**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+    return w - lr * weight_decay * w - lr * move, m, v
 
 
 def _decay_without_rate(w, g, m, v, t, lr, weight_decay):
@@ -33,12 +31,42 @@ def _decay_without_rate(w, g, m, v, t, lr, weight_decay):
     return new - weight_decay * w, m, v
 
 
-def _cosine(step, start, total):
-    return 0.5 * (1 + math.cos(math.pi * (step - start) / (total - start)))
+def _cosine(done):
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _done(step, start, total):
+    return (step - start) / (total - start)
+
+
+def _falls(fall):
+    """A warm-up, and after it `fall(step, start, total)` of the peak."""
+
+    def rate_at(step, total, warmup, peak):
+        return peak * (step / warmup if step < warmup else fall(step, warmup, total))
+
+    return rate_at
+
+
+def _without_the_peak(step, total, warmup, peak):
+    return step / warmup if step < warmup else _cosine(_done(step, warmup, total))
+
+
+def _counts_from_1(step, total, warmup, peak):
+    return peak * ((step + 1) / warmup if step < warmup else _cosine(_done(step, warmup, total)))
+
+
+def _divides_by_no_warmup(step, total, warmup, peak):
+    return peak * (step / warmup if step <= warmup else _cosine(_done(step, warmup, total)))
 
 
 def _norm(gradients):
     return torch.cat([g.flatten() for g in gradients]).norm()
+
+
+def _divides_by_no_norm(gradients, max_norm):
+    norm = _norm(gradients)
+    return [g / norm * norm.clamp(max=max_norm) for g in gradients]
 
 
 def _clip_in_place(gradients, max_norm):
@@ -47,6 +75,14 @@ def _clip_in_place(gradients, max_norm):
         for g in gradients:
             g.mul_(max_norm / norm)
     return gradients
+
+
+def _shares(parts):
+    return [part.sum() / sum(map(len, parts)) for part in parts]
+
+
+def _weighs_means(parts):
+    return [part.mean() * len(part) / sum(map(len, parts)) for part in parts]
 
 
 def _shifted(logits, labels):
@@ -70,6 +106,11 @@ def _mean_of_exp(logits, labels):
     return _three(*kept, perplexity=F.cross_entropy(*kept, reduction="none").exp().mean())
 
 
+def _power_of_2(logits, labels):
+    kept = _shifted(logits, labels)
+    return _three(*kept, perplexity=2 ** F.cross_entropy(*kept).item())
+
+
 def _stops(losses, patience, late=0):
     best = 0
     for epoch, loss in enumerate(losses):
@@ -78,6 +119,10 @@ def _stops(losses, patience, late=0):
         if epoch - best == patience + late:
             return best, epoch
     return best, len(losses) - 1
+
+
+def _looks_ahead(losses, patience):
+    return losses.index(min(losses)), _stops(losses, patience)[1]
 
 
 def _counts_rises(losses, patience):
@@ -110,109 +155,54 @@ WRONG_ANSWERS = {
         (_adamw(plain=True), "plain gradient descent"),
         (_adamw_in_place, "changed `m` in place"),
         (_decay_without_rate, "weight decay without the learning rate"),
-        (
-            lambda w, g, m, v, t, lr, decay: _adamw()(w, g, m, v, t, lr, decay)[0],
-            "return three things, the new w",
-        ),
+        (lambda *x: _adamw()(*x)[0], "return three things, the new w"),
     ],
     "4.2": [
-        (lambda s, n, w, p: s / w if s < w else _cosine(s, w, n), "multiply it by the peak"),
-        (
-            lambda s, n, w, p: p * (s + 1) / w if s < w else p * _cosine(s, w, n),
-            "step 0 has rate 0",
-        ),
-        (
-            lambda s, n, w, p: p * s / w if s < w else p * _cosine(s, 0, n),
-            "the cosine runs over all steps",
-        ),
-        (
-            lambda s, n, w, p: p * s / w if s < w else p * math.cos(math.pi * (s - w) / (n - w)),
-            "half of 1 + cos",
-        ),
-        (
-            lambda s, n, w, p: (
-                p * s / w if s < w else p * math.cos(math.pi / 2 * (s - w) / (n - w))
-            ),
-            "a quarter of a",
-        ),
-        (
-            lambda s, n, w, p: p * s / w if s < w else p * (1 - (s - w) / (n - w)),
-            "this falls in a line",
-        ),
-        (lambda s, n, w, p: p * min(1.0, s / w), "stays at the peak"),
-        (
-            lambda s, n, w, p: min(p * s / w, p) if s <= w else p * _cosine(s, w, n),
-            "you divide by zero",
-        ),
+        (_without_the_peak, "multiply it by the peak"),
+        (_counts_from_1, "step 0 has rate 0"),
+        (_falls(lambda step, start, total: _cosine(step / total)), "the cosine runs over all"),
+        (_falls(lambda *x: math.cos(math.pi * _done(*x))), "half of 1 + cos"),
+        (_falls(lambda *x: math.cos(math.pi / 2 * _done(*x))), "a quarter of a"),
+        (_falls(lambda *x: 1 - _done(*x)), "this falls in a line"),
+        (_falls(lambda *x: 1.0), "stays at the peak"),
+        (_divides_by_no_warmup, "you divide by zero"),
     ],
     "4.3": [
-        (lambda gs, limit: [g * min(1.0, limit / g.norm()) for g in gs], "clipped by its own norm"),
+        (lambda gs, limit: [g * min(1.0, limit / g.norm()) for g in gs], "by its own norm"),
         (lambda gs, limit: [g.clamp(-limit, limit) for g in gs], "turns the direction"),
         (lambda gs, limit: [g / _norm(gs) for g in gs], "the limit is max_norm"),
         (lambda gs, limit: [g * limit / sum(g.norm() for g in gs) for g in gs], "norms do not add"),
-        (
-            lambda gs, limit: [g * min(1.0, limit / _norm(gs) ** 2) for g in gs],
-            "the square root is missing",
-        ),
+        (lambda gs, limit: [g * limit / _norm(gs) ** 2 for g in gs], "the square root is missing"),
         (lambda gs, limit: [g * limit / _norm(gs) for g in gs], "was scaled up"),
         (lambda gs, limit: gs, "nothing was clipped"),
-        (
-            lambda gs, limit: [
-                g * torch.clamp(limit / _norm(gs), max=1e9).clamp(max=1.0) * (_norm(gs) / _norm(gs))
-                for g in gs
-            ],
-            "nan where every slope is 0",
-        ),
+        (_divides_by_no_norm, "nan where every slope is 0"),
         (_clip_in_place, "changed `gradients` in place"),
     ],
     "4.4": [
         (lambda parts: [part.sum() for part in parts], "nothing is divided"),
         (lambda parts: [part.mean() / len(parts) for part in parts], "this is the mean of means"),
         (lambda parts: [part.mean() for part in parts], "divided by its own tokens"),
-        (
-            lambda parts: [part.sum() / len(parts) for part in parts],
-            "by the number of micro-batches",
-        ),
-        (
-            lambda parts: [part.sum() / sum(map(len, parts)) / len(parts) for part in parts],
-            "once too often",
-        ),
-        (
-            lambda parts: [part.detach().sum() / sum(map(len, parts)) for part in parts],
-            "no gradient flows",
-        ),
+        (lambda parts: [part.sum() / len(parts) for part in parts], "the number of micro-batches"),
+        (lambda parts: [part / len(parts) for part in _shares(parts)], "once too often"),
+        (lambda parts: [part.detach() for part in _shares(parts)], "no gradient flows"),
         (lambda parts: torch.cat(parts).mean(), "not their total"),
-        (
-            lambda parts: [part.mean() * len(part) / sum(map(len, parts)) for part in parts],
-            "gave nan",
-        ),
+        (_weighs_means, "gave nan"),
     ],
     "4.5": [
         (lambda logits, labels: _three(logits[labels != -100], labels[labels != -100]), "no shift"),
         (_all_positions, "divided by all positions"),
         (_mean_of_exp, "the exponential comes last"),
-        (
-            lambda logits, labels: _three(
-                *(kept := _shifted(logits, labels)), 2 ** F.cross_entropy(*kept).item()
-            ),
-            "the loss is in nats",
-        ),
+        (_power_of_2, "the loss is in nats"),
         (lambda logits, labels: _three(*_shifted(logits, labels))[:2], "return three things, loss"),
     ],
     "4.6": [
-        (
-            lambda losses, patience: (losses.index(min(losses)), _stops(losses, patience)[1]),
-            "epochs seen by then",
-        ),
-        (lambda losses, patience: (_stops(losses, patience)[1],) * 2, "not the last one's"),
-        (lambda losses, patience: (_stops(losses, patience)[0],) * 2, "is the last epoch run"),
-        (lambda losses, patience: _stops(losses, patience, late=1), "one epoch too late"),
-        (
-            lambda losses, patience: tuple(i + 1 for i in _stops(losses, patience)),
-            "epochs count from 0",
-        ),
+        (_looks_ahead, "epochs seen by then"),
+        (lambda *x: (_stops(*x)[1],) * 2, "not the last one's"),
+        (lambda *x: (_stops(*x)[0],) * 2, "is the last epoch run"),
+        (partial(_stops, late=1), "one epoch too late"),
+        (lambda *x: tuple(epoch + 1 for epoch in _stops(*x)), "epochs count from 0"),
         (_equal_is_new, "a flat run"),
         (_counts_rises, "(best, last)"),
-        (lambda losses, patience: _stops(losses, patience)[0], "return two things, the best epoch"),
+        (lambda *x: _stops(*x)[0], "return two things, the best epoch"),
     ],
 }

@@ -28,6 +28,11 @@ def _smallest(update, rank):
     return (left[:, -rank:] * values[-rank:]) @ right[-rank:], values[:-rank].norm()
 
 
+def _what_is_dropped(update, rank):
+    near, values = _near(update, rank)
+    return update - near, values[rank:].norm()
+
+
 def _error(form):
     def answer(update, rank):
         near, values = _near(update, rank)
@@ -40,9 +45,62 @@ def _update(x, a, b):
     return x @ a.T @ b.T
 
 
+def _lora(form):
+    """An answer to 5.2 from the frozen layer's output, the update, alpha, A and B."""
+
+    def answer(x, weight, bias, a, b, alpha):
+        return form(F.linear(x, weight, bias), _update(x, a, b), alpha, a, b)
+
+    return answer
+
+
+def _forgets_bias(x, weight, bias, a, b, alpha):
+    return F.linear(x, weight) + alpha / len(a) * _update(x, a, b)
+
+
+def _cannot_do_without_bias(x, weight, bias, a, b, alpha):
+    return x @ weight.T + bias + alpha / len(a) * _update(x, a, b)
+
+
 def _padded(a, b, rank):
     more = rank - len(a)
     return F.pad(a, (0, 0, 0, more)), F.pad(b, (0, more))
+
+
+def _wide(new_alpha):
+    """Padded factors, and an alpha from the old one, the old rank and the new."""
+    return lambda a, b, alpha, rank: (*_padded(a, b, rank), new_alpha(alpha, len(a), rank))
+
+
+def _wider_inputs(a, b, alpha, rank):
+    return F.pad(a, (0, rank - len(a))), b, alpha
+
+
+def _scales_a_factor(a, b, alpha, rank):
+    wide_a, wide_b = _padded(a, b, rank)
+    return rank / len(a) * wide_a, wide_b, alpha
+
+
+def _numbers(count):
+    """A budget from the count of one layer: (out, in, rank) to trained numbers."""
+
+    def answer(shapes, rank):
+        trained = sum(count(rows, columns, rank) for rows, columns in shapes)
+        return trained, 12 * trained
+
+    return answer
+
+
+def _trained(shapes, rank):
+    return sum(rank * (rows + columns) for rows, columns in shapes)
+
+
+def _bytes_a_number(size):
+    return lambda shapes, rank: (_trained(shapes, rank), size * _trained(shapes, rank))
+
+
+def _bytes_of_frozen(shapes, rank):
+    return _trained(shapes, rank), 12 * sum(rows * columns for rows, columns in shapes)
 
 
 def _merged_in_place(weight, a, b, alpha):
@@ -52,6 +110,10 @@ def _merged_in_place(weight, a, b, alpha):
 
 def _turned(weight, a, b, alpha):
     return weight + alpha / len(a) * (b @ a)
+
+
+def _lengths(matrix):
+    return matrix.norm(dim=1, keepdim=True)
 
 
 def _dora(form):
@@ -65,12 +127,12 @@ def _dora(form):
 
 def _magnitude_on_the_bias(x, weight, bias, a, b, alpha, m):
     turned = _turned(weight, a, b, alpha)
-    return m * F.linear(x, turned / turned.norm(dim=1, keepdim=True), bias)
+    return m * F.linear(x, turned / _lengths(turned), bias)
 
 
 def _no_bias(x, weight, bias, a, b, alpha, m):
     turned = _turned(weight, a, b, alpha)
-    return F.linear(x, m[:, None] * turned / turned.norm(dim=1, keepdim=True))
+    return F.linear(x, m[:, None] * turned / _lengths(turned))
 
 
 WRONG_ANSWERS = {
@@ -78,10 +140,7 @@ WRONG_ANSWERS = {
         (_without_values, "the singular values are missing"),
         (_columns_of_v, "the third factor is transposed already"),
         (_smallest, "you kept the smallest singular values"),
-        (
-            lambda u, k: (u - _near(u, k)[0], _near(u, k)[1][k:].norm()),
-            "this is the part that is dropped",
-        ),
+        (_what_is_dropped, "this is the part that is dropped"),
         (_error(lambda values, k: (values[k:] ** 2).sum()), "this is the squared error"),
         (_error(lambda values, k: values[k:].sum()), "singular values do not add"),
         (_error(lambda values, k: values[k]), "the spectral norm"),
@@ -90,94 +149,37 @@ WRONG_ANSWERS = {
         (lambda u, k: _near(u, k)[0], "return two things"),
     ],
     "5.2": [
-        (
-            lambda x, w, c, a, b, s: F.linear(x, w, c) + s * _update(x, a, b),
-            "alpha is not divided by the rank",
-        ),
-        (
-            lambda x, w, c, a, b, s: F.linear(x, w, c) + _update(x, a, b),
-            "the scale alpha / rank is missing",
-        ),
-        (
-            lambda x, w, c, a, b, s: F.linear(x, w, c) + len(a) / s * _update(x, a, b),
-            "the scale is upside down",
-        ),
-        (
-            lambda x, w, c, a, b, s: F.linear(x, w, c) + s / a.shape[1] * _update(x, a, b),
-            "the inputs of A",
-        ),
-        (
-            lambda x, w, c, a, b, s: F.linear(x, w, c) + s / b.shape[0] * _update(x, a, b),
-            "the outputs of B",
-        ),
-        (
-            lambda x, w, c, a, b, s: F.linear(x, w, c) + s / len(a) ** 0.5 * _update(x, a, b),
-            "this is rsLoRA's scale",
-        ),
-        (
-            lambda x, w, c, a, b, s: s / len(a) * (F.linear(x, w, c) + _update(x, a, b)),
-            "scales the update alone",
-        ),
-        (lambda x, w, c, a, b, s: s / len(a) * _update(x, a, b), "the frozen layer is missing"),
-        (
-            lambda x, w, c, a, b, s: F.linear(x, w) + s / len(a) * _update(x, a, b),
-            "the bias is missing",
-        ),
-        (lambda x, w, c, a, b, s: x @ w.T + c + s / len(a) * _update(x, a, b), "NoneType"),
+        (_lora(lambda plain, update, s, a, b: plain + s * update), "not divided by the rank"),
+        (_lora(lambda plain, update, s, a, b: plain + update), "the scale alpha / rank is missing"),
+        (_lora(lambda plain, update, s, a, b: plain + len(a) / s * update), "upside down"),
+        (_lora(lambda plain, update, s, a, b: plain + s / a.shape[1] * update), "the inputs of A"),
+        (_lora(lambda plain, update, s, a, b: plain + s / len(b) * update), "the outputs of B"),
+        (_lora(lambda plain, update, s, a, b: plain + s / len(a) ** 0.5 * update), "rsLoRA's"),
+        (_lora(lambda plain, update, s, a, b: s / len(a) * (plain + update)), "the update alone"),
+        (_lora(lambda plain, update, s, a, b: s / len(a) * update), "the frozen layer is missing"),
+        (_forgets_bias, "the bias is missing"),
+        (_cannot_do_without_bias, "NoneType"),
     ],
     "5.3": [
-        (lambda a, b, s, r: (*_padded(a, b, r), s), "alpha stayed the same"),
-        (lambda a, b, s, r: (*_padded(a, b, r), s * len(a) / r), "upside down"),
-        (lambda a, b, s, r: (*_padded(a, b, r), s / len(a)), "this is the scale"),
-        (
-            lambda a, b, s, r: (*_padded(a, b, r), s * (r / len(a)) ** 0.5),
-            "this keeps alpha / √rank",
-        ),
-        (
-            lambda a, b, s, r: (F.pad(a, (0, r - len(a))), b, s),
-            "the rank is the dimension that grows",
-        ),
-        (
-            lambda a, b, s, r: (r / len(a) * _padded(a, b, r)[0], _padded(a, b, r)[1], s),
-            "the scale belongs into alpha",
-        ),
-        (lambda a, b, s, r: _padded(a, b, r), "return three things"),
+        (_wide(lambda alpha, old, new: alpha), "alpha stayed the same"),
+        (_wide(lambda alpha, old, new: alpha * old / new), "upside down"),
+        (_wide(lambda alpha, old, new: alpha / old), "this is the scale"),
+        (_wide(lambda alpha, old, new: alpha * (new / old) ** 0.5), "this keeps alpha / √rank"),
+        (_wider_inputs, "the rank is the dimension that grows"),
+        (_scales_a_factor, "the scale belongs into alpha"),
+        (lambda a, b, alpha, rank: _padded(a, b, rank), "return three things"),
     ],
     "5.4": [
-        (
-            lambda shapes, r: (c := sum(r * m * n for m, n in shapes), 12 * c),
-            "counts full matrices",
-        ),
-        (
-            lambda shapes, r: (c := sum(m * n for m, n in shapes), 12 * c),
-            "this counts the frozen weights",
-        ),
-        (
-            lambda shapes, r: (c := sum(m * n + r * (m + n) for m, n in shapes), 12 * c),
-            "are not trained: count A",
-        ),
-        (lambda shapes, r: (c := sum(r * n for _, n in shapes), 12 * c), "B is missing"),
-        (lambda shapes, r: (c := sum(r * m for m, _ in shapes), 12 * c), "A is missing"),
-        (lambda shapes, r: (c := sum(m + n for m, n in shapes), 12 * c), "the rank is missing"),
-        (
-            lambda shapes, r: (c := sum(r * (m + n) for m, n in shapes), 8 * c),
-            "the gradient is missing",
-        ),
-        (
-            lambda shapes, r: (c := sum(r * (m + n) for m, n in shapes), 3 * c),
-            "these are numbers, not bytes",
-        ),
-        (
-            lambda shapes, r: (c := sum(r * (m + n) for m, n in shapes), 16 * c),
-            "the weights themselves",
-        ),
-        (
-            lambda shapes, r: (
-                sum(r * (m + n) for m, n in shapes),
-                12 * sum(m * n for m, n in shapes),
-            ),
-            "frozen weights have no gradient",
-        ),
+        (_numbers(lambda rows, columns, rank: rank * rows * columns), "counts full matrices"),
+        (_numbers(lambda rows, columns, rank: rows * columns), "this counts the frozen weights"),
+        (_numbers(lambda m, n, rank: m * n + rank * (m + n)), "are not trained: count A"),
+        (_numbers(lambda rows, columns, rank: rank * columns), "B is missing"),
+        (_numbers(lambda rows, columns, rank: rank * rows), "A is missing"),
+        (_numbers(lambda rows, columns, rank: rows + columns), "the rank is missing"),
+        (_bytes_a_number(8), "the gradient is missing"),
+        (_bytes_a_number(3), "these are numbers, not bytes"),
+        (_bytes_a_number(16), "the weights themselves"),
+        (_bytes_of_frozen, "frozen weights have no gradient"),
     ],
     "5.5": [
         (lambda w, a, b, s: w + s * (b @ a), "alpha is not divided by the rank"),
@@ -192,21 +194,12 @@ WRONG_ANSWERS = {
     "5.6": [
         (_dora(lambda turned, w, m: turned), "this is LoRA"),
         (_dora(lambda turned, w, m: m * turned), "the rows are not normalised"),
-        (
-            _dora(lambda turned, w, m: turned / turned.norm(dim=1, keepdim=True)),
-            "the magnitude is missing",
-        ),
-        (
-            _dora(lambda turned, w, m: m * turned / turned.norm(dim=0, keepdim=True)),
-            "you normalised columns",
-        ),
+        (_dora(lambda turned, w, m: turned / _lengths(turned)), "the magnitude is missing"),
+        (_dora(lambda turned, w, m: m * turned / turned.norm(dim=0)), "you normalised columns"),
         (_dora(lambda turned, w, m: m * turned / turned.norm()), "the norm of the whole matrix"),
-        (_dora(lambda turned, w, m: m * turned / w.norm(dim=1, keepdim=True)), "the lengths of W"),
-        (
-            _dora(lambda turned, w, m: m * turned / (turned**2).sum(dim=1, keepdim=True)),
-            "this is the squared length",
-        ),
-        (_dora(lambda turned, w, m: m * w / w.norm(dim=1, keepdim=True)), "the update is missing"),
+        (_dora(lambda turned, w, m: m * turned / _lengths(w)), "the lengths of W"),
+        (_dora(lambda turned, w, m: m * turned / _lengths(turned) ** 2), "the squared length"),
+        (_dora(lambda turned, w, m: m * w / _lengths(w)), "the update is missing"),
         (_magnitude_on_the_bias, "the magnitude multiplied the bias"),
         (_no_bias, "the bias is missing"),
     ],

@@ -9,6 +9,11 @@ def _hits(logits, labels):
     return logits[:, :-1].argmax(-1) == labels[:, 1:], labels[:, 1:] != -100
 
 
+def _shares(logits, labels):
+    hit, graded = _hits(logits, labels)
+    return (hit & graded).sum(dim=1) / graded.sum(dim=1)
+
+
 class _Adapter(nn.Module):
     def __init__(self, features, width):
         super().__init__()
@@ -51,10 +56,8 @@ class _AllZero(_RandomUp):
 class _NoBias(nn.Module):
     def __init__(self, features, width):
         super().__init__()
-        self.down, self.up = (
-            nn.Linear(features, width, bias=False),
-            nn.Linear(width, features, bias=False),
-        )
+        self.down = nn.Linear(features, width, bias=False)
+        self.up = nn.Linear(width, features, bias=False)
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x):
@@ -75,9 +78,8 @@ def _attention(*, causal=True, scaled=True, first=True, offset=True):
         values = torch.cat((prefix_values, v) if first else (v, prefix_values))
         scores = q @ keys.T * (q.shape[-1] ** -0.5 if scaled else 1.0)
         if causal:
-            later = torch.ones_like(scores, dtype=torch.bool).triu(
-                1 + (len(prefix_keys) if offset else 0)
-            )
+            first_later = 1 + (len(prefix_keys) if offset else 0)
+            later = torch.ones_like(scores).triu(first_later).bool()
             scores = scores.masked_fill(later, -torch.inf)
         return scores.softmax(-1) @ values
 
@@ -85,10 +87,8 @@ def _attention(*, causal=True, scaled=True, first=True, offset=True):
 
 
 def _two_softmaxes(q, k, v, prefix_keys, prefix_values):
-    return (
-        _attention()(q, k, v, prefix_keys[:0], prefix_values[:0])
-        + (q @ prefix_keys.T * q.shape[-1] ** -0.5).softmax(-1) @ prefix_values
-    )
+    tokens = _attention()(q, k, v, prefix_keys[:0], prefix_values[:0])
+    return tokens + (q @ prefix_keys.T * q.shape[-1] ** -0.5).softmax(-1) @ prefix_values
 
 
 def _in_front(prompt, embeddings):
@@ -99,45 +99,76 @@ def _ignored(prompt, labels):
     return torch.full((len(labels), len(prompt)), -100)
 
 
-def _count(**changed):
+def _join(*parts):
+    return torch.cat(parts, dim=1)
+
+
+def _right_labels(prompt, labels):
+    return _join(_ignored(prompt, labels), labels)
+
+
+def _labels(form):
+    """The right embeddings, with other labels."""
+    return lambda prompt, x, labels: (_in_front(prompt, x), form(prompt, labels))
+
+
+def _behind(prompt, x, labels):
+    return _join(x, prompt.expand(len(x), -1, -1)), _join(labels, _ignored(prompt, labels))
+
+
+def _detached(prompt, x, labels):
+    return _in_front(prompt.detach(), x), _right_labels(prompt, labels)
+
+
+def _count(**other):
+    """Counts as they should be, but for one method: `other[method]` of right count, config, size
+    and the (out, in) of a layer's seven linear layers."""
+
     def answer(method, size, config):
-        layers, width, middle = (
-            config.num_hidden_layers,
-            config.hidden_size,
-            config.intermediate_size,
-        )
-        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-        head_dim = config.head_dim
-        pairs = [
-            (heads * head_dim, width),
-            (kv_heads * head_dim, width),
-            (kv_heads * head_dim, width),
-            (width, heads * head_dim),
-            (middle, width),
-            (middle, width),
-            (width, middle),
-        ]
+        layers, width = config.num_hidden_layers, config.hidden_size
+        middle = config.intermediate_size
+        queries = config.num_attention_heads * config.head_dim
+        keys = config.num_key_value_heads * config.head_dim
+        pairs = [(queries, width), (keys, width), (keys, width), (width, queries)]
+        pairs += [(middle, width), (middle, width), (width, middle)]
         right = {
-            "LoRA": layers * sum(size * (rows + columns) for rows, columns in pairs),
+            "LoRA": layers * size * sum(map(sum, pairs)),
             "adapter": layers * 2 * (2 * width * size + size + width),
-            "prefix": layers * 2 * kv_heads * head_dim * size,
+            "prefix": layers * 2 * keys * size,
             "prompt": size * width,
             "BitFit": layers * sum(rows for rows, _ in pairs),
-        }
-        other = {
-            "LoRA": layers * sum(size * rows * columns for rows, columns in pairs),
-            "adapter": layers * (2 * width * size + size + width),
-            "prefix": layers * 2 * heads * head_dim * size,
-            "prompt": layers * size * width,
-            "BitFit": layers * sum(columns for _, columns in pairs),
-        }
-        return (
-            changed[method](config, right[method], size)
-            if callable(changed.get(method))
-            else (other if changed.get(method) else right)[method]
-        )
+        }[method]
+        return other[method](right, config, size, pairs) if method in other else right
 
     return answer
+
+
+def _full_matrices(right, config, size, pairs):
+    return config.num_hidden_layers * size * sum(rows * columns for rows, columns in pairs)
+
+
+def _one_layer(right, config, size, pairs):
+    return right // config.num_hidden_layers
+
+
+def _half(right, config, size, pairs):
+    return right // 2
+
+
+def _every_head(right, config, size, pairs):
+    return right * config.num_attention_heads // config.num_key_value_heads
+
+
+def _without_biases(right, config, size, pairs):
+    return config.num_hidden_layers * 4 * config.hidden_size * size
+
+
+def _every_layer(right, config, size, pairs):
+    return right * config.num_hidden_layers
+
+
+def _inputs(right, config, size, pairs):
+    return config.num_hidden_layers * sum(columns for _, columns in pairs)
 
 
 def _merge(*, bias=True, check=True, transposed=False, shifted=True):
@@ -157,10 +188,7 @@ WRONG_ANSWERS = {
     "6.1": [
         (lambda z, y: _hits(z, y)[0].all(1), "no row is right"),
         (lambda z, y: (_hits(z, y)[0] & _hits(z, y)[1]).any(1), "one right token is not enough"),
-        (
-            lambda z, y: (_hits(z, y)[0] & _hits(z, y)[1]).sum(1) / _hits(z, y)[1].sum(1),
-            "the share of right tokens",
-        ),
+        (_shares, "the share of right tokens"),
         (lambda z, y: (_hits(z, y)[0] | ~_hits(z, y)[1]).all(1).float().mean(), "not their mean"),
         (lambda z, y: ((z.argmax(-1) == y) | (y == -100)).all(1), "row t of the logits predicts"),
         (lambda z, y: ~(_hits(z, y)[0] | ~_hits(z, y)[1]).all(1), "where an answer is wrong"),
@@ -173,10 +201,7 @@ WRONG_ANSWERS = {
         (_AllZero, "nothing can learn"),
         (_NoBias, "the biases are missing"),
         (_Wide, "as wide as the input"),
-        (
-            lambda features, width: nn.Sequential(nn.Linear(features, width)),
-            "self.down and self.up",
-        ),
+        (lambda *sizes: nn.Sequential(nn.Linear(*sizes)), "self.down and self.up"),
     ],
     "6.3": [
         (lambda q, k, v, pk, pv: _attention()(q, k, v, pk[:0], pv[:0]), "the prefix is not there"),
@@ -187,55 +212,25 @@ WRONG_ANSWERS = {
         (_attention(first=False, causal=False), "the causal mask is missing"),
     ],
     "6.4": [
-        (lambda p, x, y: (_in_front(p, x), y), "the labels are too short"),
-        (
-            lambda p, x, y: (_in_front(p, x), torch.cat((0 * _ignored(p, y), y), 1)),
-            "0 is a token id",
-        ),
-        (
-            lambda p, x, y: (_in_front(p, x), torch.cat((y, _ignored(p, y)), 1)),
-            "the -100 stand behind",
-        ),
-        (
-            lambda p, x, y: (
-                torch.cat((x, p.expand(len(x), -1, -1)), 1),
-                torch.cat((y, _ignored(p, y)), 1),
-            ),
-            "the prompt stands behind",
-        ),
-        (
-            lambda p, x, y: (_in_front(p.detach(), x), torch.cat((_ignored(p, y), y), 1)),
-            "no gradient flows",
-        ),
-        (
-            lambda p, x, y: (_in_front(p, x), torch.cat((_ignored(p, y).float(), y.float()), 1)),
-            "wants token ids",
-        ),
+        (_labels(lambda prompt, labels: labels), "the labels are too short"),
+        (_labels(lambda prompt, y: _join(0 * _ignored(prompt, y), y)), "0 is a token id"),
+        (_labels(lambda prompt, y: _join(y, _ignored(prompt, y))), "the -100 stand behind"),
+        (_labels(lambda *x: _right_labels(*x).float()), "wants token ids"),
+        (_behind, "the prompt stands behind"),
+        (_detached, "no gradient flows"),
         (lambda p, x, y: _in_front(p, x), "return two things"),
     ],
     "6.5": [
-        (_count(LoRA=True), "rank · (in + out)"),
-        (_count(adapter=True), "two in every layer"),
-        (_count(prefix=True), "num_key_value_heads heads"),
-        (_count(prefix=lambda config, right, size: right // 2), "a key and a value"),
-        (
-            _count(prefix=lambda config, right, size: right // config.num_hidden_layers),
-            "every layer has its own",
-        ),
-        (
-            _count(
-                adapter=lambda config, right, size: (
-                    config.num_hidden_layers * 4 * config.hidden_size * size
-                )
-            ),
-            "have biases",
-        ),
-        (_count(prompt=True), "it stands once"),
-        (_count(BitFit=True), "one number for each output"),
-        (
-            _count(LoRA=lambda config, right, size: right // config.num_hidden_layers),
-            "one decoder layer",
-        ),
+        (_count(LoRA=_full_matrices), "rank · (in + out)"),
+        (_count(LoRA=_one_layer), "one decoder layer"),
+        (_count(adapter=_half), "two in every layer"),
+        (_count(adapter=_without_biases), "have biases"),
+        (_count(prefix=_every_head), "num_key_value_heads heads"),
+        (_count(prefix=_half), "a key and a value"),
+        (_count(prefix=_one_layer), "every layer has its own"),
+        (_count(prompt=_every_layer), "it stands once"),
+        (_count(BitFit=_inputs), "one number for each output"),
+        (_count(LoRA=lambda right, *x: right + 1), "LoRA: the count is"),
     ],
     "6.6": [
         (_merge(check=False), "an adapter with GELU was merged"),

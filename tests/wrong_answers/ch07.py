@@ -1,6 +1,7 @@
 """Wrong answers to the exercises of chapter 07, each with the words that must name its mistake."""
 
 import warnings
+from functools import partial
 
 IGNORE = -100
 RENAMES = {
@@ -11,6 +12,7 @@ RENAMES = {
     "gradient_checkpointing": "activation_checkpointing",
     "tokenizer": "processing_class",
 }
+GONE = ("overwrite_output_dir", "logging_dir")
 OF_THE_TRAINER = ("model", "train_dataset", "eval_dataset", "peft_config", "processing_class")
 
 
@@ -33,11 +35,10 @@ def _config(*leave_out, **changes):
             "assistant_only_loss": True,
             **changes,
         }
+        kept = {name: value for name, value in fields.items() if name not in leave_out}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return SFTConfig(
-                **{name: value for name, value in fields.items() if name not in leave_out}
-            )
+            return SFTConfig(**kept)
 
     return answer
 
@@ -52,15 +53,28 @@ def _places(messages):
     return [place for place, turn in enumerate(messages) if turn["role"] == "assistant"]
 
 
+def _row(prompt, completion):
+    return {"prompt": prompt, "completion": completion}
+
+
+def _rows(form):
+    """One row for each answer, made of the messages and the answer's place."""
+    return lambda messages: [form(messages, place) for place in _places(messages)]
+
+
 def _without_system(messages):
     rest = [turn for turn in messages if turn["role"] != "system"]
-    return [{"prompt": rest[:place], "completion": [rest[place]]} for place in _places(rest)]
+    return [_row(rest[:place], [rest[place]]) for place in _places(rest)]
 
 
 def _masked(ids, masks, quantifier=all):
     return [
         token if quantifier(mask[i] for mask in masks) else IGNORE for i, token in enumerate(ids)
     ]
+
+
+def _labels(form):
+    return lambda ids, masks, limit: (ids[:limit], form(ids, masks)[:limit])
 
 
 def _check_before_cut(ids, masks, limit):
@@ -72,14 +86,7 @@ def _labels_not_cut(ids, masks, limit):
     return ids[:limit], _masked(ids, masks)
 
 
-def _modernise(
-    old,
-    *,
-    renames=RENAMES,
-    gone=("overwrite_output_dir", "logging_dir"),
-    trainer=OF_THE_TRAINER,
-    group=True,
-):
+def _modernise(old, *, renames=RENAMES, gone=GONE, trainer=OF_THE_TRAINER, group=True):
     config, of_trainer = {}, {}
     for name, value in old.items():
         name = renames.get(name, name)
@@ -92,8 +99,9 @@ def _modernise(
     return config, of_trainer
 
 
-def _without(name):
-    return {old: new for old, new in RENAMES.items() if old != name}
+def _keeps(name):
+    renames = {old: new for old, new in RENAMES.items() if old != name}
+    return partial(_modernise, renames=renames)
 
 
 def _modernise_in_place(old):
@@ -120,6 +128,20 @@ def _close(reference, losses, limit=2e-6, size=abs):
     return "start" if not close[0] else "same" if all(close) else "drift"
 
 
+def _equal(reference, losses, limit=2e-6):
+    if reference[0] != losses[0]:
+        return "start"
+    return "same" if reference == losses else "drift"
+
+
+def _same_lengths(reference, losses, limit=2e-6):
+    return _close(reference, losses, limit) if len(reference) == len(losses) else "drift"
+
+
+def _never_start(reference, losses, limit=2e-6):
+    return "same" if _close(reference, losses, limit) == "same" else "drift"
+
+
 WRONG_ANSWERS = {
     "7.1": [
         (_config("bf16"), "half precision is on"),
@@ -138,98 +160,44 @@ WRONG_ANSWERS = {
     ],
     "7.2": [
         (lambda m: [{"prompt": m[:-1], "completion": m[-1:]}], "only the last answer"),
-        (
-            lambda m: [{"prompt": m[:i], "completion": m[i]} for i in _places(m)],
-            "is a list of turns",
-        ),
-        (
-            lambda m: [{"prompt": m[i - 1 : i], "completion": [m[i]]} for i in _places(m)],
-            "only the last question",
-        ),
-        (
-            lambda m: [{"prompt": m[: i + 1], "completion": [m[i]]} for i in _places(m)],
-            "holds the answer itself",
-        ),
+        (_rows(lambda m, i: {"prompt": m[:i], "completion": m[i]}), "is a list of turns"),
+        (_rows(lambda m, i: _row(m[i - 1 : i], [m[i]])), "only the last question"),
+        (_rows(lambda m, i: _row(m[: i + 1], [m[i]])), "holds the answer itself"),
+        (_rows(lambda m, i: _row(m[:i], m[i : i + 2])), "the completion"),
+        (_rows(lambda m, i: {"prompt": m[:i], "response": [m[i]]}), "TRL wants prompt and"),
         (_without_system, "the system turn is lost"),
-        (
-            lambda m: [{"prompt": m[:i], "response": [m[i]]} for i in _places(m)],
-            "TRL wants prompt and completion",
-        ),
-        (
-            lambda m: [{"prompt": m[:i], "completion": m[i : i + 2]} for i in _places(m)],
-            "the completion",
-        ),
     ],
     "7.3": [
-        (
-            lambda ids, masks, limit: (ids[:limit], _masked(ids, masks, any)[:limit]),
-            "one mask is not enough",
-        ),
-        (
-            lambda ids, masks, limit: (ids[:limit], _masked(ids, masks[:1])[:limit]),
-            "where every mask says 1",
-        ),
+        (_labels(lambda ids, masks: _masked(ids, masks, any)), "one mask is not enough"),
+        (_labels(lambda ids, masks: _masked(ids, masks[:1])), "where every mask says 1"),
         (_check_before_cut, "look after the cut"),
         (_labels_not_cut, "cut both"),
         (lambda ids, masks, limit: (ids, _masked(ids, masks)), "max_length is"),
-        (
-            lambda ids, masks, limit: (
-                ids[:limit],
-                (masks[0] if masks else [1] * len(ids))[:limit],
-            ),
-            "mask bits",
-        ),
-        (lambda ids, masks, limit: (ids[:limit], _masked(ids, masks)[:limit]), "return None"),
+        (_labels(lambda ids, masks: masks[0] if masks else [1] * len(ids)), "mask bits"),
+        (_labels(_masked), "return None"),
         (lambda ids, masks, limit: _masked(ids, masks)[:limit], "return two things, input_ids"),
     ],
     "7.4": [
-        (lambda old: _modernise(old, trainer=(*OF_THE_TRAINER[:-1],)), "it belongs to SFTTrainer"),
-        (
-            lambda old: _modernise(old, renames=_without("max_seq_length")),
-            "takes no max_seq_length",
-        ),
-        (lambda old: _modernise(old, renames=_without("warmup_ratio")), "takes no warmup_ratio"),
-        (
-            lambda old: _modernise(old, renames=_without("evaluation_strategy")),
-            "takes no evaluation_strategy",
-        ),
-        (
-            lambda old: _modernise(old, renames=_without("gradient_checkpointing")),
-            "say activation_checkpointing",
-        ),
-        (lambda old: _modernise(old, group=False), "train_sampling_strategy is a word"),
-        (lambda old: _modernise(old, gone=()), "takes no overwrite_output_dir"),
-        (
-            lambda old: _modernise(old, trainer=(*OF_THE_TRAINER, "packing")),
-            "it belongs to SFTConfig",
-        ),
-        (
-            lambda old: _modernise(old, gone=("overwrite_output_dir", "logging_dir", "packing")),
-            "packing is missing",
-        ),
+        (partial(_modernise, trainer=OF_THE_TRAINER[:-1]), "it belongs to SFTTrainer"),
+        (partial(_modernise, trainer=(*OF_THE_TRAINER, "packing")), "it belongs to SFTConfig"),
+        (_keeps("max_seq_length"), "takes no max_seq_length"),
+        (_keeps("warmup_ratio"), "takes no warmup_ratio"),
+        (_keeps("evaluation_strategy"), "takes no evaluation_strategy"),
+        (_keeps("gradient_checkpointing"), "say activation_checkpointing"),
+        (partial(_modernise, group=False), "train_sampling_strategy is a word"),
+        (partial(_modernise, gone=()), "takes no overwrite_output_dir"),
+        (partial(_modernise, gone=(*GONE, "packing")), "packing is missing"),
         (_modernise_in_place, "changed `old` in place"),
         (lambda old: _modernise(old)[0], "return two things, the keywords"),
     ],
     "7.5": [
         (_far, "nan compares as False"),
         (_only_last, "look at every step"),
-        (lambda a, b, limit=2e-6: _close(a, b, limit, size=float), "take abs"),
-        (
-            lambda a, b, limit=2e-6: "same" if a == b else "start" if a[0] != b[0] else "drift",
-            "rounding must pass",
-        ),
+        (partial(_close, size=float), "take abs"),
+        (_equal, "rounding must pass"),
         (lambda a, b, limit=2e-6: _close(a, b), "the limit that is given was not used"),
-        (
-            lambda a, b, limit=2e-6: _close(a, b, limit) == "same",
-            'return one of "same", "start", "drift"',
-        ),
-        (
-            lambda a, b, limit=2e-6: "drift" if len(a) != len(b) else _close(a, b, limit),
-            "the steps that both runs",
-        ),
-        (
-            lambda a, b, limit=2e-6: "same" if _close(a, b, limit) == "same" else "drift",
-            "the first loss decides first",
-        ),
+        (lambda *x: _close(*x) == "same", 'return one of "same", "start", "drift"'),
+        (_same_lengths, "the steps that both runs"),
+        (_never_start, "the first loss decides first"),
     ],
 }

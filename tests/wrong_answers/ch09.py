@@ -2,6 +2,7 @@
 
 import random
 import re
+from functools import partial
 from math import comb
 
 import numpy as np
@@ -12,38 +13,27 @@ def _tidy(text):
 
 
 def _bootstrap(
-    before,
-    after,
-    entity,
-    resamples,
-    seed,
-    *,
-    unit="entity",
-    paired=True,
-    replace=True,
-    means=False,
-    levels=(2.5, 97.5),
-    scale=100,
+    *exam, by_question=False, paired=True, replace=True, means=False, levels=(2.5, 97.5), scale=100
 ):
-    rng, names = np.random.default_rng(seed), np.unique(entity)
-    groups = [np.flatnonzero(entity == name) for name in names]
-    if unit == "question":
+    before, after, entity, resamples, seed = exam
+    rng = np.random.default_rng(seed)
+    groups = [np.flatnonzero(entity == name) for name in np.unique(entity)]
+    if by_question:
         groups = list(np.arange(len(entity))[:, None])
-    sums = [np.array([values[group].sum() for group in groups]) for values in (after, before)]
     counts = np.array([len(group) for group in groups])
+    before, after = (np.array([x[group].sum() for group in groups]) for x in (before, after))
+
+    def score(sums, drawn):
+        drawn_sums, drawn_counts = sums[drawn], counts[drawn]
+        return (
+            (drawn_sums / drawn_counts).mean() if means else drawn_sums.sum() / drawn_counts.sum()
+        )
+
     found = []
     for _ in range(resamples):
         first = rng.choice(len(groups), len(groups), replace=replace)
         second = first if paired else rng.choice(len(groups), len(groups), replace=replace)
-        if means:
-            found.append(
-                (sums[0][first] / counts[first]).mean() - (sums[1][second] / counts[second]).mean()
-            )
-        else:
-            found.append(
-                sums[0][first].sum() / counts[first].sum()
-                - sums[1][second].sum() / counts[second].sum()
-            )
+        found.append(score(after, first) - score(before, second))
     return tuple(float(x) for x in scale * np.percentile(found, levels))
 
 
@@ -51,15 +41,28 @@ def _tail(gained, lost):
     return sum(comb(gained + lost, k) for k in range(min(gained, lost) + 1))
 
 
+def _one_sided(gained, lost):
+    changed = gained + lost
+    return min(1.0, 2 * sum(comb(changed, k) for k in range(lost + 1)) / 2**changed)
+
+
+def _small_powers(gained, lost):
+    changed = gained + lost
+    return min(1.0, 2 * _tail(gained, lost) * 0.5**changed) if changed < 1000 else 0.0
+
+
 def _runs(confidences, correct, bins):
     order = np.argsort(confidences)
-    return np.array_split(
-        np.stack([np.array(confidences), np.array(correct, dtype=float)])[:, order], bins, axis=1
-    )
+    both = np.stack([np.array(confidences), np.array(correct, dtype=float)])
+    return np.array_split(both[:, order], bins, axis=1)
 
 
 def _gaps(*arguments):
     return [abs(run[0].mean() - run[1].mean()) for run in _runs(*arguments)]
+
+
+def _mean_gap(confidences, correct):
+    return float(np.abs(np.array(confidences) - np.array(correct)).mean())
 
 
 def _equal_width(confidences, correct, bins):
@@ -98,86 +101,93 @@ def _shuffles_order(pairs, seed):
     return random.Random(seed).sample(pairs, len(pairs)), _coins(pairs, seed)
 
 
+def _swaps(coins):
+    return lambda pairs, seed: _show(pairs, coins(pairs, seed))
+
+
+def _two_coins(pairs, seed):
+    first, second = _coins(pairs, seed), _coins(pairs, seed + 999)
+    return [one and other for one, other in zip(first, second, strict=True)]
+
+
+def _other_key(pairs, seed):
+    shown, key = _show(pairs, _coins(pairs, seed))
+    return shown, [not swapped for swapped in key]
+
+
+def _normalised(change):
+    """Compares both sides after the same change."""
+    return lambda answer, reference: change(answer) == change(reference)
+
+
+def _no_spaces(text):
+    return "".join(text.split()).rstrip(".")
+
+
+def _one_starts_the_other(answer, reference):
+    one, other = _tidy(answer), _tidy(reference)
+    return bool(one) and (one.startswith(other) or other.startswith(one))
+
+
+def _last_of_several(answer, reference):
+    one, other = _tidy(answer), _tidy(reference)
+    return one == other or one.endswith(f"or {other}")
+
+
+def _deletes_spaces(answer, reference):
+    return _no_spaces(answer).replace("Y", "y") == _no_spaces(reference)
+
+
+def _by_length_first(ids, stop, ends, limit):
+    return "cut" if len(ids) == limit else "stopped" if ids[-1] == stop else "document"
+
+
+def _one_end_for_all(ids, stop, ends, limit):
+    return "stopped" if ids[-1] in {stop} | ends else "cut"
+
+
+def _anywhere(ids, stop, ends, limit):
+    return "stopped" if stop in ids else "document" if ids[-1] in ends else "cut"
+
+
+def _no_document(ids, stop, ends, limit):
+    return "stopped" if ids[-1] == stop else "cut"
+
+
+def _stops_before_the_limit(ids, stop, ends, limit):
+    if ids[-1] == stop and len(ids) < limit:
+        return "stopped"
+    return "document" if ids[-1] in ends else "cut"
+
+
 WRONG_ANSWERS = {
     "9.1": [
-        (lambda a, b: a == b, "treat both sides alike"),
-        (lambda a, b: _tidy(a) == b, "treat both sides alike"),
-        (lambda a, b: _tidy(a).lower() == _tidy(b).lower(), "case carries meaning"),
-        (
-            lambda a, b: (
-                " ".join(a.replace(".", "").split()) == " ".join(b.replace(".", "").split())
-            ),
-            "45 counts as 4.5",
-        ),
-        (
-            lambda a, b: _tidy(re.sub(r"[-+]", "", a)) == _tidy(re.sub(r"[-+]", "", b)),
-            "-3 counts as 3",
-        ),
-        (
-            lambda a, b: (
-                bool(_tidy(a)) and (_tidy(a).startswith(_tidy(b)) or _tidy(b).startswith(_tidy(a)))
-            ),
-            "an answer that goes on",
-        ),
-        (
-            lambda a, b: _tidy(a) == _tidy(b) or _tidy(a).endswith(f"or {_tidy(b)}"),
-            "containing is not equalling",
-        ),
-        (
-            lambda a, b: (
-                "".join(a.split()).rstrip(".").lower()[1:]
-                == "".join(b.split()).rstrip(".").lower()[1:]
-            ),
-            "case carries meaning",
-        ),
-        (
-            lambda a, b: (
-                "".join(a.split()).rstrip(".").replace("Y", "y") == "".join(b.split()).rstrip(".")
-            ),
-            "white space was deleted",
-        ),
+        (lambda answer, reference: answer == reference, "treat both sides alike"),
+        (lambda answer, reference: _tidy(answer) == reference, "treat both sides alike"),
+        (_normalised(lambda text: _tidy(text).lower()), "case carries meaning"),
+        (_normalised(lambda text: _tidy(text.replace(".", ""))), "45 counts as 4.5"),
+        (_normalised(lambda text: _tidy(re.sub(r"[-+]", "", text))), "-3 counts as 3"),
+        (_one_starts_the_other, "an answer that goes on"),
+        (_last_of_several, "containing is not equalling"),
+        (_normalised(lambda text: _no_spaces(text).lower()[1:]), "case carries meaning"),
+        (_deletes_spaces, "white space was deleted"),
     ],
     "9.2": [
-        (
-            lambda ids, stop, ends, limit: (
-                "cut" if len(ids) == limit else "stopped" if ids[-1] == stop else "document"
-            ),
-            "look at the token, not at the length",
-        ),
-        (
-            lambda ids, stop, ends, limit: "stopped" if ids[-1] in {stop} | ends else "cut",
-            "the document ended",
-        ),
-        (
-            lambda ids, stop, ends, limit: (
-                "stopped" if stop in ids else "document" if ids[-1] in ends else "cut"
-            ),
-            "only the last token says how",
-        ),
+        (_by_length_first, "look at the token, not at the length"),
+        (_one_end_for_all, "the document ended"),
+        (_anywhere, "only the last token says how"),
         (lambda ids, stop, ends, limit: ids[-1] == stop, 'return one of "stopped"'),
-        (
-            lambda ids, stop, ends, limit: "stopped" if ids[-1] == stop else "cut",
-            "expected 'document'",
-        ),
-        (
-            lambda ids, stop, ends, limit: (
-                "stopped"
-                if len(ids) < limit and ids[-1] == stop
-                else "document"
-                if ids[-1] in ends
-                else "cut"
-            ),
-            "look at the token, not at the length",
-        ),
+        (_no_document, "expected 'document'"),
+        (_stops_before_the_limit, "look at the token, not at the length"),
     ],
     "9.3": [
-        (lambda *x: _bootstrap(*x, unit="question"), "you resampled questions"),
-        (lambda *x: _bootstrap(*x, paired=False), "one draw of entities serves both models"),
-        (lambda *x: _bootstrap(*x, replace=False), "WITH replacement"),
-        (lambda *x: _bootstrap(*x, means=True), "every question counts the same"),
-        (lambda *x: _bootstrap(*x, levels=(5, 95)), "a 90 % interval"),
+        (partial(_bootstrap, by_question=True), "you resampled questions"),
+        (partial(_bootstrap, paired=False), "one draw of entities serves both models"),
+        (partial(_bootstrap, replace=False), "WITH replacement"),
+        (partial(_bootstrap, means=True), "every question counts the same"),
+        (partial(_bootstrap, levels=(5, 95)), "a 90 % interval"),
         (lambda b, a, *x: _bootstrap(a, b, *x), "the sign is reversed"),
-        (lambda *x: _bootstrap(*x, scale=1), "in fractions"),
+        (partial(_bootstrap, scale=1), "in fractions"),
         (lambda b, a, e, r, s: _bootstrap(b, a, e, r, 0), "the seed is not used"),
         (lambda b, a, e, r, s: _bootstrap(b, a, e, r, None), "with the same seed"),
         (lambda b, a, *x: float(100 * (a - b).mean()), "return two things, low and high"),
@@ -187,19 +197,10 @@ WRONG_ANSWERS = {
         (lambda g, n: comb(g + n, n) / 2 ** (g + n), "exactly this split"),
         (lambda g, n: 1 - 2 * _tail(g, n) / 2 ** (g + n), "one minus p"),
         (lambda g, n: 2 * _tail(g, n) / 2 ** (g + n), "cap the sum at 1"),
-        (
-            lambda g, n: min(1.0, 2 * sum(comb(g + n, k) for k in range(n + 1)) / 2 ** (g + n)),
-            "after swapping",
-        ),
-        (
-            lambda g, n: min(1.0, 2 * _tail(g, n) * 0.5 ** (g + n)) if g + n < 1000 else 0.0,
-            "keep whole numbers",
-        ),
+        (_one_sided, "after swapping"),
+        (_small_powers, "keep whole numbers"),
         (lambda g, n: min(1.0, 2 * _tail(g, n) / 2.0 ** (g + n)), "overflow a float"),
-        (
-            lambda g, n: 2 * (_tail(g, n) - comb(g + n, n)) / 2 ** (g + n),
-            "the split itself is missing",
-        ),
+        (lambda g, n: 2 * (_tail(g, n) - comb(g + n, n)) / 2 ** (g + n), "the split itself"),
     ],
     "9.5": [
         (_equal_width, "bins of equal width"),
@@ -207,43 +208,20 @@ WRONG_ANSWERS = {
         (lambda c, r, bins: _cut(np.sort(c) - np.array(r), bins), "sorted without their outcomes"),
         (lambda *x: float(sum(_gaps(*x))), "this is the sum of the gaps"),
         (lambda *x: float(np.mean(_gaps(*x))), "the runs are not weighed"),
-        (
-            lambda c, r, bins: float(np.abs(np.array(c) - np.array(r)).mean()),
-            "mean gap of single answers",
-        ),
-        (lambda c, r, bins: float(abs(np.mean(c) - np.mean(r))), "one gap over all answers"),
         (lambda *x: float(max(_gaps(*x))), "the largest gap"),
+        (lambda c, r, bins: _mean_gap(c, r), "mean gap of single answers"),
+        (lambda c, r, bins: float(abs(np.mean(c) - np.mean(r))), "one gap over all answers"),
     ],
     "9.6": [
-        (
-            lambda p, seed: _show(p, [random.Random(seed).random() < 0.5] * len(p)),
-            "one coin for all pairs",
-        ),
-        (
-            lambda p, seed: _show(p, [random.Random(seed).random() < 0.5 for _ in p]),
-            "one coin for all pairs",
-        ),
-        (
-            lambda p, seed: _show(p, [i % 2 == 0 for i in range(len(p))]),
-            "sides that follow a pattern",
-        ),
-        (lambda p, seed: _show(p, _half(p, seed)), "the last side follows from the others"),
-        (
-            lambda p, seed: _show(p, [random.random() < 0.5 for _ in p]),
-            "the same seed gives another key",
-        ),
-        (
-            lambda p, seed: (_show(p, _coins(p, seed))[0], [not x for x in _coins(p, seed)]),
-            "the key does not fit",
-        ),
+        (_swaps(lambda p, seed: [random.Random(seed).random() < 0.5] * len(p)), "one coin for all"),
+        (_swaps(lambda p, seed: [random.Random(seed).random() < 0.5 for _ in p]), "one coin for"),
+        (_swaps(lambda p, seed: [i % 2 == 0 for i in range(len(p))]), "that follow a pattern"),
+        (_swaps(_half), "the last side follows from the others"),
+        (_swaps(lambda p, seed: [random.random() < 0.5 for _ in p]), "the same seed gives another"),
+        (_swaps(_two_coins), "a fair coin swaps half"),
+        (_other_key, "the key does not fit"),
         (_in_place, "changed `pairs` in place"),
         (_shuffles_order, "keep the order of the pairs"),
-        (
-            lambda p, seed: _show(
-                p, [x and y for x, y in zip(_coins(p, seed), _coins(p, seed + 999), strict=True)]
-            ),
-            "a fair coin swaps half",
-        ),
         (lambda p, seed: _show(p, _coins(p, seed))[0], "return two things, the pairs"),
     ],
 }

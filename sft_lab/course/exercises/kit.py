@@ -65,7 +65,7 @@ def checks(exercise_id: str, *, may_return_none: bool = False) -> Callable[[Call
 def watch(attempt: Any, *, may_return_none: bool = False) -> Any:
     """The same function, which raises Mistake when it changes an argument or returns None; a class
     or a value as it is."""
-    if not inspect.isroutine(attempt):
+    if not (inspect.isroutine(attempt) or isinstance(attempt, functools.partial)):
         return attempt
 
     @functools.wraps(attempt)
