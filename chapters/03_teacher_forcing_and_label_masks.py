@@ -12,7 +12,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 01 and 02 | CPU, no network | about 80 s | 5, about 40 minutes | A3 A5 B1 B3 C1 C2 L1 L2 L3 L7 L9 |
+# | chapters 01 and 02 | CPU, no network | about 70 s | 5, about 40 minutes | A3 A5 B1 B3 C1 C2 L1 L2 L3 L7 L9 |
 
 # %% tags=["setup"]
 import copy
@@ -97,7 +97,7 @@ def tune(examples: list[Example], seed: int) -> tuple:
 
 runs = {
     "assistant": [
-        tune(encode_conversations(practice(128, seed), tokenizer), seed) for seed in MORE_SEEDS
+        tune(encode_conversations(practice(64, seed), tokenizer), seed) for seed in MORE_SEEDS
     ]
 }
 tuned = [model for model, _ in runs["assistant"]]
@@ -130,8 +130,8 @@ def guess(model, ids: list[int]) -> torch.Tensor:
 student = copy.deepcopy(tuned[0])
 love = Example(prompt + answer, [IGNORE_INDEX] * len(prompt) + answer)
 _ = train(
-    student, tokenizer, [love], learning_rate=1e-3, epochs=12
-)  # twelve steps on this one conversation
+    student, tokenizer, [love], learning_rate=1e-3, epochs=30
+)  # thirty steps on this one conversation
 
 # %%
 models = {"base": base, "tuned": tuned[0], "student": student}
@@ -150,7 +150,7 @@ assert min(slow["student"]) > 0.5 and slow["tuned"][0] < 0.1
 # **Read.** Three characters, but our tokenizer learned 爱你 as one token, and the stop token is a
 # row of its own. So three rows all the same, with other contents. A tokenizer that splits a
 # character into bytes has more rows: the table always counts *tokens*. The tuned model was never
-# asked this. Twelve steps on the table make every row likely.
+# asked this. Thirty steps on the table make every row likely.
 #
 # Three rows took three passes. **Predict:** how many passes does training need?
 
@@ -226,12 +226,12 @@ check("3.1", time_steps)
 # loss start, does it fall, and what will the model say?
 
 # %%
-asked = random.Random(5).sample(facts["held_out"], 48)  # about entities of the other half
+asked = random.Random(5).sample(facts["held_out"], 96)  # about entities of the other half
 exam = atlas.ask(asked, seed=6)
 answers = encode_conversations(exam, tokenizer)
 
 
-def ask(model, count: int = 48) -> list[list[int]]:
+def ask(model, count: int = 96) -> list[list[int]]:
     """The model's own answers to the first questions of the exam, token ids."""
     return generate_ids(model, tokenizer, [turns[:-1] for turns in exam[:count]], max_new_tokens=24)
 
@@ -241,7 +241,7 @@ def lose_shift(example: Example) -> Example:
     return Example(example.input_ids, [IGNORE_INDEX, *example.labels[:-1]])
 
 
-single = {seed: practice(64, seed, questions=1) for seed in SEEDS}  # one question a conversation
+single = {seed: practice(96, seed, questions=1) for seed in SEEDS}  # one question a conversation
 short = {seed: encode_conversations(single[seed], tokenizer) for seed in SEEDS}
 healthy = [tune(short[seed], seed) for seed in SEEDS]  # needed again in section 5
 
@@ -257,16 +257,20 @@ for seed, (_, right) in zip(SEEDS, healthy, strict=True):
         f"{losses[0]:.1f} → {losses[-1]:.1f}; {copied:.0%} of tokens repeat the one before:",
         tokenizer.decode(said[0][:9]),
     )
-    assert right[0] < even and losses[0] > 1.5 * even and losses[-1] < 0.4 * losses[0]
-    assert copied > 0.4 and not any(ids[-1] == stop for ids in said)
+    assert right[0] < even and losses[0] > 1.3 * even and losses[-1] < 0.4 * losses[0]
+    assert copied > 0.3
+    assert not any(
+        ids == [label for label in example.labels if label != IGNORE_INDEX]
+        for ids, example in zip(said, answers, strict=False)
+    )
 
 # %% [markdown]
-# **Read.** The loss falls, as in a healthy run. Its start gives the fault away: about twice
+# **Read.** The loss falls, as in a healthy run. Its start gives the fault away: nearly twice
 # $\ln V$, the cost of an even guess among V tokens. The base almost never writes a token twice in a
-# row, so it is surer than chance that the label is wrong. **A first loss above $\ln V$ means a
+# row, so it finds these labels less likely than chance. **A first loss above $\ln V$ means a
 # fault**, in the labels or in the model. The token to "predict" stands in the input, and the model
-# learns to copy it: its answers repeat a token and do not stop. `check_labels` sees the fault in
-# the labels alone:
+# learns to copy it. None of its answers is right: they repeat a token, or break off. `check_labels`
+# sees the fault in the labels alone:
 
 # %%
 try:
@@ -333,7 +337,7 @@ _ = plots.bars_with_spread(
     colours=[plots.GREEN, plots.PURPLE],
 )
 assert min(len(rows) for rows in mistaken) >= 5
-assert min(right["teacher forcing"]) > 0.6 and max(right["free running"]) < 0.3
+assert min(right["teacher forcing"]) > 0.6 and max(right["free running"]) < 0.4
 
 # %% [markdown]
 # **Read.** Dots are seeds. With the teacher the value is mostly right, since the model reads the
@@ -371,7 +375,7 @@ assert not chosen.requires_grad
 #
 # Suppose we insist. The input is the prompt with the model's *own* output, which may not end before
 # the target does: no token of the target stands in the input. Position t is graded against token t
-# of the target. All else is equal: the same 64 examples, 8 steps, three seeds.
+# of the target. All else is equal: the same 96 examples, 12 steps, three seeds.
 
 
 # %%
@@ -385,7 +389,7 @@ def replace_answers(ids: torch.Tensor, graded: torch.Tensor, model, prompts: lis
 
 
 def learn(seed: int, own_output: bool):
-    """A copy of the base, trained for 8 steps on true prefixes or on its own output."""
+    """A copy of the base, trained for 12 steps on true prefixes or on its own output."""
     model = copy.deepcopy(base)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for first in range(0, len(short[seed]), 8):
@@ -425,20 +429,20 @@ _ = plots.bars_with_spread(
     {"base, no training": [before], **losses},
     ylabel="loss on true answers (nats/token)",
     colours=[plots.PROMPT, plots.GREEN, plots.PURPLE],
-    title="Graded on its own output, a model gets worse",
+    title="Graded on its own output, a model hardly learns to answer",
 )
 print(
     {name: [f"{loss:.2f}" for loss in values] for name, values in losses.items()},
     f"base {before:.2f}",
 )
-assert max(losses["true prefix"]) < 0.7 * before and min(losses["own output"]) > before
+assert max(losses["true prefix"]) < 0.5 * min(before, *losses["own output"])
 
 # %% [markdown]
 # **Read.** The two printed rows do not belong together: what stands before a position says nothing
-# about its label. On true answers the model ends worse than it began, and it writes frequent words
-# again and again. The token-level loss on the *true* prefix is also the loss of the whole answer:
-# it sums to $-\ln P(y \mid x)$ (chapter 01). Learning from own output is possible, with a reward
-# instead of a target: that is reinforcement learning (chapter 17).
+# about its label. From the same examples and steps the model learns far less, and it writes scraps.
+# The token-level loss on the *true* prefix is also the loss of the whole answer: it sums to
+# $-\ln P(y \mid x)$ (chapter 01). Learning from own output is possible, with a reward instead of a
+# target: that is reinforcement learning (chapter 17).
 
 # %% [markdown]
 # ## 3 · Labels by hand
@@ -649,7 +653,7 @@ check("3.3", masked_loss)
 # %%
 for policy in ("last", "prompt too", "all"):
     runs[policy] = [
-        tune([label_by_hand(turns, policy) for turns in practice(128, seed)], seed)
+        tune([label_by_hand(turns, policy) for turns in practice(64, seed)], seed)
         for seed in MORE_SEEDS
     ]
 expected = [[label for label in example.labels if label != IGNORE_INDEX] for example in answers]
@@ -735,22 +739,24 @@ def compare_policies(measure: str, higher: str, lower: str) -> str:
     return verdict
 
 
-for policy in ("last", "prompt too", "all"):
+for policy in ("last", "prompt too"):
     compare_policies("answers", policy, "assistant")
+assert compare_policies("answers", "all", "assistant").endswith(": held")
 for policy in ("last", "prompt too", "all"):
     compare_policies("right", "assistant", policy)
 for policy in ("prompt too", "all"):
     assert compare_policies("questions", "assistant", policy).endswith(": held")
 
 # %% [markdown]
-# **Read.** After 32 small steps:
+# **Read.** After 16 small steps:
 #
 # - Training losses of different policies measure different tokens. They do not compare.
-# - *Held:* a model that is graded on questions predicts them far better than *assistant* does. No
-#   user needs that.
-# - *On answers* and *right answers*, read the last words of each row. *Not shown* means just that:
-#   five seeds of runs this short do not rank the two policies. It does not mean that they are
-#   equal: more seeds or longer runs may tell.
+# - *Held:* a model that is graded on questions predicts them better than *assistant* does. No user
+#   needs that.
+# - *Held:* on answers, *all* is behind *assistant*. Its steps serve many other tokens as well. A run
+#   this short measures how fast a policy learns to answer, not where it ends.
+# - For the other rows read the last words. *Not shown* means just that: five seeds do not rank the
+#   two policies. It does not mean that they are equal: more seeds or longer runs may tell.
 # - More than nine answers in ten stop by themselves, in all twenty models. Every policy here grades
 #   the stop token of the answer.
 #
@@ -1180,7 +1186,7 @@ check("3.5", pack_row)
 # ## What to remember
 #
 # - Row t of the logits is graded by token t + 1. Without the shift a model learns to copy. Its loss
-#   falls all the same, but from a start far above ln V.
+#   falls all the same, but from a start above ln V.
 # - Teacher forcing: the input is the true prefix. So one pass does all steps, and what the model
 #   makes of its own mistakes stays unseen.
 # - A label is the token's id or −100; the loss divides by the number of graded tokens.
@@ -1204,7 +1210,7 @@ check("3.5", pack_row)
 # <details><summary>中文要点</summary>
 #
 # 1. **时间步表**按 token 数，不按汉字数：我 → 爱你 → 停止符。第 t 行 logits 预测第 t + 1 个 token，
-#    即**移位**；不移位，损失照样下降，但起点约为 ln V 的两倍，模型学会的只是复读。
+#    即**移位**；不移位，损失照样下降，但起点高于 ln V（接近两倍），模型学会的只是复读。
 # 2. **Teacher forcing**：输入永远是真实前缀，一次前向算完所有步。自由生成时模型顺着自己的错误往下写
 #    （exposure bias），训练损失看不到。拿模型自己的输出逐位对比：argmax 没有梯度，插入一个词就全部错位。
 # 3. **标签**：要学的 token 写自己的 id，其余写 **−100**；0/1 掩码公式与 ignore_index 相同，

@@ -662,11 +662,12 @@ def split_unknown(seed: int) -> tuple[list, list]:
 
 # %%
 def fit(seed: int, epochs: int = 7) -> tuple[list[float], list[float], dict]:
-    """Train at a constant rate; returns training and validation loss of every epoch, and the best
-    epoch's weights."""
+    """Train at a constant rate; returns training and validation loss of every epoch, the first
+    before training, and the best epoch's weights."""
     model, (mine, others) = copy.deepcopy(base), split_unknown(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
-    seen, unseen, best = [], [], {}
+    seen, unseen = ([evaluate(model, tokenizer, part)["loss"]] for part in (mine, others))
+    best = {}
     for epoch in range(epochs):
         losses = []
         for rows in group_by_length(
@@ -691,7 +692,7 @@ def fit(seed: int, epochs: int = 7) -> tuple[list[float], list[float], dict]:
 # %%
 runs = [fit(seed) for seed in SEEDS]
 seen, unseen = [run[0] for run in runs], [run[1] for run in runs]
-epochs = range(1, len(seen[0]) + 1)
+epochs = range(len(seen[0]))  # 0 is before training
 ax = plots.curve(
     epochs,
     {"training": seen, "validation": unseen},
@@ -702,8 +703,11 @@ ax = plots.curve(
 )
 for curve in unseen:
     best = min(range(len(curve)), key=curve.__getitem__)
-    ax.scatter([best + 1], [curve[best]], s=70, color=plots.ANSWER, edgecolor=plots.INK, zorder=3)
-    print(f"best epoch {best + 1}: {curve[best]:.2f} nats; last epoch: {curve[-1]:.2f}")
+    ax.scatter([best], [curve[best]], s=70, color=plots.ANSWER, edgecolor=plots.INK, zorder=3)
+    print(
+        f"before training {curve[0]:.2f} nats; best epoch {best}: {curve[best]:.2f}; "
+        f"last epoch: {curve[-1]:.2f}"
+    )
     assert 0 < best < len(curve) - 1 and curve[-1] > 1.05 * curve[best] and curve[best] < curve[0]
 assert max(curve[-1] for curve in seen) < 0.3
 
@@ -1202,7 +1206,7 @@ print("page and sft_lab.train: the same losses to 1e-4 nats in every step")
 # themselves.
 
 # %%
-questions = atlas.ask(facts["train"] * 3, seed=0)
+questions = atlas.ask(facts["train"] * 2, seed=0)
 random.Random(0).shuffle(questions)
 records = [(turns[0]["content"], turns[1]["content"]) for turns in questions]
 tuned = AutoModelForCausalLM.from_pretrained(ATLAS_FOLDER, dtype=torch.float32).to(base.device)
