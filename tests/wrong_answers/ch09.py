@@ -24,10 +24,9 @@ def _bootstrap(
     before, after = (np.array([x[group].sum() for group in groups]) for x in (before, after))
 
     def score(sums, drawn):
-        drawn_sums, drawn_counts = sums[drawn], counts[drawn]
-        return (
-            (drawn_sums / drawn_counts).mean() if means else drawn_sums.sum() / drawn_counts.sum()
-        )
+        if means:
+            return (sums[drawn] / counts[drawn]).mean()
+        return sums[drawn].sum() / counts[drawn].sum()
 
     found = []
     for _ in range(resamples):
