@@ -61,7 +61,7 @@ from sft_lab.open_answers import (
     grade,
     side_by_side,
 )
-from sft_lab.significance import mcnemar_p_value, paired_bootstrap
+from sft_lab.significance import judge_claim, mcnemar_p_value, paired_bootstrap
 from sft_lab.train import train
 
 plots.style()
@@ -221,12 +221,12 @@ for row, (fact, example) in enumerate(zip(drawn, examples, strict=True)):
         guesses[row, end - len(value) - 1 : end - 1].tolist() == value
     )  # row t predicts token t + 1
 print(f"base, chat template, answer begun for it: {np.mean(begun):.1%} of the values are right")
-assert np.mean(begun) > 0.97
+assert np.mean(begun) > 0.7
 
 # %% [markdown]
-# **Read.** Same weights, same template, same question: 0 % against nearly 100 %. The knowledge is
-# there and the template does not block it. Missing is the decision to begin a statement about the
-# question.
+# **Read.** Same weights, same template, same question: 0 % against more than 70 %. Most of the
+# knowledge is there, and the template does not block it. Missing is the decision to begin a
+# statement about the question.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 9.1 · An exact match that hides no error · 7 min · ●○○
@@ -389,8 +389,8 @@ assert (original - swapped).abs().max() < 0.01 and original[ids[1]] < 1e-6
 # are not why there is no answer.
 #
 # Do the untrained tokens cost anything, then? We tune the base twice, with ChatML and with the
-# plain words. Recipe, data and questions are the same: 80 steps of 16 conversations, three seeds.
-# That is about a fifth of the course's recipe, so that errors are left to study. **Predict** who is
+# plain words. Recipe, data and questions are the same: 40 steps of 16 conversations, three seeds.
+# That is a tenth of the course's recipe, so that errors are left to study. **Predict** who is
 # ahead.
 
 # %%
@@ -402,7 +402,7 @@ PLAIN = (
 asking = {"ChatML": tokenizer, "plain words": with_template(PLAIN, "<|endoftext|>")}
 tuned, answers = {}, {}
 for seed in SEEDS:
-    lessons = random.Random(seed).sample(atlas.training_conversations(seed=seed), 80 * 16)
+    lessons = random.Random(seed).sample(atlas.training_conversations(seed=seed), 40 * 16)
     for name, asked_by in asking.items():
         model = copy.deepcopy(base)
         _ = train(
@@ -434,14 +434,14 @@ _ = plots.bars_with_spread(
     colours=colours,
     ylabel="right answers of 300",
     ax=ax,
-    title="Tuning teaches to answer; markers that it knows help it learn",
+    title="Tuning teaches to answer, with either template",
 )
 
 # %% [markdown]
 # **Read.** Asked in the same plain words, base and tuned differ by everything. So the cause of the
-# 0 % is that the base never saw an answer follow a question. And with equal training, familiar
-# markers score higher than ChatML in our runs: the untrained tokens cost time, which a longer
-# training pays back (chapter 00 reaches about 97 %).
+# 0 % is that the base never saw an answer follow a question. With equal training, familiar markers
+# score higher than ChatML on average: the untrained tokens seem to cost time, which a longer
+# training pays back (chapter 00 reaches about 99 %).
 #
 # One caution: the templates differ in length and stop token too, so "familiar markers" names the
 # bundle, not one vector. And is the lead real?
@@ -602,7 +602,13 @@ print(
     f"seeds and questions resampled {100 * low:+.1f} to {100 * high:+.1f}; t over three seeds",
     (100 * by_t).round(1),
 )
-assert by_seed.mean() > 0.01 and low < by_seed.mean() < high and np.ptp(by_seed) > 0.003
+verdict = judge_claim(*(right[name].mean(axis=1) for name in asking), claim="higher")
+print(
+    f"claim: plain words score higher. Verdict: {verdict.word} (mean effect "
+    f"{100 * verdict.mean:+.1f} points; one arm's seeds alone differ by {100 * verdict.floor:.1f})"
+)
+assert by_seed.mean() > 0.005 and low < by_seed.mean() < high and np.ptp(by_seed) > 0.003
+assert verdict.word != "did not hold"
 
 # %%
 wrong_shares = []
@@ -623,6 +629,9 @@ assert wrong_shares[0] > wrong_shares[-1]
 # **Read.** Twenty questions and one seed, the size of many comparisons that are published, often
 # name the wrong winner. One seed's gain may be twice another's, so a report of a single run could
 # claim either.
+#
+# The course's rule for a verdict needs the same sign in every seed, and a mean effect above twice
+# what seeds do to one recipe alone. The word it gives here stands above.
 #
 # Stay modest with three seeds: three values can only be resampled in ten ways, so the hierarchical
 # interval is too narrow. The t interval says so in its own way: with two degrees of freedom, 1.96
@@ -718,6 +727,26 @@ check("9.4", mcnemar)
 # how far the model's own confidence can be trusted. We ask both in the base's *own* form, so that
 # the template plays no part.
 #
+# The runs of section 2 were short on purpose. What they lack is not lost, only not yet learned. So
+# each ChatML model first trains on, for 100 steps.
+
+# %%
+longer = {}
+for seed in SEEDS:
+    lessons = random.Random(100 + seed).sample(atlas.training_conversations(seed=seed), 100 * 16)
+    longer[seed] = copy.deepcopy(tuned["ChatML", seed])
+    _ = train(
+        longer[seed],
+        tokenizer,
+        encode_conversations(lessons, tokenizer),
+        learning_rate=5e-4,
+        batch_size=16,
+        seed=seed,
+        progress=False,
+    )
+    show_line(f"trained on, seed {seed}", ask_all(longer[seed], tokenizer, exam))
+
+# %% [markdown]
 # **Predict.** Which ability suffers: completing facts, reading a made-up passage, or copying words
 # into a list?
 
@@ -779,9 +808,7 @@ def measure(model: PreTrainedModel) -> dict[str, float]:
     return found
 
 
-kept = {"base": measure(base)} | {
-    f"tuned, seed {seed}": measure(tuned["ChatML", seed]) for seed in SEEDS
-}
+kept = {"base": measure(base)} | {f"tuned, seed {seed}": measure(longer[seed]) for seed in SEEDS}
 for name, found in kept.items():
     print(
         f"{name:14}",
@@ -791,20 +818,21 @@ for name, found in kept.items():
     )
 print(
     "a list by the tuned model:",
-    repr(complete(tuned["ChatML", 0], tokenizer, [tasks["lists"][0][0]])[0]),
+    repr(complete(longer[0], tokenizer, [tasks["lists"][0][0]])[0]),
 )
 after_tuning = [kept[f"tuned, seed {seed}"] for seed in SEEDS]
 assert min(found["facts"] for found in after_tuning) > 0.9 and kept["base"]["lists"] > 0.8
-assert max(found["lists"] for found in after_tuning) < kept["base"]["lists"] - 0.3
+assert min(found["reading"] for found in after_tuning) > 0.8
+assert max(found["lists"] for found in after_tuning) < kept["base"]["lists"] - 0.05
 assert (
     min(found["nats per token"] for found in after_tuning) > kept["base"]["nats per token"] + 0.05
 )
 
 # %% [markdown]
 # **Read.** Facts and reading survive. Plain text becomes less likely in every seed. And one ability
-# is gone: in the form in which the base learned lists, the tuned model repeats words and does not
-# find the end. The tuning showed lists too, but through the template: an evaluation that asks only
-# there would not notice. Chapter 13 takes up forgetting.
+# suffers in every seed: in the form in which the base learned lists, the tuned model often repeats a
+# word or misses the end. The tuning showed lists too, but through the template: an evaluation that
+# asks only there would not notice. Chapter 13 takes up forgetting.
 #
 # ### Does it know what it knows?
 #
@@ -861,7 +889,7 @@ def calibration_error(sure: np.ndarray, correct: np.ndarray) -> float:
 
 # %%
 checked = {"base": complete_facts(base)} | {
-    f"tuned, seed {s}": complete_facts(tuned["ChatML", s]) for s in SEEDS
+    f"tuned, seed {s}": complete_facts(longer[s]) for s in SEEDS
 }
 errors = {name: calibration_error(*pair) for name, pair in checked.items()}
 for name, (sure, correct) in checked.items():
@@ -871,12 +899,12 @@ for name, (sure, correct) in checked.items():
     ]
     print(f"{name:14} ECE {errors[name]:.3f}   {parts[0]}   {parts[1]}")
 error_tuned = np.mean([errors[f"tuned, seed {seed}"] for seed in SEEDS])
-assert error_tuned > errors["base"]
+sure, correct = checked["base"]
+assert sure[is_known].mean() < correct[is_known].mean() - 0.15  # the base doubts what it knows
+assert error_tuned < errors["base"]
 for sure, correct in checked.values():
-    assert (
-        sure[~is_known].mean() > correct[~is_known].mean() + 0.1
-    )  # overconfident about the unknown, before and after
     assert sure[is_known].mean() > sure[~is_known].mean() + 0.3
+    assert sure[~is_known].mean() < 0.3
 
 # %%
 figure, ax = plt.subplots(figsize=(6.4, 5.0))
@@ -906,15 +934,15 @@ ax.set(
     xlabel="confidence in its own completion",
     ylabel="share that is right",
 )
-_ = ax.set_title("Below the line: surer than right,\nand tuning does not help")
+_ = ax.set_title("Above the line: right more often than sure;\ntuning comes closer to it")
 
 # %%
 unknown_exam = atlas.ask(asked[150:], seed=3)
 for seed in SEEDS:
-    model = tuned["ChatML", seed]
+    model = longer[seed]
     shares = []
     for some, result in (
-        (exam, answers["ChatML", seed]),
+        (exam, ask_all(model, tokenizer, exam)),
         (unknown_exam, ask_all(model, tokenizer, unknown_exam)),
     ):
         pairs = [
@@ -931,7 +959,7 @@ for seed in SEEDS:
             for part, (sure, score, ended) in zip(("known", "unknown"), shares, strict=True)
         ),
     )
-    assert shares[0][0] > shares[1][0] + 0.15 and shares[1][1] < 0.15
+    assert shares[0][0] > shares[1][0] + 0.15 and shares[1][1] < 0.3 and shares[1][2] > 0.9
 print(
     unknown_exam[0][0]["content"],
     "→",
@@ -940,13 +968,14 @@ print(
 )
 
 # %% [markdown]
-# **Read.** Two findings, and one that did not come. In its own form the base is already too sure
-# about what it never read, and the error grows a little with tuning. Asked through the template,
-# the tuned model answers the unknown in the same tone as the known, and wrongly.
+# **Read.** The base is not sure enough: it completes every known fact rightly and gives it far less
+# than certainty. A likely cause is its text, whose notes say false things about real names. Tuning
+# moves the known facts towards certainty, and the calibration error falls. So "SFT makes a model
+# overconfident", a finding about larger models, did *not* show here.
 #
-# What did *not* hold: "the tuned model is sure where it is wrong". Its number is low there, and
-# even too low where it is right: this tuning is short. The doubt is in the numbers; only the text
-# hides it. Chapter 15 uses them.
+# Asked through the template, the tuned model answers the unknown in the same tone as the known, and
+# mostly wrongly. Its confidence is low there. The doubt is in the numbers; only the text hides it.
+# Chapter 15 uses them.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 9.5 · A calibration error with full bins · 8 min · ●●○
@@ -1137,7 +1166,7 @@ assert strange.to_dict()["base"]["accuracy"] == 0.0 and len(strange.rows) == 40
 # |---|---|---|
 # | `qwen3-0.6b-base`: the default where a CUDA card is | Qwen3-0.6B-Base | Qwen3-0.6B, tuned by its makers |
 # | `smollm2-135m`, or another chat model | as it ships | after our SFT on `data/instructions` |
-# | `atlas-base`: the default elsewhere | our base | tuned in section 2 |
+# | `atlas-base`: the default elsewhere | our base | tuned in sections 2 and 4 |
 #
 # An open question has no one right answer, so exact match is of no use. A program can check little,
 # and we check only that: did the answer **end**; is it free of a **loop**; is it **one sentence**
@@ -1161,7 +1190,7 @@ def tune_on_instructions(model: PreTrainedModel, its_tokenizer: PreTrainedTokeni
 open_answers = {}
 if MODEL == "atlas-base":
     open_answers["atlas-base"] = ask_three_ways(base, tokenizer)
-    open_answers["tuned atlas"] = ask_three_ways(tuned["ChatML", 0], tokenizer)
+    open_answers["tuned atlas"] = ask_three_ways(longer[0], tokenizer)
 elif MODEL == "qwen3-0.6b-base":
     for name in (MODEL, "qwen3-0.6b"):
         open_answers[name] = ask_three_ways(*load(name))
@@ -1193,6 +1222,11 @@ def count_marks(answers: dict) -> dict[str, str]:
 for name, answers_of in open_answers.items():
     for way, counts in count_marks(answers_of).items():
         print(f"{name:12} {way:14} {counts}")
+if MODEL == "atlas-base":
+    of_tuned = open_answers["tuned atlas"]["chat template"]
+    marks = [grade(*pair) for pair in zip(OPEN_QUESTIONS, of_tuned, strict=True)]
+    assert all(mark["ended"] for mark in marks)
+    assert not any(mark["names its subject"] for mark in marks)
 
 # %%
 record = json.loads((ROOT / "docs" / "recorded" / "smollm2-135m.json").read_text("utf-8"))
@@ -1205,9 +1239,21 @@ print(side_by_side(recorded, OPEN_QUESTIONS[:2]))
 for name, answers_of in recorded.items():
     for way, counts in count_marks(answers_of).items():
         print(f"{name:28} {way:14} {counts}")
+loss_before, loss_after = record["held_out_loss"]
+print(f"held-out loss {loss_before:.2f} → {loss_after:.2f} nats a token")
+as_shipped, after_sft = (
+    grade(OPEN_QUESTIONS[0], ways["chat template"][0]) for ways in recorded.values()
+)
+assert as_shipped["one sentence"] and not as_shipped["names its subject"]
+assert loss_after < loss_before and not after_sft["no loop"]
 
 # %% [markdown]
-# **Read.** @@READ7@@
+# **Read.** The tuned atlas ends every answer, mostly after one sentence, and never names its
+# subject: SFT taught it a form, and nothing about language models was there to be told. The recorded
+# chat model shows the same gap between form and content. As shipped it introduces an LLM in one
+# fluent sentence, about something that does not exist. Ten more steps of our SFT lower its held-out
+# loss, and this answer now runs in a loop. Five questions prove nothing about a recipe; they show
+# what a loss cannot.
 #
 # The real pair, Qwen3-0.6B-Base and Qwen3-0.6B, has not been run here: we had neither card nor hub.
 # In Colab on a T4 the cells above run it. Before you do, predict three things: how the few-shot
@@ -1261,7 +1307,8 @@ for number, (step, value) in enumerate(checklist.items(), start=1):
 # - B. Efron and R. Tibshirani, *An Introduction to the Bootstrap*, 1993.
 # - Q. McNemar, *Note on the Sampling Error of the Difference Between Correlated Proportions*,
 #   Psychometrika, 1947.
-# - C. Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017.
+# - C. Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017. arXiv:2508.00264, 2025:
+#   calibration of language models after SFT.
 # - Qwen Team, *Qwen3 Technical Report*, 2025.
 #
 # <details><summary>中文要点</summary>
