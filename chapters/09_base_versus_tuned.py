@@ -902,7 +902,7 @@ error_tuned = np.mean([errors[f"tuned, seed {seed}"] for seed in SEEDS])
 sure, correct = checked["base"]
 assert sure[is_known].mean() < correct[is_known].mean() - 0.15  # the base doubts what it knows
 assert error_tuned < errors["base"]
-for sure, correct in checked.values():
+for sure, _ in checked.values():
     assert sure[is_known].mean() > sure[~is_known].mean() + 0.3
     assert sure[~is_known].mean() < 0.3
 
