@@ -471,9 +471,9 @@ same_lesson = [on_others[name] for name in ("linear schedule", "no warm-up", "ra
 assert min(other_lessons) > max(*same_lesson, on_others["reference"]) + 0.1
 
 # %% [markdown]
-# **Read.** Schedule, warm-up and order leave the model near the reference. With Qwen3's template,
-# or with everything graded, a part of each step teaches something else, a think block or the
-# questions, and ten steps teach less about our answers.
+# **Read.** Schedule, warm-up and order leave the model near the reference. With Qwen3's template a
+# part of each step teaches a think block, with everything graded it teaches the questions. So ten
+# steps teach less about our answers.
 #
 # Look at one run at a time, rungs first. **Predict** at which step the linear schedule parts from
 # the cosine, then choose it. (Of the last five runs read the verdict, not the size.)
