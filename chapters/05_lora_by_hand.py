@@ -50,7 +50,7 @@ STOP = tokenizer.convert_tokens_to_ids("<|im_end|>")
 SEEDS = (0, 1, 2)
 
 # %% [markdown]
-# The task of this chapter is small, so that we can afford some forty runs: questions about
+# The task of this chapter is small, so that we can afford more than fifty runs: questions about
 # countries. We train on one half of the countries and ask about the other half. Every run takes 25
 # steps of 8 examples.
 
@@ -766,7 +766,7 @@ for arm in arms:
 # with all others.
 #
 # The losses of these arms do not tell which method learns more: the arms differ in the stop token's
-# row and in the learning rate. Section 6 makes both equal.
+# row and in the learning rate. Section 6 gives both the same row, and each a rate of its own.
 #
 # An adapter file of `sft_lab` holds $A$ and $B$ alone. It cannot hold a trained embedding, and says
 # so:

@@ -458,28 +458,24 @@ assert (gradient - gradient_peft).norm() < 1e-3 * gradient.norm()
 
 # %% [markdown]
 # **Read.** The same function and the same gradient. PEFT begins with random numbers of standard
-# deviation 1, though, and the paper advises real tokens. We train both, three seeds, 40 steps, at
-# the rate that suits real tokens. **Predict** which ends at the lower held-out loss.
+# deviation 1, though, and the paper advises real tokens. We train both, three seeds, 40 steps, each
+# at the best of a few rates. **Predict** which ends at the lower held-out loss.
 
 # %%
-PREFIX_RATE = 0.1
-starts, kept_models = {"one solved example": [], "random, as PEFT begins": []}, {}
+PREFIX_RATE, RANDOM_RATE = 0.2, 0.4
+real, drawn, kept_models = [], [], {}
 for seed in SEEDS:
-    for name, losses in starts.items():
-        model = add_prefix(copy.deepcopy(base), START)
-        if name != "one solved example":
-            _ = torch.manual_seed(seed)
-            _ = nn.init.normal_(model.prefix.keys_values)
-        else:
-            kept_models[seed] = model
-        _ = tune(model, seed, PREFIX_RATE)
-        losses.append(evaluate(model, tokenizer, held_out)["loss"])
-for name, losses in starts.items():
+    kept_models[seed] = add_prefix(copy.deepcopy(base), START)
+    _ = tune(kept_models[seed], seed, PREFIX_RATE)
+    real.append(evaluate(kept_models[seed], tokenizer, held_out)["loss"])
+    model = add_prefix(copy.deepcopy(base), START)
+    _ = torch.manual_seed(seed)
+    _ = nn.init.normal_(model.prefix.keys_values)
+    _ = tune(model, seed, RANDOM_RATE)
+    drawn.append(evaluate(model, tokenizer, held_out)["loss"])
+for name, losses in {"one solved example": real, "random, as PEFT begins": drawn}.items():
     print(f"{name:22} held-out loss", [round(loss, 2) for loss in losses], "nats per graded token")
-real, drawn = starts.values()
-assert (
-    max(real + drawn) < 2 and min(drawn) < max(real) and min(real) < max(drawn)
-)  # learned, and the ranges overlap
+assert max(real + drawn) < 1 and sum(real) < sum(drawn)
 
 # %%
 model = kept_models[0]
@@ -492,8 +488,8 @@ print(
 print("with the prefix:", {name: round(value, 2) for name, value in measure(model).items()})
 
 # %% [markdown]
-# **Read.** The advice does **not** show here: the ranges overlap, and seeds differ more than
-# starts. What real tokens give for certain is a known step 0.
+# **Read.** Real tokens end lower on average, as the paper advises; see above how far the seeds
+# scatter. What they give for certain is a known step 0.
 #
 # "Forgetting" has two meanings. Without the prefix the model *is* the base, so nothing is lost.
 # With it, statements and documents are read behind trained keys and values, and suffer; section 5
@@ -666,7 +662,7 @@ ADD = {
 RATES = {
     "full": 5e-4,
     "LoRA": 5e-3,
-    "adapter": 1e-2,
+    "adapter": 2e-2,
     "prefix": PREFIX_RATE,
     "prompt": 0.2,
     "BitFit": 4e-2,
@@ -781,21 +777,24 @@ for ax, title, shares in zip(
 finding = "In 40 steps, changed layers learn the task; added keys or embeddings do not keep up"
 _ = figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
 mean = {method: sum(values) / len(values) for method, values in right.items()}
-assert min(mean["full"], mean["LoRA"]) > 0.85 and max(right["prompt"]) < 0.2
-assert min(mean["adapter"], mean["BitFit"]) > mean["prefix"]
+assert min(mean["full"], mean["LoRA"], mean["adapter"]) > 0.8 and max(right["prompt"]) < 0.2
+assert mean["BitFit"] > mean["prefix"]
 assert min(kept["full"] + kept["LoRA"]) > 0.9
 assert max(kept["prefix"]) < min(share for name in ADD if name != "prefix" for share in kept[name])
-assert max(nats["full"]) < min(nats["LoRA"] + nats["adapter"] + nats["prefix"] + nats["BitFit"])
+learned = ("LoRA", "adapter", "prefix", "BitFit")  # beside full: those with right answers
+assert max(nats["full"]) < min(value for method in learned for value in nats[method])
+assert max(nats["LoRA"]) < min(value for method in learned[1:] for value in nats[method])
 
 # %% [markdown]
-# **Read.** Full and LoRA learn the task. Adapter and BitFit follow on average. The prefix is behind
-# them on average, and depends much on the seed: look at the dots. The prompt learns hardly a whole
+# **Read.** Full tuning, LoRA and the adapter learn the task. BitFit follows on average, and the
+# prefix after it. Look at the dots: some depend much on the seed. The prompt learns hardly a whole
 # answer in 40 steps.
 #
 # The last columns hold a surprise. Full tuning moved a million numbers, and of the five that
-# learned something it disturbed plain documents **least**. The small parts trained at ten times its
-# rate and more, chosen for right answers alone. A lower rate may spare more and learn less; we did
-# not measure it. The prefix spoils the most old facts while it is active.
+# learned something it disturbed plain documents **least**, and LoRA next. The small parts trained at
+# ten times its rate and more, chosen for right answers alone. A lower rate may spare more and learn
+# less; we did not measure it. The prefix spoils the most old facts while it is active, and the
+# prompt spoils some without learning the task.
 #
 # Operations fall to between two thirds and three quarters where weights are frozen: the gradient of
 # a frozen matrix is not computed, and the part's own products come on top. The prompt saves as
@@ -999,20 +998,20 @@ check("6.6", merge_into_linear)
 # | you have | choose | what we saw |
 # |---|---|---|
 # | one task, and memory for 16 bytes a parameter (chapter 05) | full | learns the task; kept the old facts, disturbed documents little |
-# | little memory, or several tasks on one base | LoRA | near full with 7 % of the numbers; merges, or switches |
+# | little memory, or several tasks on one base | LoRA | near full with 7 % of the numbers; disturbed less than other parts; merges, or switches |
 # | an architecture with biases, kilobytes for a task | BitFit | on average more right than prefix and prompt |
-# | a server that already has adapters | adapter | on average a little behind LoRA; cannot be merged |
+# | a server that already has adapters | adapter | learned like LoRA, disturbed more; cannot be merged |
 # | weights you may not touch, many users in one batch | prefix | it is a cache; learned less, kept the fewest old facts |
 # | a very large model that nearly does the task | prompt | smallest; here it did not learn the task in 40 steps |
 #
 # Three sentences of our seed texts need a condition:
 #
-# - *"Full tuning surely works better."* In these runs hardly better than LoRA in all layers, at
-#   13.5 times its optimizer bytes.
+# - *"Full tuning surely works better."* In these runs it was right in every seed. LoRA and the
+#   adapter came close, with a thirteenth of its optimizer bytes or less.
 # - *"Prefix tuning puts a trainable prefix in front of the **input**."* That describes prompt
 #   tuning. A prefix stands in every layer, and learned more here.
 # - *"So everybody uses LoRA."* The table suggests why: it is the only part that merges into every
-#   linear layer, and it learned nearly as well as full tuning.
+#   linear layer, and of the parts that learned the task it disturbed documents least.
 #
 # One belief of many readers did not hold: few trained parameters do not mean little forgetting.
 # While they are active, LoRA, adapter, BitFit and prefix disturbed documents more than full tuning
@@ -1029,7 +1028,7 @@ check("6.6", merge_into_linear)
 # - Adapter: x + up(gelu(down(x))), with `up` zero at first. GELU keeps it from being merged.
 # - Prefix: keys and values in every layer; old output scaled down, plus prefix values. Prompt:
 #   embeddings, once.
-# - Real tokens make step 0 of a prefix a known model; here they did not learn better.
+# - Real tokens make step 0 of a prefix a known model; here they also ended lower on average.
 # - Give every method its own learning rate before you compare.
 # - Without the part nothing is forgotten; with it, a small part can disturb more than full tuning.
 #
@@ -1053,7 +1052,7 @@ check("6.6", merge_into_linear)
 # 2. **Adapter（瓶颈适配器）**：x + up(gelu(down(x)))，up 从零开始，第 0 步等于基座；有非线性，
 #    无法合并进权重。
 # 3. **Prefix Tuning**：在每一层学习额外的键和值，不改任何权重；与 PEFT 的损失和梯度一致。
-#    从真实 token 初始化时第 0 步可知，但本章中并未学得更好。
+#    从真实 token 初始化时第 0 步可知，本章中平均损失也更低。
 #    **Prompt Tuning** 只在输入前学习嵌入；种子文本所说的“输入前加虚拟前缀”其实是它。
 # 4. **BitFit** 只训练偏置；Qwen3 没有偏置，需要新增，保存后用原架构加载会被悄悄丢弃。
 # 5. 比较时每种方法都要有自己的学习率。参数少不等于遗忘少：拿掉部件，基座原样恢复；

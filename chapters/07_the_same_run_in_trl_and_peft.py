@@ -471,9 +471,9 @@ same_lesson = [on_others[name] for name in ("linear schedule", "no warm-up", "ra
 assert min(other_lessons) > max(*same_lesson, on_others["reference"]) + 0.1
 
 # %% [markdown]
-# **Read.** Schedule, warm-up and order leave the model near the reference. With Qwen3's template,
-# or with everything graded, a part of each step teaches something else, a think block or the
-# questions, and ten steps teach less about our answers.
+# **Read.** Schedule, warm-up and order leave the model near the reference. With Qwen3's template a
+# part of each step teaches a think block, with everything graded it teaches the questions. So ten
+# steps teach less about our answers.
 #
 # Look at one run at a time, rungs first. **Predict** at which step the linear schedule parts from
 # the cosine, then choose it. (Of the last five runs read the verdict, not the size.)
@@ -1045,7 +1045,7 @@ with mock.patch("sft_lab.chat.BATCH_SIZE", 128):  # as shipped, 64 a batch
     together = {count: tokens_per_second([prompts[:count]]) / alone for count in (64, 128)}
 for count, factor in together.items():
     print(f"{count:4} prompts at once: {factor:3.0f} × the tokens per second of one at a time")
-assert together[128] > 8
+assert together[128] > 5
 
 # %% [markdown]
 # **Read.** The work of a pass is shared by its rows, until the products fill the processor. That is
@@ -1134,7 +1134,7 @@ check("7.5", verdict)
 # 4. 模板没有 `{% generation %}` 标签时，TRL 会**悄悄替换**成训练模板（Qwen3 会多出空的 think 块），
 #    或直接报错；先打印被计分的文本。
 # 5. CPU 提速：长度相近的批次（改变批次的组成，是另一次训练）、只在计分位置算输出头、
-#    保留已释放内存、短序列手写算子（后三项只差舍入）；生成时多个提示一起做，快一个数量级以上。
+#    保留已释放内存、短序列手写算子（后三项只差舍入）；生成时多个提示一起做，约快十倍或更多。
 #    只有计分的 token 相同，逐步损失才能比较。
 #
 # </details>
