@@ -1,8 +1,10 @@
 """The rules for open answers, each against answers labelled by hand."""
 
+import json
+
 import pytest
 
-from sft_lab.models import load
+from sft_lab.models import ROOT, load
 from sft_lab.open_answers import (
     OPEN_QUESTIONS,
     RULES,
@@ -130,3 +132,17 @@ def test_answers_survive_json_and_every_way_answers_every_question():
     assert all(len(given) == len(OPEN_QUESTIONS) for given in answers.values())
     assert from_rows(as_rows(answers)) == answers
     assert not any("\n" in answer.text for answer in answers["few shots"])
+
+
+def test_every_record_says_how_it_was_made_and_has_an_answer_to_every_question():
+    records = sorted((ROOT / "docs" / "recorded").glob("*.json"))
+    assert records
+    for path in records:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("model", "date", "command", "device", "versions", "minutes", "tuning"):
+            assert record[name], f"{path.name} does not say its {name}"
+        assert record["questions"] == [question.text for question in OPEN_QUESTIONS]
+        for rows in record["answers"].values():
+            answers = from_rows(rows)
+            assert tuple(answers) == WAYS
+            assert all(len(given) == len(OPEN_QUESTIONS) for given in answers.values())
