@@ -12,13 +12,13 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 01 and 02 | CPU, no network | about 70 s | 5, about 40 minutes | A3 A5 B1 B3 C1 C2 L1 L2 L3 L7 L9 |
+# | chapters 01 and 02 | CPU, no network | about 40 s | 5, about 40 minutes | A3 A5 B1 B3 C1 C2 L1 L2 L3 L7 L9 |
 
 # %% tags=["setup"]
 import copy
 import math
 import random
-from statistics import mean, stdev
+from statistics import mean
 
 import matplotlib.pyplot as plt
 import torch
@@ -49,6 +49,7 @@ from sft_lab.labels import (
 )
 from sft_lab.losses import response_loss, token_nll
 from sft_lab.models import load
+from sft_lab.significance import judge_claim
 from sft_lab.train import evaluate, train
 
 # %% tags=["setup"]
@@ -252,9 +253,11 @@ for seed, (_, right) in zip(SEEDS, healthy, strict=True):
     model, losses = tune([lose_shift(example) for example in short[seed]], seed)
     said = ask(model, 24)
     copied = mean(a == b for ids in said for a, b in zip(ids, ids[1:], strict=False))
+    brief = mean(len(ids) < 4 for ids in said)
     print(
         f"with the shift {right[0]:.1f} → {right[-1]:.1f} nats, without "
-        f"{losses[0]:.1f} → {losses[-1]:.1f}; {copied:.0%} of tokens repeat the one before:",
+        f"{losses[0]:.1f} → {losses[-1]:.1f}; {copied:.0%} of tokens repeat the one before, "
+        f"{brief:.0%} of answers end within three tokens; the first:",
         tokenizer.decode(said[0][:9]),
     )
     assert right[0] < even and losses[0] > 1.3 * even and losses[-1] < 0.4 * losses[0]
@@ -265,12 +268,12 @@ for seed, (_, right) in zip(SEEDS, healthy, strict=True):
     )
 
 # %% [markdown]
-# **Read.** The loss falls, as in a healthy run. Its start gives the fault away: nearly twice
+# **Read.** The loss falls, as in a healthy run. Its start gives the fault away: it lies well above
 # $\ln V$, the cost of an even guess among V tokens. The base almost never writes a token twice in a
 # row, so it finds these labels less likely than chance. **A first loss above $\ln V$ means a
 # fault**, in the labels or in the model. The token to "predict" stands in the input, and the model
-# learns to copy it. None of its answers is right: they repeat a token, or break off. `check_labels`
-# sees the fault in the labels alone:
+# learns to copy it. None of its answers is right: they end at once, or repeat a token over and over.
+# `check_labels` sees the fault in the labels alone:
 
 # %%
 try:
@@ -331,7 +334,7 @@ for rows in mistaken:
 print("answers with a mistake before the value:", [len(rows) for rows in mistaken], "of", len(exam))
 _ = plots.bars_with_spread(
     right,
-    title="After a mistake, only a teacher brings the model back",
+    title="After a mistake, a model seldom recovers on its own",
     ylabel="share with the right value",
     percent=True,
     colours=[plots.GREEN, plots.PURPLE],
@@ -342,7 +345,7 @@ assert min(right["teacher forcing"]) > 0.6 and max(right["free running"]) < 0.4
 # %% [markdown]
 # **Read.** Dots are seeds. With the teacher the value is mostly right, since the model reads the
 # truth again at once. Free running, it reads its own mistake and goes on from there: the value is
-# hardly ever the one that was asked for. Two lessons:
+# seldom the one that was asked for. Two lessons:
 #
 # - training reads true prefixes, inference reads the model's own. This gap is called *exposure
 #   bias*. Training loss and token accuracy do not see it: measure generation too;
@@ -688,9 +691,11 @@ for policy, measured in results.items():
     row = (ends, *(measured[name] for name in ("answers", "questions", "right")))
     cells = [" ".join(f"{value:.2f}" for value in values) for values in row]
     print(f"{policy:12}" + "".join(f"{cell:27}" for cell in cells).rstrip())
-    assert min(measured["stops"]) > 0.9
 asked_before = evaluate(base, tokenizer, questions)["loss"]
 print(f"{'base':12}{'':27}{before:<27.2f}{asked_before:.2f}")
+fewest = min(share for measured in results.values() for share in measured["stops"])
+print(f"stopped by itself: at least {fewest:.0%} of a model's answers")
+assert fewest > 0.9
 
 # %%
 colours = [plots.SKY, plots.ORANGE, plots.PURPLE, plots.PROMPT]
@@ -712,40 +717,33 @@ _ = figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
 
 # %% [markdown]
 # Dots are seeds, and they differ widely. So we need a rule that says when a difference counts. This
-# one serves in the whole course. The **noise floor** is the spread of a policy over its seeds: its
-# standard deviation, the larger one of the two that are compared. A claim **held** when the effect
-# has the claimed sign in every seed and its mean is above twice the floor. It **did not hold** when
-# the same is true of the opposite sign. Everything else is **not shown**.
+# one serves in the whole course, and `judge_claim` applies it. The **noise floor** is the spread of
+# a policy over its seeds: highest minus lowest, for the noisier of the two that are compared. A
+# claim **held** when the effect has the claimed sign in every seed and its mean is above twice the
+# floor. It **did not hold** when the same is true of the opposite sign. Everything else is **not
+# shown**. The rule needs three seeds or more.
 
 
 # %%
-def judge(higher: list[float], lower: list[float]) -> str:
-    """The verdict on "higher is above lower", from one number a seed of each."""
-    effects = [a - b for a, b in zip(higher, lower, strict=True)]
-    floor = max(stdev(higher), stdev(lower))
-    if min(effects) > 0 and mean(effects) > 2 * floor:
-        verdict = "held"
-    elif max(effects) < 0 and mean(effects) < -2 * floor:
-        verdict = "did not hold"
-    else:
-        verdict = "not shown"
-    signed = " ".join(f"{effect:+.2f}" for effect in effects)
-    return f"{signed}   mean {mean(effects):+.2f}, floor {floor:.2f}: {verdict}"
-
-
 def compare_policies(measure: str, higher: str, lower: str) -> str:
-    verdict = judge(results[higher][measure], results[lower][measure])
-    print(f"{measure:9} {higher:10} above {lower:10} {verdict}")
-    return verdict
+    """The word for "higher is above lower", from one number a seed of each."""
+    verdict = judge_claim(results[lower][measure], results[higher][measure], claim="higher")
+    signed = " ".join(f"{effect:+.2f}" for effect in verdict.effects)
+    print(
+        f"{measure:9} {higher:10} above {lower:10} {signed}   mean {verdict.mean:+.2f}, "
+        f"floor {verdict.floor:.2f}: {verdict.word}"
+    )
+    return verdict.word
 
 
 for policy in ("last", "prompt too"):
     compare_policies("answers", policy, "assistant")
-assert compare_policies("answers", "all", "assistant").endswith(": held")
-for policy in ("last", "prompt too", "all"):
+assert compare_policies("answers", "all", "assistant") == "held"
+for policy in ("last", "prompt too"):
     compare_policies("right", "assistant", policy)
+assert compare_policies("right", "assistant", "all") == "held"
 for policy in ("prompt too", "all"):
-    assert compare_policies("questions", "assistant", policy).endswith(": held")
+    assert compare_policies("questions", "assistant", policy) == "held"
 
 # %% [markdown]
 # **Read.** After 16 small steps:
@@ -753,8 +751,9 @@ for policy in ("prompt too", "all"):
 # - Training losses of different policies measure different tokens. They do not compare.
 # - *Held:* a model that is graded on questions predicts them better than *assistant* does. No user
 #   needs that.
-# - *Held:* on answers, *all* is behind *assistant*. Its steps serve many other tokens as well. A run
-#   this short measures how fast a policy learns to answer, not where it ends.
+# - *Held:* *all* is behind *assistant*, in the loss on answers and in the share of right ones. Its
+#   steps serve many other tokens as well. A run this short measures how fast a policy learns to
+#   answer, not where it ends.
 # - For the other rows read the last words. *Not shown* means just that: five seeds do not rank the
 #   two policies. It does not mean that they are equal: more seeds or longer runs may tell.
 # - More than nine answers in ten stop by themselves, in all twenty models. Every policy here grades
@@ -928,14 +927,14 @@ print("nats on a held-out stop token:", {k: [f"{x:.1f}" for x in v] for k, v in 
 # %%
 assert min(stops["stop token graded"]) > 0.9 and max(stops["not graded"]) == 0.0
 for (_, whole), (_, broken) in zip(*stopping.values(), strict=True):
-    assert broken[0] < whole[0] and mean(broken[-4:]) < mean(whole[-4:])
+    assert broken[0] < 0.9 * whole[0] and mean(broken[-4:]) < 0.3 * broken[0]  # it falls as well
 assert on_stop["base"][0] > 2 * before and min(on_stop["not graded"]) > 2 * before
 assert max(on_stop["stop token graded"]) < 0.5 * before
 
 # %% [markdown]
-# **Read.** The broken runs have the *lower* loss, from the first step to the last. To the base the
-# stop token costs far more than the mean of an answer's tokens, and here it is not counted. It
-# stays as dear as it was, and no answer ends with it: the model runs on, or ends with the
+# **Read.** The broken runs start at a *lower* loss, and theirs falls as well. To the base the stop
+# token costs far more than the mean of an answer's tokens, and here it is not counted. It stays
+# about as dear as it was, and no answer ends with it: the model runs on, or ends with the
 # end-of-document token of its pretraining. A falling loss shows nothing of this. A stop rate does,
 # and so does a check of the labels.
 #
@@ -1190,8 +1189,8 @@ check("3.5", pack_row)
 # - Teacher forcing: the input is the true prefix. So one pass does all steps, and what the model
 #   makes of its own mistakes stays unseen.
 # - A label is the token's id or −100; the loss divides by the number of graded tokens.
-# - Grade each answer *with its stop token*. A stop token lost to pad = eos or to the next turn
-#   gives a lower loss and an answer that never ends.
+# - Grade each answer *with its stop token*. Lose it to pad = eos or to the next turn, and the loss
+#   starts lower and falls as usual, but no answer ends with the stop token.
 # - Cut between turns, refuse by row. Pack with position ids, no mask, first label −100, and check
 #   against unpacked.
 #
@@ -1210,13 +1209,14 @@ check("3.5", pack_row)
 # <details><summary>中文要点</summary>
 #
 # 1. **时间步表**按 token 数，不按汉字数：我 → 爱你 → 停止符。第 t 行 logits 预测第 t + 1 个 token，
-#    即**移位**；不移位，损失照样下降，但起点高于 ln V（接近两倍），模型学会的只是复读。
+#    即**移位**；不移位，损失照样下降，但起点明显高于 ln V，模型学会的只是复读。
 # 2. **Teacher forcing**：输入永远是真实前缀，一次前向算完所有步。自由生成时模型顺着自己的错误往下写
 #    （exposure bias），训练损失看不到。拿模型自己的输出逐位对比：argmax 没有梯度，插入一个词就全部错位。
 # 3. **标签**：要学的 token 写自己的 id，其余写 **−100**；0/1 掩码公式与 ignore_index 相同，
 #    分母是被计分的 token 数。
 # 4. 四种策略（最后一答、全部回答、连同提问、全部 token）：训练损失不可互比；
-#    每个种子同号、且平均差别大于噪声的两倍，才算成立。停止符必须计分；**pad = eos** 或把停止符算到下一轮，损失更低，但永远停不下来。
+#    每个种子同号、且平均差别大于噪声（同一策略各种子间最高减最低）的两倍，才算成立。停止符必须计分；
+#    **pad = eos** 或把停止符算到下一轮，损失起点更低、照样下降，但回答不会以停止符结束。
 # 5. **截断**不能切断回答，标签全空时损失为 nan 或 0.0；**打包**要用 position_ids、不给 attention
 #    mask、每个样本的第一个标签为 −100，结果应与不打包相同（每个 token 的误差 < 1e-4 nats）。
 #

@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 01 to 03 | CPU, no network | about 60 s | 6, about 45 minutes | A6 A7 A8 A9 B1 B5 B11 B12 L8 |
+# | chapters 01 to 03 | CPU, no network | about 50 s | 6, about 45 minutes | A6 A7 A8 A9 B1 B5 B11 B12 L8 |
 
 # %% tags=["setup"]
 import copy
@@ -720,10 +720,11 @@ for seed, (_, curve, best) in zip(SEEDS, runs, strict=True):
 print("the kept weights have the lowest validation loss of their run")
 
 # %% [markdown]
-# **Read.** Dots are the best epochs of three seeds. First *both* losses fall: the form of an answer
-# is general. Then only the training loss falls. What is left to learn are 24 facts, and knowing
-# them does not help with others. The model grows sure of answers it cannot know, and wrong sure
-# answers are expensive.
+# **Read.** Dots are the best epochs of three seeds. A training point is the mean over its epoch, so
+# it may lie above the validation loss at that epoch's end. First *both* losses fall: the form of an
+# answer is general. Then only the training loss falls. What is left to learn are 24 facts, and
+# knowing them does not help with others. The model grows sure of answers it cannot know, and wrong
+# sure answers are expensive.
 #
 # | training loss | validation loss | it means |
 # |---|---|---|
@@ -1199,7 +1200,8 @@ print("page and sft_lab.train: the same losses to 1e-4 nats in every step")
 
 # %% [markdown]
 # **Read.** Two loops, written apart, agree in every step, up to the rounding of float32, with and
-# without accumulation. What does `train` add? Checkpoints, logs, bfloat16, a progress bar, and errors that name the cause.
+# without accumulation. What does `train` add? Checkpoints, logs, bfloat16, a progress bar, and
+# errors that name the cause.
 #
 # Now the page does the real thing, from records to a tuned model. The bar: 90 % right answers about
 # entities that no training question names, and 99 % of the answers stop by themselves.
@@ -1248,7 +1250,7 @@ assert perplexity < 1.3
 #   loss.
 # - Perplexity is the loss on another scale; accuracy ignores how sure the model is. Trust the
 #   validation loss.
-# - Learning rate first: here 1e-5 barely learned, 1e-3 learned, 5e-2 broke the model. A batch size
+# - Learning rate first: here 1e-5 hardly moved, 1e-3 learned, 5e-2 broke the model. A batch size
 #   compared at equal examples is also a number of steps: say which of them you compare.
 #
 # ## Sources
