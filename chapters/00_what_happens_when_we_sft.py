@@ -12,7 +12,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | a little Python | CPU, no network | about 45 s | 3, about 15 minutes | A1 B1 D1 D2 |
+# | a little Python | CPU, no network | about 60 s | 3, about 15 minutes | A1 B1 D1 D2 |
 
 # %% tags=["setup"]
 import copy
@@ -372,9 +372,9 @@ assert refused == 0 and right <= 25
 # %% [markdown]
 # **Read.** It answers every question in the same form. The last line counts how few answers are
 # right; all others are invented. A right one is a lucky guess: some values, such as a continent,
-# fit many entities. We taught it that a question is followed by an answer; nobody taught it to say
-# "I do not know". Chapter 15 takes up this *hallucination*, chapter 13 what tuning makes a model
-# forget.
+# fit many entities. Even the name of such an entity can come out misspelled. We taught it that a
+# question is followed by an answer; nobody taught it to say "I do not know". Chapter 15 takes up
+# this *hallucination*, chapter 13 what tuning makes a model forget.
 #
 # ## 6 · Deploy
 #
@@ -463,8 +463,8 @@ check("0.2", stop_rate)
 # - a: every training text has its `<|im_end|>`; the tuned model answers right and never stops;
 # - b: the loss of one and the same batch is equal before and after a hundred updates, to the last
 #   digit;
-# - c: the log counts more graded tokens than the answers have, and the loss starts far higher than
-#   that of section 3;
+# - c: the log counts more graded tokens than the answers have, and the loss starts clearly higher
+#   than that of section 3;
 # - d: the loss fell as it should, but the questions are put to the model without the chat template
 #   that the examples had, and far fewer answers are right.
 

@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | logarithms, softmax, a little PyTorch | CPU, no network | about 15 s | 5, about 40 minutes | A2 A4 B2 C3 |
+# | logarithms, softmax, a little PyTorch | CPU, no network | about 10 s | 5, about 40 minutes | A2 A4 B2 C3 |
 
 # %% tags=["setup"]
 import math
@@ -87,7 +87,7 @@ for ax, name, q in zip(axes, ["Japan", "Finland"], [japan, finland], strict=True
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.set_title(f"The capital of {name} is …", fontsize=13, fontweight="normal")
-finding = "The model is sure about Japan and torn about Finland"
+finding = "The model knows Japan's capital and is torn about Finland's"
 _ = figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
 
 # %%
@@ -101,8 +101,10 @@ print(f"first token of Tokyo: {japan[tokyo]:.2g}; first token of Helsinki: {finl
 
 # %% [markdown]
 # **Read.** Tokens are pieces of text, `·T` begins `·Tokyo`, and `·` is a space (chapter 02). The
-# embedded model, atlas-base, read about Japan hundreds of times. Finland stands in none of its
-# documents: it spreads its guess over many tokens, and the true one gets little.
+# embedded model, atlas-base, read Japan's capital hundreds of times. It still keeps some
+# doubt: a part of its text is notes of an invented world, where Japan may have another capital.
+# Finland stands in none of its documents: it spreads its guess over many tokens, and the true one
+# gets little.
 #
 # Training needs one number that says how wrong such a guess is. The top token alone is too coarse:
 # it cannot tell a hesitant right guess from a firm one.

@@ -735,6 +735,9 @@ for place in (0, 1, 6, 7):
     print(f"{questions[place]}  →  {alone[place]!r}")
 
 # %% [markdown]
+# The model was tuned on 320 conversations, so not every answer need be right. What counts below is
+# whether an answer *changes*.
+#
 # All twelve questions can go through the model as one batch. Rows of a tensor have one length, so
 # short prompts get pad tokens, and an attention mask of 0 says "not there". **Predict:** on which
 # side must they stand?

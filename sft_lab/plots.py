@@ -22,6 +22,7 @@ from matplotlib.patches import FancyBboxPatch
 from numpy.typing import ArrayLike
 
 from sft_lab.examples import IGNORE_INDEX
+from sft_lab.formats import format_percent
 
 ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#E69F00",
@@ -383,9 +384,13 @@ def _draw_bar(
         zorder=3,
         clip_on=False,
     )
-    mean = f"{seeds.mean():.0%}".replace("%", " %") if percent else f"{seeds.mean():.3g}"
+    label_of_mean = f"{seeds.mean():.3g}"
+    if percent:
+        label_of_mean = f"{100 * seeds.mean():.0f} %"
+        if label_of_mean in ("0 %", "100 %"):  # 99.5 % is not all of them
+            label_of_mean = format_percent(seeds.mean())
     ax.annotate(
-        mean,
+        label_of_mean,
         (x, seeds.max()),
         (0, 8),
         textcoords="offset points",
