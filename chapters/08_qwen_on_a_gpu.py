@@ -12,7 +12,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 04 and 05 | CPU, or any CUDA card | about a minute on a CPU | 5, about 40 minutes | B5 B8 B10 B11 L12 L13 |
+# | chapters 04 and 05 | CPU, or any CUDA card | about 30 s on a CPU | 5, about 40 minutes | B5 B8 B10 B11 L12 L13 |
 #
 # **What is measured here.** Memory is measured on a CPU, operation by operation. No figure of this
 # chapter was measured on a GPU yet: not one speed, and not one peak of a card. Where a number comes
@@ -188,8 +188,9 @@ check("8.1", unscale)
 # **Predict.** Full tuning of Qwen3-0.6B, one row of 2,048 tokens, bf16 products. Which part is
 # largest?
 #
-# We begin with what does not depend on the data. AdamW trains in float32: weight, gradient, two
-# averages, 4 bytes each.
+# We begin with what does not depend on the data. AdamW trains in float32: weight, gradient and two
+# averages, 4 bytes each, 16 in all. Chapter 05 counted the 12 beside the weight, chapter 06 the 8
+# of the averages. Here the weight counts too. A frozen weight stands in bf16: 2 bytes.
 
 # %%
 counts = count_parameters(qwen, rank=16)
@@ -228,8 +229,8 @@ def static_bytes(frozen: int, trained: int) -> int:
 check("8.2", static_bytes)
 
 # %% [markdown] tags=["explanation"]
-# A frozen weight is read, and nothing more: 2 bytes. A trained one needs its float32 value, its
-# gradient and two averages: 16 bytes.
+# A frozen weight is read, and nothing more: 2 bytes in bf16. A trained one needs its float32 value,
+# its gradient and two averages: 16 bytes, 12 of them beside the weight.
 #
 # Usual mistakes: counting one average; counting gradients for frozen weights; leaving the trained
 # numbers in bf16, where updates smaller than 1/256 of a weight vanish.
@@ -299,8 +300,8 @@ assert max(PARTS, key=peak.__getitem__) == "activations" and abs(peak["logits"] 
 #
 # ### … and measured
 #
-# A formula that nobody checks is a rumour. `measure_memory` runs the step and adds up every tensor
-# from the operation that makes it until it is freed. With **fake tensors**, which have a shape and
+# Now we check the formula. `measure_memory` runs the step and adds up every tensor from the
+# operation that makes it until it is freed. With **fake tensors**, which have a shape and
 # no content, PyTorch goes through the same operations and allocates nothing. So we measure a step
 # that needs 16 GiB on any laptop.
 
@@ -531,11 +532,11 @@ check("8.4", best_interval)
 # ## 4 · Train it
 #
 # The cells below are the same everywhere; the line `MODEL = …` at the top chooses the model. In
-# Colab on a T4, "Run all" tunes Qwen3-0.6B here. A real model takes the instruction rows of this course,
-# English and Chinese on a GPU, 160 English ones on a CPU. The embedded model takes its questions
-# about the atlas: that is what it can learn. To tune on your own rows or a hub data set, give
-# `load_conversations` a file or a `datasets.Dataset`. LoRA of rank 16 is the default; on a large
-# card, leave `add_lora` out and lower the learning rate to 1e-5.
+# Colab on a T4, "Run all" tunes Qwen3-0.6B here. A real model takes the instruction rows of this
+# course, English and Chinese on a GPU, 160 English ones on a CPU. The embedded model takes its
+# questions about the atlas: that is what it can learn. To tune on your own rows or a hub data set,
+# give `load_conversations` a file or a `datasets.Dataset`. LoRA of rank 16 is the default; on a
+# large card, leave `add_lora` out and lower the learning rate to 1e-5.
 
 
 # %% tags=["real"]
@@ -617,9 +618,9 @@ for turns, first, second in zip(questions, before, after, strict=False):
     )
 
 # %% [markdown]
-# **Read.** The base writes scraps, as in chapter 00. The tuned model answers in the wanted form and
-# stops. On a card, expect the measured peak above the prediction: packed rows need a mask of length
-# × length, which is not counted.
+# **Read.** The embedded base writes scraps, as in chapter 00. Tuned, it answers these questions in
+# the wanted form, one sentence each. On a card, expect the measured peak above the prediction:
+# packed rows need a mask of length × length, which is not counted.
 #
 # ### The gap between two curves
 #
@@ -683,7 +684,7 @@ for ax, (name, histories) in zip(axes, runs.items(), strict=True):
                 label=label if number == 0 else None,
             )
     gaps[name] = [h.evaluations[-1]["loss"] - sum(h.losses[-10:]) / 10 for h in histories]
-    ax.set(xlabel="optimizer step", ylim=(0, 4.5))
+    ax.set(xlabel="optimizer step", ylim=(0, None))
     gap = f"{sum(gaps[name]) / 3:+.2f}".replace("-", "−")
     ax.set_title(f"{name}: gap {gap} nats", fontsize=13, fontweight="normal")
 axes[0].set_ylabel("nats per graded token")
@@ -873,9 +874,9 @@ print(f"fused AdamW: {7 * 4 * base / 3.35e12 * 1e3:.0f} ms a step for full tunin
 assert 0.15 < head_share < 0.3 and (lora_cost + forward) / lora_cost < 1.5
 
 # %% [markdown]
-# **Read.** Products and memory traffic are of one size. A card that reaches its data sheet in
-# products would wait as long again for norms, casts and activations, unless a compiler joins them.
-# Both figures are estimates.
+# **Read.** Products and memory traffic are of the same order. A card that reaches its data sheet in
+# products would wait more than half as long again for norms, casts and activations, unless a
+# compiler joins them. Both figures are estimates.
 #
 # `make gpu` measures all of it in under nine minutes: each switch alone, beside TRL on the same
 # batches.
@@ -926,7 +927,7 @@ assert round(speed / link, -2) == 7900
 # keeps all weights on every card; with LoRA only FSDP saves much.
 #
 # - **Same losses.** The divisor is the number of graded tokens of *all* processes. A test runs two
-#   CPU processes and finds the losses of one, to 1e-5 nats. A mean of means is off by a tenth of a
+#   CPU processes and finds the losses of one, to 1e-4 nats. A mean of means is off by a tenth of a
 #   nat.
 # - **Links.** FSDP sends 6 bytes a weight and step, compute takes 6 operations a weight and
 #   *token*. The size of the model cancels: slow links ask for more tokens a step, not for a smaller
@@ -943,8 +944,8 @@ assert round(speed / link, -2) == 7900
 # ## What to remember
 #
 # - Below capability 8.0 use float16 with loss scaling, and float32 for what is trained.
-# - 16 bytes a trained weight, 2 a frozen one. Then activations, which grow with the tokens, and
-#   logits, with tokens × V.
+# - 16 bytes a trained weight, 12 of them beside the weight; 2 a frozen one in bf16. Then
+#   activations, which grow with the tokens, and logits, with tokens × V.
 # - Predict before you rent; name batch and length with every memory claim.
 # - Order of remedies: graded scores, fewer rows with accumulation, checkpointing, LoRA, QLoRA.
 # - LoRA is for memory: 3.15 against 4.28 GFLOP a token.
@@ -962,7 +963,7 @@ assert round(speed / link, -2) == 7900
 # <details><summary>中文要点</summary>
 #
 # 1. **先算显存，再租卡**：权重、梯度、优化器状态、**激活值**、**logits** 五部分；
-#    被训练的参数每个 16 字节，冻结的每个 2 字节。
+#    被训练的参数每个 16 字节（其中 12 字节在权重之外），冻结的在 bf16 下每个 2 字节。
 # 2. 激活值随 token 数增长，logits 随 token 数 × 词表增长；公式与逐算子测量（fake tensor）
 #    相差不到百分之几。
 # 3. 算力低于 8.0（如 T4）用 **float16 + loss scaling**，被训练的权重保持 float32，

@@ -14,7 +14,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 00 to 04 | CPU, no network | about 80 s | 6, about 45 minutes | C9 D12 D16 |
+# | chapters 00 to 04 | CPU, no network | about 70 s | 6, about 45 minutes | C9 D12 D16 |
 
 # %% tags=["setup"]
 import copy
@@ -330,9 +330,10 @@ ax.scatter(
     label=f"{twins.sum()} tokens that it never read",
 )
 ax.annotate(
-    "<|im_start|>, <|im_end|>, <think>, </think>\nand hundreds of others, on one spot",
+    "<|im_start|>, <|im_end|>, <think>, </think>\n"
+    f"and {twins.sum() - len(ids)} others, on one spot",
     (E[ids[0]].norm().item(), 1.0),
-    (0.95, 1.1),
+    (1.05, 1.1),
     va="center",
     arrowprops={"arrowstyle": "->", "color": plots.MUTED},
 )
@@ -381,11 +382,12 @@ assert (original - swapped).abs().max() < 0.01 and original[ids[1]] < 1e-6
 
 # %% [markdown]
 # **Read.** Swapping changes nothing. After the marker the base is *sure* of a list dash: an unknown
-# vector lands wherever it lands, and greedy decoding then follows it. Real bases show other symbols
-# for the same reason. The stop token has no chance at all.
+# vector lands wherever it lands, and greedy decoding then follows it. Real bases may show other
+# symbols for the same reason; we have not measured one. The stop token has no chance at all.
 #
 # **Half two: it never saw an answer.** Write "User:" and "Assistant:" in plain, well-trained words,
-# and the base writes other nonsense. So the untrained tokens choose *which* symbols appear. They
+# and the base goes on with " the". After the five shots, too, it began like that, and then stated
+# something that nobody had asked for. So the untrained tokens choose *which* symbols appear. They
 # are not why there is no answer.
 #
 # Do the untrained tokens cost anything, then? We tune the base twice, with ChatML and with the
@@ -400,6 +402,9 @@ PLAIN = (
     "endif %}{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 asking = {"ChatML": tokenizer, "plain words": with_template(PLAIN, "<|endoftext|>")}
+plain = ask_all(base, asking["plain words"], exam)
+show_line("base, plain words", plain)
+assert plain["right"].mean() <= 0.02
 tuned, answers = {}, {}
 for seed in SEEDS:
     lessons = random.Random(seed).sample(atlas.training_conversations(seed=seed), 40 * 16)
@@ -438,10 +443,11 @@ _ = plots.bars_with_spread(
 )
 
 # %% [markdown]
-# **Read.** Asked in the same plain words, base and tuned differ by everything. So the cause of the
-# 0 % is that the base never saw an answer follow a question. With equal training, familiar markers
-# score higher than ChatML on average: the untrained tokens seem to cost time, which a longer
-# training pays back (chapter 00 reaches about 99 %).
+# **Read.** Tuned in plain words, without one control token, the model answers most questions. Asked
+# in the same plain words, the base answers none. So the cause of the 0 % is that the base never saw
+# an answer follow a question. With equal training, familiar markers score
+# higher than ChatML on average. The untrained tokens may cost time; ten times the training brings
+# ChatML above 95 % (chapter 00).
 #
 # One caution: the templates differ in length and stop token too, so "familiar markers" names the
 # bundle, not one vector. And is the lead real?
@@ -565,7 +571,7 @@ for seed in SEEDS:
     )
 
 # %% [markdown]
-# ### One seed lies
+# ### One seed is not enough
 #
 # Each interval above answers: *would these two sets of weights differ on other questions?* We asked
 # something else: *is one recipe better?* Another seed is another pair of weights, and no resampling
@@ -626,9 +632,9 @@ for count in (20, 40, 80, 160):
 assert wrong_shares[0] > wrong_shares[-1]
 
 # %% [markdown]
-# **Read.** Twenty questions and one seed, the size of many comparisons that are published, often
-# name the wrong winner. One seed's gain may be twice another's, so a report of a single run could
-# claim either.
+# **Read.** Twenty questions and one seed, the size of many informal comparisons, often miss the
+# recipe that leads on average: it loses, or it ties. One seed's gain may be more than twice
+# another's. A report of a single run could claim a clear gain, or none.
 #
 # The course's rule for a verdict needs the same sign in every seed, and a mean effect above twice
 # what seeds do to one recipe alone. The word it gives here stands above.
@@ -829,10 +835,11 @@ assert (
 )
 
 # %% [markdown]
-# **Read.** Facts and reading survive. Plain text becomes less likely in every seed. And one ability
-# suffers in every seed: in the form in which the base learned lists, the tuned model often repeats a
-# word or misses the end. The tuning showed lists too, but through the template: an evaluation that
-# asks only there would not notice. Chapter 13 takes up forgetting.
+# **Read.** Facts and reading survive, nearly whole. Plain text becomes less likely in every seed.
+# And one ability suffers in every seed: in the form in which the base learned lists, the tuned
+# model often repeats a word. The score counts only how a completion begins, so a word repeated
+# after the last one is forgiven: the loss is understated. The tuning showed lists too, but through
+# the template: an evaluation that asks only there would not notice. Chapter 13 takes up forgetting.
 #
 # ### Does it know what it knows?
 #
@@ -925,9 +932,9 @@ for name, (sure, correct) in checked.items():
         color=plots.BASE if is_base else plots.TUNED,
         label=name if is_base or name.endswith("0") else None,
     )
-ax.annotate("calibrated", (0.12, 0.16), rotation=38, color=plots.MUTED, fontsize=12)
+ax.annotate("calibrated", (0.5, 0.41), rotation=38, color=plots.MUTED, fontsize=12)
 handles, _ = ax.get_legend_handles_labels()
-ax.legend(handles, ["base", "tuned, three seeds"], loc="upper left")
+ax.legend(handles, ["base", "tuned, three seeds"], loc="lower right")
 ax.set(
     xlim=(0, 1),
     ylim=(0, 1.02),
@@ -968,13 +975,13 @@ print(
 )
 
 # %% [markdown]
-# **Read.** The base is not sure enough: it completes every known fact rightly and gives it far less
-# than certainty. A likely cause is its text, whose notes say false things about real names. Tuning
-# moves the known facts towards certainty, and the calibration error falls. So "SFT makes a model
-# overconfident", a finding about larger models, did *not* show here.
+# **Read.** The base is not sure enough: it completes nearly every known fact rightly and gives it
+# far less than certainty. A likely cause is its text, whose notes say false things about real
+# names. Tuning moves the known facts towards certainty, and the mean calibration error falls. So
+# "SFT makes a model overconfident", a finding about larger models, did *not* show here.
 #
 # Asked through the template, the tuned model answers the unknown in the same tone as the known, and
-# mostly wrongly. Its confidence is low there. The doubt is in the numbers; only the text hides it.
+# mostly wrongly. Its confidence is low there: the numbers show a doubt that the text does not.
 # Chapter 15 uses them.
 
 # %% [markdown] tags=["exercise"]
@@ -1109,6 +1116,9 @@ assert (
 )  # the same rule as section 1
 
 # %% [markdown]
+# "Stopped by itself" counts the stop token alone. The base never writes it, so it reads 0 % here;
+# in section 1 an answer that ended its document counted as ended too (exercise 9.2).
+#
 # "Any two" is a claim, so we try: two recipes with different templates, and then a model of another
 # family, with random weights and a tokenizer of its own that knows only bytes.
 
@@ -1159,8 +1169,10 @@ assert strange.to_dict()["base"]["accuracy"] == 0.0 and len(strange.rows) == 40
 # ## 7 · The demonstration itself
 #
 # Its question is "Give me an 1-sentence introduction of LLM." We ask it word for word, with four of
-# its kind, in three ways: the raw question, a few shots, the chat template. The line `MODEL = …` at
-# the top of this chapter chooses the pair:
+# its kind, in three ways: the raw question, a few shots, the chat template. Every answer is greedy
+# and has at most 60 new tokens; thinking is off. Few-shot answers also end at their first line
+# break. So compare two models asked in one way, not two ways with each other. The line `MODEL = …`
+# at the top of this chapter chooses the pair:
 #
 # | `MODEL` | before | after |
 # |---|---|---|
@@ -1169,9 +1181,13 @@ assert strange.to_dict()["base"]["accuracy"] == 0.0 and len(strange.rows) == 40
 # | `atlas-base`: the default elsewhere | our base | tuned in sections 2 and 4 |
 #
 # An open question has no one right answer, so exact match is of no use. A program can check little,
-# and we check only that: did the answer **end**; is it free of a **loop**; is it **one sentence**
-# where one was asked for; does it **name its subject**; is the last **number** right. Where no rule
-# is honest, the answer is "ungraded". Each rule was tried on answers that a person had labelled.
+# and we check only that: did the answer **end** before the limit; is it free of a **loop**; is it
+# **one sentence** where one was asked for; does it **name its subject**; is the last **number**
+# right. Where no rule about content is honest, the answer reads "content: ungraded". The rules
+# about the text were tried on some twenty answers labelled by hand (`tests/test_open_answers.py`).
+#
+# No rule judges whether an answer is true or good. An empty answer has ended, and has no loop. A
+# false sentence may name its subject, and its last number may be the wanted one by accident.
 #
 # **Predict.** Atlas has never read about language models. Which marks does its *tuned* version get
 # all the same?
@@ -1226,6 +1242,7 @@ if MODEL == "atlas-base":
     of_tuned = open_answers["tuned atlas"]["chat template"]
     marks = [grade(*pair) for pair in zip(OPEN_QUESTIONS, of_tuned, strict=True)]
     assert all(mark["ended"] for mark in marks)
+    assert any(mark["one sentence"] for mark in marks)
     assert not any(mark["names its subject"] for mark in marks)
 
 # %%
@@ -1246,18 +1263,39 @@ as_shipped, after_sft = (
 )
 assert as_shipped["one sentence"] and not as_shipped["names its subject"]
 assert loss_after < loss_before and not after_sft["no loop"]
+shipped, ours = recorded.values()
+assert shipped["raw question"][0].text == ""  # and still "ended" and "no loop"
+few, through = (grade(OPEN_QUESTIONS[1], shipped[way][1]) for way in ("few shots", "chat template"))
+assert few["right number"] and not through["right number"]
+passed = [
+    [
+        sum(bool(grade(*pair)[rule]) for pair in zip(OPEN_QUESTIONS, given, strict=True))
+        for rule in RULES
+    ]
+    for given in (shipped["chat template"], ours["chat template"])
+]
+assert [late - early for early, late in zip(*passed, strict=True)] == [-1, -1, -1, 0, 0]
 
 # %% [markdown]
-# **Read.** The tuned atlas ends every answer, mostly after one sentence, and never names its
-# subject: SFT taught it a form, and nothing about language models was there to be told. The recorded
-# chat model shows the same gap between form and content. As shipped it introduces an LLM in one
-# fluent sentence, about something that does not exist. Ten more steps of our SFT lower its held-out
-# loss, and this answer now runs in a loop. Five questions prove nothing about a recipe; they show
-# what a loss cannot.
+# **Read.** First atlas, the pair of a CPU, through the chat template. The tuned atlas ends every
+# answer, but most of the base's scraps end too: that mark tells little. The form tells more: in
+# this run only the tuned model gets "one sentence". It never names its subject. SFT taught it a
+# form, and nothing about language models was there to be told. A right number beside a false
+# sentence, such as "The sum of 1 and 1 is 1.", is an accident of the rule.
+#
+# The recorded model was a chat model before we tuned it, so this is *not* a base against its tuned
+# sister. As shipped it answers the first question, through the template, in one fluent sentence:
+# about a "Leverage Lambda Miner", not about an LLM. Its raw answer is empty, and still gets two
+# marks. The way of asking matters as well: 1 + 1 − 1 is 2 through the template, 1 after few shots.
+#
+# Ten steps of our SFT lower its held-out loss. The marks through the template do not rise: three
+# rules lose one answer each, for the first answer now runs in a loop. That is one answer of five,
+# from one seed and one short run. It proves nothing about a recipe. It is an example of what a loss
+# does not tell: a lower loss beside a worse answer.
 #
 # The real pair, Qwen3-0.6B-Base and Qwen3-0.6B, has not been run here: we had neither card nor hub.
-# In Colab on a T4 the cells above run it. Before you do, predict three things: how the few-shot
-# base scores, whether it stops, and whether it names the subject.
+# The cells above are written to run it in Colab on a T4; that is untested. Before you do, predict
+# three things: how the few-shot base scores, whether it stops, and whether it names the subject.
 #
 # ## 8 · The procedure, as a checklist that ran
 #
@@ -1286,18 +1324,24 @@ for number, (step, value) in enumerate(checklist.items(), start=1):
     print(f"[x] {number} {step:10} {value}")
 
 # %% [markdown]
+# Read the lines with care. "Tuned" and "metrics" are of the short runs of section 2; the
+# calibration error and the lists are of the longer runs of section 4. The interval of the last line
+# is the one that section 3 called too narrow: its verdict stands there.
+#
 # "Iteration" is a warning too. Choose between recipes on *these* 300 questions often enough, and
 # the best score is partly luck. Keep a second exam for the last number (chapter 16).
 #
 # ## What to remember
 #
-# - A base that fails through the template may know everything. Ask it in its own form before you
-#   call it ignorant.
+# - A base that fails through the template may still know most of it. Ask it in its own form before
+#   you call it ignorant.
 # - Two causes, measured apart: it never saw an answer, and its control tokens are one untrained
 #   vector.
-# - Pair the questions; report stop rate and length beside each score; add seeds, for one seed lies.
+# - Pair the questions; report stop rate and length beside each score; add seeds, for one run cannot
+#   show which recipe is better.
 # - Tuning loses things that the template never asks about. Measure the old forms, and calibration.
-# - Blind votes measure what a judge can see. Exact match measures what was asked.
+# - Blind votes measure what a judge can see. Exact match measures what was asked. For open
+#   questions count only what a program can check, and read the answers.
 #
 # ## Sources
 #
@@ -1316,11 +1360,12 @@ for number, (step, value) in enumerate(checklist.items(), start=1):
 # 1. 公平比较：同一批**留出**问题、同一评分规则；基座用原始问题、**few-shot**
 #    提示和对话模板三种问法。
 # 2. 基座为何输出符号：从未见过“问题后接回答”；控制 token 的嵌入从未训练，彼此几乎是同一个向量。
-#    替它写好回答的开头，知识就能说出来。
+#    替它写好回答的开头，大部分知识就能说出来。
 # 3. **配对 bootstrap**：重采样问题，两个模型的结果一起抽取；McNemar 检验只看结果改变的问题。
 #    只跑一个**随机种子**不能说明哪个方案更好。
 # 4. 分数旁边要写**停止率**和长度；还要测量微调失去了什么：旧格式下的能力、纯文本损失、
-#    **校准误差（ECE）**。
+#    **校准误差（ECE）**。开放式问题没有唯一答案：程序只能检查形式（是否结束、是否循环、是否一句话），
+#    空回答也可能通过；只在同一种问法内比较，并且要读回答本身。
 # 5. **盲评**时左右随机、投完才揭晓；人的偏好看不出事实错误，要与精确匹配一起报告。
 #
 # </details>
