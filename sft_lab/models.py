@@ -10,9 +10,9 @@
 The environment variable SFT_LAB_MODEL changes the default; chapters 08 and 09 read it as well. A
 model of less than 20 MB, which is atlas-base and every folder with a tuned atlas, stays on the CPU
 in float32 also where a GPU stands: a million weights gain nothing there, and what the chapters
-print was measured like that. All others go where `choose_device` says. Weights are safetensors or GGUF: a
-pickle file runs code when it is opened, so it is refused, and so is a model that brings its own
-Python code.
+print was measured like that. All others go where `choose_device` says. Weights are safetensors or
+GGUF: a pickle file runs code when it is opened, so it is refused, and so is a model that brings its
+own Python code.
 """
 
 import contextlib
