@@ -17,7 +17,6 @@ CHAT = [
     {"role": "user", "content": "And of Peru?"},
     {"role": "assistant", "content": "The capital of Peru is Lima."},
 ]
-LENGTH_OF_FIRST_ROUND = 30  # asserted below
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +64,10 @@ def test_every_policy_can_be_pressed(page, tokenizer):
 
 def test_the_limit_drops_a_round_and_then_refuses_in_words(page, tokenizer):
     view = fresh_view(page)
-    assert len(label_tokens(CHAT[:2], tokenizer, "assistant").input_ids) == LENGTH_OF_FIRST_ROUND
+    first_round = len(label_tokens(CHAT[:2], tokenizer, "assistant").input_ids)
     view.tab_to(view.slider("length limit"))
-    page.keyboard.press("ArrowLeft")
-    expect_labels(view, tokenizer, limit=LENGTH_OF_FIRST_ROUND)
+    page.keyboard.press("ArrowLeft")  # one token less than all
+    expect_labels(view, tokenizer, limit=first_round)
     assert "in whole turns" in view.root.inner_text()
     page.keyboard.press("Home")
     with pytest.raises(LabelError) as refused:
