@@ -832,6 +832,9 @@ print(
 )
 
 # %% [markdown]
+# **Read.** −100, at the places where the padding stands. So padding adds nothing to the loss. It
+# changes nothing before it either: each token costs what it costs alone.
+#
 # ### Pad = eos
 #
 # Many scripts write `tokenizer.pad_token = tokenizer.eos_token`. A common collator then makes

@@ -923,6 +923,9 @@ assert 2 * extra == prefixes[0].nbytes  # the cost counts bfloat16, this prefix 
 print(f"cache for each request: {extra:,} bytes in bfloat16")
 
 # %% [markdown]
+# **Read.** Yes. The base's weights are the same for both; only the beginning of the cache differs
+# from row to row. Each request pays for it in cache memory.
+#
 # Rows of a batch can have a LoRA of their own as well, if the server multiplies row by row. What
 # cannot be mixed is what was merged: there is one weight for all.
 
