@@ -29,6 +29,18 @@ def tiny_config() -> Qwen3Config:
     )
 
 
+METERED = {
+    "shape": "tiny",
+    "method": "lora",
+    "rank": 3,
+    "batch_size": 2,
+    "length": 40,
+    "checkpointing": True,
+    "head": "graded",
+    "graded": 0.5,
+}
+
+
 @pytest.fixture(scope="module")
 def results():
     """Everything but torch.compile, which needs a C++ compiler on a CPU."""
@@ -47,13 +59,15 @@ def results():
 
         patch.setattr(gpu, "measure_steps", measure_steps)
         patch.setattr(gpu, "measure_quality", measure_quality)
-        yield gpu.run_all(
+        patch.setattr(gpu, "named_config", lambda name: tiny_config())
+        return gpu.run_all(
             tiny_config(),
             device=CPU,
             dtype=torch.bfloat16,
             length=64,
             rows=2,
             head_sizes=((32, 100),),
+            steps_to_meter=(METERED,),
             quality=("neither/of-both", "atlas"),
         )
 
@@ -69,6 +83,23 @@ def test_every_run_has_a_speed_and_what_failed_says_why(results):
     assert results["packing"]["packed"]["tokens_per_second"] > 0
 
 
+def test_a_metered_step_stands_beside_its_prediction(results):
+    (found,) = results["memory"]
+    settings = {name: value for name, value in METERED.items() if name != "shape"}
+    predicted = gpu.predict_memory(tiny_config(), half=True, **settings)
+    assert found["predicted_gib"] == sum(predicted.values()) / 2**30
+    assert found["tokens_per_second"] > 0 and found["peak_gib"] is None  # no card to ask
+
+
+def test_a_step_too_large_for_the_card_is_left_out():
+    def never(label, run):
+        raise AssertionError("must not run")
+
+    step = {"shape": "Qwen2.5-7B", "method": "full", "batch_size": 1, "length": 512, "head": "all"}
+    found = gpu.meter_step(step, never, 80.0, {"device": CPU, "dtype": torch.bfloat16})
+    assert found["predicted_gib"] > 80 and "more than this card" in found["failed"]
+
+
 def test_the_table_has_a_row_for_every_figure(results):
     text = gpu.table(results)
     for name in (
@@ -77,6 +108,7 @@ def test_the_table_has_a_row_for_every_figure(results):
         "full · sft_lab",
         "width 32, 100 tokens, in chunks",
         "- packed: ",
+        "| tiny, lora 3, checkpointing | 2 × 40 | graded |",
         "Quality: ModelError: neither/of-both",
         "atlas, LoRA on data/instructions: held-out loss 2.000",
     ):

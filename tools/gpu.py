@@ -2,10 +2,10 @@
 peak, in 9 minutes.
 
 It measures full tuning and LoRA beside TRL on the same batches, every setting switched alone, the
-loss head beside its bare matrix products, packing beside padding, and the quality of one tuning run
-on data/instructions. Speed and memory are those of the architecture with random weights, which cost
-the same as trained ones; the quality run takes Qwen3-0.6B-Base from the hub, and smollm2-135m where
-the hub is out of reach.
+loss head beside its bare matrix products, packing beside padding, the peak memory of steps that
+chapter 08 predicts, and the quality of one tuning run on data/instructions. Speed and memory are
+those of the architecture with random weights, which cost the same as trained ones; the quality run
+takes Qwen3-0.6B-Base from the hub, and smollm2-135m where the hub is out of reach.
 
 Conventions. A token is a real one, padding counts as nothing. Operations are those of matrix
 products that a step needs: 2 a weight and token forward, 2 for the gradient of the input, 2 for the
@@ -15,9 +15,11 @@ torch.cuda.max_memory_allocated, which leaves out the driver's 0.5 to 1 GiB.
 """
 
 import argparse
+import platform
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -76,6 +78,27 @@ SWITCHES: dict[str, dict] = {
     "torch.compile": {"compiled": True},
     "AdamW not fused": {"fused": False},
 }
+# Steps whose peak memory chapter 08 predicts. The first three are those of its claim about 16 to
+# 20 GB.
+SEVEN = {"shape": "Qwen2.5-7B", "method": "lora", "rank": 64, "checkpointing": True}
+STEPS_TO_METER: tuple[dict, ...] = (
+    SEVEN | {"batch_size": 1, "length": 1024, "head": "all"},
+    SEVEN | {"batch_size": 2, "length": 2048, "head": "all"},
+    SEVEN | {"batch_size": 2, "length": 2048, "head": "graded", "graded": 0.5},
+    {"shape": "Qwen3-0.6B", "method": "full", "batch_size": 1, "length": 2048, "head": "all"},
+    {"shape": "Qwen3-0.6B", "method": "lora", "batch_size": 8, "length": 1024, "head": "all"},
+    {
+        "shape": "Qwen3-0.6B",
+        "method": "lora",
+        "batch_size": 8,
+        "length": 1024,
+        "checkpointing": True,
+        "head": "graded",
+        "graded": 0.5,
+    },
+    {"shape": "Qwen3-1.7B", "method": "full", "batch_size": 2, "length": 1024, "head": "graded"},
+    {"shape": "Qwen3-4B", "method": "lora", "batch_size": 2, "length": 2048, "head": "graded"},
+)
 
 
 def describe_card(device: torch.device) -> dict:
@@ -240,6 +263,24 @@ def run_switch(
     return {**found, "predicted": predict_switch(config, rows, length, switch)}
 
 
+def meter_step(step: dict, measured: Measured, card_gib: float | None, common: dict) -> dict:
+    """The peak of one of STEPS_TO_METER, predicted and metered; left out where the card is too
+    small for it."""
+    settings = {key: value for key, value in step.items() if key != "shape"}
+    config = named_config(step["shape"])
+    half = common["dtype"] != torch.float32
+    predicted = sum(predict_memory(config, half=half, **settings).values()) / 2**30
+    if card_gib and predicted > 0.95 * card_gib:
+        return {**step, "predicted_gib": predicted, "failed": "left out: more than this card has"}
+    rows, length = settings.pop("batch_size"), settings.pop("length")
+    batches = two_batches(config, rows, length, settings.pop("graded", 1.0))
+    found = measured(
+        f"memory: {step['shape']}, {step['method']}, {rows} x {length}",
+        lambda: measure_steps(config, batches, **settings, **common),
+    )
+    return {**step, "predicted_gib": predicted, **found}
+
+
 def run_quality(names: tuple[str, ...], measured: Measured) -> list[dict]:
     """The first of these models that can be loaded, tuned; why those before it cannot be."""
     results = []
@@ -258,6 +299,7 @@ def run_all(
     length: int = 2048,
     rows: int | None = None,
     head_sizes: tuple[tuple[int, int], ...] = ((1024, 8192), (4096, 8192)),
+    steps_to_meter: tuple[dict, ...] = (),
     quality: tuple[str, ...] = (),
 ) -> dict:
     """Everything `make gpu` measures, most important first; what the time limit leaves out says
@@ -265,6 +307,10 @@ def run_all(
     started, card, measured = time.perf_counter(), describe_card(device), start_clock()
     common = {"device": device, "dtype": dtype}
     results: dict = {"card": card, "length": length, "format": str(dtype)[6:], "methods": {}}
+    results["versions"] = {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("torch", "transformers", "trl", "peft")},
+    }
     for method in ("lora", "full"):
         count = rows or choose_rows(config, method, length, card["memory_gib"])
         results["methods"][method] = run_method(config, method, count, length, measured, common)
@@ -284,6 +330,9 @@ def run_all(
     results["packing"] = measured(
         "packing", lambda: measure_packing(config, count, length, **common)
     )
+    results["memory"] = [
+        meter_step(step, measured, card["memory_gib"], common) for step in steps_to_meter
+    ]
     results["quality"] = run_quality(quality, measured)
     results["seconds"] = time.perf_counter() - started
     return results
@@ -295,12 +344,14 @@ def table(results: dict) -> str:
     head = f"{card['name']}, rows of {results['length']:,} tokens, {results['format']}; "
     peak = f"peak {card['peak'] / 1e12:,.0f} TFLOP/s" if card["peak"] else "peak not known here"
     bare = f", a bare matrix product reaches {card['ceiling'] / 1e12:,.1f}"
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     parts = (
-        [head + peak + bare],
+        [head + peak + bare + f" ({versions})"],
         _method_lines(results["methods"], card["peak"]),
         _switch_lines(results["switches"]),
         _head_lines(results["loss_head"]),
         _packing_lines(results["packing"]),
+        _memory_lines(results["memory"]),
         *([_quality_line(found)] for found in results["quality"]),
     )
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
@@ -369,6 +420,22 @@ def _packing_lines(packing: dict) -> list[str]:
     return lines
 
 
+def _memory_lines(steps: list[dict]) -> list[str]:
+    if not steps:
+        return []
+    lines = ["| step | rows | scores | peak (GiB) | predicted | gap |", "|---|---|---|---|---|---|"]
+    for step in steps:
+        again = ", checkpointing" if step.get("checkpointing") else ""
+        name = f"{step['shape']}, {step['method']} {step.get('rank', '')}".rstrip() + again
+        peak, predicted = step.get("peak_gib"), step["predicted_gib"]
+        gap = f"{peak / predicted - 1:+.1%}" if peak else "–"
+        lines.append(
+            f"| {name} | {step['batch_size']} × {step['length']:,} | {step['head']} | "
+            f"{step.get('failed') or _number(peak)} | {_number(predicted)} | {gap} |"
+        )
+    return lines
+
+
 def _quality_line(found: dict) -> str:
     if "failed" in found:
         return f"Quality: {found['failed']}"
@@ -399,7 +466,11 @@ def main() -> None:
         )
     config = named_config("Qwen3-0.6B")
     results = run_all(
-        config, device=device, dtype=dtype, quality=("qwen3-0.6b-base", "smollm2-135m")
+        config,
+        device=device,
+        dtype=dtype,
+        steps_to_meter=STEPS_TO_METER,
+        quality=("qwen3-0.6b-base", "smollm2-135m"),
     )
     write_json(arguments.output, results)
     write_text(arguments.output.with_suffix(".md"), table(results))

@@ -72,6 +72,7 @@ def build(
     device: torch.device,
     attention: str = "sdpa",
     checkpointing: bool = False,
+    rank: int = RANK,
 ) -> PreTrainedModel:
     """The architecture with random weights: float32 for full tuning, frozen in `dtype` beside
     LoRA."""
@@ -82,7 +83,7 @@ def build(
             config, dtype=torch.float32 if method == "full" else dtype
         )
         if method == "lora":
-            add_lora(model, rank=RANK)
+            add_lora(model, rank=rank)
     if checkpointing:
         model.activation_checkpointing_enable()
     return model.train()
@@ -115,9 +116,10 @@ def measure_steps(
     checkpointing: bool = False,
     compiled: bool = False,
     fused: bool = True,
+    rank: int = RANK,
 ) -> dict:
     """Tokens/s, seconds a step and peak memory of sft_lab's update on these batches in turn."""
-    model = build(config, method, dtype, device, attention, checkpointing)
+    model = build(config, method, dtype, device, attention, checkpointing, rank)
     if compiled:
         model.get_decoder().compile()  # the part that graded_loss calls
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
