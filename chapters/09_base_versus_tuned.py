@@ -1293,8 +1293,8 @@ assert [late - early for early, late in zip(*passed, strict=True)] == [-1, -1, -
 # from one seed and one short run. It proves nothing about a recipe. It is an example of what a loss
 # does not tell: a lower loss beside a worse answer.
 #
-# The real pair, Qwen3-0.6B-Base and Qwen3-0.6B, has not been run here: we had neither card nor hub.
-# The cells above are written to run it in Colab on a T4; that is untested. Before you do, predict
+# The real pair, Qwen3-0.6B-Base and Qwen3-0.6B, has not been run here: we had no hub. The cells above
+# ran smollm2-135m on an H100; Colab and its T4 are untested. Before you run the pair, predict
 # three things: how the few-shot base scores, whether it stops, and whether it names the subject.
 #
 # ## 8 · The procedure, as a checklist that ran

@@ -1,6 +1,7 @@
 """`make gpu` where there is no GPU: every measurement runs on a tiny model on the CPU, and counts
 what it should."""
 
+import json
 import sys
 
 import gpu
@@ -9,7 +10,7 @@ import pytest
 import torch
 from transformers import Qwen3Config
 
-from sft_lab.models import ModelError
+from sft_lab.models import ROOT, ModelError
 from sft_lab.shapes import named_config
 
 CPU = torch.device("cpu")
@@ -114,6 +115,17 @@ def test_the_table_has_a_row_for_every_figure(results):
     ):
         assert name in text
     assert "nan" not in text and "None" not in text
+
+
+def test_the_record_of_a_card_fills_the_table_and_keeps_what_chapter_08_predicts():
+    record = json.loads((ROOT / "docs" / "recorded" / "h100.json").read_text("utf-8"))
+    text = gpu.table(record | {"quality": []})
+    assert "NVIDIA H100" in text and "lora · TRL" in text
+    for step in record["memory"]:
+        settings = {name: step[name] for name in METERED if name in step and name != "shape"}
+        config = named_config(step["shape"])
+        predicted = sum(gpu.predict_memory(config, half=True, **settings).values()) / 2**30
+        assert step["predicted_gib"] == pytest.approx(predicted, rel=1e-4)
 
 
 def test_operations_a_token_are_the_published_arithmetic_of_qwen3():

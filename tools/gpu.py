@@ -11,7 +11,9 @@ Conventions. A token is a real one, padding counts as nothing. Operations are th
 products that a step needs: 2 a weight and token forward, 2 for the gradient of the input, 2 for the
 gradient of a trained weight; causal attention at half of T x T; recomputation counts as nothing.
 The card's peak is its maker's figure for dense half precision. Peak memory is
-torch.cuda.max_memory_allocated, which leaves out the driver's 0.5 to 1 GiB.
+torch.cuda.max_memory_allocated, which leaves out the driver's 0.5 to 1 GiB. A step that scores all
+positions drops the model's output before the backward pass; the prediction holds it, 2 bytes a
+score more.
 """
 
 import argparse
