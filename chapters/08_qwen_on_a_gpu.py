@@ -348,7 +348,7 @@ print(f"RECORDED on {h100['date']}: {h100['card']['name']}, torch {h100['version
 steps = []
 for step in h100["memory"]:
     name = f"{step['shape']}, {step['method']}" + (", chk" if step.get("checkpointing") else "")
-    name += f", {step['batch_size']} × {step['length']:,}, {step['head']} scores"
+    name += f", {step['batch_size']} × {step['length']:,}, {step['head']}"
     steps.append((name, step["predicted_gib"], step["peak_gib"], step))
 for name, predicted, metered, _ in steps:
     print(
@@ -361,8 +361,9 @@ gaps = {
 assert max(abs(gap) for gap in gaps["graded"]) < 0.02 and all(gap < 0 for gap in gaps["all"])
 
 # %% [markdown]
-# **Read.** Where only graded positions are scored, the card is within two per cent of the
-# arithmetic. Where all positions are scored, the card needs *less*, up to 7 %. That is a trace.
+# **Read.** The last word says which positions are scored (chk: with checkpointing). Where they are
+# the *graded* ones, the card is within two per cent of the arithmetic. Where they are *all*, the
+# card needs *less*, up to 7 %. That is a trace.
 # **Predict:** divide the missing bytes by the number of scores. What comes out?
 
 # %%
@@ -402,14 +403,15 @@ ax.scatter(
 )
 ax.set_yticks(rows, [name for name, *_ in with_output_dropped])
 ax.set(xlim=(0, None), xlabel="GiB at the peak of a step")
-ax.legend(loc="lower right")
+ax.legend(loc="upper left")
 _ = ax.set_title("Arithmetic and an H100: within two per cent", fontsize=15, loc="right")
 worst = max(abs(metered / predicted - 1) for _, predicted, metered in with_output_dropped)
 print(f"largest gap, two bytes a score taken off: {worst:.1%}")
 assert worst < 0.02
 
 # %% [markdown]
-# **Read.** Two bytes: one bfloat16 number. The loops of this course keep the model's output, with
+# **Read.** Almost two bytes: one bfloat16 number, less a tenth of a GiB that the card holds and we do
+# not count (in the smallest step that is half of the gap). The loops of this course keep the model's output, with
 # its scores, until the step is over, and so does the prediction. The step on the card was written
 # `loss = model(…).loss`: nobody holds the output, and PyTorch frees the scores before the backward
 # pass. One name in a program was worth 2.3 GiB.
