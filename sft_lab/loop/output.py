@@ -1,0 +1,276 @@
+"""Under "learn": the folder of a run. One run at a time has it, there is room for what the run will
+write, and nothing that others put there is touched. All of this is known before the first step."""
+
+import contextlib
+import errno
+import os
+import shutil
+import socket
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sft_lab.files import (
+    OutputError,
+    check_folder,
+    check_folder_writable,
+    files_of_others,
+    remove_folder,
+    whole_files,
+)
+from sft_lab.formats import format_bytes
+from sft_lab.loop.checkpoints import check_result, save_result
+from sft_lab.lora import LoRALinear
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+LOCK_FILE = "in_use.lock"
+LOCK_WORDS = "sft_lab: "  # how the content begins, or it is somebody else's file
+CONFIG_FILES = ("config.json", "adapter_config.json")  # without one, a folder is no model
+RESULT_FILES = (
+    *CONFIG_FILES,
+    *("generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
+    *("adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json", "tokenizer.model"),
+    *("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
+    "chat_template.jinja",
+)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_held: set[TextIO] = set()
+
+
+class UnsavedError(OutputError):
+    """A run came to its end and its result could not be saved in its folder.
+
+    `history` is the History of the run. The tuned model is in memory, in the model that `train`
+    was given, and on disk in `saved_in` (None where that failed too).
+    """
+
+    def __init__(self, message: str, history: Any, saved_in: Path | None) -> None:
+        super().__init__(message)
+        self.history, self.saved_in = history, saved_in
+
+
+@contextlib.contextmanager
+def output_folder(
+    folder: Path | str | None,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    steps: int,
+    checkpoint_every: int,
+) -> Iterator[Path | None]:
+    """Yield where a run of so many `steps` keeps its checkpoint; None without a `folder`.
+
+    Raises OutputError when the folder cannot be written, has too little room, belongs to another
+    run now, or holds files that the run would replace and that no run wrote; ValueError for a model
+    whose result could not be loaded again.
+    """
+    if folder is None:
+        yield None
+        return
+    folder = Path(folder)
+    check_result(model)  # now, and not after hours of training
+    check_folder_writable(folder)
+    with lock_folder(folder):
+        checkpoint = folder / "checkpoint"
+        check_folder(checkpoint)
+        check_folder(folder / "result.new")
+        if theirs := files_of_others(folder, RESULT_FILES):
+            raise OutputError(
+                f"{theirs[0]} was not written by a run, and the result would replace it: move it "
+                "away, or give another folder"
+            )
+        _check_room(checkpoint, model, tokenizer, steps, checkpoint_every)
+        yield checkpoint
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold `folder` alone; OutputError, with who has it, when another run holds it.
+
+    The lock is the kernel's (flock), so a process that dies, however it dies, lets go of it, and so
+    does a block that is left by an interrupt. Two runs in one process are two as well. A forked
+    child does not inherit it. Warns where the system (Windows) or the file system knows no locks.
+    """
+    path = folder / LOCK_FILE
+    while True:
+        with _open_lock(path) as file:
+            if not _take(file, path):
+                owner = file.read().removeprefix(LOCK_WORDS) or "another process"
+                raise OutputError(
+                    f"{folder} is in use by another run ({owner}): wait for its end, or give "
+                    "another folder"
+                )
+            # the run before may have deleted its lock between our opening and our locking it
+            if not _is_at(file, path):
+                continue
+            _sign(file, path)
+            _held.add(file)
+            try:
+                yield
+            finally:
+                _held.discard(file)
+                if not file.closed:  # closed in a forked child, which leaves the lock alone
+                    path.unlink(missing_ok=True)
+            return
+
+
+def bytes_needed(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    steps: int,
+    checkpoint_every: int,
+    replaced: int = 0,
+) -> int:
+    """What a run writes at its largest, beside what is there; `replaced` is the size of an earlier
+    checkpoint that the first one replaces.
+
+    A checkpoint holds three float32 numbers a trained parameter (weight and both means of AdamW)
+    and stands until the next is whole; the last one stands until the result is.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    adapter_alone = any(isinstance(module, LoRALinear) for module in model.modules())
+    one = sum(3 * max(4, tensor.element_size()) * tensor.numel() for tensor in trained)
+    saved = trained if adapter_alone else [*model.parameters(), *model.buffers()]
+    result = sum(tensor.element_size() * tensor.numel() for tensor in saved)
+    count = (steps - 1) // checkpoint_every
+    kept = max(one - replaced, 0) if count else 0
+    largest = max(one if count else 0, kept + max(result, one if count > 1 else 0))
+    # a tokenizer's files take about 100 bytes an entry, a step in a checkpoint's history 300
+    return largest + 2**20 + 100 * len(tokenizer) + 300 * steps
+
+
+def save_in_folder(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    checkpoint: Path,
+    history: Any,
+) -> None:
+    """Save a run's result beside its checkpoint and delete that; after an error the result is saved
+    in a new folder for temporary files, and UnsavedError says where."""
+    folder = checkpoint.parent
+    try:
+        with whole_files(folder, last=CONFIG_FILES) as new:
+            save_result(model, tokenizer, new)
+    except Exception as error:  # of whatever kind: hours of training must not end with it
+        saved_in = _rescue(model, tokenizer)
+        kept = f", and the checkpoint before it is still in {checkpoint}" * checkpoint.exists()
+        raise UnsavedError(
+            f"the run is done, but its result could not be saved in {folder} ({error}). The tuned "
+            f"model is in memory{f' and in {saved_in}' if saved_in else ''}{kept}",
+            history,
+            saved_in,
+        ) from error
+    try:
+        remove_folder(checkpoint)
+    except OSError as error:
+        warnings.warn(
+            f"the result is saved in {folder}, but its checkpoint could not be deleted ({error})",
+            stacklevel=3,
+        )
+
+
+def _rescue(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path | None:
+    """Save the result in a new folder for temporary files; None where that fails as well."""
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="sft_lab-tuned-"))
+        save_result(model, tokenizer, folder)
+    except Exception:  # the error that brought us here is the one to tell
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return folder
+
+
+def _check_room(
+    checkpoint: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    steps: int,
+    checkpoint_every: int,
+) -> None:
+    there = [path for path in checkpoint.glob("*") if path.is_file()]
+    needed = bytes_needed(
+        model,
+        tokenizer,
+        steps=steps,
+        checkpoint_every=checkpoint_every,
+        replaced=sum(path.stat().st_size for path in there),
+    )
+    disk = shutil.disk_usage(checkpoint.parent)
+    if disk.total and disk.free < needed:  # some network disks say 0 of 0
+        raise OutputError(
+            f"{checkpoint.parent} has {format_bytes(disk.free)} free, and this run needs about "
+            f"{format_bytes(needed)} for its checkpoints and its result: free some, give another "
+            "folder, or make no checkpoints (checkpoint_every above the number of steps)"
+        )
+
+
+def _open_lock(path: Path) -> TextIO:
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    try:
+        return open(path, "a+", encoding="utf-8", opener=opener)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be opened ({error.strerror}): move it away") from error
+
+
+def _take(file: TextIO, path: Path) -> bool:
+    """Lock an open file, or say that somebody else has; leaves it at its beginning."""
+    file.seek(0)
+    try:
+        if fcntl is None:
+            raise OSError(errno.ENOSYS, "this system has none")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(
+            f"{path.parent} cannot be locked ({error.strerror}): see to it that no other run "
+            "writes there",
+            stacklevel=5,
+        )
+    return True
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _sign(file: TextIO, path: Path) -> None:
+    """Say in a locked file who holds it."""
+    content = file.read(len(LOCK_WORDS))
+    if content and content != LOCK_WORDS:
+        raise OutputError(f"{path} was not written by a run: move it away")
+    file.truncate(0)
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    file.write(f"{LOCK_WORDS}process {os.getpid()} on {socket.gethostname()}, since {since}")
+    file.flush()
+
+
+def _let_go_in_child() -> None:
+    """A forked child, such as a data loader's worker, may outlive its parent: it closes its copy of
+    the lock, which leaves the parent's as it is."""
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
