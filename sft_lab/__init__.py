@@ -21,6 +21,7 @@ spare      shapes                 what a config alone says: layers, widths, para
 learn      loop.plan              which examples meet in which step
            loop.process           what the loop asks of its process: memory and signals
            loop.checkpoints       what a run leaves; checkpoints that a kill cannot break
+           loop.output            the folder of a run: one run at a time, room, nothing lost
            loop.update            one update: number formats, accumulation, clipping
            train                  the training loop, evaluation, exact resume
 world      models                 load by name

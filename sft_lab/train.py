@@ -4,28 +4,29 @@ in chapter 04)."""
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.batches import group_by_length, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
-from sft_lab.files import remove_folder
+from sft_lab.files import check_folder_writable
 from sft_lab.loop.checkpoints import (
-    check_result,
     find_checkpoint,
     load_checkpoint,
     read_state,
     rng_state,
     save_checkpoint,
-    save_result,
     set_rng_state,
 )
+from sft_lab.loop.output import output_folder, save_in_folder
 from sft_lab.loop.plan import Plan
 from sft_lab.loop.process import interrupt_between_steps, keep_freed_memory
 from sft_lab.loop.update import mixed_precision, optimizer_step
@@ -93,7 +94,10 @@ def train(
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model, or its LoRA adapter; `resume=True` goes on exactly where the
     checkpoint was made (from the start if there is none). With `log_dir` it writes TensorBoard
-    events. Raises FloatingPointError, with the weights of the step before, at a loss not finite.
+    events. Raises OutputError, before the first step, for a folder that cannot be written, that
+    another run has, or that holds what no run wrote; UnsavedError where the result cannot be saved
+    after the last step; FloatingPointError, with the weights of the step before, at a loss not
+    finite.
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
     settings = plan.settings() | {
@@ -102,18 +106,20 @@ def train(
         "weight_decay": weight_decay,
         "max_grad_norm": max_grad_norm,
     }
-    checkpoint = _checkpoint_folder(model, output_dir, resume)
+    _check_before(eval_examples, output_dir, checkpoint_every, resume)
     keep_freed_memory()
-    torch.manual_seed(seed)  # dropout, where a model or an adapter has it
-    with mixed_precision(model) as (autocast, scaler):
-        run = _Run(model, tokenizer, plan, settings, autocast, scaler)
-        if resume and find_checkpoint(checkpoint):
-            run.resume(checkpoint)
-        watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
-        _take_steps(run, watched, checkpoint, checkpoint_every)
-    if output_dir is not None:
-        save_result(model, tokenizer, output_dir)
-        remove_folder(checkpoint)
+    sizes = {"steps": plan.total_steps, "checkpoint_every": checkpoint_every}
+    with output_folder(output_dir, model, tokenizer, **sizes) as checkpoint:
+        torch.manual_seed(seed)  # dropout, where a model or an adapter has it
+        with mixed_precision(model) as (autocast, scaler):
+            run = _Run(model, tokenizer, plan, settings, autocast, scaler)
+            if resume and find_checkpoint(checkpoint):
+                run.resume(checkpoint)
+            watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
+            _take_steps(run, watched, checkpoint, checkpoint_every)
+        if checkpoint:
+            with interrupt_between_steps():  # comes too late: there is no step after these
+                save_in_folder(model, tokenizer, checkpoint, run.history)
     return run.history
 
 
@@ -127,8 +133,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss (nats per graded token), token accuracy and perplexity = exp(loss) over all graded
     tokens of `examples`."""
-    if not examples:
-        raise ValueError("no examples to evaluate")
+    _check_graded(examples)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     total, correct, graded = 0.0, 0, 0
@@ -143,11 +148,6 @@ def evaluate(
         correct += ranked_first.item()
         graded += int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())
     model.train(was_training)
-    if graded == 0:
-        raise ValueError(
-            "no graded token in the examples to evaluate; check them with "
-            "sft_lab.labels.check_labels"
-        )
     loss = total / graded
     perplexity = math.exp(loss) if loss < 700 else math.inf  # a float ends at exp(709)
     return {"loss": loss, "accuracy": correct / graded, "perplexity": perplexity, "graded": graded}
@@ -210,14 +210,26 @@ class _Run:
             measured = evaluate(self.model, self.tokenizer, examples)
         self.history.evaluations.append({"step": len(self.history.steps), **measured})
 
-    def save(self, checkpoint: Path) -> None:
+    def save(self, checkpoint: Path) -> bool:
+        """Whether a checkpoint was saved. It is a precaution: where the disk is full, the run goes
+        on without it and warns."""
         state = {
             "run": self.settings,
             "rng": rng_state(),
             "scaler": self.scaler.state_dict(),
             **asdict(self.history),
         }
-        save_checkpoint(checkpoint, self.model, self.optimizer, state)
+        try:
+            save_checkpoint(checkpoint, self.model, self.optimizer, state)
+        except (OSError, SafetensorError) as error:
+            kept = "the one before stays" if checkpoint.exists() else "there is none"
+            warnings.warn(
+                f"step {len(self.history.steps)}: no checkpoint could be written in {checkpoint} "
+                f"({error}); {kept}, and the run goes on",
+                stacklevel=4,
+            )
+            return False
+        return True
 
     def resume(self, checkpoint: Path) -> None:
         """Take up weights, optimizer, random state and history; ValueError for another run's."""
@@ -251,29 +263,76 @@ class _Watched:
         return bool(self.eval_examples and due)
 
     @contextlib.contextmanager
-    def open_log(self, first: int) -> Iterator[Any]:
-        """TensorBoard's writer, None without log_dir; drops events from step `first` on, which a
-        killed run wrote after its last checkpoint."""
+    def open_log(self, first: int) -> Iterator["_Log"]:
+        """TensorBoard's log; drops events from step `first` on, which a killed run wrote after its
+        last checkpoint. OutputError where it cannot be written."""
         if self.log_dir is None:
-            yield None
+            yield _Log(None)
             return
+        check_folder_writable(self.log_dir)
         # slow to import, and few runs ask for it
         from torch.utils.tensorboard import SummaryWriter
 
-        with SummaryWriter(str(self.log_dir), purge_step=first) as writer:
-            yield writer
+        log = _Log(SummaryWriter(str(self.log_dir), purge_step=first))
+        try:
+            yield log
+        finally:
+            log.close()
 
 
-def _checkpoint_folder(
-    model: PreTrainedModel, output_dir: Path | str | None, resume: bool
-) -> Path | None:
-    """Where the run keeps its checkpoint; ValueError for an output that could not be written."""
-    if output_dir is None:
-        if resume:
-            raise ValueError("resume=True needs the output_dir of the run to go on with")
-        return None
-    check_result(model)  # now, and not after hours of training
-    return Path(output_dir) / "checkpoint"
+@dataclass
+class _Log:
+    """TensorBoard's writer, or None. A run does not end because its log cannot be written: it warns
+    and goes on without."""
+
+    writer: Any
+
+    def add(self, split: str, measured: dict[str, float]) -> None:
+        if self.writer is None:
+            return
+        try:
+            for name, value in measured.items():
+                if name != "step":
+                    self.writer.add_scalar(f"{split}/{name}", value, measured["step"])
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        try:
+            if self.writer is not None:
+                self.writer.close()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        folder, self.writer = self.writer.log_dir, None
+        warnings.warn(f"the log in {folder} ends here: {error}", stacklevel=4)
+
+
+def _check_before(
+    eval_examples: Sequence[Example] | None,
+    output_dir: Path | str | None,
+    checkpoint_every: int,
+    resume: bool,
+) -> None:
+    """ValueError for what would end the run later."""
+    if eval_examples:
+        _check_graded(eval_examples)
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every is {checkpoint_every}; it must be at least 1")
+    if resume and output_dir is None:
+        raise ValueError("resume=True needs the output_dir of the run to go on with")
+
+
+def _check_graded(examples: Sequence[Example]) -> None:
+    """ValueError for examples that cannot be evaluated."""
+    if not examples:
+        raise ValueError("no examples to evaluate")
+    if all(label == IGNORE_INDEX for example in examples for label in example.labels[1:]):
+        raise ValueError(
+            "no graded token in the examples to evaluate; check them with "
+            "sft_lab.labels.check_labels"
+        )
 
 
 def _take_steps(
@@ -290,7 +349,7 @@ def _take_steps(
         leave=False,
     )
     with (
-        watched.open_log(first + 1) as writer,
+        watched.open_log(first + 1) as log,
         _training_mode(run.model),
         interrupt_between_steps() as interrupted,
         bar,
@@ -298,20 +357,23 @@ def _take_steps(
         started = time.perf_counter() - history.seconds
         for step, window in enumerate(run.plan.windows(first), start=first + 1):
             run.update(window)
-            _log(writer, "train", history.steps[-1])
+            log.add("train", history.steps[-1])
             if watched.evaluates(step, run.plan.steps_an_epoch):
                 run.evaluate(watched.eval_examples)
-                _log(writer, "eval", history.evaluations[-1])
+                log.add("eval", history.evaluations[-1])
             history.seconds = time.perf_counter() - started
             bar.set_postfix(loss=f"{history.losses[-1]:.3f}", refresh=False)
             bar.update()
             if step == total:  # the result is saved instead, and an interrupt comes too late
                 return
+            saved = False
             if checkpoint and (interrupted or step % checkpoint_every == 0):
-                run.save(checkpoint)
+                saved = run.save(checkpoint)
             if interrupted:
                 kept = (
                     f"; train(…, resume=True) goes on from {checkpoint}"
+                    if saved
+                    else ", its checkpoint could not be saved"
                     if checkpoint
                     else ", nothing was saved"
                 )
@@ -327,11 +389,3 @@ def _training_mode(model: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(before)
-
-
-def _log(writer: Any, split: str, measured: dict[str, float]) -> None:
-    if writer is None:
-        return
-    for name, value in measured.items():
-        if name != "step":
-            writer.add_scalar(f"{split}/{name}", value, measured["step"])

@@ -4,6 +4,9 @@ thread."""
 import json
 import random
 import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,18 @@ def conversations() -> list[Conversation]:
     return [
         random_conversation(rng, answers_begin_with_line_break=row % 5 == 0) for row in range(300)
     ]
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of 4 MB with nothing on it; the test is skipped where none can be mounted."""
+    place = tmp_path / "small disk"
+    place.mkdir()
+    options = ["mount", "-t", "tmpfs", "-o", "size=4000k", "none", str(place)]
+    if shutil.which("mount") is None or subprocess.run(options, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 PIECES = (

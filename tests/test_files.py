@@ -1,22 +1,33 @@
 """Files are there whole or not at all, whenever the process that writes them is killed."""
 
 import ast
+import contextlib
+import errno
 import json
 import os
 import random
-import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from file_calls import Killed, killed_before_call
 
 from sft_lab.files import (
+    MARK,
+    OutputError,
+    check_files,
+    check_folder,
+    check_folder_writable,
+    check_writable,
     recover_folder,
     remove_folder,
     whole_file,
+    whole_files,
     whole_folder,
     write_json,
     write_text,
@@ -39,12 +50,14 @@ for number in itertools.count():
 """
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
-
-
-def read_folder(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir()}
+def read_folder(folder: Path, but: tuple[str, ...] = ()) -> dict[str, str]:
+    """The files of a folder without their list, and without what a process that is not dead yet
+    was writing."""
+    return {
+        path.name: path.read_text()
+        for path in folder.iterdir()
+        if path.name not in (MARK, *but) and not path.name.startswith(f"{MARK}.")
+    }
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -90,34 +103,321 @@ def test_an_error_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path):
     assert (tmp_path / "a").read_text() == "old"
 
 
-@pytest.mark.parametrize("call", range(1, 4))
-@pytest.mark.parametrize("function", ["replace", "rmtree"])
-def test_a_kill_at_any_call_while_a_folder_changes_leaves_the_old_or_the_new(
-    function, call, tmp_path, monkeypatch
-):
-    folder, calls = tmp_path / "folder", []
+def write_folder(folder: Path, content: dict[str, str]) -> None:
     with whole_folder(folder) as new:
-        (new / "a").write_text("old")
-    module = {"replace": os, "rmtree": shutil}[function]
-    real = getattr(module, function)
+        for name, text in content.items():
+            (new / name).write_text(text)
 
-    def killed_at_its_turn(*arguments, **settings):
-        calls.append(function)
-        if len(calls) == call:
-            raise Killed
-        return real(*arguments, **settings)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module, function, killed_at_its_turn)
-        try:
-            with whole_folder(folder) as new:
-                (new / "a").write_text("new")
-        except Killed:
-            pass
-        else:
-            assert call > 2 and function == "replace", "the kill came later: nothing was shown"
-    recover_folder(folder)
-    assert read_folder(folder) in ({"a": "old"}, {"a": "new"})
+def write_files(folder: Path, content: dict[str, str]) -> None:
+    with whole_files(folder, last=["a"]) as new:
+        for name, text in content.items():
+            (new / name).write_text(text)
+
+
+OLD, NEW = {"a": "old", "b": "old"}, {"a": "new", "c": "new"}
+
+
+def count_calls(action, place: Path) -> int:
+    with killed_before_call(None, place) as calls:
+        action()
+    return len(calls)
+
+
+def test_a_kill_before_any_call_while_a_folder_changes_leaves_the_old_or_the_new(tmp_path):
+    write_folder(tmp_path / "counted" / "folder", OLD)
+    count = count_calls(lambda: write_folder(tmp_path / "counted" / "folder", NEW), tmp_path)
+    found = []
+    for number in range(count):
+        folder = tmp_path / str(number) / "folder"
+        write_folder(folder, OLD)
+        with pytest.raises(Killed), killed_before_call(number, tmp_path):
+            write_folder(folder, NEW)
+        recover_folder(folder)
+        found.append(read_folder(folder))
+        write_folder(folder, NEW)  # what the kill left does not stand in the way
+        assert read_folder(folder) == NEW and os.listdir(folder.parent) == ["folder"]
+    assert count > 12 and found[0] == OLD and found[-1] == NEW
+    assert all(content in (OLD, NEW) for content in found)
+
+
+def test_a_kill_before_any_call_while_a_folder_goes_leaves_it_whole_or_gone(tmp_path):
+    write_folder(tmp_path / "counted", OLD)
+    count = count_calls(lambda: remove_folder(tmp_path / "counted"), tmp_path)
+    for number in range(count):
+        folder = tmp_path / str(number) / "folder"
+        write_folder(folder, OLD)
+        with pytest.raises(Killed), killed_before_call(number, tmp_path):
+            remove_folder(folder)
+        recover_folder(folder)
+        assert not folder.exists() or read_folder(folder) == OLD
+        remove_folder(folder)
+        assert os.listdir(folder.parent) == []
+    assert count >= 5
+
+
+def test_a_kill_before_any_call_while_files_change_mixes_nothing_with_the_last_file(tmp_path):
+    """ "a" is named last: where it stands, everything beside it is of the same writing."""
+    write_files(tmp_path / "counted", OLD)
+    count = count_calls(lambda: write_files(tmp_path / "counted", NEW), tmp_path)
+    found = []
+    for number in range(count):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "notes").write_text("of the reader")
+        write_files(folder, OLD)
+        with pytest.raises(Killed), killed_before_call(number, tmp_path):
+            write_files(folder, NEW)
+        content = read_folder(folder, but=("notes", "result.new"))
+        found.append(content.get("a"))
+        if "a" in content:
+            assert content in (OLD, NEW)
+        write_files(folder, NEW)
+        assert read_folder(folder) == NEW | {"notes": "of the reader"}
+    assert found[0] == "old" and None in found and found[-1] == "new"
+
+
+def test_a_kill_before_any_call_while_a_text_is_written_leaves_the_old_or_the_new(tmp_path):
+    write_text(tmp_path / "counted", "old")
+    count = count_calls(lambda: write_text(tmp_path / "counted", "new"), tmp_path)
+    for number in range(count):
+        write_text(tmp_path / "a", "old")
+        with pytest.raises(Killed), killed_before_call(number, tmp_path):
+            write_text(tmp_path / "a", "new")
+        assert (tmp_path / "a").read_text() in ("old", "new")
+
+
+# --- what others wrote
+# ----------------------------------------------------------------------------------------------
+
+
+def put(kind: str, place: Path, elsewhere: Path) -> None:
+    """Something at `place` that this program did not write."""
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "precious").write_text("of the reader")
+    marks = {
+        "folder with no object as mark": "[]",
+        "folder with another's mark": '{"written by": "another", "files": ["precious"]}',
+        "folder with a broken mark": "{",
+        "folder with a mark that leads out": (
+            '{"written by": "sft_lab", "files": ["precious", "../elsewhere/precious"]}'
+        ),
+    }
+    if kind == "file":
+        place.write_text("of the reader")
+    elif kind == "link to a folder":
+        place.symlink_to(elsewhere)
+    elif kind == "link to a folder of ours":
+        write_folder(elsewhere.with_name("ours"), OLD)
+        place.symlink_to(elsewhere.with_name("ours"))
+    elif kind == "link to a file":
+        place.symlink_to(elsewhere / "precious")
+    elif kind == "link to nothing":
+        place.symlink_to(elsewhere / "missing")
+    else:
+        place.mkdir()
+        (place / "precious").write_text("of the reader")
+        if kind in marks:
+            (place / MARK).write_text(marks[kind])
+
+
+def snapshot(place: Path) -> dict[str, str]:
+    """Everything below a folder: links by their targets, files by their contents."""
+    return {
+        str(path): f"-> {os.readlink(path)}"
+        if path.is_symlink()
+        else path.read_bytes()
+        if path.is_file()
+        else "folder"
+        for path in sorted(place.rglob("*"))
+    }
+
+
+FOREIGN = [
+    *("file", "link to a folder", "link to a folder of ours", "link to a file"),
+    *("link to nothing", "folder", "folder with no object as mark"),
+    *("folder with another's mark", "folder with a broken mark"),
+    "folder with a mark that leads out",
+]
+
+
+@pytest.mark.parametrize("operation", ["write", "remove", "recover", "check"])
+@pytest.mark.parametrize("ending", ["", ".new", ".old"])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_others_wrote_is_neither_deleted_nor_renamed(kind, ending, operation, tmp_path):
+    folder = tmp_path / "place" / "folder"
+    folder.parent.mkdir()
+    if ending:
+        write_folder(folder, OLD)
+    put(kind, folder.with_name(f"folder{ending}"), tmp_path / "elsewhere")
+    before = snapshot(tmp_path)
+    actions = {
+        "write": lambda: write_folder(folder, NEW),
+        "remove": lambda: remove_folder(folder),
+        "recover": lambda: recover_folder(folder),
+        "check": lambda: check_folder(folder),
+    }
+    words = "link" if "link" in kind else kind.split()[0]
+    with pytest.raises(OutputError, match=f"folder{ending} is a .*{words}.* not written by this"):
+        actions[operation]()
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_files_of_the_reader_in_a_folder_of_ours_outlive_it(seed, tmp_path):
+    """Whatever is written and deleted, with kills in between."""
+    rng, folder, theirs = random.Random(seed), tmp_path / "folder", {}
+    for turn in range(12):
+        if folder.exists() and rng.random() < 0.5:
+            name = f"notes {turn}"
+            (folder / name).write_text(name)
+            theirs[name] = name
+        number = rng.choice([None, rng.randrange(20)])
+        with contextlib.suppress(Killed), killed_before_call(number, tmp_path):
+            write_folder(folder, rng.choice([OLD, NEW]))
+    write_folder(folder, NEW)
+    assert read_folder(folder) == NEW | theirs
+    remove_folder(folder)
+    assert not theirs or read_folder(folder) == theirs
+    assert os.listdir(tmp_path) == (["folder"] if theirs else [])
+    if theirs:
+        with pytest.raises(OutputError):
+            write_folder(folder, NEW)
+
+
+def test_a_file_of_the_reader_that_a_folder_would_replace_stays(tmp_path):
+    write_folder(tmp_path / "folder", OLD)
+    (tmp_path / "folder" / "c").write_text("of the reader")
+    before = snapshot(tmp_path)
+    with pytest.raises(OutputError, match="folder/c was not written"):
+        write_folder(tmp_path / "folder", NEW)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("name", ["a", "c"])
+def test_files_of_others_are_not_replaced_by_whole_files(kind, name, tmp_path):
+    folder = tmp_path / "place"
+    folder.mkdir()
+    put(kind, folder / name, tmp_path / "elsewhere")
+    before = snapshot(tmp_path)
+    with pytest.raises(OutputError, match=f"place/{name} was not written by this program"):
+        write_files(folder, NEW)
+    assert snapshot(tmp_path) == before
+
+
+def test_whole_files_replaces_and_deletes_its_own_and_keeps_the_rest(tmp_path):
+    (tmp_path / "notes").write_text("of the reader")
+    write_files(tmp_path, OLD)
+    assert read_folder(tmp_path) == OLD | {"notes": "of the reader"}
+    write_files(tmp_path, NEW)
+    assert read_folder(tmp_path) == NEW | {"notes": "of the reader"}
+    check_files(tmp_path, ["a", "b", "c", "d*"])
+    with pytest.raises(OutputError, match="notes was not written by this program"):
+        check_files(tmp_path, ["a", "no*"])
+    before = snapshot(tmp_path)
+    with pytest.raises(ZeroDivisionError), whole_files(tmp_path) as new:
+        (new / "a").write_text("half")
+        raise ZeroDivisionError
+    assert snapshot(tmp_path) == before
+    with whole_files(tmp_path) as new:
+        (new / "below").mkdir()
+        (new / "below" / "d").write_text("deep")
+    assert read_folder(tmp_path / "below") == {"d": "deep"}
+    assert sorted(os.listdir(tmp_path)) == ["below", "notes", MARK]
+
+
+def test_a_mark_that_leads_out_and_a_folder_that_is_a_link_delete_nothing_elsewhere(tmp_path):
+    folder, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
+    for place in (folder, elsewhere):
+        place.mkdir()
+    (elsewhere / "d").write_text("of the reader")
+    names = ["../elsewhere/d", str(elsewhere / "d")]
+    for name in names:
+        (folder / MARK).write_text(json.dumps({"written by": "sft_lab", "files": [name]}))
+        with pytest.raises(OutputError, match=f"{MARK} was not written by this program"):
+            write_files(folder, NEW)
+        assert os.listdir(folder) == [MARK]
+        assert (elsewhere / "d").read_text() == "of the reader"
+    (folder / MARK).unlink()
+    with whole_files(folder) as new:
+        (new / "below").mkdir()
+        (new / "below" / "d").write_text("ours")
+    (folder / "below" / "d").unlink()
+    (folder / "below").rmdir()
+    (folder / "below").symlink_to(elsewhere)
+    before = snapshot(tmp_path)
+    with pytest.raises(OutputError, match="place/below was not written by this program"):
+        write_files(folder, NEW)
+    assert snapshot(tmp_path) == before
+
+
+def test_an_error_while_a_folder_is_written_leaves_the_old_and_no_half(tmp_path):
+    write_folder(tmp_path / "folder", OLD)
+    before = snapshot(tmp_path)
+    with pytest.raises(OSError, match="No space"), whole_folder(tmp_path / "folder") as new:
+        (new / "a").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert snapshot(tmp_path) == before
+
+
+def test_what_killed_processes_left_beside_a_file_goes_and_all_else_stays(tmp_path):
+    here = socket.gethostname()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    stay = [
+        f"a.{here}-{os.getpid()}-0.new",
+        f"a.elsewhere-{dead.pid}-0.new",
+        f"b.{here}-{dead.pid}-0.new",
+        f"a.{here}-{dead.pid}-0.new.txt",
+        f"a.{here}-{dead.pid}.new",
+        "a.new",
+    ]
+    for name in [*stay, f"a.{here}-{dead.pid}-0.new", f"a.{here}-{dead.pid}-17.new"]:
+        (tmp_path / name).write_text("")
+    write_text(tmp_path / "a", "text")
+    assert sorted(os.listdir(tmp_path)) == sorted([*stay, "a"])
+
+
+def test_two_threads_write_one_file_whole(tmp_path):
+    def write(letter: str) -> None:
+        for _ in range(50):
+            write_text(tmp_path / "a", letter * 10_000)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, "wxyz"))
+    assert len(set((tmp_path / "a").read_text())) == 1 and os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "file/below/deeper", "link", "/proc/new"])
+def test_a_folder_that_cannot_be_written_is_named_before_the_work(place, tmp_path):
+    if place.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("no /proc here")
+    (tmp_path / "file").write_text("of the reader")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for check in (check_folder_writable, lambda folder: check_writable(folder / "a.json")):
+        with pytest.raises(OutputError, match=f"nothing can be written in .*{Path(place).name}"):
+            check(tmp_path / place)
+    assert (tmp_path / "file").read_text() == "of the reader"
+
+
+def test_a_full_disk_is_found_by_writing(tmp_path, small_disk):
+    check_folder_writable(small_disk)
+    with contextlib.suppress(OSError), (small_disk / "filling").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    for check in (check_folder_writable, lambda folder: check_writable(folder / "a.json")):
+        with pytest.raises(OutputError, match="No space left"):
+            check(small_disk)
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    for write in (check_writable, lambda path: write_text(path, "text")):
+        with pytest.raises(OutputError, match="a is a folder, and a file is to be written"):
+            write(tmp_path / "a")
+    check_writable(tmp_path / "new" / "b.json")
+    assert os.listdir(tmp_path / "new") == []
 
 
 def renames(source: str) -> list[str]:
