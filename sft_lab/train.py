@@ -20,6 +20,7 @@ from sft_lab.loop.checkpoints import (
     check_result,
     find_checkpoint,
     load_checkpoint,
+    name_result,
     read_state,
     rng_state,
     save_checkpoint,
@@ -30,6 +31,7 @@ from sft_lab.loop.plan import Plan
 from sft_lab.loop.process import interrupt_between_steps, keep_freed_memory
 from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.losses import graded_loss
+from sft_lab.stopping import name_stop_token
 
 
 @dataclass
@@ -88,7 +90,9 @@ def train(
     the step weighs the same. AdamW; linear warm-up over `warmup_ratio` of the steps, then cosine
     decay to 0; the gradient's norm is clipped at `max_grad_norm`. Evaluates after every epoch, and
     every `evaluate_every` steps. With `pack_to`, examples are packed into rows of at most so many
-    tokens, and `batch_size` counts rows. Half-precision models get float32 updates.
+    tokens, and `batch_size` counts rows. Half-precision models get float32 updates. Model and
+    tokenizer come to name the stop token of the chat template, so that they say it where they are
+    saved.
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model, or its LoRA adapter; `resume=True` goes on exactly where the
@@ -103,6 +107,7 @@ def train(
         "max_grad_norm": max_grad_norm,
     }
     checkpoint = _checkpoint_folder(model, output_dir, resume)
+    name_stop_token(model, tokenizer)
     keep_freed_memory()
     torch.manual_seed(seed)  # dropout, where a model or an adapter has it
     with mixed_precision(model) as (autocast, scaler):
@@ -114,6 +119,7 @@ def train(
     if output_dir is not None:
         save_result(model, tokenizer, output_dir)
         remove_folder(checkpoint)
+    name_result(model, output_dir)
     return run.history
 
 
@@ -272,7 +278,7 @@ def _checkpoint_folder(
         if resume:
             raise ValueError("resume=True needs the output_dir of the run to go on with")
         return None
-    check_result(model)  # now, and not after hours of training
+    check_result(model, output_dir)  # now, and not after hours of training
     return Path(output_dir) / "checkpoint"
 
 
