@@ -6,7 +6,8 @@ without a word. A fingerprint takes a few values of every row of every matrix (l
 for 600 million weights, a few KB of text). The same base in another number format has the same one:
 values are compared after rounding to the coarser of the two formats. A quantised copy (GGUF) lies
 between: all its matrices differ a little, so it can be told from another base, and not from the
-same base after a little more training.
+same base after a little more training. So it is with bfloat16 beside float16 where the weights were
+made in float32: each rounds in its own way.
 """
 
 import base64
