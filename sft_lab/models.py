@@ -18,8 +18,10 @@ own Python code.
 import contextlib
 import difflib
 import importlib.util
+import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -190,8 +192,8 @@ def check_vocabulary(name: str, model: PreTrainedModel, tokenizer: PreTrainedTok
         needed |= beyond.keys() & {*prompt, *encode_chat([question, answer], tokenizer)}
     first = min(needed or beyond)
     found = (
-        f"the tokenizer has {len(beyond)} entries more than the model has rows ({rows}), such as "
-        f"{beyond[first]!r} with id {first}"
+        f"the tokenizer has more entries ({len(tokenizer)}) than the model has rows ({rows}), such "
+        f"as {beyond[first]!r} with id {first}"
     )
     if needed:
         raise ModelError(
@@ -272,14 +274,16 @@ def _check_folder(folder: Path) -> tuple[str, str | None]:
     if not any(file.endswith((".safetensors", ".safetensors.index.json")) for file in files):
         pickles = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt")))
         if pickles:
-            raise ModelError(
-                f"{folder} has only pickle weights ({pickles[0]}), which can run code when "
-                "opened: refused; save it as safetensors where you trust it: "
-                "model.save_pretrained(folder)"
-            )
+            raise ModelError(_refuse_pickle(f"{folder}, which has no safetensors,", pickles[0]))
         raise ModelError(
             f"{folder} has a config.json but no weights (*.safetensors); the copy is incomplete"
         )
+    for index in folder.glob("*.safetensors.index.json"):
+        # an index that is not JSON, or holds something else, is the loader's to refuse
+        with contextlib.suppress(ValueError, AttributeError, TypeError):
+            shards = json.loads(index.read_text(encoding="utf-8")).get("weight_map").values()
+            if pickles := [shard for shard in shards if not shard.endswith(".safetensors")]:
+                raise ModelError(_refuse_pickle(f"{index}", pickles[0]))
     if not any(file.startswith(("tokenizer", "vocab", "spiece", "tekken")) for file in files):
         raise ModelError(f"{folder} has no tokenizer; add one: tokenizer.save_pretrained(folder)")
     return str(folder), None
@@ -307,27 +311,32 @@ def _check_weights(
     if left_out:
         raise ModelError(
             f"{name}: the file holds {len(left_out)} weights that the model made from its config "
-            f"has no place for, first {left_out[0]!r}; is config.json of this file?"
+            f"has no place for, first {left_out[0]!r}; the config is of another model, or asks for "
+            "fewer layers: take both from one place"
         )
 
 
 def _left_out_of_gguf(model: PreTrainedModel, path: Path) -> list[str]:
-    """Names of tensors of a GGUF file that cannot all be in the model: it has fewer numbers.
+    """Names of tensors of a GGUF file that the model has no room for; [] unless the file holds more
+    numbers than the model.
 
-    transformers drops a tensor it has no name for without a report; names differ between the two
-    formats, the count of numbers does not.
+    transformers drops a tensor it has no name for without a report. Names and shapes differ between
+    the two formats, so numbers are counted, and sizes tell which tensor is too many.
     """
-    from gguf import GGUFReader  # an optional package, which read the file before this
+    from gguf import GGUFReader  # an optional package, which has read this file before
 
     tensors = [tensor for tensor in GGUFReader(path).tensors if not COMPUTED.search(tensor.name)]
-    numbers = sum(int(tensor.n_elements) for tensor in tensors)
-    if numbers == sum(parameter.numel() for parameter in model.parameters()):
+    sizes = Counter(parameter.numel() for parameter in model.parameters())
+    if sum(int(tensor.n_elements) for tensor in tensors) <= sum(sizes.elements()):
         return []
-    layers = model.config.get_text_config().num_hidden_layers
-    block = re.compile(r"blk\.(\d+)\.")
-    numbered = [(tensor.name, block.match(tensor.name)) for tensor in tensors]
-    beyond = [name for name, found in numbered if found and int(found[1]) >= layers]
-    return beyond or [name for name, _ in numbered]
+    left_out = []
+    for tensor in tensors:
+        size = int(tensor.n_elements)
+        if sizes[size]:
+            sizes[size] -= 1
+        else:
+            left_out.append(tensor.name)
+    return left_out
 
 
 def _explain(name: str, source: str, error: Exception) -> str:
@@ -337,6 +346,11 @@ def _explain(name: str, source: str, error: Exception) -> str:
         return (
             f"{name} asks to run Python code of its own; the course never allows that. "
             "Choose another model."
+        )
+    if "ignore_mismatched_sizes" in text:
+        return (
+            f"{name}: the weights have other shapes than the config asks for, so the two are of "
+            "different models: take both from one place"
         )
     if Path(source).is_dir():
         if isinstance(error, SafetensorError) or "safetensor" in text.lower():
@@ -374,17 +388,20 @@ def _explain(name: str, source: str, error: Exception) -> str:
     return f"{name} ({source}) cannot be loaded ({type(error).__name__}: {text:.300})"
 
 
+def _refuse_pickle(name: str, file: str) -> str:
+    return (
+        f"{name} names pickle weights ({Path(file).name}), which can run code when opened: "
+        "refused; save it as safetensors where you trust it: model.save_pretrained(folder)"
+    )
+
+
 @contextlib.contextmanager
 def _without_pickle(name: str) -> Iterator[None]:
     """Refuse torch.load, which reads pickles, while a model loads: an index of safetensors files,
     a configuration or an adapter may name one, on the hub as in a folder."""
 
     def refuse(file: Any, *_arguments: Any, **_options: Any) -> NoReturn:
-        raise ModelError(
-            f"{name} names pickle weights ({Path(str(file)).name}), which can run code when "
-            "opened: refused; save it as safetensors where you trust it: "
-            "model.save_pretrained(folder)"
-        )
+        raise ModelError(_refuse_pickle(name, str(file)))
 
     load = torch.load
     torch.load = refuse
