@@ -6,6 +6,7 @@ ground     examples               Example, IGNORE_INDEX
 read       records                rows of a file or a data set -> conversations
            instructions           the course's own instructions, in English and Chinese
 say        rendering              the chat template, and where the answers stand in its text
+           stopping               a tuned model names the token it was taught to stop at
            chat                   render, generate_responses
 grade      labels                 a conversation -> token ids and labels; the label contract
 gather     batches                pad, group by length, pack
@@ -14,6 +15,7 @@ score      kernels.plain          whether a module's forward pass may be replace
            kernels.short_rows     the Qwen3 decoder once more, fast for short rows on a CPU
            losses                 NLL of the graded tokens, their mean
 spare      shapes                 what a config alone says: layers, widths, parameters
+           fingerprint            whether weights are those that an adapter was trained on
            lora                   LoRA by hand; files that PEFT reads
            adapters               bottleneck adapters, prefix, prompt, biases
            costs                  what a way of tuning costs: training, storage, serving

@@ -23,6 +23,7 @@ from sft_lab.rendering import (
     render_conversation,
     stop_token_id,
 )
+from sft_lab.stopping import end_ids
 
 BATCH_SIZE = 64  # prompts answered at once: on two CPU cores 22 times the speed of one at a time
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
@@ -184,7 +185,8 @@ def _generate(
     first stop."""
     _check_request(model, encoded, max_new_tokens, decoding)
     # A base model ends a document, not an answer, so its eos and pad tokens end a row as well.
-    stops = {stop_token_id(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+    named = {stop_token_id(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id}
+    stops = {*named, *end_ids(model)} - {None}
     pad = min(stops) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "use_cache": True}
     settings |= {"eos_token_id": sorted(stops), "pad_token_id": pad} | decoding

@@ -9,20 +9,28 @@ those of the PEFT library.
 
 import json
 import math
+import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from sft_lab.files import whole_file
+from sft_lab.files import whole_file, write_text
+from sft_lab.fingerprint import check_fingerprint, fingerprint
+from sft_lab.stopping import end_ids, name_end_ids
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+GENERATION_FILE = "generation_config.json"
+FINGERPRINT = "base_fingerprint"  # a key of the metadata that a safetensors file may hold
+# the weights of a whole model, and the files of an adapter, as their libraries name them
+WHOLE_MODEL = re.compile(r"(model|pytorch_model).*\.(safetensors|bin)(\.index\.json)?|.+\.gguf")
+ADAPTER = re.compile(r"adapter_config\.json|adapter_model\.(safetensors|bin)")
 # of every tensor in PEFT's file: there the base model is an attribute of two wrappers
 PREFIX = "base_model.model."
 # Options of PEFT's that leave plain LoRA what it is (which layers have an update, load_adapter
@@ -111,11 +119,12 @@ def merge_lora(model: PreTrainedModel) -> PreTrainedModel:
     no extra work.
 
     In float32 the logits move by rounding (1e-5); in half precision the sum is rounded to the
-    weights' format. All stays frozen: model.requires_grad_(True) before training on. Raises
-    ValueError for a model without LoRA.
+    weights' format. All stays frozen: model.requires_grad_(True) before training on. The model
+    loses the name of its base, which it no longer is. Raises ValueError for a model without LoRA.
     """
     for name, layer in _lora_layers(model).items():
         model.set_submodule(name, layer.merge())
+    model.name_or_path = ""
     return model
 
 
@@ -132,14 +141,16 @@ def remove_lora(model: PreTrainedModel) -> PreTrainedModel:
 
 def save_adapter(model: PreTrainedModel, folder: Path | str) -> None:
     """Write A and B as adapter_model.safetensors and adapter_config.json, for load_adapter and for
-    PEFT's PeftModel.
+    PEFT's PeftModel; and where the model stops, as generation_config.json.
 
-    Both are written under other names, and the configuration, without which a folder is no adapter,
-    takes its name last: a kill leaves a whole adapter or none. Other files in the folder stay.
-    Raises ValueError for a model without LoRA, and for one that trains more than LoRA, which these
-    files cannot hold.
+    With the weights goes the fingerprint of the base, which load_adapter compares. Both files are
+    written under other names, and the configuration, without which a folder is no adapter, takes
+    its name last: a kill leaves a whole adapter or none. Other files in the folder stay. Raises
+    ValueError for a model without LoRA, for one that trains more than LoRA, which these files
+    cannot hold, and for a folder that holds a whole model.
     """
     layers, folder = _lora_layers(model), Path(folder)
+    check_kind(folder, adapter=True)
     if rest := trained_beside_lora(model):
         raise ValueError(
             f"an adapter cannot hold {rest[0]} (one of {len(rest)} that require gradients beside "
@@ -173,13 +184,17 @@ def save_adapter(model: PreTrainedModel, folder: Path | str) -> None:
         for name, layer in layers.items()
         for part in ("lora_A", "lora_B")
     }
+    # in the header of the weights' file, so that it cannot stand beside other weights
+    metadata = {"format": "pt", FINGERPRINT: fingerprint(_base_parameters(model))}
+    # use_diff: what differs from the defaults of the library
+    write_text(folder / GENERATION_FILE, model.generation_config.to_json_string(use_diff=True))
     # Renamed in reverse order: the weights, then the configuration. The old configuration goes
     # before either, so that new weights never stand beside it.
     with (
         whole_file(folder / CONFIG_FILE) as new_config,
         whole_file(folder / WEIGHTS_FILE) as new_weights,
     ):
-        save_file(tensors, new_weights, metadata={"format": "pt"})
+        save_file(tensors, new_weights, metadata=metadata)
         new_config.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (folder / CONFIG_FILE).unlink(missing_ok=True)
 
@@ -188,56 +203,53 @@ def load_adapter(model: PreTrainedModel, folder: Path | str) -> PreTrainedModel:
     """Put the adapter that save_adapter or PEFT wrote on its base model, in place; returns the
     model.
 
-    As after add_lora, A and B alone require gradients. Warns when the adapter names another base
-    model. Raises FileNotFoundError where a file is missing, and ValueError, with the model
-    untouched, for damaged files, another kind of adapter, options that would compute something else
-    (DoRA, rsLoRA, modules_to_save, …), tensors that do not fit this model (usually another base),
-    and a model with LoRA in it.
+    As after add_lora, A and B alone require gradients. What the adapter says of where it stops goes
+    into the model's configurations. Warns when the base is a quantised copy of the adapter's, and,
+    for an adapter without a fingerprint (PEFT's), when its base has another name. Raises
+    FileNotFoundError where a file is missing, and ValueError, with the model untouched, for damaged
+    files, another kind of adapter, options that would compute something else (DoRA, rsLoRA,
+    modules_to_save, …), another base, a whole model in the same folder, and a model with LoRA in
+    it.
     """
     folder = Path(folder)
     config = _read_config(folder)
-    rank, named, here = config["r"], config.get("base_model_name_or_path"), model.name_or_path
-    try:
-        tensors = load_file(folder / WEIGHTS_FILE)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{folder / WEIGHTS_FILE} is damaged ({error}): copy or save it again"
-        ) from error
-    odd = [key for key in tensors if not key.endswith((".lora_A.weight", ".lora_B.weight"))]
-    if odd or not tensors:
-        raise ValueError(
-            f"{folder / WEIGHTS_FILE} holds {odd[0] if odd else 'nothing'}, and not only LoRA's "
-            "A and B"
-        )
-    names = {key.removeprefix(PREFIX).rpartition(".lora_")[0] for key in tensors}
-    if missing := names - {name for name, _ in model.named_modules()}:
-        raise ValueError(
-            f"{folder} has an update for {min(missing)} and this model has no such layer: it was "
-            f"trained on {named or 'another base'}, this is {here or type(model).__name__}"
-        )
-    # "a" would also find "b.a"; then b.a has no tensor, which is refused
-    layers = _find_linears(model, names)
-    for name, layer in layers.items():
-        shapes = {"lora_A": (rank, layer.in_features), "lora_B": (layer.out_features, rank)}
-        for part, shape in shapes.items():
-            key = f"{PREFIX}{name}.{part}.weight"
-            found = tuple(tensors[key].shape) if key in tensors else None
-            if found != shape:
-                raise ValueError(
-                    f"{folder / WEIGHTS_FILE}: {key} has shape {found}, this model and r = {rank} "
-                    f"need {shape}: it was trained on {named or 'another base'}, or its two "
-                    "files are not of one run"
-                )
-    if named and here and Path(named).name != Path(here).name:
+    check_kind(folder, adapter=True)
+    tensors, base = _read_tensors(folder)
+    ends = _read_ends(folder)
+    layers = _find_layers_of(tensors, model, folder, config)
+    named, here = config.get("base_model_name_or_path"), model.name_or_path
+    if base:
+        trained_on = f"{folder} was trained on {named or 'a base without a name'}"
+        check_fingerprint(base, _base_parameters(model), trained_on)
+    elif named and here and Path(named).name != Path(here).name:
         warnings.warn(
             f"{folder} was trained on {named}, this model is {here}: are the weights the same?",
             stacklevel=2,
         )
-    _insert(model, layers, rank, config["lora_alpha"], config["lora_dropout"])
+    _insert(model, layers, config["r"], config["lora_alpha"], config["lora_dropout"])
     weights = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()}
     # not strict: the base's weights are not among them; names and shapes were checked above
     model.load_state_dict(weights, strict=False)
+    if ends:
+        name_end_ids(model, [*ends, *end_ids(model)])
     return model
+
+
+def check_kind(folder: Path | str, *, adapter: bool) -> None:
+    """Refuse a folder that holds the other kind of result: a whole model where an `adapter` is to
+    be written or read, an adapter where a whole model is.
+
+    transformers and PEFT put an adapter on the model that lies beside it, whichever of the two is
+    the newer. Raises ValueError.
+    """
+    kinds = [(ADAPTER, "an adapter"), (WHOLE_MODEL, "a whole model")]
+    (_, wanted), (other, found) = kinds if adapter else reversed(kinds)
+    files = sorted(path.name for path in Path(folder).glob("*") if other.fullmatch(path.name))
+    if files:
+        raise ValueError(
+            f"{folder} holds {found} ({files[0]}), and {wanted} beside it would be loaded together "
+            "with it: take another folder, or move one of the two away"
+        )
 
 
 def trained_beside_lora(model: nn.Module) -> list[str]:
@@ -250,6 +262,71 @@ def trained_beside_lora(model: nn.Module) -> list[str]:
         for name, parameter in model.named_parameters()
         if parameter.requires_grad and id(parameter) not in own
     ]
+
+
+def _base_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters of a model without its LoRA, by the names they have without it."""
+    for name, parameter in model.named_parameters():
+        if ".lora_A." not in name and ".lora_B." not in name:
+            yield name.replace(".base_layer.", "."), parameter
+
+
+def _read_ends(folder: Path) -> list[int]:
+    """The token ids at which the model with this adapter stops; [] where its files do not say."""
+    path = folder / GENERATION_FILE
+    if not path.is_file():
+        return []
+    try:
+        ends = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): copy or save it again") from error
+    ends = [ends] if isinstance(ends, int) else ends or []
+    if not all(isinstance(token_id, int) for token_id in ends):
+        raise ValueError(f"{path}: eos_token_id is {ends!r}; it must be token ids")
+    return ends
+
+
+def _read_tensors(folder: Path) -> tuple[dict[str, torch.Tensor], str | None]:
+    """A and B by PEFT's names, and the fingerprint of their base; None where there is none."""
+    path = folder / WEIGHTS_FILE
+    try:
+        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            base = (file.metadata() or {}).get(FINGERPRINT)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}): copy or save it again") from error
+    odd = [key for key in tensors if not key.endswith((".lora_A.weight", ".lora_B.weight"))]
+    if odd or not tensors:
+        raise ValueError(
+            f"{path} holds {odd[0] if odd else 'nothing'}, and not only LoRA's A and B"
+        )
+    return tensors, base
+
+
+def _find_layers_of(
+    tensors: dict[str, torch.Tensor], model: PreTrainedModel, folder: Path, config: dict[str, Any]
+) -> dict[str, nn.Linear]:
+    """The model's layers that the tensors are updates of; ValueError where one does not fit."""
+    rank, named = config["r"], config.get("base_model_name_or_path") or "another base"
+    names = {key.removeprefix(PREFIX).rpartition(".lora_")[0] for key in tensors}
+    if missing := names - {name for name, _ in model.named_modules()}:
+        raise ValueError(
+            f"{folder} has an update for {min(missing)} and this model has no such layer: it was "
+            f"trained on {named}, this is {model.name_or_path or type(model).__name__}"
+        )
+    # "a" would also find "b.a"; then b.a has no tensor, which is refused
+    layers = _find_linears(model, names)
+    for name, layer in layers.items():
+        shapes = {"lora_A": (rank, layer.in_features), "lora_B": (layer.out_features, rank)}
+        for part, shape in shapes.items():
+            key = f"{PREFIX}{name}.{part}.weight"
+            found = tuple(tensors[key].shape) if key in tensors else None
+            if found != shape:
+                raise ValueError(
+                    f"{folder / WEIGHTS_FILE}: {key} has shape {found}, this model and r = {rank} "
+                    f"need {shape}: it was trained on {named}, or its two files are not of one run"
+                )
+    return layers
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -18,9 +18,13 @@ own Python code.
 import contextlib
 import difflib
 import importlib.util
+import json
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
@@ -33,8 +37,9 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from sft_lab.chat import stop_token_id
+from sft_lab.chat import encode_chat, stop_token_id
 from sft_lab.formats import format_count
+from sft_lab.lora import check_kind
 
 ROOT = Path(__file__).resolve().parent.parent
 ATLAS_FOLDER = ROOT / "data" / "models" / "atlas-base"
@@ -44,6 +49,12 @@ SMALL = 20 * 10**6  # bytes of weights; the smallest real model here, smollm2-13
 # Tokens that vocabularies keep for padding, in order of preference. Qwen and SmolLM pad with
 # <|endoftext|>.
 PAD_TOKENS = ("<|endoftext|>", "<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<unk>")
+# Tensors that old files hold and models compute by themselves: frequencies, masks, positions; by
+# the names of safetensors and of GGUF files.
+COMPUTED = re.compile(
+    r"(^|\.)(rotary_emb\.inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids)$"
+    r"|^rope_(freqs|factors_long|factors_short)\.weight$"
+)
 
 
 class ModelError(RuntimeError):
@@ -59,8 +70,9 @@ def load(
     name_or_path: a name of the table above, a hub id, or a folder; None takes SFT_LAB_MODEL, else
     "atlas-base". dtype: overrides what `choose_device` decides, for example torch.float32 to train
     in full precision on a GPU. Raises ModelError for a misspelled name, an unreachable hub, a
-    missing package, a folder without config or weights, damaged or incomplete weights, pickle
-    weights, and models that want to run their own code.
+    missing package, a folder without config or weights, damaged or incomplete weights, weights
+    that the config leaves out, pickle weights, an adapter, a tokenizer with entries the model
+    lacks, and models that want to run their own code.
     """
     name = str(name_or_path or os.environ.get("SFT_LAB_MODEL") or "atlas-base")
     source, gguf_file = find_source(name)
@@ -70,7 +82,7 @@ def load(
     # is a plain no.
     options = {"trust_remote_code": False} | ({"gguf_file": gguf_file} if gguf_file else {})
     try:
-        with _quiet():
+        with _quiet(), _without_pickle(name):
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
             model, report = AutoModelForCausalLM.from_pretrained(
                 source,
@@ -79,22 +91,19 @@ def load(
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # the libraries raise whatever a damaged file leads to
         raise ModelError(_explain(name, source, error)) from error
-    if report["missing_keys"]:  # transformers would fill them with random numbers and only warn
-        missing = sorted(report["missing_keys"])
-        raise ModelError(
-            f"{name}: {len(missing)} weights are missing from the file, first {missing[0]!r}; "
-            "save it again"
-        )
+    _check_weights(name, model, report, Path(source) / gguf_file if gguf_file else None)
     model.to(device).eval()
     print(
         f"{name}: {format_count(model.num_parameters())} parameters on {device.type}, "
         f"{str(dtype)[6:]}"
     )
-    note = set_pad_token(model, tokenizer)
-    if note:
-        print(f"{name}: {note}")
+    for note in (check_vocabulary(name, model, tokenizer), set_pad_token(model, tokenizer)):
+        if note:
+            print(f"{name}: {note}")
     return model, tokenizer
 
 
@@ -143,11 +152,11 @@ def set_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
         stop = tokenizer.convert_ids_to_tokens(stop_token_id(tokenizer))
     except ValueError as error:
         raise ModelError(" ".join(str(error).split())) from error
-    vocabulary = tokenizer.get_vocab()
+    vocabulary, rows = tokenizer.get_vocab(), len(model.get_input_embeddings().weight)
     spare = [
         token
         for token in (tokenizer.pad_token, *PAD_TOKENS)
-        if token in vocabulary and token != stop
+        if vocabulary.get(token, rows) < rows and token != stop
     ]
     note = ""
     if not spare:
@@ -160,6 +169,38 @@ def set_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     tokenizer.pad_token = spare[0] if spare else stop
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     return note
+
+
+def check_vocabulary(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Refuse a tokenizer whose words or control tokens the model has no row for; return what a
+    reader must know of other such tokens, or "".
+
+    Some models ship with a few added tokens too many (Gemma 3's text models: one for images), which
+    no text of theirs holds.
+    """
+    rows = len(model.get_input_embeddings().weight)
+    beyond = {
+        token_id: token for token, token_id in tokenizer.get_vocab().items() if token_id >= rows
+    }
+    if not beyond:
+        return ""
+    needed = beyond.keys() - tokenizer.added_tokens_decoder.keys()
+    needed |= beyond.keys() & {tokenizer.eos_token_id, tokenizer.bos_token_id}
+    if tokenizer.chat_template:
+        question, answer = ({"role": role, "content": "A"} for role in ("user", "assistant"))
+        prompt = encode_chat([question], tokenizer, add_generation_prompt=True)
+        needed |= beyond.keys() & {*prompt, *encode_chat([question, answer], tokenizer)}
+    first = min(needed or beyond)
+    found = (
+        f"the tokenizer has more entries ({len(tokenizer)}) than the model has rows ({rows}), such "
+        f"as {beyond[first]!r} with id {first}"
+    )
+    if needed:
+        raise ModelError(
+            f"{name}: {found}; they are of two models, or the tokenizer was extended and the model "
+            "was not: model.resize_token_embeddings(len(tokenizer)) before it is tuned and saved"
+        )
+    return f"{found}: a text that holds it cannot be read"
 
 
 def find_source(name: str) -> tuple[str, str | None]:
@@ -226,20 +267,76 @@ def _check_folder(folder: Path) -> tuple[str, str | None]:
         raise ModelError(
             f"{folder} has no config.json; give the folder that model.save_pretrained wrote"
         )
+    try:
+        check_kind(folder, adapter=False)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
     if not any(file.endswith((".safetensors", ".safetensors.index.json")) for file in files):
         pickles = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth", ".ckpt")))
         if pickles:
-            raise ModelError(
-                f"{folder} has only pickle weights ({pickles[0]}), which can run code when "
-                "opened: refused; save it as safetensors where you trust it: "
-                "model.save_pretrained(folder)"
-            )
+            raise ModelError(_refuse_pickle(f"{folder}, which has no safetensors,", pickles[0]))
         raise ModelError(
             f"{folder} has a config.json but no weights (*.safetensors); the copy is incomplete"
         )
+    for index in folder.glob("*.safetensors.index.json"):
+        # an index that is not JSON, or holds something else, is the loader's to refuse
+        with contextlib.suppress(ValueError, AttributeError, TypeError):
+            shards = json.loads(index.read_text(encoding="utf-8")).get("weight_map").values()
+            if pickles := [shard for shard in shards if not shard.endswith(".safetensors")]:
+                raise ModelError(_refuse_pickle(f"{index}", pickles[0]))
     if not any(file.startswith(("tokenizer", "vocab", "spiece", "tekken")) for file in files):
         raise ModelError(f"{folder} has no tokenizer; add one: tokenizer.save_pretrained(folder)")
     return str(folder), None
+
+
+def _check_weights(
+    name: str, model: PreTrainedModel, report: dict[str, Any], gguf: Path | None
+) -> None:
+    """Refuse a model and a file that do not hold the same tensors, and one with an adapter on it.
+
+    What is missing from the file, transformers fills with random numbers; what the configuration
+    has no place for (it may ask for fewer layers), it leaves out; either with a mere warning.
+    """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(f"{name} holds an adapter: load its base model, then load_adapter")
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ModelError(
+            f"{name}: {len(missing)} weights are missing from the file, first {missing[0]!r}; "
+            "save it again"
+        )
+    left_out = sorted(key for key in report["unexpected_keys"] if not COMPUTED.search(key))
+    if gguf:
+        left_out = _left_out_of_gguf(model, gguf)
+    if left_out:
+        raise ModelError(
+            f"{name}: the file holds {len(left_out)} weights that the model made from its config "
+            f"has no place for, first {left_out[0]!r}; the config is of another model, or asks for "
+            "fewer layers: take both from one place"
+        )
+
+
+def _left_out_of_gguf(model: PreTrainedModel, path: Path) -> list[str]:
+    """Names of tensors of a GGUF file that the model has no room for; [] unless the file holds more
+    numbers than the model.
+
+    transformers drops a tensor it has no name for without a report. Names and shapes differ between
+    the two formats, so numbers are counted, and sizes tell which tensor is too many.
+    """
+    from gguf import GGUFReader  # an optional package, which has read this file before
+
+    tensors = [tensor for tensor in GGUFReader(path).tensors if not COMPUTED.search(tensor.name)]
+    sizes = Counter(parameter.numel() for parameter in model.parameters())
+    if sum(int(tensor.n_elements) for tensor in tensors) <= sum(sizes.elements()):
+        return []
+    left_out = []
+    for tensor in tensors:
+        size = int(tensor.n_elements)
+        if sizes[size]:
+            sizes[size] -= 1
+        else:
+            left_out.append(tensor.name)
+    return left_out
 
 
 def _explain(name: str, source: str, error: Exception) -> str:
@@ -249,6 +346,11 @@ def _explain(name: str, source: str, error: Exception) -> str:
         return (
             f"{name} asks to run Python code of its own; the course never allows that. "
             "Choose another model."
+        )
+    if "ignore_mismatched_sizes" in text:
+        return (
+            f"{name}: the weights have other shapes than the config asks for, so the two are of "
+            "different models: take both from one place"
         )
     if Path(source).is_dir():
         if isinstance(error, SafetensorError) or "safetensor" in text.lower():
@@ -284,6 +386,29 @@ def _explain(name: str, source: str, error: Exception) -> str:
             f"{remedy}, or use atlas-base."
         )
     return f"{name} ({source}) cannot be loaded ({type(error).__name__}: {text:.300})"
+
+
+def _refuse_pickle(name: str, file: str) -> str:
+    return (
+        f"{name} names pickle weights ({Path(file).name}), which can run code when opened: "
+        "refused; save it as safetensors where you trust it: model.save_pretrained(folder)"
+    )
+
+
+@contextlib.contextmanager
+def _without_pickle(name: str) -> Iterator[None]:
+    """Refuse torch.load, which reads pickles, while a model loads: an index of safetensors files,
+    a configuration or an adapter may name one, on the hub as in a folder."""
+
+    def refuse(file: Any, *_arguments: Any, **_options: Any) -> NoReturn:
+        raise ModelError(_refuse_pickle(name, str(file)))
+
+    load = torch.load
+    torch.load = refuse
+    try:
+        yield
+    finally:
+        torch.load = load
 
 
 @contextlib.contextmanager

@@ -202,9 +202,10 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 def stop_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Id of the token that ends an answer: the first control token the template writes after one.
 
-    For ChatML (Qwen, SmolLM, atlas-base) that is <|im_end|>. Where the template writes none, or
-    there is no template, it is the tokenizer's eos token. Raises ValueError when that is missing
-    too, and when the template does not write the text of an answer.
+    For ChatML (Qwen, SmolLM, atlas-base) that is <|im_end|>. Where the template writes none, it is
+    what the variant that training takes writes (GLM-4's: the next turn's <|user|>); where that
+    writes none either, or there is no template, the tokenizer's eos token. Raises ValueError when
+    that is missing too, and when the template does not write the text of an answer.
     """
     if tokenizer.chat_template:
         question = {"role": "user", "content": "A question?"}
@@ -219,6 +220,9 @@ def stop_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
         # From the answer on: the control tokens before it open and end other turns.
         controls = control_tokens(tokenizer)
         found = _match_any(controls).search(text, text.rindex(answer["content"]))
+        if not found:
+            text, _ = _fill([question, answer], tokenizer, training_template(tokenizer))
+            found = _match_any(controls).search(text, text.rindex(answer["content"]))
         if found:
             return controls[found[0]]
     if tokenizer.eos_token_id is None:

@@ -21,6 +21,7 @@ from sft_lab.files import check_folder_writable
 from sft_lab.loop.checkpoints import (
     find_checkpoint,
     load_checkpoint,
+    name_result,
     read_state,
     rng_state,
     save_checkpoint,
@@ -31,6 +32,7 @@ from sft_lab.loop.plan import Plan
 from sft_lab.loop.process import interrupt_between_steps, keep_freed_memory
 from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.losses import graded_loss
+from sft_lab.stopping import name_stop_token
 
 
 @dataclass
@@ -89,7 +91,9 @@ def train(
     the step weighs the same. AdamW; linear warm-up over `warmup_ratio` of the steps, then cosine
     decay to 0; the gradient's norm is clipped at `max_grad_norm`. Evaluates after every epoch, and
     every `evaluate_every` steps. With `pack_to`, examples are packed into rows of at most so many
-    tokens, and `batch_size` counts rows. Half-precision models get float32 updates.
+    tokens, and `batch_size` counts rows. Half-precision models get float32 updates. Model and
+    tokenizer come to name the stop token of the chat template, so that they say it where they are
+    saved.
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model, or its LoRA adapter; `resume=True` goes on exactly where the
@@ -107,6 +111,7 @@ def train(
         "max_grad_norm": max_grad_norm,
     }
     _check_before(eval_examples, output_dir, checkpoint_every, resume)
+    name_stop_token(model, tokenizer)
     keep_freed_memory()
     sizes = {"steps": plan.total_steps, "checkpoint_every": checkpoint_every}
     with output_folder(output_dir, model, tokenizer, **sizes) as checkpoint:
@@ -120,6 +125,7 @@ def train(
         if checkpoint:
             with interrupt_between_steps():  # comes too late: there is no step after these
                 save_in_folder(model, tokenizer, checkpoint, run.history)
+    name_result(model, output_dir)
     return run.history
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -493,7 +494,7 @@ def test_a_kill_while_saving_leaves_a_whole_adapter_or_none(tmp_path, monkeypatc
             monkeypatch.setattr(place, name, killing(getattr(place, name)))
 
     outcomes = []
-    for count in range(1, 8):
+    for count in range(1, 9):
         save_adapter(old, tmp_path)
         interrupt(count)
         with contextlib.suppress(Killed):
@@ -505,10 +506,11 @@ def test_a_kill_while_saving_leaves_a_whole_adapter_or_none(tmp_path, monkeypatc
             assert torch.equal(loaded, logits(old)) or torch.equal(loaded, logits(new))
         except FileNotFoundError:
             outcomes.append("none")
-    assert outcomes == ["old"] * 3 + ["none"] * 2 + ["new"] * 2
+    assert outcomes == ["old"] * 4 + ["none"] * 2 + ["new"] * 2
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "generation_config.json",
         "notes.txt",
     ]
 
@@ -620,13 +622,222 @@ def test_what_peft_writes_with_an_option_that_plain_lora_has_not_is_refused_by_n
     refused(make_model("llama"), lambda model: load_adapter(model, tmp_path), *options)
 
 
-def test_another_base_is_refused_where_shapes_differ_and_warned_of_where_names_do(tmp_path, model):
+def test_another_base_is_refused_by_name_where_shapes_differ(tmp_path, model):
     small = make_model()
     small.name_or_path = "models/small-base"
     save_adapter(add_lora(small), tmp_path)
     refused(copy.deepcopy(model), lambda model: load_adapter(model, tmp_path), "models/small-base")
-    namesake, other = make_model(), make_model()
-    namesake.name_or_path, other.name_or_path = "elsewhere/small-base", "elsewhere/other-base"
-    load_adapter(namesake, tmp_path)
+
+
+# --- the base an adapter needs, and what stands in a folder
+# -----------------------------------------------------------------------------------------------
+
+
+def without_fingerprint(folder: Path) -> None:
+    """As PEFT and LLaMA-Factory leave an adapter."""
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def named(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    model.name_or_path = name
+    return model
+
+
+def quietly(action):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return action()
+
+
+def other_bases(seed: int) -> dict[str, PreTrainedModel]:
+    """Models of one architecture and one name that are no longer the base."""
+    merged = merge_lora(trained(add_lora(base(seed), rank=2), seed))
+    tuned, row = base(seed), base(seed)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter += 1e-3 * torch.randn_like(parameter)
+        row.model.embed_tokens.weight[7] += 0.1
+    another = copy.deepcopy(made(seed + 3))
+    return {"merged": merged, "tuned": tuned, "one row": row, "another seed": another}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["merged", "tuned", "one row", "another seed"])
+def test_an_adapter_loads_on_its_own_base_and_on_no_other_of_the_same_name(kind, seed, tmp_path):
+    own, other = base(seed), other_bases(seed)[kind]
+    for there, here in ((own, other), (other, own)):
+        tuned = trained(add_lora(named(copy.deepcopy(there), "a/base"), rank=2), 7)
+        expected, folder = logits(tuned), tmp_path / str(there is own)
+        save_adapter(tuned, folder)
+        refused(
+            named(copy.deepcopy(here), "a/base"),
+            lambda model, folder=folder: load_adapter(model, folder),
+            "was trained on a/base, and these are other weights",
+        )
+        again = quietly(lambda: load_adapter(copy.deepcopy(there), folder))  # noqa: B023
+        assert_close(logits(again), expected, **LOGITS)
+
+
+@pytest.mark.parametrize("there", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("here", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_base_may_have_another_name_and_another_number_format(there, here, tmp_path):
+    tuned = trained(add_lora(named(base(1).to(there), "owner/base")))
+    save_adapter(tuned, tmp_path)
+    for name in ("/models/snapshots/0a1b2c", "base", ""):
+        again = quietly(lambda name=name: load_adapter(named(base(1).to(here), name), tmp_path))
+        near = 16 * max(torch.finfo(dtype).eps for dtype in (there, here))
+        assert_close(logits(again).float(), logits(tuned).float(), rtol=near, atol=max(near, 1e-3))
+
+
+def test_an_adapter_of_a_quantised_base_loads_on_the_original_with_a_warning(tmp_path):
+    rounded = base(1)
+    with torch.no_grad():
+        for parameter in rounded.parameters():
+            # as a GGUF file of 8 bits: blocks of 32 with a common scale
+            if parameter.dim() > 1 and parameter.shape[1] % 32 == 0:
+                blocks = parameter.view(-1, 32)
+                scale = blocks.abs().amax(dim=1, keepdim=True).clamp(min=1e-9) / 127
+                blocks.copy_((blocks / scale).round() * scale)
+    save_adapter(trained(add_lora(rounded)), tmp_path)
+    with pytest.warns(UserWarning, match="one of the two is a quantised copy"):
+        load_adapter(base(1), tmp_path)
+
+
+def test_an_adapter_without_a_fingerprint_loads_and_another_name_is_warned_of(tmp_path):
+    _, theirs = made_pair(1)
+    theirs.save_pretrained(tmp_path / "peft")
+    save_adapter(add_lora(named(base(1), "models/small-base")), tmp_path / "stripped")
+    without_fingerprint(tmp_path / "stripped")
+    quietly(lambda: load_adapter(named(base(1), "anything"), tmp_path / "peft"))
+    quietly(lambda: load_adapter(named(base(1), "elsewhere/small-base"), tmp_path / "stripped"))
     with pytest.warns(UserWarning, match="models/small-base.*elsewhere/other-base"):
-        load_adapter(other, tmp_path)
+        load_adapter(named(base(1), "elsewhere/other-base"), tmp_path / "stripped")
+
+
+def test_what_peft_saves_again_carries_no_fingerprint_of_the_file_it_read(tmp_path):
+    save_adapter(trained(add_lora(base(1))), tmp_path / "ours")
+    PeftModel.from_pretrained(base(2), tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    quietly(lambda: load_adapter(base(2), tmp_path / "theirs"))
+
+
+def test_a_merged_and_a_fully_tuned_model_are_not_called_after_the_base_they_were(tmp_path):
+    merged = merge_lora(trained(add_lora(named(base(1), "owner/base"))))
+    tuned, kept = named(base(1), "owner/base"), named(base(1), "owner/base")
+    train(tuned, TOKENIZER, EXAMPLES, progress=False)
+    train(kept, TOKENIZER, EXAMPLES, progress=False, output_dir=tmp_path / "kept")
+    adapted = add_lora(named(base(1), "owner/base"))
+    train(adapted, TOKENIZER, EXAMPLES, progress=False)
+    names = [model.name_or_path for model in (merged, tuned, kept, adapted)]
+    assert names == ["", "", str(tmp_path / "kept"), "owner/base"]
+    # what is trained next names a base that is there
+    second = trained(add_lora(kept))
+    save_adapter(second, tmp_path / "second")
+    config = json.loads((tmp_path / "second" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(tmp_path / "kept")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "second")  # PEFT finds it by itself
+    assert_close(logits(loaded), logits(second), **LOGITS)
+
+
+@pytest.mark.parametrize("shards", ["5GB", "20KB"])
+def test_a_folder_holds_a_whole_model_or_an_adapter(shards, tmp_path):
+    whole, adapter = tmp_path / "whole", tmp_path / "adapter"
+    base(1).save_pretrained(whole, max_shard_size=shards)
+    save_adapter(add_lora(base(1)), adapter)
+    before = [sorted(path.name for path in folder.iterdir()) for folder in (whole, adapter)]
+    settings = {"progress": False, "resume": False}
+    for action in (
+        lambda: save_adapter(add_lora(base(1)), whole),
+        lambda: train(add_lora(base(1)), TOKENIZER, EXAMPLES, output_dir=whole, **settings),
+    ):
+        with pytest.raises(ValueError, match=r"holds a whole model \(model.*and an adapter beside"):
+            action()
+    model = base(1)
+    with pytest.raises(
+        ValueError, match=r"holds an adapter \(adapter_config.*a whole model beside"
+    ):
+        train(model, TOKENIZER, EXAMPLES, output_dir=adapter, **settings)
+    assert torch.equal(logits(model), logits(base(1)))  # refused before the first step
+    assert before == [sorted(path.name for path in folder.iterdir()) for folder in (whole, adapter)]
+    for path in adapter.iterdir():
+        shutil.copy(path, whole)  # as an older version of the course left it, or a copy by hand
+    refused(base(1), lambda model: load_adapter(model, whole), "holds a whole model")
+
+
+def test_the_same_kind_is_written_again_and_other_files_do_not_matter(tmp_path):
+    (tmp_path / "notes.txt").write_text("kept")
+    (tmp_path / "training_args.bin").write_bytes(b"as the Trainer leaves it")
+    for _ in range(2):
+        train(add_lora(base(1)), TOKENIZER, EXAMPLES, output_dir=tmp_path, progress=False)
+    load_adapter(base(1), tmp_path)
+
+
+# --- going on with a run
+# -----------------------------------------------------------------------------------------------
+
+RUN = {"epochs": 2, "batch_size": 8, "checkpoint_every": 2, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def killed_run(tmp_path_factory) -> Path:
+    """A run on add_lora(base(1), rank=2, alpha=8, dropout=0.1), killed in its fourth step."""
+    folder, real = tmp_path_factory.mktemp("killed"), sft_lab.train.optimizer_step
+
+    def step(*arguments, **settings):
+        if settings["step"] == 4:
+            raise Killed
+        return real(*arguments, **settings)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(sft_lab.train, "optimizer_step", step)
+        train(begin(), TOKENIZER, EXAMPLES, output_dir=folder, **RUN)
+    return folder
+
+
+def begin(start: PreTrainedModel | None = None, **settings) -> PreTrainedModel:
+    start = base(1) if start is None else start
+    torch.manual_seed(3)  # after base, which seeds when it makes one
+    return add_lora(start, **{"rank": 2, "alpha": 8, "dropout": 0.1, **settings})
+
+
+def with_config(**changes) -> PreTrainedModel:
+    model = base(1)
+    for name, value in changes.items():
+        setattr(model.config, name, value)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "fragments"),
+    [
+        (lambda: begin(alpha=16), ["other alpha of the model", "[8] there, [16] here"]),
+        (lambda: begin(alpha=8.5), ["other alpha", "[8.5] here"]),
+        (lambda: begin(dropout=0.0), ["other dropout", "[0.1] there, [0.0] here"]),
+        (lambda: begin(rank=4), ["has shape [2, ", "] there, [4, "]),
+        (lambda: begin(targets=["q_proj"]), ["of another model, or other"]),
+        (
+            lambda: begin(with_config(attention_dropout=0.3)),
+            ["other attention_dropout", "0.3 here"],
+        ),
+        (lambda: begin(with_config(rms_norm_eps=1e-3)), ["other rms_norm_eps", "0.001 here"]),
+        (lambda: begin(other_bases(1)["merged"]), ["one base, and these are other weights"]),
+        (lambda: begin(other_bases(1)["tuned"]), ["one base, and these are other weights"]),
+        (lambda: begin(other_bases(1)["one row"]), ["(1 of 24 tensors differ, first model.embed"]),
+        (lambda: begin(other_bases(1)["another seed"]), ["one base, and these are other weights"]),
+    ],
+)
+def test_a_run_goes_on_with_the_model_it_had_and_with_no_other(change, fragments, killed_run):
+    model = change()
+    with pytest.raises(ValueError, match="belongs to|is of another model") as caught:
+        train(model, TOKENIZER, EXAMPLES, output_dir=killed_run, resume=True, **RUN)
+    assert all(fragment in str(caught.value) for fragment in fragments), caught.value
+    assert (killed_run / "checkpoint" / "state.json").exists()
+
+
+def test_a_run_goes_on_under_another_name_and_in_another_folder(killed_run, tmp_path):
+    shutil.copytree(killed_run, tmp_path / "copy")
+    model = begin(named(base(1), "elsewhere/base"))
+    history = train(model, TOKENIZER, EXAMPLES, output_dir=tmp_path / "copy", resume=True, **RUN)
+    whole = begin()
+    expected = train(whole, TOKENIZER, EXAMPLES, **RUN).losses
+    assert_close(history.losses, expected, **LOSS)

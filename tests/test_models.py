@@ -3,14 +3,28 @@
 import importlib.util
 import json
 import logging
+import random
 from pathlib import Path
 
+import gguf
 import pytest
+import tiny
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from tolerances import LOGITS
+from torch.testing import assert_close
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from sft_lab.formats import format_count
+from sft_lab.lora import add_lora, save_adapter
 from sft_lab.models import (
     ATLAS_FOLDER,
     ModelError,
@@ -250,8 +264,6 @@ def test_damaged_weights_are_named(folder):
 
 
 def test_weights_missing_from_the_file_are_never_made_up(folder):
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(folder / "model.safetensors")
     del weights["model.norm.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -304,3 +316,317 @@ def test_padding_is_never_silently_the_stop_token(tokens, eos, pad, expected, no
         model.config.pad_token_id == model.generation_config.pad_token_id == tokenizer.pad_token_id
     )
     assert note in said and bool(note) == bool(said)
+
+
+# --- the file and the model made from its config hold the same
+# -----------------------------------------------------------------------------------------------
+
+
+class Bomb:
+    """A pickle that leaves a file behind when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def sharded(tmp_path) -> Path:
+    """A model in several files with an index."""
+    folder = tmp_path / "sharded"
+    tiny.make_model("llama").save_pretrained(folder, max_shard_size="20KB")
+    tiny.make_tokenizer().save_pretrained(folder)
+    assert (folder / "model.safetensors.index.json").exists()
+    return folder
+
+
+@pytest.mark.parametrize("pickle", ["pytorch_model.bin", "weights.pt", "model.ckpt", "x/model.bin"])
+@pytest.mark.parametrize("named_by", ["one entry of the index", "the index", "the config"])
+def test_pickle_weights_are_refused_whatever_names_them(sharded, pickle, named_by):
+    opened = sharded / "opened"
+    (sharded / pickle).parent.mkdir(exist_ok=True)
+    torch.save({"model.norm.weight": torch.ones(32), "bomb": Bomb(opened)}, sharded / pickle)
+    path = sharded / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    names = index["weight_map"] if named_by == "the index" else ["model.norm.weight"]
+    index["weight_map"] |= dict.fromkeys(names, pickle)
+    path.write_text(json.dumps(index))
+    if named_by == "the config":
+        path.rename(sharded / "other.safetensors.index.json")
+        config = json.loads((sharded / "config.json").read_text())
+        config["transformers_weights"] = "other.safetensors.index.json"
+        (sharded / "config.json").write_text(json.dumps(config))
+    load_pickle = torch.load
+    with pytest.raises(ModelError) as error:
+        load(sharded)
+    assert "pickle" in one_line(error) and Path(pickle).name in one_line(error)
+    assert not opened.exists()
+    assert torch.load is load_pickle
+
+
+def test_an_adapter_in_a_pickle_that_a_config_names_is_not_opened(sharded):
+    config = json.loads((sharded / "config.json").read_text())
+    (sharded / "config.json").write_text(
+        json.dumps(config | {"transformers_weights": "adapter_model.bin"})
+    )
+    torch.save({"bomb": Bomb(sharded / "opened")}, sharded / "adapter_model.bin")
+    with pytest.raises(ModelError) as error:
+        load(sharded)
+    one_line(error)
+    assert not (sharded / "opened").exists()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_damaged_index_or_config_is_a_model_error_of_one_line(sharded, seed):
+    rng = random.Random(seed)
+    path = sharded / rng.choice(["config.json", "model.safetensors.index.json"])
+    text = path.read_text()
+    where, length = rng.randrange(len(text)), rng.choice([1, 1, 5, 50])
+    put = rng.choice(["", "0", "-1", "[]", "{}", "null", '"x"', "1e9", "\x00"])
+    path.write_text(text[:where] + put + text[where + length :])
+    try:
+        model, _ = load(sharded)
+    except ModelError as error:
+        assert "\n" not in str(error)
+    else:  # the change said nothing about the weights
+        assert model.state_dict().keys() == tiny.make_model("llama").state_dict().keys()
+
+
+def two_layers(architecture: str, folder: Path, **config) -> PreTrainedModel:
+    """A model saved in `folder`, with other entries in its config.json."""
+    model = tiny.make_model(architecture)
+    model.save_pretrained(folder, max_shard_size=random.Random(folder.name).choice(["5GB", "20KB"]))
+    tiny.make_tokenizer().save_pretrained(folder)
+    change_config(folder, **config)
+    return model
+
+
+def change_config(folder: Path, **changes) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | changes
+    if "num_hidden_layers" in changes and "layer_types" in config:
+        config["layer_types"] = ["full_attention"] * changes["num_hidden_layers"]
+    path.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "llama"])
+@pytest.mark.parametrize(
+    ("changes", "fragments"),
+    [
+        (
+            {"num_hidden_layers": 1},
+            ["weights that the model made from its config has no place"],
+        ),
+        ({"num_hidden_layers": 3}, ["are missing from the file, first 'model.layers.2."]),
+        ({"attention_bias": True}, ["8 weights are missing", "bias"]),
+        ({"vocab_size": 60}, ["other shapes than the config asks for"]),
+        ({"intermediate_size": 64}, ["other shapes than the config asks for"]),
+        ({"model_type": "gpt2"}, []),
+    ],
+)
+def test_a_config_that_is_not_of_the_file_is_refused(architecture, changes, fragments, tmp_path):
+    two_layers(architecture, tmp_path, **changes)
+    with pytest.raises(ModelError) as error:
+        load(tmp_path)
+    assert all(fragment in one_line(error) for fragment in fragments), error.value
+
+
+def test_biases_that_the_config_does_not_ask_for_are_not_dropped(tmp_path):
+    torch.manual_seed(0)
+    config = tiny.make_model().config
+    config.attention_bias = True
+    Qwen3ForCausalLM(config).save_pretrained(tmp_path)
+    tiny.make_tokenizer().save_pretrained(tmp_path)
+    load(tmp_path)
+    change_config(tmp_path, attention_bias=False)
+    with pytest.raises(ModelError, match="8 weights .* no place for, first 'model.layers.0.*bias'"):
+        load(tmp_path)
+
+
+def edit_weights(folder: Path, **tensors: torch.Tensor) -> None:
+    path = folder / "model.safetensors"
+    save_file(load_file(path) | tensors, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.rotary_emb.inv_freq",
+        "model.layers.1.self_attn.masked_bias",
+        "model.layers.0.attn.bias",
+        "model.position_ids",
+    ],
+)
+def test_what_a_model_computes_by_itself_may_lie_in_a_file(name, folder):
+    edit_weights(folder, **{name: torch.ones(4)})
+    load(folder)
+
+
+def test_any_other_tensor_that_has_no_place_is_named(folder):
+    for name in ("v_head.summary.weight", "model.layers.0.mlp.extra.weight", "model.layers.7.x"):
+        edit_weights(folder, **{name: torch.ones(4)})
+    with pytest.raises(ModelError, match="3 weights .* first 'model.layers.0.mlp.extra.weight'"):
+        load(folder)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_head_in_the_file_of_a_tied_model_is_the_models_head(same, tmp_path):
+    """Where it is the embedding once more, nothing changes; where it is another, it is used."""
+    two_layers("qwen3", tmp_path)
+    model = tiny.make_model("qwen3")
+    model.save_pretrained(tmp_path)
+    head = model.lm_head.weight.detach().clone() * (1 if same else 2)
+    for index in tmp_path.glob("model-*"):
+        index.unlink()
+    edit_weights(tmp_path, **{"lm_head.weight": head})
+    ids = torch.arange(2, 9)[None]
+    expected = model(ids).logits * (1 if same else 2)
+    assert_close(load(tmp_path)[0](ids).logits, expected, **LOGITS)
+
+
+def test_lora_that_was_not_merged_is_not_half_loaded(tmp_path):
+    add_lora(tiny.make_model()).save_pretrained(tmp_path)
+    tiny.make_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="weights are missing from the file"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("shards", ["5GB", "20KB"])
+def test_an_adapter_beside_whole_weights_is_refused(shards, tmp_path):
+    two_layers("qwen3", tmp_path / "whole")
+    save_adapter(add_lora(tiny.make_model()), tmp_path / "adapter")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "adapter" / name).rename(tmp_path / "whole" / name)
+        with pytest.raises(ModelError, match="holds an adapter.*a whole model beside it"):
+            load(tmp_path / "whole")
+
+
+# --- GGUF
+
+
+def write_gguf(
+    folder: Path, model: PreTrainedModel, *, layers: int = 2, without="", extra: str = ""
+) -> None:
+    """A GGUF file of a tiny Qwen2 and a byte-level tokenizer of 61 entries."""
+    folder.mkdir(exist_ok=True)
+    config, writer = model.config, gguf.GGUFWriter(folder / "model.gguf", "qwen2")
+    writer.add_block_count(layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10_000.0)
+    tokens = ["<pad>", "<end>", "<|endoftext|>", *map(chr, range(97, 123)), "ab"]
+    tokens += [f"w{number}" for number in range(61 - len(tokens))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3, 3, 3] + [1] * 58)
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(1)
+    writer.add_pad_token_id(0)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, 2)
+    for name, parameter in model.named_parameters():
+        stem, _, end = name.rpartition(".")
+        name = f"{names.get_name(stem)}.{end}"
+        if name != without:
+            writer.add_tensor(name, parameter.detach().numpy())
+    if extra:
+        writer.add_tensor(extra, torch.ones(4).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def tiny_qwen2(tied: bool) -> PreTrainedModel:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": tied}
+    return Qwen2ForCausalLM(Qwen2Config(**sizes, **heads, max_position_embeddings=128)).eval()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("extra", ["", "rope_freqs.weight", "rope_factors_long.weight"])
+def test_a_gguf_file_gives_its_model(tied, extra, tmp_path):
+    model = tiny_qwen2(tied)
+    write_gguf(tmp_path, model, extra=extra)
+    ids = torch.arange(2, 9)[None]
+    assert_close(load(tmp_path)[0](ids).logits, model(ids).logits, **LOGITS)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"layers": 1}, "holds 12 weights .* no place for, first 'blk.1."),
+        ({"layers": 3}, "12 weights are missing from the file, first 'model.layers.2."),
+        ({"without": "blk.1.ffn_up.weight"}, "1 weights are missing .*'model.layers.1.mlp.up_proj"),
+        ({"without": "output_norm.weight"}, "1 weights are missing .*'model.norm.weight'"),
+        ({"extra": "blk.0.attn_q_norm.weight"}, "holds 1 weights .* first 'blk.0.attn_q_norm"),
+        ({"extra": "blk.2.attn_norm.weight"}, "holds 1 weights .* first 'blk.2.attn_norm"),
+    ],
+)
+def test_a_gguf_file_that_is_not_the_model_is_refused(changes, said, tied, tmp_path):
+    write_gguf(tmp_path, tiny_qwen2(tied), **changes)
+    with pytest.raises(ModelError, match=said) as error:
+        load(tmp_path)
+    one_line(error)
+
+
+# --- a tokenizer with more entries than the model
+
+
+@pytest.mark.parametrize(
+    ("added", "special", "eos", "template", "named"),
+    [
+        (["c"], False, "<|im_end|>", None, None),  # an added word that no template writes: a note
+        (["<image>", "<audio>"], True, "<|im_end|>", CHATML, None),  # as Gemma 3's text models
+        (["<|stop|>"], True, "<|stop|>", None, "<|stop|>"),
+        (
+            ["<|turn|>"],
+            True,
+            "<|im_end|>",
+            CHATML.replace("<|im_start|>", "<|turn|>"),
+            "<|turn|>",
+        ),
+        (["<|turn|>"], True, "<|im_end|>", CHATML.replace("<|im_end|>", "<|turn|>"), "<|turn|>"),
+    ],
+)
+def test_more_entries_than_rows_are_said_and_refused_where_they_are_used(
+    added, special, eos, template, named, folder, capsys
+):
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    tokenizer.add_tokens([f"{word}{len(word)}" if word == "c" else word for word in added], special)
+    tokenizer.eos_token, tokenizer.chat_template = eos, template
+    tokenizer.save_pretrained(folder)
+    if named is None:
+        load(folder)
+        said = capsys.readouterr().out
+        assert f"more entries ({rows + len(added)}) than the model has rows ({rows})" in said
+        return
+    with pytest.raises(ModelError) as error:
+        load(folder)
+    assert f"such as {named!r} with id {rows}" in one_line(error)
+    assert "resize_token_embeddings" in one_line(error)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_a_tokenizer_whose_own_words_the_model_lacks_is_refused(rows, folder):
+    make_model(rows).save_pretrained(folder)
+    with pytest.raises(ModelError, match=rf"more entries \(6\) than the model has rows \({rows}\)"):
+        load(folder)
+
+
+def test_padding_is_a_token_that_the_model_has_a_row_for():
+    model, tokenizer = make_model(3), make_tokenizer(["x", "<pad>", "</s>"], "</s>", "</s>")
+    tokenizer.add_tokens(["<|endoftext|>"], special_tokens=True)  # preferred, but id 3
+    set_pad_token(model, tokenizer)
+    assert tokenizer.pad_token == "<pad>" and model.config.pad_token_id == 1

@@ -11,10 +11,16 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.files import recover_folder, whole_folder
-from sft_lab.lora import LoRALinear, save_adapter, trained_beside_lora
+from sft_lab.fingerprint import check_fingerprint, fingerprint
+from sft_lab.lora import LoRALinear, check_kind, save_adapter, trained_beside_lora
 
 WEIGHTS_FILE, OPTIMIZER_FILE = "weights.safetensors", "optimizer.safetensors"
 STATE_FILE = "state.json"
+# entries of a configuration that change nothing of what a training step computes
+NOT_COMPUTED = {
+    *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "use_cache"),
+}
 
 
 def save_checkpoint(
@@ -25,8 +31,8 @@ def save_checkpoint(
 ) -> None:
     """Write weights, optimizer tensors and `state` (JSON) as one folder: whole or not at all.
 
-    Only what trains is written: the rest the run that goes on has from the base model. Safetensors
-    and JSON only, no pickle.
+    Only what trains is written: the rest the run that goes on has from the base model, and of that
+    the fingerprint is written. Safetensors and JSON only, no pickle.
     """
     trained = _trained(model)
     weights = {name: parameter.detach().contiguous() for name, parameter in trained.items()}
@@ -36,6 +42,7 @@ def save_checkpoint(
         for name, parameter in trained.items()
         for field, value in optimizer.state.get(parameter, {}).items()
     }
+    state = state | {"model": _describe(model), "frozen": fingerprint(_frozen(model))}
     with whole_folder(folder) as new:
         save_file(weights, new / WEIGHTS_FILE)
         save_file(averages, new / OPTIMIZER_FILE)
@@ -59,7 +66,7 @@ def load_checkpoint(
     """Put a checkpoint's weights and optimizer tensors in place; its `state` is for read_state.
 
     Raises FileNotFoundError when there is none, ValueError when its tensors are not those of
-    `model`.
+    `model`, and when the rest of the model is not what it was: the frozen weights, the dropout.
     """
     folder = Path(folder)
     trained = _trained(model)
@@ -75,6 +82,7 @@ def load_checkpoint(
             f"{saved.get(name)} there, {here.get(name)} here (None: not trained). Resume with "
             "the model of that run"
         )
+    _check_rest(folder, model)
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(weights[name])
@@ -86,10 +94,11 @@ def load_checkpoint(
         optimizer.state[trained[name]][field] = value.to(device)
 
 
-def check_result(model: torch.nn.Module) -> None:
+def check_result(model: torch.nn.Module, folder: Path | str) -> None:
     """Refuse, before a run, a model whose result save_result could not save so that it can be
-    loaded again."""
-    has_lora = any(isinstance(module, LoRALinear) for module in model.modules())
+    loaded again, and a folder that holds a result of another kind."""
+    has_lora = _has_lora(model)
+    check_kind(folder, adapter=has_lora)
     rest = trained_beside_lora(model)
     if has_lora and rest:
         raise ValueError(
@@ -112,11 +121,18 @@ def save_result(
 ) -> None:
     """Save what a run has made: the adapter of a model with LoRA layers (chapter 05), else the
     model; the tokenizer."""
-    if any(isinstance(module, LoRALinear) for module in model.modules()):
+    if _has_lora(model):
         save_adapter(model, folder)
     else:
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def name_result(model: PreTrainedModel, folder: Path | str | None) -> None:
+    """A whole model that was trained is another base than the one it was loaded from: from now on
+    it is called after the folder its run saved it in, or nothing."""
+    if not _has_lora(model):
+        model.name_or_path = str(folder or "")
 
 
 def rng_state() -> list[str]:
@@ -141,3 +157,47 @@ def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
+
+
+def _has_lora(model: torch.nn.Module) -> bool:
+    return any(isinstance(module, LoRALinear) for module in model.modules())
+
+
+def _check_rest(folder: Path, model: torch.nn.Module) -> None:
+    """Refuse a model that differs from the checkpoint's in what a checkpoint does not hold."""
+    state = read_state(folder)
+    there, here = state.get("model", {}), _describe(model)
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    if names:
+        name = names[0]
+        raise ValueError(
+            f"{folder} belongs to a run with other {', '.join(names[:3])} of the model: {name} "
+            f"is {there.get(name)} there, {here.get(name)} here. Resume with the model of that run"
+        )
+    check_fingerprint(state["frozen"], _frozen(model), f"{folder} belongs to a run on one base")
+
+
+def _describe(model: torch.nn.Module) -> dict[str, Any]:
+    """What a run that goes on must find as it was, beside weights: JSON values by name.
+
+    The entries of the model's configuration (its dropout among them), and what LoRA's layers have
+    for rank, alpha and dropout.
+    """
+    described = {}
+    if isinstance(model, PreTrainedModel):
+        config = json.loads(json.dumps(model.config.to_dict(), default=str))
+        described = {name: value for name, value in config.items() if name not in NOT_COMPUTED}
+    layers = [module for module in model.modules() if isinstance(module, LoRALinear)]
+    for name in ("rank", "alpha"):
+        described[name] = sorted({getattr(layer, name) for layer in layers})
+    described["dropout"] = sorted({layer.lora_dropout.p for layer in layers})
+    return described
+
+
+def _frozen(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
+    """What a run does not train, by name."""
+    return [
+        (name, parameter)
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad
+    ]

@@ -66,7 +66,7 @@ def output_folder(
         yield None
         return
     folder = Path(folder)
-    check_result(model)  # now, and not after hours of training
+    check_result(model, folder)  # now, and not after hours of training
     check_folder_writable(folder)
     with lock_folder(folder):
         checkpoint = folder / "checkpoint"
