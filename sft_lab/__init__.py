@@ -3,7 +3,9 @@
 ground     examples               Example, IGNORE_INDEX
            formats                numbers as text
            files                  files and folders that are there whole or not at all
-read       records                rows of a file or a data set -> conversations
+read       row_files              the rows of a JSON, JSONL or CSV file
+           row_keys               what becomes of each key of a row
+           records                rows of a file or a data set -> conversations
            instructions           the course's own instructions, in English and Chinese
 say        rendering              the chat template, and where the answers stand in its text
            chat                   render, generate_responses
