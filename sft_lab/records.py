@@ -130,7 +130,10 @@ def load_conversations(
     if problems:
         raise RecordError(problems)
     if unread:
-        listed = ", ".join(f"{key} in {count} rows" for key, count in unread.most_common())
+        total = len(conversations)
+        listed = ", ".join(
+            f"{key} in {count} of {total} rows" for key, count in unread.most_common()
+        )
         warnings.warn(
             f"{name}: not read, though it holds text: {listed}. If one belongs to the question: "
             "columns={'input': its name}",
@@ -202,8 +205,8 @@ def _read_row(row: Any, columns: dict[str, str], unread: set[str]) -> Conversati
             continue  # ultrachat has the first question once more, as its prompt
         if column in rest and not chosen:
             raise BadRow(
-                f"{column!r}, {show(value)}, stands beside {' and '.join(shape)}: is it part of "
-                "what is learned?",
+                f"{column!r}, {show(value)}, would be lost: a row of {' and '.join(shape)} has no "
+                "place for it",
                 "Put it into their text, drop it, or choose "
                 f"columns={ {field: names[field] for field in shape} }.",
             )
@@ -270,7 +273,7 @@ def _read_history(history: Any, column: str) -> list[Turn]:
 def _find_shape(row: Mapping, fields: dict, columns: dict[str, str]) -> tuple[str, ...]:
     """The shape of SHAPES that a row has, judged by its columns; BadRow with the nearest one if
     none or several fit."""
-    filled = {field for field, value in fields.items() if value is not None and value != ""}
+    filled = {field for field, value in fields.items() if not is_absent(value)}
     # How well each shape fits, the weightier sign first: all its fields are filled, all are there,
     # some are filled, how many `columns` names.
     fits = [
@@ -299,24 +302,36 @@ def _find_shape(row: Mapping, fields: dict, columns: dict[str, str]) -> tuple[st
 def _advise(
     row: Mapping, fields: dict, columns: dict[str, str], found: list[tuple[str, ...]]
 ) -> str:
-    """Which `columns` would make one of these shapes of a row, if its names are near enough."""
+    """Which `columns` would make one of these shapes of a row, if its names are near enough, and
+    which texts it would not read: of several guesses the one that leaves the fewest."""
+    guesses = []
     for shape in found:
-        guess, others = {}, [str(column) for column in row if column not in shape]
-        for index, field in enumerate(shape):
-            if field in fields:
+        guess = {}
+        others = [c for c, value in row.items() if c not in FIELDS and not is_read(c, value)]
+        for field in (*shape, *OPTIONAL):
+            others = [column for column in others if column not in guess.values()]
+            if field in fields or field in columns:
                 continue
             # a misspelling, or the field with the same part in another pair: "answer" for "output"
             near = difflib.get_close_matches(field, others, 1)
-            if not near and len(shape) == 2:
-                near = [pair[index] for pair in PAIRS if pair[index] in row]
+            if not near and len(shape) == 2 and field in shape:
+                index = shape.index(field)
+                near = [p[index] for p in PAIRS if p[index] in row and p[index] not in shape]
             if near:
                 guess[field] = near[0]
         if fields.keys() | guess.keys() >= set(shape):
-            return f"Did you mean columns={columns | guess}? Known shapes: {KNOWN_SHAPES}."
-    return (
-        f"Known shapes: {KNOWN_SHAPES}. Name other columns: columns={{'output': '<the "
-        "answers>', ...}."
-    )
+            read = {*shape, *OPTIONAL, *guess.values(), *columns.values()}
+            left = [c for c, v in row.items() if c not in read and carries_text(v)]
+            left = [c for c in left if not is_read(c, row[c], ROW_REASONING)]
+            guesses.append((len(left), len(guesses), columns | guess, left))
+    if not guesses:
+        return (
+            f"Known shapes: {KNOWN_SHAPES}. Name other columns: columns={{'output': '<the "
+            "answers>', ...}."
+        )
+    _, _, guess, left = min(guesses)
+    without = f", without {left}" if left else ""
+    return f"Did you mean columns={guess}{without}? Known shapes: {KNOWN_SHAPES}."
 
 
 def _read_messages(messages: list, name: str, learned: bool, unread: set[str]) -> list[Turn]:
