@@ -25,6 +25,7 @@ from sft_lab.row_keys import (
     read_reasoning,
     read_turn_keys,
     refuse_keys,
+    says_nothing,
 )
 
 # [{"role": "system" | "user" | "assistant", "content": text}, ...]. An answer that is not to be
@@ -198,7 +199,7 @@ def _read_row(row: Any, columns: dict[str, str], unread: set[str]) -> Conversati
     fields = {field: row[name] for field, name in names.items() if name in row}
     shape = _find_shape(row, fields, columns)
     turns, used = _read_turns(shape, fields, names, thoughts, unread)
-    rest = {names[field]: fields[field] for field in fields.keys() - used}
+    rest = {names[field]: value for field, value in fields.items() if field not in used}
     texts = {turn.text.strip() for turn in turns if isinstance(turn.text, str)}
     for column, value in (rest | others).items():
         if is_absent(value) or isinstance(value, str) and value.strip() in texts:
@@ -360,8 +361,8 @@ def _read_messages(messages: list, name: str, learned: bool, unread: set[str]) -
         unread |= {
             f"{key!r} in a turn"
             for key, value in turn.items()
-            if key not in (role_key, text_key) and not is_absent(value) and not is_read(key, value)
-            if value not in (role, turn[text_key])
+            if key not in (role_key, text_key) and not is_read(key, value)
+            if not says_nothing(value) and value not in (role, turn[text_key])
         }
     return turns
 

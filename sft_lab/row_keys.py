@@ -78,13 +78,19 @@ def is_absent(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType")  # pandas
 
 
+def says_nothing(value: Any) -> bool:
+    """Whether the value of a key that is no text of a conversation is a gap, or an empty list as a
+    CSV cell writes it."""
+    return is_absent(value) or value in ("[]", "{}", "null")
+
+
 def carries_text(value: Any) -> bool:
     """Whether a value says more than a number, a yes or a no."""
     if isinstance(value, Mapping):
         return any(carries_text(item) for item in value.values())
     if isinstance(value, list | tuple):
         return any(carries_text(item) for item in value)
-    return not is_absent(value) and not isinstance(value, bool | int | float)
+    return not (says_nothing(value) or isinstance(value, bool | int | float))
 
 
 def check_row_keys(others: Mapping, chosen: bool) -> None:
@@ -123,8 +129,7 @@ def refuse_keys(holder: Mapping, name: str) -> None:
     """
     for key, value in holder.items():
         lower = str(key).casefold()
-        # a CSV cell writes an empty list as text
-        if is_absent(value) or value in ("[]", "{}", "null"):
+        if says_nothing(value):
             continue
         if lower in REFUSED:
             reason, advice = REFUSED[lower]
