@@ -7,7 +7,8 @@ read       row_files              the rows of a JSON, JSONL or CSV file
            row_keys               what becomes of each key of a row
            records                rows of a file or a data set -> conversations
            instructions           the course's own instructions, in English and Chinese
-say        rendering              the chat template, and where the answers stand in its text
+say        reasoning              thoughts beside an answer, as a template writes them
+           rendering              the chat template, and where the answers stand in its text
            chat                   render, generate_responses
 grade      labels                 a conversation -> token ids and labels; the label contract
 gather     batches                pad, group by length, pack

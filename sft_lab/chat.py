@@ -15,13 +15,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from sft_lab.reasoning import write_reasoning
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
+    check_turns,
     encode_text,
     find_template,
     render_conversation,
     stop_token_id,
-    write_reasoning,
 )
 
 BATCH_SIZE = 64  # prompts answered at once: on two CPU cores 22 times the speed of one at a time
@@ -44,7 +45,7 @@ def render(
     malformed.
     """
     return tokenizer.apply_chat_template(
-        write_reasoning(conversation, tokenizer),
+        write_reasoning(check_turns(conversation), tokenizer),
         chat_template=find_template(tokenizer),
         tokenize=False,
         add_generation_prompt=add_generation_prompt,

@@ -83,7 +83,8 @@ def read_questions(questions: Sequence[Any]) -> list[tuple[str | Conversation, s
         askable = bool(prompt) and isinstance(prompt, (str, list))
         gradable = isinstance(answer, str) and bool(normalise(answer))
         if not (askable and gradable):
-            problems.append(f"questions[{index}] has no question or no answer: {question!r:.120}")
+            place = getattr(question, "place", f"questions[{index}]")  # the row of a file
+            problems.append(f"{place} has no question or no answer: {question!r:.120}")
         read.append((prompt, answer, group))
     if problems or not read:
         listed = "\n".join(problems[:10]) or "no questions"
@@ -106,7 +107,8 @@ def _read_question(question: Any) -> tuple[Any, Any, str]:
         return None, None, ""
     if question and all(isinstance(turn, dict) for turn in question):
         *prompt, last = question
-        answer = last.get("content") if last.get("role") == "assistant" else None
+        refers = last.get("role") == "assistant" and last.get("weight") != 0  # 0: not to be learned
+        answer = last.get("content") if refers else None
         return prompt, answer, ""
     return (*question, "") if len(question) == 2 else (None, None, "")
 

@@ -233,8 +233,12 @@ def _read_turns(
     if len(shape) == 2 and "history" in given:
         turns += _read_history(fields["history"], names["history"])
         used.add("history")
+    trl = "completion" in shape and isinstance(fields["prompt"], str)
+    trl = trl and _holds_turns(fields["prompt"])  # JSON text in a CSV cell
     for field, role in zip(shape, ("user", "assistant"), strict=False):
         text, name = fields[field], repr(names[field])
+        if trl and isinstance(text, str) and _holds_turns(text):
+            text = parse_json(text)
         # one list of all turns, or TRL's prompt and completion, each a list of turns
         if len(shape) == 1 or "completion" in shape and isinstance(text, list):
             # TRL learns the completion alone, whatever answers stand in its prompt
@@ -309,6 +313,7 @@ def _advise(
     for shape in found:
         guess = {}
         others = [c for c, value in row.items() if c not in FIELDS and not is_read(c, value)]
+        others = [column for column in others if len(column) < 80]  # else broken, and unreadable
         for field in (*shape, *OPTIONAL):
             others = [column for column in others if column not in guess.values()]
             if field in fields or field in columns:
@@ -331,7 +336,7 @@ def _advise(
             "answers>', ...}."
         )
     _, _, guess, left = min(guesses)
-    without = f", without {left}" if left else ""
+    without = f", without {left!s:.200}" if left else ""
     return f"Did you mean columns={guess}{without}? Known shapes: {KNOWN_SHAPES}."
 
 
@@ -365,6 +370,17 @@ def _read_messages(messages: list, name: str, learned: bool, unread: set[str]) -
             if not says_nothing(value) and value not in (role, turn[text_key])
         }
     return turns
+
+
+def _holds_turns(text: str) -> bool:
+    """Whether a text is the JSON text of a list of turns."""
+    try:
+        turns = parse_json(text) if text.lstrip().startswith("[") else None
+    except BadRow:
+        return False
+    return bool(turns) and all(
+        isinstance(turn, dict) and turn.keys() & {"role", "from"} for turn in turns
+    )
 
 
 def _check_turns(turns: list[Turn]) -> Conversation:

@@ -21,13 +21,13 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from sft_lab.reasoning import write_reasoning
 from sft_lab.records import Conversation
 
 ROLES = ("system", "user", "assistant", "tool")
 # In an answer these stay control tokens: the model writes them itself.
 REASONING = ("<think>", "</think>")
 TURN_KEYS = ("role", "content", "weight", "reasoning_content")  # of which a template reads some
-THINK_BLOCK = "<think>\n{}\n</think>\n\n{}"  # thoughts, answer
 GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -191,50 +191,12 @@ def check_turns(conversation: Conversation) -> Conversation:
                 f"turn {number} is {str(turn)[:80]}: expected {{'role': one of {', '.join(ROLES)}, "
                 f"'content': text}}. Read raw data with sft_lab.records.load_conversations."
             )
-        if lost := sorted(turn.keys() - {*TURN_KEYS}):
+        if lost := sorted(map(str, turn.keys() - {*TURN_KEYS})):
             raise ValueError(
                 f"turn {number} has {', '.join(lost)}, which would be lost: read raw data with "
                 "sft_lab.records.load_conversations"
             )
     return conversation
-
-
-def write_reasoning(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> Conversation:
-    """The conversation with each answer's "reasoning_content" inside its content, between <think>
-    tags, as Qwen3's template writes it.
-
-    Raises ValueError where the template has no place for it, or writes it in another way.
-    """
-    if not any(turn.get("reasoning_content") for turn in check_turns(conversation)):
-        return conversation
-    if not _has_think_block(tokenizer, find_template(tokenizer)):
-        raise ValueError(
-            "an answer has reasoning_content, but the chat template of "
-            f"{tokenizer.name_or_path!r} writes no <think> block from it. Drop it, or put it into "
-            "the content, as plain text, if it is to be learned so"
-        )
-    written = []
-    for turn in conversation:
-        thoughts, content = turn.get("reasoning_content"), turn["content"]
-        if thoughts:
-            content = THINK_BLOCK.format(thoughts.strip("\n"), content.lstrip("\n"))
-        written.append({"role": turn["role"], "content": content})
-    return written
-
-
-@lru_cache(maxsize=16)
-def _has_think_block(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
-    """Whether the template, given an answer's reasoning apart, writes the same text as with the
-    think block in the content."""
-    question, thoughts = {"role": "user", "content": "A question?"}, "A thought."
-    apart = {"role": "assistant", "content": "An answer."}
-    inside = {"role": "assistant", "content": THINK_BLOCK.format(thoughts, "An answer.")}
-    expected, _ = _fill([question, inside], tokenizer, template)
-    # the name that a template looks for: Qwen's and DeepSeek's, LFM's and gpt-oss's, vLLM's
-    return thoughts in expected and any(
-        _fill([question, apart | {key: thoughts}], tokenizer, template)[0] == expected
-        for key in ("reasoning_content", "thinking", "reasoning")
-    )
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
@@ -287,7 +249,7 @@ def _mark_literals(
     Returns the marked conversation and the mark. The mark goes inside, so that a template that
     looks for the letters (Qwen3's does, for "<tool_response>") does not find them either.
     """
-    conversation = write_reasoning(conversation, tokenizer)
+    conversation = write_reasoning(check_turns(conversation), tokenizer)
     text = "".join(turn["content"] for turn in conversation)
     # 6,400 characters to which Unicode gives no meaning: one of them is always free.
     mark = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in text)

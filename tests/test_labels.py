@@ -491,7 +491,7 @@ def test_thoughts_without_a_place_in_the_template_are_refused(tokenizer, templat
     tokenizer = tokenizer if template == "atlas" else with_template(tokenizer, template)
     apart, inside = thoughtful(CONVERSATION)
     for use in (encode_conversation, render, encode_chat):
-        with pytest.raises(ValueError, match="writes no <think> block from it. Drop it"):
+        with pytest.raises(ValueError, match="makes no <think> block of it. Drop it"):
             use(apart, tokenizer)
     if template == "atlas":  # what stands in the content is learned as it stands
         assert "Step 2" in graded_texts(encode_conversation(inside, tokenizer), tokenizer)[0]
