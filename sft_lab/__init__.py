@@ -5,6 +5,7 @@ ground     examples               Example, IGNORE_INDEX
            files                  files and folders that are there whole or not at all
 read       row_files              the rows of a JSON, JSONL or CSV file
            row_keys               what becomes of each key of a row
+           row_shapes             which columns are the question and the answer
            records                rows of a file or a data set -> conversations
            instructions           the course's own instructions, in English and Chinese
 say        reasoning              thoughts beside an answer, as a template writes them

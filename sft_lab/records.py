@@ -6,7 +6,6 @@ So nothing is guessed, dropped or repaired here: one call reports all the bad ro
 with its likely cause. `row_files` reads the files, `row_keys` lists what else a row can say.
 """
 
-import difflib
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,25 +26,12 @@ from sft_lab.row_keys import (
     refuse_keys,
     says_nothing,
 )
+from sft_lab.row_shapes import FIELDS, INPUTS, OPTIONAL, find_shape
 
 # [{"role": "system" | "user" | "assistant", "content": text}, ...]. An answer that is not to be
 # learned has "weight": 0 as well, one with thoughts before it has them as "reasoning_content".
 Conversation = list[dict[str, Any]]
 
-# Shapes of a row: a question and an answer, or all turns in one list. Of shapes that fit equally
-# badly the first gives the advice, so the commonest stand first.
-PAIRS = (
-    ("instruction", "output"),
-    ("prompt", "response"),
-    ("prompt", "completion"),
-    ("question", "answer"),
-    ("instruction", "response"),
-)
-SHAPES = (*PAIRS, ("messages",), ("conversations",))
-KNOWN_SHAPES = ", ".join(" + ".join(shape) for shape in SHAPES)
-INPUTS = ("input", "context")  # Alpaca's and Dolly's name for what the question is about
-OPTIONAL = (*INPUTS, "history", "system")
-FIELDS = (*dict.fromkeys(field for shape in SHAPES for field in shape), *OPTIONAL)
 ROLES = {  # theirs: ours; "human" and "gpt" are ShareGPT's
     "system": "system",
     "user": "user",
@@ -197,7 +183,7 @@ def _read_row(row: Any, columns: dict[str, str], unread: set[str]) -> Conversati
     check_row_keys(others, chosen)
     thoughts = read_reasoning(others, "the row", ROW_REASONING)
     fields = {field: row[name] for field, name in names.items() if name in row}
-    shape = _find_shape(row, fields, columns)
+    shape = find_shape(row, fields, columns)
     turns, used = _read_turns(shape, fields, names, thoughts, unread)
     rest = {names[field]: value for field, value in fields.items() if field not in used}
     texts = {turn.text.strip() for turn in turns if isinstance(turn.text, str)}
@@ -275,71 +261,6 @@ def _read_history(history: Any, column: str) -> list[Turn]:
     return turns
 
 
-def _find_shape(row: Mapping, fields: dict, columns: dict[str, str]) -> tuple[str, ...]:
-    """The shape of SHAPES that a row has, judged by its columns; BadRow with the nearest one if
-    none or several fit."""
-    filled = {field for field, value in fields.items() if not is_absent(value)}
-    # How well each shape fits, the weightier sign first: all its fields are filled, all are there,
-    # some are filled, how many `columns` names.
-    fits = [
-        (filled >= {*s}, fields.keys() >= {*s}, bool(filled & {*s}), len(columns.keys() & {*s}))
-        for s in SHAPES
-    ]
-    best = max(fits)
-    found = [shape for shape, fit in zip(SHAPES, fits, strict=True) if fit == best]
-    _, all_there, *_ = best
-    if all_there and len(found) == 1:
-        return found[0]
-    if all_there:
-        raise BadRow(
-            f"columns {list(row)!s:.300} fit several shapes: {found}",
-            f"Choose columns={ {f: f for f in found[-1]} }.",
-        )
-    missing = dict.fromkeys(
-        next(repr(columns.get(f, f)) for f in shape if f not in fields) for shape in found
-    )
-    what = " or ".join(missing) + " is missing" if any(best) else "no known shape"
-    raise BadRow(
-        f"{what}; the row has columns {list(row)!s:.300}", _advise(row, fields, columns, found)
-    )
-
-
-def _advise(
-    row: Mapping, fields: dict, columns: dict[str, str], found: list[tuple[str, ...]]
-) -> str:
-    """Which `columns` would make one of these shapes of a row, if its names are near enough, and
-    which texts it would not read: of several guesses the one that leaves the fewest."""
-    guesses = []
-    for shape in found:
-        guess = {}
-        others = [c for c, value in row.items() if c not in FIELDS and not is_read(c, value)]
-        others = [column for column in others if len(column) < 80]  # else broken, and unreadable
-        for field in (*shape, *OPTIONAL):
-            others = [column for column in others if column not in guess.values()]
-            if field in fields or field in columns:
-                continue
-            # a misspelling, or the field with the same part in another pair: "answer" for "output"
-            near = difflib.get_close_matches(field, others, 1)
-            if not near and len(shape) == 2 and field in shape:
-                index = shape.index(field)
-                near = [p[index] for p in PAIRS if p[index] in row and p[index] not in shape]
-            if near:
-                guess[field] = near[0]
-        if fields.keys() | guess.keys() >= set(shape):
-            read = {*shape, *OPTIONAL, *guess.values(), *columns.values()}
-            left = [c for c, v in row.items() if c not in read and carries_text(v)]
-            left = [c for c in left if not is_read(c, row[c], ROW_REASONING)]
-            guesses.append((len(left), len(guesses), columns | guess, left))
-    if not guesses:
-        return (
-            f"Known shapes: {KNOWN_SHAPES}. Name other columns: columns={{'output': '<the "
-            "answers>', ...}."
-        )
-    _, _, guess, left = min(guesses)
-    without = f", without {left!s:.200}" if left else ""
-    return f"Did you mean columns={guess}{without}? Known shapes: {KNOWN_SHAPES}."
-
-
 def _read_messages(messages: list, name: str, learned: bool, unread: set[str]) -> list[Turn]:
     """Turns from {"role", "content"}, or ShareGPT's {"from", "value"}. learned: False for a list
     whose answers are only read, never learned."""
@@ -349,8 +270,10 @@ def _read_messages(messages: list, name: str, learned: bool, unread: set[str]) -
         # Arrow fills the keys that only other rows have with None
         sharegpt = isinstance(turn, Mapping) and turn.get("from") is not None
         role_key, text_key = ("from", "value") if sharegpt else ("role", "content")
+        rest = {}
         if isinstance(turn, Mapping):
-            refuse_keys(turn, which)  # first: a tool call has no content
+            rest = {key: turn[key] for key in turn if key not in (role_key, text_key)}
+            refuse_keys(rest, which)  # first: a tool call has no content
         if not isinstance(turn, Mapping) or not turn.keys() >= {role_key, text_key}:
             raise BadRow(
                 f"{which} is {show(turn)}, without {role_key!r} and {text_key!r}",
@@ -361,13 +284,13 @@ def _read_messages(messages: list, name: str, learned: bool, unread: set[str]) -
             raise BadRow(
                 f"{which} has the unknown role {show(role)}", f"Known: {list(ROLES)}; no tools."
             )
-        extra = read_turn_keys(turn, which, ROLES[role] == "assistant", learned)
+        extra = read_turn_keys(rest, which, ROLES[role] == "assistant", learned)
         turns.append(Turn(ROLES[role], turn[text_key], f"{text_key!r} in {which}", extra))
         unread |= {
             f"{key!r} in a turn"
-            for key, value in turn.items()
-            if key not in (role_key, text_key) and not is_read(key, value)
-            if not says_nothing(value) and value not in (role, turn[text_key])
+            for key, value in rest.items()
+            if not is_read(key, value) and not says_nothing(value)
+            if value not in (role, turn[text_key])
         }
     return turns
 

@@ -58,6 +58,8 @@ KNOWN = {*WEIGHTS, *MASKS, *REFUSED, *ABOUT} - {*PREFERENCES}
 def plain(value: Any) -> Any:
     """The value with lists for arrays and Python's numbers for numpy's: what pandas reads from a
     Parquet file holds both."""
+    if isinstance(value, str):
+        return value
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -104,13 +106,14 @@ def check_row_keys(others: Mapping, chosen: bool) -> None:
         raise BadRow("the row says that it is not to be learned (its weight is 0)", "Drop it.")
 
 
-def read_turn_keys(turn: Mapping, name: str, answers: bool, learned: bool) -> dict[str, Any]:
+def read_turn_keys(others: Mapping, name: str, answers: bool, learned: bool) -> dict[str, Any]:
     """What a turn of a conversation has beside role and content: "weight": 0 for an answer that is
     not to be learned, and "reasoning_content".
 
-    answers: it is an answer. learned: False where no answer of the list is to be learned.
+    others: what else the row says of the turn. answers: it is an answer. learned: False where no
+    answer of the list is to be learned.
     """
-    weight, thoughts = read_weight(turn, name), read_reasoning(turn, name)
+    weight, thoughts = read_weight(others, name), read_reasoning(others, name)
     if weight and not (answers and learned):
         raise BadRow(
             f"{name} is to be learned, but only {'completions' if answers else 'answers'} are",

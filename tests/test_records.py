@@ -115,9 +115,7 @@ def error_of(source, **options) -> RecordError:
 
 
 FORMATS = ["json", "jsonl", "csv", "rows", "dataset"]
-READABLE = [
-    (shape, kind) for shape in SHAPES for kind in FORMATS if (shape, kind) != ("trl", "csv")
-]  # CSV: only text
+READABLE = [(shape, kind) for shape in SHAPES for kind in FORMATS]
 
 
 @pytest.mark.parametrize("shape, kind", READABLE)
@@ -183,7 +181,9 @@ def test_the_alpaca_input_follows_the_instruction_on_a_new_line():
 
 def test_columns_maps_our_names_to_those_of_the_file():
     rows = [{"q": "Hi", "a": "Hello", "output": "not this one"}]
-    assert load_conversations(rows, columns={"instruction": "q", "output": "a"}) == [
+    with pytest.warns(UserWarning, match="it holds text: 'output' in 1 of 1 rows"):
+        conversations = load_conversations(rows, columns={"instruction": "q", "output": "a"})
+    assert conversations == [
         [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     ]
 
@@ -201,7 +201,8 @@ def test_columns_settles_which_of_two_shapes_is_meant():
     assert "row 1: columns ['prompt', 'response', 'question', 'answer'] fit several shapes" in str(
         error
     )
-    (conversation,) = load_conversations([row], columns={"question": "question"})
+    with pytest.warns(UserWarning, match="'prompt' in 1 of 1 rows, 'response' in 1 of 1 rows"):
+        (conversation,) = load_conversations([row], columns={"question": "question"})
     assert [turn["content"] for turn in conversation] == ["q", "a"]
 
 

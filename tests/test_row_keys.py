@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sft_lab.records import FIELDS, RecordError, load_conversations
+from sft_lab.records import RecordError, load_conversations
 from sft_lab.row_files import BadRow, parse_json
 from sft_lab.row_keys import (
     ABOUT,
@@ -24,6 +24,7 @@ from sft_lab.row_keys import (
     ROW_REASONING,
     WEIGHTS,
 )
+from sft_lab.row_shapes import FIELDS
 
 USER, ANSWER = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}
 PAIR = {"question": "Why?", "answer": "So."}
@@ -439,6 +440,15 @@ def test_columns_that_no_row_has_and_columns_given_twice_are_refused():
         (
             {"id": "1", "system_prompt": "S", "question": "Q", "response": "A"},
             "Did you mean columns={'answer': 'response', 'system': 'system_prompt'}?",
+        ),
+        ({"input": "Q", "output": "A"}, "Did you mean columns={'instruction': 'input'}?"),
+        (
+            {"query": "Q", "response": "A", "type": "x"},
+            "Did you mean columns={'prompt': 'query'}?",
+        ),
+        (
+            {"problem": "Q", "solution": "A", "source": "x"},
+            "Did you mean columns={'prompt': 'problem', 'response': 'solution'}?",
         ),
         (
             {"instruction": "Q", "ouput": "A", "notes": "N"},

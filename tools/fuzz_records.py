@@ -24,8 +24,9 @@ from typing import Any
 
 import pandas as pd
 
-from sft_lab.records import FIELDS, RecordError, load_conversations
+from sft_lab.records import RecordError, load_conversations
 from sft_lab.row_keys import ABOUT, LABELS, MASKS, REASONING, REFUSED, WEIGHTS
+from sft_lab.row_shapes import FIELDS
 
 WEIGHING = (*WEIGHTS, *MASKS)
 KEYS = [*FIELDS, *WEIGHING, *LABELS, *REASONING, *sorted(REFUSED)]
@@ -324,7 +325,7 @@ def _find_lost(source: Any, conversations: list, named: str) -> str:
 def _is_known(path: tuple[str, ...], row: str) -> bool:
     """Whether a text belongs to a key that is no text, or to a turn that may be left out."""
     keys = [key.casefold() for key in path]
-    if any(key in ABOUT or key.endswith("_id") for key in (keys[0], keys[-1])):
+    if any(key in ABOUT or key.endswith("_id") for key in keys):
         return True
     # turns after the last answer to learn are left out
     weighed = any(f"'{key}'" in row.casefold() or f'"{key}"' in row.casefold() for key in WEIGHING)
