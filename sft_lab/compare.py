@@ -25,6 +25,8 @@ from sft_lab.formats import format_percent
 from sft_lab.metrics import is_right, normalise
 from sft_lab.records import Conversation
 from sft_lab.report import render_report
+from sft_lab.row_keys import is_absent
+from sft_lab.row_shapes import OPTIONAL
 from sft_lab.significance import LEVEL, RESAMPLES, Interval, mcnemar_p_value, paired_bootstrap
 
 Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -82,7 +84,10 @@ def read_questions(questions: Sequence[Any]) -> list[tuple[str | Conversation, s
         prompt, answer, group = _read_question(question)
         askable = bool(prompt) and isinstance(prompt, (str, list))
         gradable = isinstance(answer, str) and bool(normalise(answer))
-        if not (askable and gradable):
+        row = question if isinstance(question, dict) else {}
+        if lost := [name for name in OPTIONAL if not is_absent(row.get(name))]:
+            problems.append(f"questions[{index}] has {lost} beside its question: join them to it")
+        elif not (askable and gradable):
             place = getattr(question, "place", f"questions[{index}]")  # the row of a file
             problems.append(f"{place} has no question or no answer: {question!r:.120}")
         read.append((prompt, answer, group))

@@ -109,7 +109,7 @@ def load_conversations(
             problems.append(f"{where}: {what}. {advice}")
         except RecursionError:
             problems.append(f"{where}: lists nested too deep. Likely one holds itself.")
-        unread.update(ignored)
+        unread.update(sorted(ignored))
     if not problems and not conversations:
         problems.append(f"{name}: empty, no row to read. Did the step that wrote it finish?")
     elif not problems and (missing := sorted(set(columns.values()) - seen)):

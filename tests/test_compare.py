@@ -195,6 +195,14 @@ def test_the_last_answer_to_learn_is_the_reference_and_a_row_of_a_file_is_named(
         read_questions([("q", "a"), [user, bad]])
 
 
+@pytest.mark.parametrize("name", ["input", "context", "history", "system"])
+def test_what_belongs_to_a_question_and_would_be_lost_is_named(name):
+    row = {"question": "q", "answer": "a", "group": "g"}
+    assert read_questions([row | {name: ""}]) == [("q", "a", "g")]
+    with pytest.raises(ValueError, match=rf"questions\[1\] has \['{name}'\] beside its question"):
+        read_questions([row, row | {name: "text"}])
+
+
 def test_no_questions_is_an_error():
     with pytest.raises(ValueError, match="no questions"):
         read_questions([])
