@@ -3,9 +3,13 @@
 ground     examples               Example, IGNORE_INDEX
            formats                numbers as text
            files                  files and folders that are there whole or not at all
-read       records                rows of a file or a data set -> conversations
+read       row_files              the rows of a JSON, JSONL or CSV file
+           row_keys               what becomes of each key of a row
+           row_shapes             which columns are the question and the answer
+           records                rows of a file or a data set -> conversations
            instructions           the course's own instructions, in English and Chinese
-say        rendering              the chat template, and where the answers stand in its text
+say        reasoning              thoughts beside an answer, as a template writes them
+           rendering              the chat template, and where the answers stand in its text
            stopping               a tuned model names the token it was taught to stop at
            chat                   render, generate_responses
 grade      labels                 a conversation -> token ids and labels; the label contract

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from sft_lab.reasoning import write_reasoning
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
     check_turns,
@@ -44,9 +45,8 @@ def render(
     think block into that opening. Raises ValueError when there is no template or a turn is
     malformed.
     """
-    check_turns(conversation)
     return tokenizer.apply_chat_template(
-        conversation,
+        write_reasoning(check_turns(conversation), tokenizer),
         chat_template=find_template(tokenizer),
         tokenize=False,
         add_generation_prompt=add_generation_prompt,

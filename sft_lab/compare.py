@@ -25,6 +25,8 @@ from sft_lab.formats import format_percent
 from sft_lab.metrics import is_right, normalise
 from sft_lab.records import Conversation
 from sft_lab.report import render_report
+from sft_lab.row_keys import is_absent
+from sft_lab.row_shapes import OPTIONAL
 from sft_lab.significance import LEVEL, RESAMPLES, Interval, mcnemar_p_value, paired_bootstrap
 
 Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -82,8 +84,12 @@ def read_questions(questions: Sequence[Any]) -> list[tuple[str | Conversation, s
         prompt, answer, group = _read_question(question)
         askable = bool(prompt) and isinstance(prompt, (str, list))
         gradable = isinstance(answer, str) and bool(normalise(answer))
-        if not (askable and gradable):
-            problems.append(f"questions[{index}] has no question or no answer: {question!r:.120}")
+        row = question if isinstance(question, dict) else {}
+        if lost := [name for name in OPTIONAL if not is_absent(row.get(name))]:
+            problems.append(f"questions[{index}] has {lost} beside its question: join them to it")
+        elif not (askable and gradable):
+            place = getattr(question, "place", f"questions[{index}]")  # the row of a file
+            problems.append(f"{place} has no question or no answer: {question!r:.120}")
         read.append((prompt, answer, group))
     if problems or not read:
         listed = "\n".join(problems[:10]) or "no questions"
@@ -106,7 +112,8 @@ def _read_question(question: Any) -> tuple[Any, Any, str]:
         return None, None, ""
     if question and all(isinstance(turn, dict) for turn in question):
         *prompt, last = question
-        answer = last.get("content") if last.get("role") == "assistant" else None
+        refers = last.get("role") == "assistant" and last.get("weight") != 0  # 0: not to be learned
+        answer = last.get("content") if refers else None
         return prompt, answer, ""
     return (*question, "") if len(question) == 2 else (None, None, "")
 

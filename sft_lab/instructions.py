@@ -37,6 +37,12 @@ def load_instructions(language: str | None = None, part: str = "train") -> list[
     """
     if part not in SPLITS:
         raise ValueError(f"part is {part!r}; choose one of {', '.join(SPLITS)}")
-    return load_conversations(
-        [row for row in instruction_rows(language) if row["split"] == SPLITS[part]]
-    )
+    rows = instruction_rows(language)
+    files = [FOLDER / f"{name}.jsonl" for name in ([language] if language else LANGUAGES)]
+    # from the files, not from the rows: an error then names the file and its row
+    conversations = [conversation for file in files for conversation in load_conversations(file)]
+    return [
+        conversation
+        for row, conversation in zip(rows, conversations, strict=True)
+        if row["split"] == SPLITS[part]
+    ]

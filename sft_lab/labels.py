@@ -16,6 +16,7 @@ The contract, true of every example that `encode_conversation` gives:
 
 import sys
 import warnings
+from bisect import bisect_right
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -56,8 +57,9 @@ def encode_conversation(
 ) -> Example:
     """Token ids of a conversation, and labels that grade its answers.
 
-    graded: "assistant" grades every answer with its stop token; "last" only the last one; "all"
-    every token, as in pretraining (the whole sequence, the prompt too: rule 1 does not apply).
+    graded: "assistant" grades every answer with its stop token, but those whose turn has
+    "weight": 0; "last" only the last one; "all" every token, as in pretraining (the whole sequence,
+    the prompt too: rule 1 does not apply).
     max_tokens: a longer conversation loses its last turns, down to the last answer that fits whole.
     An answer is never cut in two: half of one would be graded without its stop token. What is cut
     away is not judged.
@@ -69,11 +71,7 @@ def encode_conversation(
     """
     if graded not in POLICIES:
         raise ValueError(f"graded={graded!r}: choose one of {', '.join(POLICIES)}")
-    turns = [n for n, turn in enumerate(conversation, start=1) if turn.get("role") == "assistant"]
-    if not turns:
-        raise LabelError(
-            "the conversation has no answer (no assistant turn): there is nothing to grade"
-        )
+    turns = find_graded_turns(conversation, graded)
     rendered = render_for_training(conversation, tokenizer, max_tokens=max_tokens)
     if len(rendered.ids) > max_tokens:
         raise LabelError(
@@ -106,7 +104,8 @@ def encode_conversations(
     source: str = "conversations",
 ) -> list[Example]:
     """`encode_conversation` for every row. Raises one LabelError that names all bad rows: "source,
-    row 17: ..."."""
+    row 17: ...". A conversation that `load_conversations` has read is named by the row of its file,
+    wherever it stands here."""
     if graded not in POLICIES:
         raise ValueError(f"graded={graded!r}: choose one of {', '.join(POLICIES)}")
     find_template(tokenizer)  # a missing template is no row's fault
@@ -117,7 +116,7 @@ def encode_conversations(
                 encode_conversation(conversation, tokenizer, graded=graded, max_tokens=max_tokens)
             )
         except ValueError as error:
-            problems.append(f"{source}, row {row}: {error}")
+            problems.append(f"{getattr(conversation, 'place', f'{source}, row {row}')}: {error}")
     if problems:
         lines = [f"{source}: {len(problems)} rows cannot be graded"] if len(problems) > 1 else []
         lines += problems[:PRINTED_PROBLEMS]
@@ -214,30 +213,71 @@ def _check_run(
         )
 
 
-def _grade(
-    rendered: Rendered, turns: list[int], tokenizer: PreTrainedTokenizerBase, graded: str
-) -> Example:
-    """Labels that grade what the model writes in every answer, or in the last one.
+def find_graded_turns(conversation: Conversation, graded: str = "assistant") -> dict[int, bool]:
+    """The number of each answer's turn, from 1, and whether it is graded.
 
-    turns: the number of each answer's turn, from 1. Raises LabelError for an answer that does not
-    follow its inference prompt, or of which the model would write nothing.
+    Raises LabelError when none is, for a weight that is neither 0 nor 1 or is not an answer's, and
+    for graded="all" with an answer that is not to be graded.
     """
-    answers = list(zip(turns, rendered.starts, strict=False))  # the cut may have dropped the last
-    answers = answers if graded == "assistant" else answers[-1:]
-    for turn, start in answers:
+    weights = {}
+    for number, turn in enumerate(conversation, start=1):
+        weight, answers = turn.get("weight"), turn.get("role") == "assistant"
+        if weight not in (None, 0, 1) or weight and not answers:
+            raise LabelError(
+                f"turn {number}, {turn.get('role')}, has weight {weight!r}: an answer has 0 or 1"
+            )
+        if answers:
+            weights[number] = weight != 0
+    if not weights:
+        raise LabelError(
+            "the conversation has no answer (no assistant turn): there is nothing to grade"
+        )
+    if not any(weights.values()):
+        raise LabelError("no answer is graded: each has weight 0. Drop the row")
+    if graded == "all" and not all(weights.values()):
+        raise LabelError(
+            'graded="all" grades every token, but an answer has weight 0. Choose "assistant"'
+        )
+    return weights
+
+
+def _grade(
+    rendered: Rendered, turns: dict[int, bool], tokenizer: PreTrainedTokenizerBase, graded: str
+) -> Example:
+    """Labels that grade what the model writes in the answers that are to be graded, or in the last
+    answer of all, graded="last".
+
+    turns: the number of each answer's turn, from 1, and whether it is graded. Raises LabelError for
+    an answer that does not follow its inference prompt, or of which the model would write nothing.
+    """
+    kept = list(zip(turns, turns.values(), rendered.starts, strict=False))  # less what is cut away
+    if graded == "last":
+        kept = [(turn, wanted and turn == kept[-1][0], start) for turn, wanted, start in kept]
+    first_wanted = next((index for index, (_, wanted, _) in enumerate(kept) if wanted), None)
+    if first_wanted is None:
+        raise LabelError(
+            "no answer is graded: those that max_tokens and graded leave have weight 0. Raise "
+            "max_tokens, or drop the row"
+        )
+    # From the first graded answer on: a template may rewrite what is only read before it.
+    answers = kept[first_wanted:]
+    for turn, _, start in answers:
         if turn == 1:
             raise LabelError(
                 "the first turn is an answer to nothing: restore the question or drop that turn"
             )
         if start is None:
             raise LabelError(_explain_rewritten(turn))
+    starts = [start for _, _, start in answers]
     # 1 for each character that is graded, 0 for the others, and one more for the end of the text.
     written = bytearray(len(rendered.text) + 1)
     for first, last in rendered.spans:
-        if graded == "assistant" or last >= rendered.starts[-1]:
+        # the answer that a span belongs to began before the span's end; a span may begin before it
+        index = bisect_right(starts, last) - 1
+        if index >= 0 and answers[index][1]:
             written[first:last] = b"\1" * (last - first)
-    for turn, start in answers:
-        if not written[start]:
+    for turn, wanted, start in answers:
+        if wanted and not written[start]:
             raise LabelError(_explain_unwritten(turn, training_template(tokenizer)))
     labels = [
         # A token with no character of its own, which a normalizer can make, counts where it stands.
@@ -283,7 +323,7 @@ def _encode_openings(tokenizer: PreTrainedTokenizerBase, template: str) -> list[
     for content in ("<think>\nSo.\n</think>\n\nSo.", "So."):
         answer = {"role": "assistant", "content": content}
         rendered = render_for_training([question, answer], tokenizer, max_tokens=sys.maxsize)
-        example = _grade(rendered, [2], tokenizer, "last")
+        example = _grade(rendered, {2: True}, tokenizer, "last")
         # Templates may end a question otherwise once an answer follows, so we compare.
         ids = example.input_ids
         shared = next(t for t in range(len(ids)) if asked[t : t + 1] != ids[t : t + 1])

@@ -3,38 +3,35 @@ file and row.
 
 A row that is wrong and read all the same is trained on all the same, and the loss will not show it.
 So nothing is guessed, dropped or repaired here: one call reports all the bad rows of a file, each
-with its likely cause.
+with its likely cause. `row_files` reads the files, `row_keys` lists what else a row can say.
 """
 
-import csv
-import difflib
-import io
-import json
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-# [{"role": "system" | "user" | "assistant", "content": text}, ...]
-Conversation = list[dict[str, str]]
-# a turn as it is read, before it is checked: role, text (of any type), what an error calls it
-Turn = tuple[str, Any, str]
-# row number, line, row or what is wrong with it; no number for the file as a whole, no line where
-# the problem names its own
-NumberedRow = tuple[int | None, int | None, Any]
-
-# Shapes of a row: a question and an answer, or all turns in one list. Of shapes that fit equally
-# badly the first gives the advice, so the commonest stand first.
-PAIRS = (
-    ("instruction", "output"),
-    ("prompt", "response"),
-    ("prompt", "completion"),
-    ("question", "answer"),
+from sft_lab.row_files import BadRow, NumberedRow, parse_json, read_file, show
+from sft_lab.row_keys import (
+    REASONING_TAGS,
+    ROW_REASONING,
+    carries_text,
+    check_row_keys,
+    is_absent,
+    is_read,
+    plain,
+    read_reasoning,
+    read_turn_keys,
+    refuse_keys,
+    says_nothing,
 )
-SHAPES = (*PAIRS, ("messages",), ("conversations",))
-KNOWN_SHAPES = ", ".join(" + ".join(shape) for shape in SHAPES)
-OPTIONAL = ("input", "history", "system")
-FIELDS = (*dict.fromkeys(field for shape in SHAPES for field in shape), *OPTIONAL)
+from sft_lab.row_shapes import FIELDS, INPUTS, OPTIONAL, find_shape
+
+# [{"role": "system" | "user" | "assistant", "content": text}, ...]. An answer that is not to be
+# learned has "weight": 0 as well, one with thoughts before it has them as "reasoning_content".
+Conversation = list[dict[str, Any]]
+
 ROLES = {  # theirs: ours; "human" and "gpt" are ShareGPT's
     "system": "system",
     "user": "user",
@@ -51,6 +48,25 @@ FOLLOWERS = {  # the roles that may come after a role; None stands for the begin
 PRINTED_PROBLEMS = 20
 
 
+class Turn(NamedTuple):
+    """A turn as it is read, before it is checked. text: of any type. name: what an error calls the
+    text. extra: what the conversation's turn has beside its role and its content."""
+
+    role: str
+    text: Any
+    name: str
+    extra: dict[str, Any] = {}
+
+
+class ReadConversation(list):
+    """A Conversation, equal to the plain list, that knows its `place`, "data.jsonl, row 20": an
+    error can name the row of the file also after shuffling and cutting."""
+
+    def __init__(self, turns: Conversation, place: str):
+        super().__init__(turns)
+        self.place = place
+
+
 def load_conversations(
     source: str | Path | Iterable, *, columns: dict[str, str] | None = None
 ) -> list[Conversation]:
@@ -59,163 +75,102 @@ def load_conversations(
 
     source: path to a .json (list of rows), .jsonl or .csv file in UTF-8, a list of rows, or a
     datasets.Dataset. columns: our field names to the file's, {"instruction": "q", "output": "a"};
-    also settles which shape is meant. Each row is judged by its own columns; columns outside its
-    shape are ignored. The shapes:
-    - Alpaca: instruction, output; optional input, and history ([[question, answer], ...]). As in
-      LLaMA-Factory the user turn is instruction + "\\n" + input, or the instruction alone where the
-      input is absent or blank.
-    - pairs: prompt + response, question + answer, prompt + completion (texts, or lists of messages
-      as in TRL).
+    also settles which shape is meant. Each row is judged by its own columns. The shapes:
+    - pairs: instruction + output (Alpaca), instruction + response (Dolly), prompt + response,
+      question + answer, prompt + completion (texts, or lists of messages as in TRL, where only the
+      completion is learned); optional input or context, and history ([[question, answer], ...]). As
+      in LLaMA-Factory the user turn is question + "\\n" + input, or the question alone where the
+      input is absent.
     - messages: [{"role", "content"}, ...], or ShareGPT's conversations: [{"from": "human" | "gpt",
-      "value"}, ...].
+      "value"}, ...]. An answer with weight 0 (or train or loss false) is read and not learned;
+      thoughts beside it (reasoning_content, thinking) are learned as its template writes them.
     - with any of them: optional system. Lists may stand as JSON text, the only way a CSV cell can
-    hold one. Texts are never changed. A blank or None optional field is absent: CSV and Arrow fill
-    columns so.
+    hold one. Texts are never changed. A blank, None or nan optional field is absent: CSV, Arrow and
+    pandas fill columns so.
+    `row_keys` lists what else a row may say, and what is refused: tools, pictures, preferences. A
+    column that no one knows and that holds text is named by one warning, with how many rows have
+    it. What follows the last answer to learn is left out.
     Raises RecordError naming every bad row, or why the file cannot be read. Rows and turns count
     from 1 (the header of a CSV is no row), lines count header and blank lines too, byte offsets
     begin at 0.
     """
-    columns = dict(columns or {})
-    if unknown := [field for field in columns if field not in FIELDS]:
-        raise RecordError(
-            [f"columns: {unknown} not known. It maps our names, {list(FIELDS)}, to the file's."]
-        )
-    if isinstance(source, str | Path):
-        name, rows = str(source), _read_file(Path(source))
-    elif isinstance(source, Iterable) and not isinstance(source, Mapping):
-        name = "rows" if isinstance(source, list) else type(source).__name__
-        rows = ((number, None, row) for number, row in enumerate(source, start=1))
-    else:
-        raise RecordError(
-            [
-                f"source: {_show(source)} is not a path, a list of rows or a dataset. Choose one "
-                'split of a DatasetDict (data["train"]); put a single row into a list.'
-            ]
-        )
-    conversations, problems = [], []
+    columns = _check_columns(columns or {})
+    name, rows = _open(source)
+    conversations, problems, unread, seen = [], [], Counter(), set()
     # every row is read although one was bad: who mends a file wants all that is wrong with it
     for row_number, line, row in rows:
+        where, ignored = f"{name}, row {row_number}" if row_number else name, set()
         try:
-            conversations.append(_read_row(row, columns))
-        except _Bad as bad:
+            conversations.append(ReadConversation(_read_row(row, columns, ignored), where))
+            seen.update(row)
+        except BadRow as bad:
             what, advice = bad.args
-            where = f"{name}, row {row_number}" if row_number else name
             what += f" (line {line})" if line else ""
             problems.append(f"{where}: {what}. {advice}")
-    if problems or not conversations:
-        raise RecordError(
-            problems or [f"{name}: empty, no row to read. Did the step that wrote it finish?"]
+        except RecursionError:
+            problems.append(f"{where}: lists nested too deep. Likely one holds itself.")
+        unread.update(sorted(ignored))
+    if not problems and not conversations:
+        problems.append(f"{name}: empty, no row to read. Did the step that wrote it finish?")
+    elif not problems and (missing := sorted(set(columns.values()) - seen)):
+        problems.append(f"{name}: columns names {missing}, which no row has. Mend the name.")
+    if problems:
+        raise RecordError(problems)
+    if unread:
+        total = len(conversations)
+        listed = ", ".join(
+            f"{key} in {count} of {total} rows" for key, count in unread.most_common()
+        )
+        warnings.warn(
+            f"{name}: not read, though it holds text: {listed}. If one belongs to the question: "
+            "columns={'input': its name}",
+            stacklevel=2,
         )
     return conversations
 
 
-def _read_file(path: Path) -> Iterator[NumberedRow]:
-    """The rows of a file. A problem is yielded like a row, so that those before it still count."""
-    readers = {".json": _json_rows, ".jsonl": _jsonl_rows, ".csv": _csv_rows}
-    try:
-        if not path.is_file():
-            raise _Bad(
-                f"no such file, seen from {Path.cwd()}", "Check the path; a folder is not read."
-            )
-        if path.suffix.lower() not in readers:
-            raise _Bad(
-                f"file type {path.suffix!r} is not one of {list(readers)}",
-                "Read it with datasets, pass rows.",
-            )
-        yield from readers[path.suffix.lower()](_decode(path.read_bytes()))
-    except _Bad as bad:
-        yield None, None, bad
-
-
-def _decode(data: bytes) -> str:
-    """Text of bytes that should be UTF-8; else what they look like. Nothing is decoded on a
-    guess."""
-    try:
-        at, guess = 0, "UTF-16"
-        if b"\0" not in data[:4]:  # half the bytes of ASCII in UTF-16 are zero
-            return data.decode("utf-8").removeprefix("\ufeff")  # a byte-order mark is no text
-    except UnicodeDecodeError as error:
-        at, guess = error.start, "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "GBK"
-    # the line with the bad byte, as the guess reads it: a reader sees at once if it is right
-    sample = data[data.rfind(b"\n", 0, at) + 1 :][:80].decode(guess, errors="replace")[:40]
-    where = f"line {data.count(10, 0, at) + 1}, byte offset {at}"  # 10 is the line feed
-    raise _Bad(
-        f"not UTF-8: byte 0x{data[at]:02X} at {where}",
-        f"Likely {guess}, as which it reads {sample!r}. If so: "
-        f"iconv -f {guess} -t UTF-8 OLD > NEW. If not, try WINDOWS-1252.",
-    )
-
-
-def _parse_json(text: str, line: int = 1) -> Any:
-    """The value of a JSON text that begins on `line` of its file."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        where = f"line {line + error.lineno - 1}, column {error.colno}"
-        near = text[max(error.pos - 20, 0) :][:40]
-        raise _Bad(
-            f"broken JSON at {where}: {error.msg}, near {near!r}",
-            'Usually a bare ", \\ or line break in text '
-            '(write \\", \\\\, \\n), single quotes, a comma too many, or two objects on one line.',
-        ) from None
-
-
-def _json_rows(text: str) -> Iterator[NumberedRow]:
-    rows = _parse_json(text) if text.strip() else []
-    if not isinstance(rows, list):
-        raise _Bad(
-            f"the file holds {_show(rows)}, not a list of rows",
-            "Put the rows into [ ]. One object a line is "
-            ".jsonl; LLaMA-Factory's dataset_info.json only names data files: pass one of those.",
+def _check_columns(columns: dict[str, str]) -> dict[str, str]:
+    if unknown := [field for field in columns if field not in FIELDS]:
+        raise RecordError(
+            [f"columns: {unknown} not known. It maps our names, {list(FIELDS)}, to the file's."]
         )
-    yield from ((number, None, row) for number, row in enumerate(rows, start=1))
+    names = list(columns.values())
+    if wrong := [name for name in names if not isinstance(name, str) or names.count(name) > 1]:
+        raise RecordError(
+            [f"columns: {wrong} must be the names of columns, each given to one field"]
+        )
+    return dict(columns)
 
 
-def _jsonl_rows(text: str) -> Iterator[NumberedRow]:
-    row_number = 0
-    # str.splitlines would also cut at U+2028 inside a text
-    for line, row in enumerate(text.split("\n"), start=1):
-        if row.strip():
-            row_number += 1
-            try:
-                yield row_number, line, _parse_json(row, line)
-            except _Bad as bad:
-                yield row_number, None, bad
+def _open(source: Any) -> tuple[str, Iterator[NumberedRow]]:
+    """What errors call a source, and its rows."""
+    if isinstance(source, str | Path):
+        return f"{source!s:.255}", read_file(Path(source))
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        raise RecordError(
+            [
+                f"source: {show(source)} is not a path, a list of rows or a dataset. Choose one "
+                'split of a DatasetDict (data["train"]); put a single row into a list.'
+            ]
+        )
+    name = "rows" if isinstance(source, list) else type(source).__name__
+    if name == "DataFrame":  # it would give its column names
+        source = source.to_dict("records")
+    return name, ((number, None, row) for number, row in enumerate(source, start=1))
 
 
-def _csv_rows(text: str) -> Iterator[NumberedRow]:
-    # strict: without it a stray quote silently swallows the rows after it
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    advice = (
-        "A text with a comma, line break or quote stands in double quotes, its own quotes "
-        'doubled: "say ""yes""".'
-    )
-    header, row_number, line = [], 0, 1
-    try:
-        for cells in reader:
-            if header and cells:  # a blank line has no cells
-                row_number += 1
-                if len(cells) == len(header):
-                    row = dict(zip(header, cells, strict=True))
-                else:
-                    what = f"{len(cells)} cells, but the header has {len(header)} columns"
-                    row = _Bad(what, advice)
-                yield row_number, line, row
-            header = header or cells
-            line = reader.line_num + 1  # a row of several lines is named by its first
-    except csv.Error as error:  # where the next row begins can no longer be told
-        yield row_number + 1, line, _Bad(f"broken CSV: {error}", advice)
-
-
-def _read_row(row: Any, columns: dict[str, str]) -> Conversation:
-    """The conversation of one row, or _Bad."""
-    if isinstance(row, _Bad):
+def _read_row(row: Any, columns: dict[str, str], unread: set[str]) -> Conversation:
+    """The conversation of one row, or BadRow. Adds to `unread` what the row says beside it."""
+    if isinstance(row, BadRow):
         raise row
     if not isinstance(row, Mapping):
-        raise _Bad(
-            f"the row is {_show(row)}, not an object",
+        raise BadRow(
+            f"the row is {show(row)}, not an object",
             "A row is {column: value}; a list of rows is .json.",
         )
+    if odd := [column for column in row if not isinstance(column, str)]:
+        raise BadRow(f"a column is named {show(odd[0])}, not by a text", "Give it a name.")
+    row = plain(row)
     # our field -> the row's column; a column that `columns` gives to another field is no field by
     # its own name
     names = {
@@ -223,168 +178,195 @@ def _read_row(row: Any, columns: dict[str, str]) -> Conversation:
         for field in FIELDS
         if field in columns or field not in columns.values()
     }
+    others = {column: value for column, value in row.items() if column not in names.values()}
+    chosen = bool(columns.keys() - {*OPTIONAL})  # the reader has said which text is what
+    check_row_keys(others, chosen)
+    thoughts = read_reasoning(others, "the row", ROW_REASONING)
     fields = {field: row[name] for field, name in names.items() if name in row}
-    shape = _find_shape(row, fields, columns)
-    given = {f for f in OPTIONAL if fields.get(f) is not None and str(fields[f]).strip()}
-    turns: list[Turn] = []
-    if "system" in given:
-        turns.append(("system", fields["system"], repr(names["system"])))
-    if len(shape) == 2 and "history" in given:
-        turns += _read_history(fields["history"], names["history"])
-    for field, role in zip(shape, ("user", "assistant"), strict=False):
-        text, name = fields[field], repr(names[field])
-        # one list of all turns, or TRL's prompt and completion, each a list of turns
-        if len(shape) == 1 or "completion" in shape and isinstance(text, list):
-            turns += _read_messages(_read_list(text, name), name)
-            continue
-        if field == "instruction" and "input" in given:
-            instruction = _check_text(text, name)
-            text = instruction + "\n" + _check_text(fields["input"], repr(names["input"]))
-        turns.append((role, text, name))
+    shape = find_shape(row, fields, columns)
+    turns, used = _read_turns(shape, fields, names, thoughts, unread)
+    rest = {names[field]: value for field, value in fields.items() if field not in used}
+    texts = {turn.text.strip() for turn in turns if isinstance(turn.text, str)}
+    for column, value in (rest | others).items():
+        if is_absent(value) or isinstance(value, str) and value.strip() in texts:
+            continue  # ultrachat has the first question once more, as its prompt
+        if column in rest and not chosen:
+            raise BadRow(
+                f"{column!r}, {show(value)}, would be lost: a row of {' and '.join(shape)} has no "
+                "place for it",
+                "Put it into their text, drop it, or choose "
+                f"columns={ {field: names[field] for field in shape} }.",
+            )
+        if column in rest or carries_text(value) and not is_read(column, value, ROW_REASONING):
+            unread.add(repr(column))
     return _check_turns(turns)
 
 
+def _read_turns(
+    shape: tuple[str, ...],
+    fields: dict[str, Any],
+    names: dict[str, str],
+    thoughts: str,
+    unread: set[str],
+) -> tuple[list[Turn], set[str]]:
+    """The turns of a row of this shape, and the fields that went into them."""
+    given = {field for field in OPTIONAL if not is_absent(fields.get(field))}
+    inputs = [field for field in INPUTS if field in given]
+    turns, used = [], {*shape}
+    if "system" in given:
+        turns.append(Turn("system", fields["system"], repr(names["system"])))
+        used.add("system")
+    if len(shape) == 2 and "history" in given:
+        turns += _read_history(fields["history"], names["history"])
+        used.add("history")
+    trl = "completion" in shape and isinstance(fields["prompt"], str)
+    trl = trl and _holds_turns(fields["prompt"])  # JSON text in a CSV cell
+    for field, role in zip(shape, ("user", "assistant"), strict=False):
+        text, name = fields[field], repr(names[field])
+        if trl and isinstance(text, str) and _holds_turns(text):
+            text = parse_json(text)
+        # one list of all turns, or TRL's prompt and completion, each a list of turns
+        if len(shape) == 1 or "completion" in shape and isinstance(text, list):
+            # TRL learns the completion alone, whatever answers stand in its prompt
+            learned = len(shape) == 1 or role == "assistant"
+            turns += _read_messages(_read_list(text, name), name, learned, unread)
+            continue
+        if role == "user" and len(inputs) == 1:
+            given_input = _check_text(fields[inputs[0]], repr(names[inputs[0]]))
+            text = _check_text(text, name) + "\n" + given_input
+            used.add(inputs[0])
+        extra = {}
+        if role == "assistant" and thoughts:
+            extra, thoughts = {"reasoning_content": thoughts}, ""
+        turns.append(Turn(role, text, name, extra))
+    if thoughts:
+        raise BadRow("the thoughts stand beside a list of turns", "Put them into their turn.")
+    return turns, used
+
+
 def _read_history(history: Any, column: str) -> list[Turn]:
-    """The earlier rounds of an Alpaca row, [[question, answer], ...], as LLaMA-Factory has them."""
+    """The earlier rounds of an Alpaca row, [[question, answer], ...], as LLaMA-Factory has them,
+    which learns their answers too."""
     turns = []
     for number, pair in enumerate(_read_list(history, repr(column)), start=1):
         name = f"pair {number} of {column!r}"
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise _Bad(
-                f"{name} is {_show(pair)}, not [question, answer]",
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise BadRow(
+                f"{name} is {show(pair)}, not [question, answer]",
                 "An earlier round is two texts.",
             )
         question, answer = pair
-        turns.append(("user", question, f"the question in {name}"))
-        turns.append(("assistant", answer, f"the answer in {name}"))
+        turns.append(Turn("user", question, f"the question in {name}"))
+        turns.append(Turn("assistant", answer, f"the answer in {name}"))
     return turns
 
 
-def _find_shape(row: Mapping, fields: dict, columns: dict[str, str]) -> tuple[str, ...]:
-    """The shape of SHAPES that a row has, judged by its columns; _Bad with the nearest one if none
-    or several fit."""
-    filled = {field for field, value in fields.items() if value is not None and value != ""}
-    # How well each shape fits, the weightier sign first: all its fields are filled, all are there,
-    # some are filled, or `columns` names one of them.
-    fits = [
-        (filled >= {*s}, fields.keys() >= {*s}, bool(filled & {*s}), bool(columns.keys() & {*s}))
-        for s in SHAPES
-    ]
-    best = max(fits)
-    found = [shape for shape, fit in zip(SHAPES, fits, strict=True) if fit == best]
-    _, all_there, *_ = best
-    if all_there and len(found) == 1:
-        return found[0]
-    if all_there:
-        raise _Bad(
-            f"columns {list(row)} fit several shapes: {found}",
-            f"Choose columns={ {f: f for f in found[-1]} }.",
-        )
-    missing = dict.fromkeys(
-        next(repr(columns.get(f, f)) for f in shape if f not in fields) for shape in found
-    )
-    what = " or ".join(missing) + " is missing" if any(best) else "no known shape"
-    raise _Bad(f"{what}; the row has columns {list(row)}", _advise(row, fields, columns, found))
-
-
-def _advise(
-    row: Mapping, fields: dict, columns: dict[str, str], found: list[tuple[str, ...]]
-) -> str:
-    """Which `columns` would make one of these shapes of a row, if its names are near enough."""
-    for shape in found:
-        guess, others = {}, [str(column) for column in row if column not in shape]
-        for index, field in enumerate(shape):
-            if field in fields:
-                continue
-            # a misspelling, or the field with the same part in another pair: "answer" for "output"
-            near = difflib.get_close_matches(field, others, 1)
-            if not near and len(shape) == 2:
-                near = [pair[index] for pair in PAIRS if pair[index] in row]
-            if near:
-                guess[field] = near[0]
-        if fields.keys() | guess.keys() >= set(shape):
-            return f"Did you mean columns={columns | guess}? Known shapes: {KNOWN_SHAPES}."
-    return (
-        f"Known shapes: {KNOWN_SHAPES}. Name other columns: columns={{'output': '<the "
-        "answers>', ...}."
-    )
-
-
-def _read_messages(messages: list, name: str) -> list[Turn]:
-    """Turns from {"role", "content"}, or ShareGPT's {"from", "value"}."""
+def _read_messages(messages: list, name: str, learned: bool, unread: set[str]) -> list[Turn]:
+    """Turns from {"role", "content"}, or ShareGPT's {"from", "value"}. learned: False for a list
+    whose answers are only read, never learned."""
     turns = []
     for number, turn in enumerate(messages, start=1):
         which = f"turn {number} of {name}"
         # Arrow fills the keys that only other rows have with None
         sharegpt = isinstance(turn, Mapping) and turn.get("from") is not None
         role_key, text_key = ("from", "value") if sharegpt else ("role", "content")
+        rest = {}
+        if isinstance(turn, Mapping):
+            rest = {key: turn[key] for key in turn if key not in (role_key, text_key)}
+            refuse_keys(rest, which)  # first: a tool call has no content
         if not isinstance(turn, Mapping) or not turn.keys() >= {role_key, text_key}:
-            raise _Bad(
-                f"{which} is {_show(turn)}, without {role_key!r} and {text_key!r}",
+            raise BadRow(
+                f"{which} is {show(turn)}, without {role_key!r} and {text_key!r}",
                 "Every turn needs both.",
             )
-        if str(turn[role_key]) not in ROLES:
-            raise _Bad(
-                f"{which} has the unknown role {turn[role_key]!r}",
-                f"Known: {list(ROLES)}; no tools.",
+        role = turn[role_key]
+        if not isinstance(role, str) or role not in ROLES:
+            raise BadRow(
+                f"{which} has the unknown role {show(role)}", f"Known: {list(ROLES)}; no tools."
             )
-        turns.append((ROLES[turn[role_key]], turn[text_key], f"{text_key!r} in {which}"))
+        extra = read_turn_keys(rest, which, ROLES[role] == "assistant", learned)
+        turns.append(Turn(ROLES[role], turn[text_key], f"{text_key!r} in {which}", extra))
+        unread |= {
+            f"{key!r} in a turn"
+            for key, value in rest.items()
+            if not is_read(key, value) and not says_nothing(value)
+            if value not in (role, turn[text_key])
+        }
     return turns
 
 
+def _holds_turns(text: str) -> bool:
+    """Whether a text is the JSON text of a list of turns."""
+    try:
+        turns = parse_json(text) if text.lstrip().startswith("[") else None
+    except BadRow:
+        return False
+    return bool(turns) and all(
+        isinstance(turn, dict) and turn.keys() & {"role", "from"} for turn in turns
+    )
+
+
 def _check_turns(turns: list[Turn]) -> Conversation:
-    """Turns in an order that a chat can have, as a conversation."""
-    conversation, before = [], None
-    for number, (role, text, name) in enumerate(turns, start=1):
+    """Turns in an order that a chat can have, as a conversation that ends with an answer to learn:
+    nothing is learned from what follows the last one."""
+    conversation, before, learned = [], None, 0
+    for number, (role, text, name, extra) in enumerate(turns, start=1):
         if role not in FOLLOWERS[before]:
             what = {"system": "the system turn is not first", before: f"two {role} turns in a row"}
-            raise _Bad(
+            raise BadRow(
                 f"{what.get(role, 'an answer before any question')}: turn {number} is {role} "
                 f"after {before}",
                 "Likely a turn was lost or moved, or one text was cut in two.",
             )
-        conversation.append({"role": role, "content": _check_text(text, name)})
+        conversation.append({"role": role, "content": _check_text(text, name), **extra})
+        if "reasoning_content" in extra:
+            _check_text(extra["reasoning_content"], f"the reasoning beside {name}")
+            if any(tag in text for tag in REASONING_TAGS):
+                raise BadRow(f"{name} holds thoughts, and more stand beside it", "Keep one.")
+        if role == "assistant" and extra.get("weight", 1):
+            learned = number
         before = role
     if before != "assistant":
-        raise _Bad(
+        raise BadRow(
             f"the answer is missing: the last turn is {before or 'not there'}",
             "Add it, or drop the row.",
         )
-    return conversation
+    if not learned:
+        raise BadRow("no answer is to be learned: each has weight 0", "Drop the row.")
+    return conversation[:learned]
 
 
 def _check_text(value: Any, name: str) -> str:
     """The text, unchanged, if it is one that a tokenizer can read and a model can learn from."""
     if not isinstance(value, str):
-        raise _Bad(f"{name} is {_show(value)}, not a text", "None and nan are usually empty cells.")
+        advice = "None and nan are usually empty cells."
+        if isinstance(value, list):  # of parts, as models that see pictures have it
+            advice = "Of a list of parts, join the texts; a picture cannot be read here."
+        raise BadRow(f"{name} is {show(value)}, not a text", advice)
     if not value.strip():
-        raise _Bad(f"{name} is empty", "Write the text or drop the row.")
+        raise BadRow(f"{name} is empty", "Write the text or drop the row.")
     # half of a surrogate pair is no character: a tokenizer would crash on it
     if value.encode(errors="ignore") != value.encode(errors="surrogatepass"):
-        raise _Bad(
-            f"{name} holds half a character: {_show(value)}",
+        raise BadRow(
+            f"{name} holds half a character: {show(value)}",
             "Likely the text was cut inside an emoji.",
         )
-    return value
+    return str(value)  # numpy has texts of its own
 
 
 def _read_list(value: Any, name: str) -> list:
     """A list, or its JSON text, the only form that a CSV cell has for one."""
-    with suppress(ValueError):
-        value = json.loads(value) if isinstance(value, str) else value
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = parse_json(value)
+        except BadRow as bad:
+            what, advice = bad.args
+            raise BadRow(f"{name}: {what}", advice) from None
     if not isinstance(value, list):
-        raise _Bad(
-            f"{name} is {_show(value)}, not a list", "In a CSV cell, write it with json.dumps."
+        raise BadRow(
+            f"{name} is {show(value)}, not a list", "In a CSV cell, write it with json.dumps."
         )
     return value
-
-
-def _show(value: Any) -> str:
-    return f"{value!r:.60} ({type(value).__name__})"
-
-
-class _Bad(Exception):
-    """(what is wrong with a row or a file, the likely cause or what to do about it)"""
 
 
 class RecordError(ValueError):

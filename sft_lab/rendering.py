@@ -21,11 +21,13 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from sft_lab.reasoning import write_reasoning
 from sft_lab.records import Conversation
 
 ROLES = ("system", "user", "assistant", "tool")
 # In an answer these stay control tokens: the model writes them itself.
 REASONING = ("<think>", "</think>")
+TURN_KEYS = ("role", "content", "weight", "reasoning_content")  # of which a template reads some
 GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -175,8 +177,8 @@ def _bundled_templates() -> dict[str, str]:
 
 
 def check_turns(conversation: Conversation) -> Conversation:
-    """The conversation itself. Raises ValueError for an unknown role or a content that is not a
-    text."""
+    """The conversation itself. Raises ValueError for an unknown role, a content that is not a text,
+    or a key that would be lost."""
     if not conversation:
         raise ValueError("the conversation is empty: it needs at least one turn")
     for number, turn in enumerate(conversation, start=1):
@@ -188,6 +190,11 @@ def check_turns(conversation: Conversation) -> Conversation:
             raise ValueError(
                 f"turn {number} is {str(turn)[:80]}: expected {{'role': one of {', '.join(ROLES)}, "
                 f"'content': text}}. Read raw data with sft_lab.records.load_conversations."
+            )
+        if lost := sorted(map(str, turn.keys() - {*TURN_KEYS})):
+            raise ValueError(
+                f"turn {number} has {', '.join(lost)}, which would be lost: read raw data with "
+                "sft_lab.records.load_conversations"
             )
     return conversation
 
@@ -246,7 +253,8 @@ def _mark_literals(
     Returns the marked conversation and the mark. The mark goes inside, so that a template that
     looks for the letters (Qwen3's does, for "<tool_response>") does not find them either.
     """
-    text = "".join(turn["content"] for turn in check_turns(conversation))
+    conversation = write_reasoning(check_turns(conversation), tokenizer)
+    text = "".join(turn["content"] for turn in conversation)
     # 6,400 characters to which Unicode gives no meaning: one of them is always free.
     mark = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in text)
     pattern = _match_any(control_tokens(tokenizer))
@@ -314,7 +322,9 @@ def _find_answer_turns(conversation: Conversation) -> list[int]:
 
 def _has_reasoning(answer: dict[str, str]) -> bool:
     """Its inference prompt is then the one with enable_thinking=True."""
-    return any(tag in answer["content"] for tag in REASONING)
+    return bool(answer.get("reasoning_content")) or any(
+        tag in answer["content"] for tag in REASONING
+    )
 
 
 def _locate_answers(

@@ -26,6 +26,7 @@ from sft_lab.compare import (
     compare,
     read_questions,
 )
+from sft_lab.records import load_conversations
 from sft_lab.report import mark_differences
 from sft_lab.significance import paired_bootstrap
 
@@ -179,6 +180,27 @@ def test_bad_questions_are_all_named_by_their_place():
     with pytest.raises(ValueError) as error:
         read_questions(bad)
     assert re.findall(r"questions\[(\d)\]", str(error.value)) == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_the_last_answer_to_learn_is_the_reference_and_a_row_of_a_file_is_named(tmp_path):
+    user, good = {"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}
+    bad = {"role": "assistant", "content": "bad", "weight": 0}
+    rows = [{"messages": [user, bad, user, good, user, bad]}, {"question": "q", "answer": "!!!"}]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    first, second = load_conversations(tmp_path / "x.jsonl")
+    assert read_questions([first]) == [([user, bad, user], "good", "")]
+    with pytest.raises(ValueError, match=f"^{tmp_path / 'x.jsonl'}, row 2 has no question or"):
+        read_questions([second, first])
+    with pytest.raises(ValueError, match=r"^questions\[1\] has no question or no answer"):
+        read_questions([("q", "a"), [user, bad]])
+
+
+@pytest.mark.parametrize("name", ["input", "context", "history", "system"])
+def test_what_belongs_to_a_question_and_would_be_lost_is_named(name):
+    row = {"question": "q", "answer": "a", "group": "g"}
+    assert read_questions([row | {name: ""}]) == [("q", "a", "g")]
+    with pytest.raises(ValueError, match=rf"questions\[1\] has \['{name}'\] beside its question"):
+        read_questions([row, row | {name: "text"}])
 
 
 def test_no_questions_is_an_error():

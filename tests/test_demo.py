@@ -92,3 +92,32 @@ def test_a_broken_file_is_named_by_row_and_nothing_is_written(tmp_path):
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert "mine.jsonl, row 1" in done.stderr and "mine.jsonl, row 2" in done.stderr
     assert not (tmp_path / "reports").exists()
+
+
+def test_an_answer_of_weight_0_is_neither_learned_nor_asked(tmp_path):
+    user, good = "Say the word {}.", {"role": "assistant", "content": "Gladly."}
+    bad = {"role": "assistant", "content": "Never.", "weight": 0}
+    rows = [
+        [{"role": "user", "content": user.format(word)}, bad, {"role": "user", "content": "And?"}]
+        + ([good, {"role": "user", "content": "Once more?"}, bad] if word % 2 else [good])
+        for word in range(60)
+    ]
+    lines = [json.dumps({"messages": row, "notes": "n"}) for row in rows]
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    done = run_demo(tmp_path, "--data", "mine.jsonl", "--epochs", "12")
+    assert done.returncode == 0, done.stderr
+    assert "mine.jsonl: not read, though it holds text: 'notes' in 60 of 60 rows" in done.stderr
+    report = json.loads((tmp_path / "reports" / "demo.json").read_text(encoding="utf-8"))
+    assert {row["reference"] for row in report["answers"]} == {"Gladly."}
+    assert report["tuned"]["accuracy"] == 1.0
+
+
+def test_a_row_too_long_is_named_as_the_file_counts_it(tmp_path):
+    rows = [
+        {"instruction": f"Say {n}.", "output": "word " * (1200 if n == 20 else 2)}
+        for n in range(1, 41)
+    ]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    done = run_demo(tmp_path, "--data", "mine.jsonl")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "mine.jsonl, row 20: " in done.stderr and done.stderr.count(", row ") == 1

@@ -2,6 +2,8 @@
 never show."""
 
 import copy
+import json
+import random
 import re
 import time
 import warnings
@@ -14,7 +16,7 @@ from trl import SFTConfig, SFTTrainer
 from trl import chat_template_utils as trl_templates
 
 from sft_lab import rendering
-from sft_lab.chat import encode_chat, stop_token_id
+from sft_lab.chat import encode_chat, render, stop_token_id
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.labels import (
     LabelError,
@@ -23,6 +25,7 @@ from sft_lab.labels import (
     encode_conversations,
     training_template,
 )
+from sft_lab.records import load_conversations
 
 CONVERSATION = [
     {"role": "system", "content": "Be brief."},
@@ -80,7 +83,9 @@ def prepared_by_trl(model, tokenizer, conversations, folder):
         bf16=False,
         report_to="none",
     )
-    dataset = Dataset.from_dict({"messages": conversations})
+    dataset = conversations
+    if not isinstance(dataset, Dataset):
+        dataset = Dataset.from_dict({"messages": conversations})
     trainer = SFTTrainer(
         copy.deepcopy(model), args=settings, train_dataset=dataset, processing_class=tokenizer
     )
@@ -330,6 +335,166 @@ def test_all_bad_rows_are_named_at_once(tokenizer):
         "no answer" in caught.value.problems[0]
         and "an answer to nothing" in caught.value.problems[1]
     )
+
+
+def test_a_conversation_from_a_file_is_named_by_its_row_there(tokenizer, tmp_path):
+    path = tmp_path / "mine.jsonl"
+    lines = [
+        {"question": f"Question {n}?", "answer": "x " * (600 if n in (3, 20) else 1)}
+        for n in range(1, 41)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    conversations = load_conversations(path)
+    random.Random(0).shuffle(conversations)
+    with pytest.raises(LabelError) as caught:
+        encode_conversations(conversations[2:], tokenizer, max_tokens=100, source="another name")
+    assert sorted(problem.split(":")[0] for problem in caught.value.problems) == [
+        f"{path}, row 20",
+        f"{path}, row 3",
+    ]
+
+
+# answers that are read and not learned, and thoughts beside an answer
+
+COURSE = ("atlas", "qwen2_5", "qwen3", "qwen3_instruct_2507")
+ours_and_theirs = pytest.mark.filterwarnings(
+    "ignore:the tokenizer's chat template renders earlier answers:UserWarning"
+)
+
+
+def drop_runs(example, dropped):
+    """The labels without the graded runs of these numbers, counted from 0."""
+    labels, run, before = [], -1, False
+    for label in example.labels:
+        run += label != IGNORE_INDEX and not before
+        before = label != IGNORE_INDEX
+        labels.append(IGNORE_INDEX if run in dropped else label)
+    return Example(example.input_ids, labels)
+
+
+def drop_first_graded(example):
+    first = next(t for t, label in enumerate(example.labels) if label != IGNORE_INDEX)
+    labels = [*example.labels[:first], IGNORE_INDEX, *example.labels[first + 1 :]]
+    return Example(example.input_ids, labels)
+
+
+@ours_and_theirs
+@pytest.mark.parametrize("template", [*COURSE, TAGLESS + PROMPT])
+def test_an_answer_of_weight_0_is_read_and_not_graded(tokenizer, conversations, template):
+    tokenizer = tokenizer if template == "atlas" else with_template(tokenizer, template)
+    rng, dropped_runs = random.Random(template), 0
+    for conversation in conversations:
+        turns = [n for n, turn in enumerate(conversation) if turn["role"] == "assistant"]
+        weights = {n: rng.choice([0, 1, None]) for n in turns}
+        if all(weight == 0 for weight in weights.values()):
+            continue
+        weighted = [
+            turn | ({} if weights.get(n) is None else {"weight": weights[n]})
+            for n, turn in enumerate(conversation)
+        ]
+        dropped = {number for number, n in enumerate(turns) if weights[n] == 0}
+        expected = drop_runs(encode_conversation(conversation, tokenizer), dropped)
+        assert encode_conversation(weighted, tokenizer) == expected
+        dropped_runs += len(dropped)
+    assert dropped_runs >= 100
+
+
+@ours_and_theirs
+@pytest.mark.parametrize("template", COURSE)
+def test_trls_lists_get_trls_labels(model, tokenizer, conversations, template, tmp_path):
+    """TRL learns the completion alone; a turn has no weight of its own there."""
+    tokenizer = tokenizer if template == "atlas" else with_template(tokenizer, template)
+    rows = [
+        {"prompt": conversation[:-1], "completion": conversation[-1:]}
+        for conversation in conversations
+        if not begins_with_line_break(conversation)
+        and all(turn["content"].strip() for turn in conversation)
+    ]
+    ours = encode_conversations(load_conversations(rows), tokenizer, max_tokens=10_000)
+    theirs = prepared_by_trl(model, tokenizer, Dataset.from_list(rows), tmp_path)
+    if template == "qwen2_5":  # its tags hold the line break that ends the prompt, as TRL's mask
+        ours = [drop_first_graded(example) for example in ours]
+    assert len(ours) >= 100 and ours == theirs
+
+
+def test_weight_0_on_all_but_the_last_answer_is_graded_last(tokenizer, conversations):
+    for conversation in conversations[:100]:
+        *turns, last = conversation
+        only_last = [t | {"weight": 0} if t["role"] == "assistant" else t for t in turns] + [last]
+        expected = encode_conversation(conversation, tokenizer, graded="last")
+        assert encode_conversation(only_last, tokenizer) == expected
+
+
+def test_a_history_that_the_template_rewrites_may_be_read_and_not_learned(tokenizer):
+    rewriting = with_template(tokenizer, trl_templates.qwen3_chat_template + "{# not TRL's #}")
+    first = CONVERSATION[2] | {"weight": 0}
+    conversation = [*CONVERSATION[:2], first, *CONVERSATION[3:]]
+    example = encode_conversation(conversation, rewriting)
+    assert graded_texts(example, tokenizer) == ["Santiago. 😀\n<|im_end|>"]
+
+
+def test_weights_that_cannot_be_honoured_are_refused(tokenizer):
+    system, question, first, second, last = CONVERSATION
+    ungraded = [system, question, first | {"weight": 0}, second, last]
+    none = [system, question, first | {"weight": 0}]
+    limit = len(encode_conversation(CONVERSATION[:3], tokenizer).input_ids)
+    for conversation, options, cause in [
+        (none, {}, "no answer is graded: each has weight 0"),
+        (ungraded, {"graded": "all"}, 'graded="all" grades every token, but an answer has weight'),
+        (ungraded, {"max_tokens": limit}, "those that max_tokens and graded leave have weight 0"),
+        ([*CONVERSATION[:4], last | {"weight": 0}], {"graded": "last"}, "no answer is graded"),
+        ([system, question | {"weight": 1}, first], {}, "turn 2, user, has weight 1"),
+        ([system, question, first | {"weight": 0.5}], {}, "turn 3, assistant, has weight 0.5"),
+        ([system, question, first | {"tool_calls": []}], {}, "turn 3 has tool_calls, which would"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(cause)):
+            encode_conversation(conversation, tokenizer, **options)
+
+
+def thoughtful(conversation):
+    """The conversation with the thoughts of its answers apart from them, and one with both in the
+    content, as transformers' documentation of Qwen3 writes it."""
+    apart, inside = [], []
+    for number, turn in enumerate(conversation):
+        if turn["role"] == "assistant":
+            block = f"<think>\nStep {number}.\n\nSo.\n</think>\n\n"
+            apart.append(turn | {"reasoning_content": f"Step {number}.\n\nSo."})
+            inside.append(turn | {"content": block + turn["content"]})
+        else:
+            apart.append(turn)
+            inside.append(turn)
+    return apart, inside
+
+
+@ours_and_theirs
+@pytest.mark.parametrize("template", ["qwen3", "qwen3_training"])
+def test_thoughts_beside_an_answer_are_those_of_trl(model, tokenizer, template, tmp_path):
+    tokenizer = with_template(tokenizer, template)
+    apart, inside = thoughtful(CONVERSATION)
+    example = encode_conversation(apart, tokenizer)
+    assert example == encode_conversation(inside, tokenizer)
+    assert [example] == prepared_by_trl(model, tokenizer, [apart], tmp_path)
+    assert render(apart, tokenizer) == tokenizer.apply_chat_template(apart, tokenize=False)
+    assert "Step 2" in graded_texts(example, tokenizer)[0]
+    prompts = [
+        encode_chat(turns[:-1], tokenizer, add_generation_prompt=True) for turns in (apart, inside)
+    ]
+    assert prompts[0] == prompts[1]
+    ungraded = [
+        apart[2] | {"weight": 0} if number == 2 else turn for number, turn in enumerate(apart)
+    ]
+    assert encode_conversation(ungraded, tokenizer) == drop_runs(example, {0})
+
+
+@pytest.mark.parametrize("template", ["atlas", "qwen2_5", "qwen3_instruct_2507", "phi3", "gptoss"])
+def test_thoughts_without_a_place_in_the_template_are_refused(tokenizer, template):
+    tokenizer = tokenizer if template == "atlas" else with_template(tokenizer, template)
+    apart, inside = thoughtful(CONVERSATION)
+    for use in (encode_conversation, render, encode_chat):
+        with pytest.raises(ValueError, match="makes no <think> block of it. Drop it"):
+            use(apart, tokenizer)
+    if template == "atlas":  # what stands in the content is learned as it stands
+        assert "Step 2" in graded_texts(encode_conversation(inside, tokenizer), tokenizer)[0]
 
 
 # attacks and mistakes

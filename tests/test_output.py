@@ -95,16 +95,20 @@ def test_every_file_that_a_run_leaves_is_looked_for_before_the_next(tmp_path):
 def test_a_second_run_replaces_the_result_of_the_first_and_nothing_else(tmp_path):
     (tmp_path / "notes.md").write_text("of the reader")
     tuned_folder(tmp_path)
-    with_adapter = add_lora(make_model(), rank=2)
-    run(with_adapter, output_dir=tmp_path, epochs=1)
-    assert not (tmp_path / "model.safetensors").exists(), "two kinds of result in one folder"
-    assert (tmp_path / "notes.md").read_text() == "of the reader"
-    loaded = load_adapter(make_model(), tmp_path)
-    assert same_weights(loaded, with_adapter)
+    before = snapshot(tmp_path)
+    with no_step(), pytest.raises(ValueError, match="holds a whole model"):
+        run(add_lora(make_model(), rank=2), output_dir=tmp_path, epochs=1)
+    assert snapshot(tmp_path) == before
     _, tuned = run(make_model(seed=1), output_dir=tmp_path, epochs=1)
-    assert not (tmp_path / "adapter_config.json").exists()
     assert same_weights(AutoModelForCausalLM.from_pretrained(tmp_path), tuned)
     assert (tmp_path / "notes.md").read_text() == "of the reader"
+
+
+def test_a_second_adapter_replaces_the_first(tmp_path):
+    for seed in (0, 1):
+        tuned = add_lora(make_model(seed=seed), rank=2)
+        run(tuned, output_dir=tmp_path, epochs=1)
+    assert same_weights(load_adapter(make_model(seed=1), tmp_path), tuned)
 
 
 def test_the_folder_a_model_was_loaded_from_is_not_its_output(tmp_path):

@@ -115,9 +115,7 @@ def error_of(source, **options) -> RecordError:
 
 
 FORMATS = ["json", "jsonl", "csv", "rows", "dataset"]
-READABLE = [
-    (shape, kind) for shape in SHAPES for kind in FORMATS if (shape, kind) != ("trl", "csv")
-]  # CSV: only text
+READABLE = [(shape, kind) for shape in SHAPES for kind in FORMATS]
 
 
 @pytest.mark.parametrize("shape, kind", READABLE)
@@ -131,7 +129,17 @@ def test_a_conversation_comes_back_unchanged_from_every_shape_and_format(shape, 
         source = datasets.Dataset.from_list(rows)
     else:
         source = write_rows(tmp_path / f"data.{kind}", rows)
+    if shape == "trl":  # which learns the completion alone
+        conversations = [read_only(conversation) for conversation in conversations]
     assert load_conversations(source) == conversations
+
+
+def read_only(conversation: list[dict]) -> list[dict]:
+    """The conversation with weight 0 for every answer but the last."""
+    *turns, last = conversation
+    return [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in turns] + [
+        last
+    ]
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -173,7 +181,9 @@ def test_the_alpaca_input_follows_the_instruction_on_a_new_line():
 
 def test_columns_maps_our_names_to_those_of_the_file():
     rows = [{"q": "Hi", "a": "Hello", "output": "not this one"}]
-    assert load_conversations(rows, columns={"instruction": "q", "output": "a"}) == [
+    with pytest.warns(UserWarning, match="it holds text: 'output' in 1 of 1 rows"):
+        conversations = load_conversations(rows, columns={"instruction": "q", "output": "a"})
+    assert conversations == [
         [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     ]
 
@@ -191,12 +201,13 @@ def test_columns_settles_which_of_two_shapes_is_meant():
     assert "row 1: columns ['prompt', 'response', 'question', 'answer'] fit several shapes" in str(
         error
     )
-    (conversation,) = load_conversations([row], columns={"question": "question"})
+    with pytest.warns(UserWarning, match="'prompt' in 1 of 1 rows, 'response' in 1 of 1 rows"):
+        (conversation,) = load_conversations([row], columns={"question": "question"})
     assert [turn["content"] for turn in conversation] == ["q", "a"]
 
 
-def test_a_byte_order_mark_crlf_and_duplicate_keys_are_accepted(tmp_path):
-    text = '\ufeff{"question": "x", "question": "q", "answer": "a"}\r\n\r\n'
+def test_a_byte_order_mark_and_crlf_are_accepted(tmp_path):
+    text = '\ufeff{"question": "q", "answer": "a"}\r\n\r\n'
     from_jsonl = load_conversations(write_bytes(tmp_path / "x.JSONL", text.encode()))
     from_csv = load_conversations(
         write_bytes(tmp_path / "x.csv", "\ufeffquestion,answer\r\nq,a\r\n".encode())
@@ -224,7 +235,7 @@ BAD_ROWS = {
     ),
     "missing field": (
         {"instruction": "x"},
-        "'output' is missing; the row has columns ['instruction']",
+        "'output' or 'response' is missing; the row has columns ['instruction']",
     ),
     "null": (GOOD | {"output": None}, "'output' is None (NoneType), not a text"),
     "nan": (GOOD | {"output": float("nan")}, "'output' is nan (float), not a text"),
@@ -316,7 +327,7 @@ def test_a_bad_row_is_named_by_file_row_line_and_cause(bad_row, cause, tmp_path)
     [
         ({"instruction": "x", "ouput": "y"}, {"output": "ouput"}),
         ({"Instruction": "x", "Output": "y"}, {"instruction": "Instruction", "output": "Output"}),
-        ({"instruction": "x", "context": "", "response": "y"}, {"output": "response"}),
+        ({"instruction": "x", "context": "", "answer": "y"}, {"output": "answer"}),
         ({"message": [USER, ANSWER]}, {"messages": "message"}),
     ],
 )
@@ -329,7 +340,7 @@ def test_an_unknown_shape_names_the_shapes_that_are_known():
     error = str(error_of([{"a": "1", "b": "2"}]))
     assert (
         "instruction + output, prompt + response, prompt + completion, question + answer, "
-        "messages, conv" in error
+        "instruction + response, messages, conv" in error
     )
     assert "columns={" in error
 
@@ -374,7 +385,7 @@ def test_broken_json_in_a_list_of_rows_is_named_by_line_and_column(tmp_path):
         tmp_path / "x.json", b'[\n {"question": "q", "answer": "a"}\n {"question": "q"}\n]'
     )
     assert str(error_of(path)).startswith(
-        f"{path}: broken JSON at line 3, column 2: Expecting ',' delimiter, near"
+        f"{path}, row 2: broken JSON at line 3, column 2: Expecting ',' delimiter, near"
     )
 
 
