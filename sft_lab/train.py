@@ -27,6 +27,7 @@ from sft_lab.loop.checkpoints import (
     set_rng_state,
 )
 from sft_lab.loop.plan import Plan
+from sft_lab.loop.probes import check_model, check_scores
 from sft_lab.loop.process import interrupt_between_steps, keep_freed_memory
 from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.losses import graded_loss
@@ -93,7 +94,9 @@ def train(
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model, or its LoRA adapter; `resume=True` goes on exactly where the
     checkpoint was made (from the start if there is none). With `log_dir` it writes TensorBoard
-    events. Raises FloatingPointError, with the weights of the step before, at a loss not finite.
+    events. Raises FloatingPointError, with the weights of the step before, at a loss not finite,
+    and ValueError, before the first step, for a model that it would score otherwise than the model
+    itself does (loop.probes).
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
     settings = plan.settings() | {
@@ -109,6 +112,8 @@ def train(
         run = _Run(model, tokenizer, plan, settings, autocast, scaler)
         if resume and find_checkpoint(checkpoint):
             run.resume(checkpoint)
+        with autocast:
+            check_model(model, plan, tokenizer.pad_token_id)
         watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
         _take_steps(run, watched, checkpoint, checkpoint_every)
     if output_dir is not None:
@@ -129,6 +134,7 @@ def evaluate(
     tokens of `examples`."""
     if not examples:
         raise ValueError("no examples to evaluate")
+    check_scores(model, examples, tokenizer.pad_token_id)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     total, correct, graded = 0.0, 0, 0
