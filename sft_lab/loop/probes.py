@@ -21,7 +21,8 @@ from sft_lab.undisturbed import undisturbed
 # How far two ways to the same scores may be apart, relative to the spread of the scores. Each is
 # ten times what rounding was seen to do over all architectures; a mistake does 0.1 and more.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-# The same document behind another one, in the same place, is not even rounded differently.
+# What stands in the same place of a row of the same length is not even rounded differently when
+# the tokens elsewhere change, unless it sees them.
 LEAK = 1e-3
 LONG, SHORT, SHORTEST = 12, 8, 4  # tokens of the documents that are tried
 
@@ -48,17 +49,17 @@ def check_scores(model: torch.nn.Module, examples: Sequence[Example], pad_token_
     experts add a loss of their own, and some architectures do not shift the labels.
     """
     _check_peft(model)
-    long, short, _ = _draw_documents(examples, pad_token_id)
+    long, short, other = _draw_documents(examples, pad_token_id)
     with undisturbed(model):
         own_long, own_short = _own_scores(model, long), _own_scores(model, short)
         if own_long.isnan().any() or own_short.isnan().any():
-            return  # broken weights: the first step says so, and in which step
-        # `short` is how `long` begins: its scores are the same where no later token is seen
-        if not _apart(own_long[: SHORT - 1], own_short).median() <= _tolerance(model):
+            return  # broken weights: the first step says so, with its number
+        own_changed = _own_scores(model, short + other[SHORT:])  # another end
+        if _apart(own_long, own_changed)[:SHORT].max() > LEAK:
             raise ValueError(
-                f"{_name(model)} looks ahead: the scores of a token change with the tokens after "
-                "it, which training asks it to predict. Take a causal model (a BERT becomes one "
-                "with config.is_decoder = True)"
+                f"{_name(model)} looks ahead: its scores change with later tokens, which it is "
+                "asked to predict. Take a causal model (a BERT becomes one with config.is_decoder "
+                "= True)"
             )
         head_is_last(model, _tensor(model, long))
         batch = _on_device(model, pad_batch([_graded(long), _graded(short)], pad_token_id))
