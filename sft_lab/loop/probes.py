@@ -5,8 +5,9 @@ the model alone. That shows a mask that lets neighbours through, a model that lo
 kernel that computes another function: what a run would learn wrongly without a word.
 """
 
+import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import torch
@@ -21,9 +22,6 @@ from sft_lab.undisturbed import undisturbed
 # How far two ways to the same scores may be apart, relative to the spread of the scores. Each is
 # ten times what rounding was seen to do over all architectures; a mistake does 0.1 and more.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-# What stands in the same place of a row of the same length is not even rounded differently when
-# the tokens elsewhere change, unless it sees them.
-LEAK = 1e-3
 LONG, SHORT, SHORTEST = 12, 8, 4  # tokens of the documents that are tried
 
 
@@ -40,6 +38,7 @@ def check_model(model: torch.nn.Module, plan: Plan, pad_token_id: int) -> None:
         check_packing(model, plan.examples, pad_token_id, batch_size=together)
 
 
+@torch.inference_mode(False)  # evaluate runs in it, and there is no gradient there
 @torch.no_grad()
 def check_scores(model: torch.nn.Module, examples: Sequence[Example], pad_token_id: int) -> None:
     """Compare the loss of two padded rows, and their scores, with those of the model for each row
@@ -49,13 +48,16 @@ def check_scores(model: torch.nn.Module, examples: Sequence[Example], pad_token_
     experts add a loss of their own, and some architectures do not shift the labels.
     """
     _check_peft(model)
-    long, short, other = _draw_documents(examples, pad_token_id)
+    long, short, _ = _draw_documents(examples, pad_token_id)
     with undisturbed(model):
-        own_long, own_short = _own_scores(model, long), _own_scores(model, short)
+        with torch.enable_grad(), _embeddings(model) as embedded:
+            own_long = _own_scores(model, long)
+            looks_ahead = _reached(own_long[:SHORT], embedded, [range(SHORT)])
+        own_long, own_short = own_long.detach(), _own_scores(model, short)
         if own_long.isnan().any() or own_short.isnan().any():
             return  # broken weights: the first step says so, with its number
-        own_changed = _own_scores(model, short + other[SHORT:])  # another end
-        if _apart(own_long, own_changed)[:SHORT].max() > LEAK:
+        # `short` is how `long` begins
+        if looks_ahead or _differ(own_long[: SHORT - 1], own_short, model):
             raise ValueError(
                 f"{_name(model)} looks ahead: its scores change with later tokens, which it is "
                 "asked to predict. Take a causal model (a BERT becomes one with config.is_decoder "
@@ -68,7 +70,7 @@ def check_scores(model: torch.nn.Module, examples: Sequence[Example], pad_token_
         loss, right = graded_loss(model, batch)[0], F.cross_entropy(own, targets, reduction="sum")
         tolerance, count = _tolerance(model), len(targets)
         same = torch.isclose(loss, right, rtol=tolerance, atol=tolerance * count)
-        if not (same and _apart(scores, own).median() <= tolerance):
+        if not same or _differ(scores, own, model):
             raise ValueError(
                 f"{_name(model)}: two short rows in one padded batch have a loss of "
                 f"{loss / count:.4f} nats per token, but {right / count:.4f} by the model's own "
@@ -84,39 +86,65 @@ def check_packing(
     """Try neighbours in packed rows, `batch_size` rows at once as the loop has them: the scores of
     a document must be those that it has alone, whatever stands before it."""
     long, short, other = _draw_documents(examples, pad_token_id)
-    documents = [long, short, other, short, short[:SHORTEST]]
-    rows = [
-        pack([_graded(document) for document in row], sum(map(len, row)))[0]
-        for row in (documents[:2], documents[2:])
-    ]
     # one row and several can take different ways through the attention
-    batches = [rows] if batch_size > 1 else [[row] for row in rows]
+    rows = [[long, short], [other, short, short[:SHORTEST]]][:batch_size]
+    documents = [document for row in rows for document in row]
+    packed = [pack([_graded(document) for document in row], sum(map(len, row)))[0] for row in rows]
+    batch = _on_device(model, join_rows(packed, pad_token_id))
     with undisturbed(model):
         own = [_own_scores(model, document) for document in documents]
         if any(scores.isnan().any() for scores in own):
             return
         try:
-            scores = [
-                graded_logits(model, _on_device(model, join_rows(batch, pad_token_id)))[0]
-                for batch in batches
-            ]
+            with torch.enable_grad(), _embeddings(model) as embedded:
+                joined, _ = graded_logits(model, batch)
+                scores = joined.split([len(document) - 1 for document in documents])
+                place = [range(LONG, LONG + SHORT), *[range(0)] * (len(rows) - 1)]
+                leaks = _reached(scores[1], embedded, place)
         except Exception as error:
             raise ValueError(
                 f"{_name(model)} cannot score packed rows ({_in_short(error)}): train without "
                 "pack_to"
             ) from error
-    packed = torch.cat(scores).split([len(document) - 1 for document in documents])
-    seen = _apart(packed[1], packed[3]).max() > LEAK  # the same document behind two others
-    alone = all(
-        _apart(one, other).median() <= _tolerance(model)
-        for one, other in zip(packed, own, strict=True)
-    )
-    if seen or not alone:
-        what = "the one before it in its row" if seen else "its place in the row"
-        raise ValueError(
-            f"{_name(model)} does not keep packed examples apart: the scores of an example change "
-            f"with {what}. Train without pack_to"
-        )
+        pairs = zip(scores, own, strict=True)
+        if leaks or any(_differ(one.detach(), alone, model) for one, alone in pairs):
+            raise ValueError(
+                f"{_name(model)} does not keep packed examples apart: the scores of an example "
+                "change with its neighbours or its place in the row. Train without pack_to"
+            )
+
+
+@contextlib.contextmanager
+def _embeddings(model: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Collects what the input embedding puts out, (B, T, D), to ask for gradients by it."""
+    found: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+        found.append(output.detach().requires_grad_())
+        return found[-1].clone()  # some models scale it in place
+
+    handle = model.get_input_embeddings().register_forward_hook(keep)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def _reached(scores: torch.Tensor, embedded: list[torch.Tensor], allowed: Sequence[range]) -> bool:
+    """Whether scores depend on tokens outside the `allowed` places of each row: whether their
+    gradient by these tokens' embeddings is not 0. Behind a mask it is exactly 0 in every number
+    format, however differently two ways to the same scores are rounded."""
+    best = scores.float().log_softmax(-1).amax(-1).sum()
+    for gradient in torch.autograd.grad(best, embedded, allow_unused=True):
+        if gradient is None or gradient.dim() != 3 or len(gradient) != len(allowed):
+            continue
+        strength = gradient.float().norm(dim=-1)  # (B, T)
+        outside = strength.clone()
+        for row, places in zip(outside, allowed, strict=True):
+            row[list(places)] = 0
+        if outside.max() > 1e-6 * strength.max():
+            return True
+    return False
 
 
 def _check_peft(model: torch.nn.Module) -> None:
@@ -162,16 +190,15 @@ def _own_scores(model: torch.nn.Module, document: list[int]) -> torch.Tensor:
     return scores[0, :-1].float()
 
 
-def _apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """How far two (N, V) scores are apart, (N,), relative to the spread of `other` over V.
+def _differ(one: torch.Tensor, other: torch.Tensor, model: torch.nn.Module) -> bool:
+    """Whether two (N, V) scores are further apart than rounding explains.
 
-    Who asks for the median allows a position its own fate: in half precision, a tie in a router can
-    send one token to another expert.
+    At most positions: in half precision, a tie in a router can send one token to another expert.
     """
     # as log-probabilities, where adding a constant changes nothing; no chance at all may be -inf
     one, other = (scores.float().log_softmax(-1).clamp(min=-30) for scores in (one, other))
-    spread = (other - other.mean(-1, keepdim=True)).norm(dim=-1)
-    return (one - other).norm(dim=-1) / spread.clamp(min=1e-6)
+    spread = (other - other.mean(-1, keepdim=True)).norm(dim=-1).clamp(min=1e-6)
+    return not ((one - other).norm(dim=-1) / spread).median() <= _tolerance(model)
 
 
 def _tolerance(model: torch.nn.Module) -> float:
