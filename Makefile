@@ -1,6 +1,6 @@
 # `make demo` tunes the embedded model, `make test` runs every test and notebook, `make test-browser` moves the views'
-# controls in a real browser, `make test-processors` repeats `make test` with the kernels of other processors, `make lab`
-# opens JupyterLab.
+# controls in a real browser, `make test-processors` repeats `make test` with the kernels of other processors,
+# `make test-architectures` tries every architecture of transformers, `make lab` opens JupyterLab.
 .DELETE_ON_ERROR:
 .ONESHELL:
 SHELL := /bin/bash
@@ -15,7 +15,7 @@ NOTEBOOKS ?= notebooks
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-browser test-processors test-processors-quick lab notebooks lint bench gpu base smollm2 clean
+.PHONY: demo test test-browser test-processors test-processors-quick test-architectures lab notebooks lint bench gpu base smollm2 clean
 
 .venv/installed: requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Missing: $(PYTHON). Install Python 3.11 or newer (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python." >&2; exit 1; }
@@ -68,6 +68,11 @@ test-processors-quick: .venv/installed
 	  echo "$$kernels"
 	  env $$kernels $(BIN)/python -m pytest -n 2 -m numeric $$(grep -l mark.numeric tests/test_*.py)
 	done
+
+# A step of every causal model type of transformers, built tiny, padded and packed: two minutes.
+test-architectures: export OMP_NUM_THREADS := 1
+test-architectures: .venv/installed
+	@$(BIN)/python tools/architectures.py
 
 # Two workers, each with its own JupyterLab and browser, one thread a kernel.
 test-browser: export MPLBACKEND := agg

@@ -14,7 +14,8 @@ say        reasoning              thoughts beside an answer, as a template write
            chat                   render, generate_responses
 grade      labels                 a conversation -> token ids and labels; the label contract
 gather     batches                pad, group by length, pack
-score      kernels.plain          whether a module's forward pass may be replaced
+score      undisturbed            try something on a model and leave no trace
+           kernels.plain          whether a module's forward pass may be replaced
            kernels.head           output head, softmax and NLL in one, in chunks of positions
            kernels.short_rows     the Qwen3 decoder once more, fast for short rows on a CPU
            losses                 NLL of the graded tokens, their mean
@@ -25,6 +26,7 @@ spare      shapes                 what a config alone says: layers, widths, para
            costs                  what a way of tuning costs: training, storage, serving
            low_rank               how much of a matrix a lower rank keeps
 learn      loop.plan              which examples meet in which step
+           loop.probes            before the first step: does the loop score this model rightly?
            loop.process           what the loop asks of its process: memory and signals
            loop.checkpoints       what a run leaves; checkpoints that a kill cannot break
            loop.output            the folder of a run: one run at a time, room, nothing lost

@@ -1,21 +1,19 @@
 """Station "score": negative log-likelihood of the graded tokens, in nats (derived in chapters 01
 and 03)."""
 
+import inspect
+import weakref
+
 import torch
 import torch.nn.functional as F
 
 from sft_lab.examples import IGNORE_INDEX
 from sft_lab.kernels.head import HeadNLL
 from sft_lab.kernels.plain import is_plain
+from sft_lab.undisturbed import undisturbed
 
-# Settings with which a model changes its scores behind the head. Here the head is the last thing
-# that is computed, so such a model would be trained on other scores than it answers with.
-CHANGE_SCORES = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "logits_scaling",
-    "lm_head_multiplier",
-)
+# Of every model asked so far: whether its output head is the last thing it computes.
+_HEAD_IS_LAST: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
 
 
 def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -65,9 +63,13 @@ def graded_logits(
     padding. Leaving them out changes no loss. `batch` holds input_ids and labels, (B, T), padded on
     the right: with causal attention a padding token comes after everything that is graded, so no
     attention mask is needed. Packed rows (one row, several examples) bring position_ids, from which
-    transformers keeps the examples apart.
+    transformers keeps the examples apart. A model that changes its scores behind the head (a scale,
+    a soft cap) is asked for its own scores.
     """
-    hidden, targets = _graded_states(model, batch)
+    graded, targets = _find_graded(batch)
+    hidden = _graded_states(model, batch, graded)
+    if hidden is None:
+        return _own_logits(model, batch, graded), targets
     return model.get_output_embeddings()(hidden), targets
 
 
@@ -82,40 +84,87 @@ def graded_loss(
     turned into gradients at once, so give here, as `factor`, all that the loss is to be multiplied
     with (1 / graded tokens, a loss scale).
     """
-    hidden, targets = _graded_states(model, batch)
-    head = model.get_output_embeddings()
-    if is_plain(head, torch.nn.Linear) and head.bias is None:
-        return HeadNLL.apply(hidden, head.weight, targets, factor)
-    logits = head(hidden)  # all scores at once: an adapter on the head, a hook, a bias
+    graded, targets = _find_graded(batch)
+    hidden = _graded_states(model, batch, graded)
+    if hidden is None:
+        logits = _own_logits(model, batch, graded)
+    else:
+        head = model.get_output_embeddings()
+        if is_plain(head, torch.nn.Linear) and head.bias is None:
+            return HeadNLL.apply(hidden, head.weight, targets, factor)
+        logits = head(hidden)  # all scores at once: an adapter on the head, a hook, a bias
     loss = F.cross_entropy(logits.float(), targets, reduction="sum") * factor
     return loss, (logits.argmax(-1) == targets).sum()
 
 
-def _graded_states(
-    model: torch.nn.Module, batch: dict[str, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The decoder's last hidden states at the graded positions, (N, D), and their (N,) target
-    tokens."""
-    config = model.config.get_text_config()  # of the language part, if there are others
-    for setting in CHANGE_SCORES:
-        if getattr(config, setting, None):
-            raise ValueError(
-                f"this model changes its logits after the head ({setting}); train it with "
-                "model(labels=…)"
-            )
+@torch.no_grad()
+def head_is_last(model: torch.nn.Module, input_ids: torch.Tensor) -> bool:
+    """Whether the model's scores are what its output head makes of its decoder's last states, and
+    nothing is done to them afterwards; found out by doing both on `input_ids`, (1, T).
+
+    Gemma 2 caps its scores, Granite and Cohere scale them: trained without that, they would learn
+    for other scores than they answer with. The answer is kept for graded_logits and graded_loss.
+    """
+    with undisturbed(model):
+        own = model(input_ids=input_ids, use_cache=False).logits
+        try:
+            states = model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
+            scores = model.get_output_embeddings()(states)
+        except Exception:  # no such parts, or they do not fit together: then only the whole will do
+            scores = None
+    # the same weights in the same order, so hardly a bit may differ in any number format
+    _HEAD_IS_LAST[model] = (
+        scores is not None
+        and scores.shape == own.shape
+        and torch.allclose(scores.float(), own.float(), rtol=1e-3, atol=1e-5, equal_nan=True)
+    )
+    return _HEAD_IS_LAST[model]
+
+
+def _find_graded(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which positions predict a graded token, (B, T - 1) bool, and these (N,) tokens."""
     # a mask that rises from 0 to 1: padding stands before the first token
     if "attention_mask" in batch and (batch["attention_mask"].diff(dim=1) > 0).any():
         raise ValueError(
             "this batch is padded on the left; pad on the right (sft_lab.batches.pad_batch)"
         )
-    # imports transformers' model code: not for a chapter that only needs a loss
-    from sft_lab.kernels import short_rows
-
     # position t predicts token t + 1: the last position and the first label have no partner
     targets = batch["labels"][:, 1:]
     graded = targets != IGNORE_INDEX
-    if short_rows.handles(model, batch):
-        return short_rows.graded_states(model, batch["input_ids"][:, :-1], graded), targets[graded]
+    return graded, targets[graded]
+
+
+def _graded_states(
+    model: torch.nn.Module, batch: dict[str, torch.Tensor], graded: torch.Tensor
+) -> torch.Tensor | None:
+    """The decoder's last hidden states at the graded positions, (N, D); None for a model whose
+    scores are made of more than these."""
+    # imports transformers' model code: not for a chapter that only needs a loss
+    from sft_lab.kernels import short_rows
+
+    # what is written out there is a class whose head is last, so it is not asked first
+    if _HEAD_IS_LAST.get(model, True) and short_rows.handles(model, batch):
+        return short_rows.graded_states(model, batch["input_ids"][:, :-1], graded)
+    if model not in _HEAD_IS_LAST:
+        head_is_last(model, batch["input_ids"][:1, :8])
+    if not _HEAD_IS_LAST[model]:
+        return None
+    return model.get_decoder()(**_inputs(batch)).last_hidden_state[:, :-1][graded]
+
+
+def _own_logits(
+    model: torch.nn.Module, batch: dict[str, torch.Tensor], graded: torch.Tensor
+) -> torch.Tensor:
+    """The whole model's scores at the graded positions, (N, V)."""
+    inputs = _inputs(batch)
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        return model(**inputs).logits[:, :-1][graded]
+    # a position that no row grades needs no scores: they are the largest tensor of a step
+    kept = graded.any(dim=0).nonzero()[:, 0]
+    return model(**inputs, logits_to_keep=kept).logits[graded[:, kept]]
+
+
+def _inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor | bool]:
+    """What a model reads of a batch. No mask: nothing that is graded sees the padding behind it."""
     inputs = {name: batch[name] for name in ("input_ids", "position_ids") if name in batch}
-    hidden = model.get_decoder()(**inputs, use_cache=False).last_hidden_state[:, :-1]
-    return hidden[graded], targets[graded]
+    return {**inputs, "use_cache": False}

@@ -29,6 +29,7 @@ from sft_lab.loop.checkpoints import (
 )
 from sft_lab.loop.output import output_folder, save_in_folder
 from sft_lab.loop.plan import Plan
+from sft_lab.loop.probes import check_model, check_scores
 from sft_lab.loop.process import interrupt_between_steps, keep_freed_memory
 from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.losses import graded_loss
@@ -98,9 +99,10 @@ def train(
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model, or its LoRA adapter; `resume=True` goes on exactly where the
     checkpoint was made (from the start if there is none). With `log_dir` it writes TensorBoard
-    events. Raises OutputError, before the first step, for a folder that cannot be written, that
-    another run has, or that holds what no run wrote; UnsavedError where the result cannot be saved
-    after the last step; FloatingPointError, with the weights of the step before, at a loss not
+    events. Raises, before the first step, OutputError for a folder that cannot be written, that
+    another run has, or that holds what no run wrote, and ValueError for a model that the loop would
+    score otherwise than the model itself does (loop.probes); later, UnsavedError where the result
+    cannot be saved, and FloatingPointError, with the weights of the step before, at a loss not
     finite.
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
@@ -114,13 +116,15 @@ def train(
     name_stop_token(model, tokenizer)
     keep_freed_memory()
     sizes = {"steps": plan.total_steps, "checkpoint_every": checkpoint_every}
+    watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
     with output_folder(output_dir, model, tokenizer, **sizes) as checkpoint:
         torch.manual_seed(seed)  # dropout, where a model or an adapter has it
         with mixed_precision(model) as (autocast, scaler):
             run = _Run(model, tokenizer, plan, settings, autocast, scaler)
             if resume and find_checkpoint(checkpoint):
                 run.resume(checkpoint)
-            watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
+            with autocast:
+                check_model(model, plan, tokenizer.pad_token_id)
             _take_steps(run, watched, checkpoint, checkpoint_every)
         if checkpoint:
             with interrupt_between_steps():  # comes too late: there is no step after these
@@ -140,6 +144,7 @@ def evaluate(
     """Loss (nats per graded token), token accuracy and perplexity = exp(loss) over all graded
     tokens of `examples`."""
     _check_graded(examples)
+    check_scores(model, examples, tokenizer.pad_token_id)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     total, correct, graded = 0.0, 0, 0

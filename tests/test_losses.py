@@ -9,12 +9,21 @@ import torch.nn.functional as F
 from tiny import PAD, VOCABULARY, make_examples, make_model
 from tolerances import LOGITS, LOSS, right_answers
 from torch.testing import assert_close
-from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    RobertaConfig,
+    RobertaForCausalLM,
+)
 
 import sft_lab.kernels.head
 from sft_lab.batches import pack, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
-from sft_lab.losses import graded_logits, graded_loss, response_loss, token_nll
+from sft_lab.losses import graded_logits, graded_loss, head_is_last, response_loss, token_nll
 
 pytestmark = pytest.mark.numeric
 
@@ -264,26 +273,72 @@ def test_logits_and_labels_of_different_length_are_an_error():
         token_nll(torch.zeros(1, 2, 5), torch.zeros(1, 3, dtype=torch.long))
 
 
-def test_models_that_change_their_scores_after_the_head_are_refused():
-    sizes = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-        "intermediate_size": 16,
-    }
-    batch = pad_batch(make_examples(2), PAD)
-    for model, setting in (
-        (
-            Gemma2ForCausalLM(Gemma2Config(**sizes, final_logit_softcapping=3.0)),
-            "final_logit_softcapping",
-        ),
-        (GraniteForCausalLM(GraniteConfig(**sizes, logits_scaling=8.0)), "logits_scaling"),
-    ):
-        with pytest.raises(ValueError, match=setting):
-            graded_logits(model, batch)
+BEHIND_THE_HEAD = {
+    "soft cap": lambda sizes: Gemma2ForCausalLM(
+        Gemma2Config(**sizes, final_logit_softcapping=2.0, sliding_window=8)
+    ),
+    "division": lambda sizes: GraniteForCausalLM(GraniteConfig(**sizes, logits_scaling=8.0)),
+    "factor": lambda sizes: CohereForCausalLM(CohereConfig(**sizes, logit_scale=0.25)),
+    "layers": lambda sizes: RobertaForCausalLM(
+        RobertaConfig(**sizes, is_decoder=True, hidden_dropout_prob=0.0)
+    ),
+}
+
+
+@pytest.mark.parametrize("change", BEHIND_THE_HEAD)
+def test_what_a_model_does_to_its_scores_behind_the_head_is_in_loss_and_gradient(change):
+    torch.manual_seed(0)
+    model = BEHIND_THE_HEAD[change](
+        {
+            "vocab_size": VOCABULARY,
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "intermediate_size": 16,
+            "max_position_embeddings": 64,
+            "initializer_range": 0.5,
+            "pad_token_id": PAD,
+        }
+    ).eval()
+    for seed in range(10):
+        examples = make_examples(1 + seed % 4, seed=seed)
+        batch = pad_batch(examples, PAD)
+        alone = [model(input_ids=torch.tensor([e.input_ids])).logits[0, :-1] for e in examples]
+        targets = torch.tensor([token for e in examples for token in e.labels[1:]])
+        right = F.cross_entropy(torch.cat(alone), targets, reduction="sum")  # ignores -100
+        loss, correct = graded_loss(model, batch, factor=0.5)
+        assert_close(2 * loss, right, rtol=1e-5, atol=1e-4)
+        scores, kept = graded_logits(model, batch)
+        assert_close(scores, torch.cat(alone)[targets != IGNORE_INDEX], **LOGITS)
+        assert torch.equal(kept, targets[targets != IGNORE_INDEX])
+        assert int(correct) in right_answers(scores, kept)
+        weights = list(model.parameters())
+        ours, theirs = (
+            torch.autograd.grad(value, weights, allow_unused=True) for value in (2 * loss, right)
+        )
+        for one, other in zip(ours, theirs, strict=True):
+            if other is not None:
+                assert_close(one, other, rtol=1e-3, atol=1e-3)  # sums over all tokens, near 10
+
+
+def test_whether_the_head_is_last_is_asked_again_on_request():
+    model, ids = make_model("llama"), torch.arange(2, 12)[None]
+    assert head_is_last(model, ids)
+    model.register_forward_hook(lambda module, inputs, output: _scaled(output, 1.05))
+    assert not head_is_last(model, ids)
+    batch = pad_batch(make_examples(4), PAD)
+    assert_close(
+        response_loss(model(**batch).logits, batch["labels"]),
+        F.cross_entropy(*graded_logits(model, batch)),
+        **LOSS,
+    )
+
+
+def _scaled(output, factor):
+    output.logits = output.logits * factor
+    return output
 
 
 def test_a_batch_padded_on_the_left_is_refused():
