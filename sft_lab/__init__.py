@@ -5,7 +5,9 @@ ground     examples               Example, IGNORE_INDEX
            files                  files and folders that are there whole or not at all
 read       records                rows of a file or a data set -> conversations
            instructions           the course's own instructions, in English and Chinese
-say        rendering              the chat template, and where the answers stand in its text
+say        templates              the chat template and the text it writes
+           control                control tokens: which they are, and that no message forges one
+           rendering              text, ids, and where the answers stand in them
            chat                   render, generate_responses
 grade      labels                 a conversation -> token ids and labels; the label contract
 gather     batches                pad, group by length, pack

@@ -21,18 +21,19 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
+from sft_lab.control import REASONING, control_tokens, find_controls
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
-    GENERATION_TAG,
     Rendered,
     asks_as_taught,
-    find_template,
+    explain_missing_stop,
+    explain_tags,
     render_conversation,
     render_for_training,
     stop_token_id,
-    training_template,
 )
+from sft_lab.templates import find_template, has_tags, training_template
 
 POLICIES = ("assistant", "last", "all")
 PRINTED_PROBLEMS = 20
@@ -74,6 +75,9 @@ def encode_conversation(
         raise LabelError(
             "the conversation has no answer (no assistant turn): there is nothing to grade"
         )
+    problem = explain_tags(tokenizer)
+    if problem:
+        raise LabelError(problem)
     rendered = render_for_training(conversation, tokenizer, max_tokens=max_tokens)
     if len(rendered.ids) > max_tokens:
         raise LabelError(
@@ -190,8 +194,7 @@ def _check_run(
     if stop not in run:
         raise LabelError(
             f"tokens {first} to {last - 1} are graded without a stop token {name} ({text}): "
-            "the model never learns to stop. Likely the template writes none after an answer, "
-            f"or gives it to the next turn{cause}"
+            f"the model never learns to stop. {explain_missing_stop(tokenizer)}{cause}"
         )
     after = run.index(stop) + 1
     if stop in run[after:]:
@@ -230,7 +233,8 @@ def _grade(
                 "the first turn is an answer to nothing: restore the question or drop that turn"
             )
         if start is None:
-            raise LabelError(_explain_rewritten(turn))
+            how = rendered.differences[turns.index(turn)]
+            raise LabelError(how or _explain_rewritten(turn))
     # 1 for each character that is graded, 0 for the others, and one more for the end of the text.
     written = bytearray(len(rendered.text) + 1)
     for first, last in rendered.spans:
@@ -244,11 +248,24 @@ def _grade(
         token_id if any(written[first : max(last, first + 1)]) else IGNORE_INDEX
         for token_id, (first, last) in zip(rendered.ids, rendered.offsets, strict=True)
     ]
+    _check_known(rendered, labels, tokenizer)
     return Example(rendered.ids, labels)
 
 
+def _check_known(rendered: Rendered, labels: list[int], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises LabelError for an answer that the model would learn to write with its unknown
+    token."""
+    for token, token_id in find_controls(tokenizer).unknown.items():
+        if token_id in labels:
+            first, last = rendered.offsets[labels.index(token_id)]
+            raise LabelError(
+                f"an answer holds {rendered.text[first:last]!r}, for which this tokenizer has no "
+                f"token: the model would learn to write {token!r}. Remove it from the answer"
+            )
+
+
 def _explain_unwritten(turn: int, template: str) -> str:
-    if not GENERATION_TAG.search(template):
+    if not has_tags(template):
         return _explain_rewritten(turn)
     return (
         f"turn {turn}, an answer, lies outside the template's {{% generation %}} tags: it would "
@@ -280,7 +297,9 @@ def _encode_openings(tokenizer: PreTrainedTokenizerBase, template: str) -> list[
     question = {"role": "user", "content": "Why?"}
     asked = render_conversation([question], tokenizer, template).ids
     openings = []
-    for content in ("<think>\nSo.\n</think>\n\nSo.", "So."):
+    # Where <think> is no token, an answer with reasoning begins as any other does.
+    thinks = set(REASONING) <= control_tokens(tokenizer, template).keys()
+    for content in (*["<think>\nSo.\n</think>\n\nSo."] * thinks, "So."):
         answer = {"role": "assistant", "content": content}
         rendered = render_for_training([question, answer], tokenizer, max_tokens=sys.maxsize)
         example = _grade(rendered, [2], tokenizer, "last")
