@@ -21,7 +21,7 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
-from sft_lab.control import REASONING, control_tokens, find_controls
+from sft_lab.control import Controls, find_controls
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
@@ -164,7 +164,8 @@ def check_labels(example: Example, tokenizer: PreTrainedTokenizerBase) -> None:
             "would learn to write padding. Likely labels are a copy of padded input_ids"
         )
     if list(labels) != list(ids):
-        openings = _encode_openings(tokenizer, training_template(tokenizer))
+        template = training_template(tokenizer)
+        openings = _encode_openings(tokenizer, template, find_controls(tokenizer, template))
         for first, last in _find_runs(labels):
             _check_run(ids, first, last, stop, openings, tokenizer)
     elif stop not in ids:
@@ -194,7 +195,7 @@ def _check_run(
     if stop not in run:
         raise LabelError(
             f"tokens {first} to {last - 1} are graded without a stop token {name} ({text}): "
-            f"the model never learns to stop. {explain_missing_stop(tokenizer)}{cause}"
+            f"the model never learns to stop. {explain_missing_stop(run, tokenizer)}{cause}"
         )
     after = run.index(stop) + 1
     if stop in run[after:]:
@@ -290,19 +291,24 @@ def _find_runs(labels: list[int]) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=16)
-def _encode_openings(tokenizer: PreTrainedTokenizerBase, template: str) -> list[list[int]]:
+def _encode_openings(
+    tokenizer: PreTrainedTokenizerBase, template: str, controls: Controls
+) -> list[list[int]]:
     """The ungraded ids between a question and its answer, with and without reasoning:
-    "<|im_start|>assistant\\n". template: the tokenizer's training template (a tokenizer whose
-    template is exchanged has other openings)."""
+    "<|im_start|>assistant\\n". template, controls: those that the tokenizer is trained
+    with (one in which they are exchanged has other openings)."""
     question = {"role": "user", "content": "Why?"}
     asked = render_conversation([question], tokenizer, template).ids
     openings = []
-    # Where <think> is no token, an answer with reasoning begins as any other does.
-    thinks = set(REASONING) <= control_tokens(tokenizer, template).keys()
-    for content in (*["<think>\nSo.\n</think>\n\nSo."] * thinks, "So."):
+    for content in ("<think>\nSo.\n</think>\n\nSo.", "So."):
         answer = {"role": "assistant", "content": content}
-        rendered = render_for_training([question, answer], tokenizer, max_tokens=sys.maxsize)
-        example = _grade(rendered, [2], tokenizer, "last")
+        try:
+            rendered = render_for_training([question, answer], tokenizer, max_tokens=sys.maxsize)
+            example = _grade(rendered, [2], tokenizer, "last")
+        except ValueError:
+            if content == "So.":
+                raise
+            continue  # a template without a place for reasoning; a row that has some is refused
         # Templates may end a question otherwise once an answer follows, so we compare.
         ids = example.input_ids
         shared = next(t for t in range(len(ids)) if asked[t : t + 1] != ids[t : t + 1])

@@ -22,7 +22,7 @@ from sft_lab.control import (
     guard_messages,
 )
 from sft_lab.records import Conversation
-from sft_lab.templates import fill, find_template, has_tags, training_template
+from sft_lab.templates import fill, find_template, find_variant, has_tags, training_template
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,11 @@ def render_for_training(
         if len(rendered.ids) <= max_tokens or len(ends) == 1:
             break
         ends.pop()  # answers encoded apart from their prompts take a few tokens more than the draft
-    if not has_tags(template):
-        rendered = replace(rendered, spans=_find_added_spans(rendered, turns, template, guard))
-    return _show(rendered, guard)
+    if has_tags(template):
+        spans = _end_at_stops(rendered, tokenizer)
+    else:
+        spans = _find_added_spans(rendered, turns, template, guard)
+    return _show(replace(rendered, spans=spans), guard)
 
 
 def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -147,9 +149,13 @@ def stop_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     too, and when the template does not write the text of an answer.
     """
     if tokenizer.chat_template:
-        stop, _ = _probe_stop(tokenizer, find_template(tokenizer))
-        if stop is not None:
-            return stop
+        own = find_template(tokenizer)
+        # GLM's template writes nothing there: the next turn opens with the token that ends this
+        # one, and TRL's variant says so.
+        for template in (own, find_variant(own) or own):
+            stop, _ = _probe_stop(tokenizer, template)
+            if stop is not None:
+                return stop
     if tokenizer.eos_token_id is None:
         raise ValueError(
             f"the tokenizer {tokenizer.name_or_path!r} has no stop token: its template writes no "
@@ -159,9 +165,17 @@ def stop_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return tokenizer.eos_token_id
 
 
-def explain_missing_stop(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The likely cause, when an answer is graded without a stop token."""
-    _, after = _probe_stop(tokenizer, training_template(tokenizer))
+def explain_missing_stop(run: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The likely cause, when the ids of an answer, `run`, are graded without a stop token."""
+    template = training_template(tokenizer)
+    names = {token_id: text for text, token_id in find_controls(tokenizer, template).ids.items()}
+    ends = [names[token_id] for token_id in run if token_id in names]
+    if ends and tokenizer.decode(run).rstrip().endswith(ends[-1]):
+        return (
+            f"The template ends this answer with {ends[-1]!r}, and the last one of a conversation "
+            'with another token. Grade the last answer only, graded="last"'
+        )
+    _, after = _probe_stop(tokenizer, template)
     if after.strip():
         return (
             f"After an answer the template writes {after.strip()[:40]!r}, which this tokenizer "
@@ -209,7 +223,10 @@ def _find_stop(
 def _explain_tags(tokenizer: PreTrainedTokenizerBase, template: str, controls: Controls) -> str:
     roles = ("user", "assistant", "user", "assistant")
     turns = [{"role": role, "content": number} for role, number in zip(roles, NUMBERS, strict=True)]
-    text, spans = fill(turns, tokenizer, template)
+    try:
+        text, spans = fill(turns, tokenizer, template)
+    except ValueError:  # each row says so itself
+        return ""
     written = [text[first:last] for first, last in spans]
     if any(turn["content"] in part for turn in turns[::2] for part in written):
         return (
@@ -328,6 +345,23 @@ def _find_added_spans(
         end = len(through) if found < 0 else found + len(stop)
         if rendered.text.startswith(through[:end]):
             spans.append((start, end))
+    return spans
+
+
+def _end_at_stops(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, int]]:
+    """The tags' spans without the tokens that some templates write inside them after the stop token
+    (Phi 3's, <|endoftext|>): a model has stopped there. White space is left."""
+    stop = stop_token_id(tokenizer)
+    ends = [
+        last
+        for token_id, (_, last) in zip(rendered.ids, rendered.offsets, strict=True)
+        if token_id == stop
+    ]
+    spans = []
+    for first, last in rendered.spans:
+        after = bisect_right(ends, first)
+        end = ends[after] if after < len(ends) else last
+        spans.append((first, end) if rendered.text[end:last].strip() else (first, last))
     return spans
 
 

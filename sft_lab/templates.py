@@ -31,7 +31,20 @@ def training_template(tokenizer: PreTrainedTokenizerBase) -> str:
     """The template that says what is graded: the tokenizer's own, or the variant with tags that TRL
     bundles for it."""
     own = find_template(tokenizer)
-    return own if has_tags(own) else _bundled_templates().get(own, own)
+    if has_tags(own):
+        return own
+    if importlib.util.find_spec("trl") is None:
+        raise ImportError(
+            "this chat template has no {% generation %} tags, and TRL, which bundles tagged "
+            "variants, is not installed: pip install trl"
+        )
+    return find_variant(own) or own
+
+
+def find_variant(template: str) -> str | None:
+    """The variant with tags that TRL bundles for a template; None where it has none, or is not
+    installed."""
+    return _bundled_templates().get(template)
 
 
 def has_tags(template: str) -> bool:
@@ -45,10 +58,7 @@ def _bundled_templates() -> dict[str, str]:
     five seconds."""
     found = importlib.util.find_spec("trl")
     if found is None:
-        raise ImportError(
-            "this chat template has no {% generation %} tags, and TRL, which bundles tagged "
-            "variants, is not installed: pip install trl"
-        )
+        return {}
     folder = Path(found.submodule_search_locations[0]) / "chat_templates"
     pairs = [
         (path, path.with_name(f"{path.stem}_training.jinja"))
@@ -104,7 +114,12 @@ def fill(
         )
     except (TemplateError, TypeError) as error:
         roles = ", ".join(turn["role"] for turn in conversation)
+        hint = (
+            ". Templates of vision models expect a list of parts for a content: use the template "
+            "of the text model of its family"
+        )
         raise ValueError(
             f"the chat template refuses a conversation with the turns {roles}: {error}"
+            f"{hint if 'str object' in str(error) else ''}"
         ) from error
     return texts[0], list(spans[0]) if spans else []
