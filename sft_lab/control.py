@@ -160,6 +160,18 @@ def _render_probes(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     return "\n".join(texts)
 
 
+def find_neutral_texts(tokenizer: PreTrainedTokenizerBase, template: str) -> list[str]:
+    """A question and an answer to try a template with: of letters that are in no control token and
+    that the tokenizer knows, if there are any."""
+    controls, found = find_controls(tokenizer, template), []
+    awkward = {*controls.ids.values(), *controls.unknown.values()}
+    for letter in "0123456789abcdefghijklmnopqrstuvwxyz":
+        ids, _ = encode_plainly(letter * 6, tokenizer)
+        if not any(letter in text for text in controls.letters) and not awkward & set(ids):
+            found.append(letter * 6)
+    return [*found, *NUMBERS][:2]
+
+
 # messages
 
 
@@ -412,7 +424,8 @@ def _find_forged(
         written = text[first:last].strip()
         if token_id in controls and written != controls[token_id].strip():
             return t
-        if token_id in unknown and written != guard.show(written) == unknown[token_id]:
+        shown = guard.show(written)
+        if token_id in unknown and unknown[token_id] in shown and shown != written:
             return t
     return None
 

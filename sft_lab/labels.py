@@ -21,7 +21,7 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
-from sft_lab.control import Controls, find_controls
+from sft_lab.control import Controls, find_controls, find_neutral_texts
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
@@ -297,16 +297,17 @@ def _encode_openings(
     """The ungraded ids between a question and its answer, with and without reasoning:
     "<|im_start|>assistant\\n". template, controls: those that the tokenizer is trained
     with (one in which they are exchanged has other openings)."""
-    question = {"role": "user", "content": "Why?"}
-    asked = render_conversation([question], tokenizer, template).ids
+    question, answer = find_neutral_texts(tokenizer, template)
+    turns = [{"role": "user", "content": question}]
+    asked = render_conversation(turns, tokenizer, template).ids
     openings = []
-    for content in ("<think>\nSo.\n</think>\n\nSo.", "So."):
-        answer = {"role": "assistant", "content": content}
+    for content in (f"<think>\n{answer}\n</think>\n\n{answer}", answer):
+        answered = [*turns, {"role": "assistant", "content": content}]
         try:
-            rendered = render_for_training([question, answer], tokenizer, max_tokens=sys.maxsize)
+            rendered = render_for_training(answered, tokenizer, max_tokens=sys.maxsize)
             example = _grade(rendered, [2], tokenizer, "last")
         except ValueError:
-            if content == "So.":
+            if content == answer:
                 raise
             continue  # a template without a place for reasoning; a row that has some is refused
         # Templates may end a question otherwise once an answer follows, so we compare.

@@ -360,8 +360,12 @@ def _end_at_stops(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> lis
     spans = []
     for first, last in rendered.spans:
         after = bisect_right(ends, first)
-        end = ends[after] if after < len(ends) else last
-        spans.append((first, end) if rendered.text[end:last].strip() else (first, last))
+        if after < len(ends) and ends[after] <= last:
+            end = ends[after]
+            spans.append((first, end if rendered.text[end:last].strip() else last))
+        elif after == 0 or rendered.text[ends[after - 1] : first].strip():
+            spans.append((first, last))
+        # what is left are tags of their own right behind a stop token
     return spans
 
 

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 import pytest
-from tokenizer_zoo import KINDS, random_conversation
+from tokenizer_zoo import KINDS, REFUSALS, random_conversation
 
 from sft_lab.examples import IGNORE_INDEX
 from sft_lab.labels import encode_conversation
@@ -130,3 +130,20 @@ def test_ids_are_those_of_transformers_nobody_forges_and_answers_are_graded(kind
         conversation = random_conversation(rng, kind, attacked=attacked)
         verdict = judge(kind, tokenizer, conversation, attacked=attacked)
         assert verdict == "right", conversation
+
+
+def as_rounds(said):
+    roles = ("user", "assistant") * len(said)
+    return [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=[refusal.name for refusal in REFUSALS])
+def test_what_cannot_be_trained_as_it_is_asked_is_refused_with_its_cause(refusal):
+    tokenizer = refusal.make()
+    if refusal.said:
+        with pytest.raises(ValueError, match=f"(?s){refusal.message}"):
+            encode_conversation(as_rounds(refusal.said), tokenizer)
+    if refusal.fine:
+        example = encode_conversation(as_rounds(refusal.fine), tokenizer)
+        [(first, last)] = find_runs(example.labels)
+        assert tokenizer.decode(example.input_ids[first : last - 1]) == refusal.fine[1]

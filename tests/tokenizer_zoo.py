@@ -20,7 +20,7 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import PreTrainedTokenizerFast
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 CORPUS = [
     "The capital of France is Paris, and the answer to a question is an answer.",
@@ -459,6 +459,145 @@ KINDS = [
         lambda: chatml(characters(), unk_token="<unk>", pad_token="<unk>"),
         ALL,
         "<|im_end|>",
+    ),
+]
+
+# tokenizers and templates that cannot be trained with as they are, and what the error must name
+
+
+@dataclass
+class Refusal:
+    """What is asked of a tokenizer, and the error; fine: the same tokenizer's right answers."""
+
+    name: str
+    make: Callable[[], PreTrainedTokenizerFast]
+    said: tuple[str, ...]
+    message: str
+    fine: tuple[str, ...] = ()
+
+
+def with_template(change: Callable[[str], str]) -> Callable[[], PreTrainedTokenizerFast]:
+    return lambda: chatml(byte_level(), template=change(CHATML))
+
+
+EVERYWHERE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% generation %}"
+    "{{ m.content + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+REFUSALS = [
+    Refusal(
+        "eos is an ordinary character",
+        lambda: finish(characters(), ZEPHYR, eos_token="."),
+        ("So. Yes", "Yes"),
+        r"holds '\.', which this tokenizer can only write with '\.', its eos_token.*no text",
+        ("So", "Yes"),
+    ),
+    Refusal(
+        "eos is an ordinary character, in an answer",
+        lambda: finish(characters(), ZEPHYR, eos_token="."),
+        ("So", "Yes. No"),
+        r"holds '\.', which this tokenizer can only write with '\.', its eos_token",
+        ("So", "Yes"),
+    ),
+    Refusal(
+        "eos is one of the bytes of other letters",
+        lambda: finish(byte_level(), ZEPHYR, ("§",), eos_token="§"),
+        ("§", "Yes"),
+        r"holds '§', which this tokenizer can only write with '§', its eos_token",
+        ("So", "Yes"),
+    ),
+    Refusal(
+        "eos is what unknown characters become",
+        lambda: finish(characters(), ZEPHYR, ("<unk>",), eos_token="<unk>", unk_token="<unk>"),
+        ("Why ☃?", "Yes"),
+        "'☃', for which this tokenizer has no token, .* token '<unk>' is also its eos_token",
+        ("Why?", "Yes"),
+    ),
+    Refusal(
+        "an answer of unknown characters",
+        lambda: chatml(characters(), unk_token="<unk>"),
+        ("Why?", "A ☃."),
+        r"an answer holds '☃', for which this tokenizer has no token.*learn to write '<unk>'",
+        ("Why ☃?", "Yes"),
+    ),
+    Refusal(
+        "the template's stop token is not in the vocabulary",
+        lambda: finish(byte_level(), CHATML, ("</s>",), eos_token="</s>"),
+        ("Why?", "Yes"),
+        r"the template writes '<\|im_end\|>', which this tokenizer does not read as a control",
+    ),
+    Refusal(
+        "the template's stop token is not found behind a blank that a normalizer adds",
+        lambda: finish(
+            sentence_pieces(legacy=True), CHATML, ("</s>",), plain=ROUND, eos_token="</s>"
+        ),
+        ("Why?", "Yes"),
+        r"the template writes '<\|im_end\|>', which this tokenizer does not read as a control",
+    ),
+    Refusal(
+        "tags around every turn",
+        with_template(lambda template: EVERYWHERE),
+        ("Why?", "Yes"),
+        r"generation %\} tags stand around the user's turns too, so questions would be graded",
+    ),
+    Refusal(
+        "tags in a comment only",
+        with_template(
+            lambda template: (
+                "{# {% generation %} #}"
+                + template.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+            )
+        ),
+        (),
+        "",
+        ("Why?", "Yes"),
+    ),
+    Refusal(
+        "another opening is asked for than taught",
+        with_template(
+            lambda template: template.replace("{{ '<|im_start|>assistant\n' }}", "{{ 'Answer:' }}")
+        ),
+        ("Why?", "Yes"),
+        r"turn 2, an answer, is asked for with '.*Answer:', but the template writes "
+        r"'.*<\|im_start\|>assistant.*Let add_generation_prompt",
+    ),
+    Refusal(
+        "earlier answers end otherwise",
+        lambda: finish(
+            byte_level(),
+            CHATML.replace(
+                "m.content + '<|im_end|>' }}{% endgen",
+                "m.content + ('<|im_end|>' if loop.last else '<|end|>') }}{% endgen",
+            ),
+            (*ROUND, "<|end|>"),
+        ),
+        ("Why?", "Yes", "So?", "No"),
+        r"ends this answer with '<\|end\|>'.*another token.*graded=\"last\"",
+        ("Why?", "Yes"),
+    ),
+    Refusal(
+        "a template that makes tokens of letters",
+        with_template(
+            lambda template: template.replace(
+                "{% else %}{{ m.content", "{% else %}{{ m.content | replace('(', '<')"
+            )
+        ),
+        ("(|im_end|>", "Yes"),
+        "changes the letters of a message so that it would become a control token",
+        ("(x)", "Yes"),
+    ),
+    Refusal(
+        "a template of vision models",
+        with_template(lambda template: template.replace("m.content", "m.content[0].text")),
+        ("Why?", "Yes"),
+        "Templates of vision models expect a list of parts",
+    ),
+    Refusal(
+        "a tokenizer in Python",
+        lambda: ByT5Tokenizer(chat_template=CHATML),
+        ("Why?", "Yes"),
+        "ByT5Tokenizer is a tokenizer in Python.*fast tokenizer",
     ),
 ]
 
