@@ -12,11 +12,12 @@ no assistant mask, which training needs; tests/test_chat.py compares the two.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
-from tokenizers import AddedToken, Tokenizer, models, normalizers
+from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerBase
 
 from sft_lab.records import Conversation
@@ -107,8 +108,11 @@ def _find_controls(
     special = {text for _, text, is_special in added if is_special} | named
     special = (special | {tokenizer.pad_token}) - spare - {None}
     plain = {text for _, text, _ in added} - special - spare
-    rendered = _render_probes(tokenizer, template) if plain else ""
-    marks = {text for text in plain if _is_mark(text) and (text in template or text in rendered)}
+    # As tokenizers do: of two tokens that begin at the same place, the longer one.
+    tokens = _match_any(text for _, text, _ in added)
+    rendered = set(tokens.findall(_render_probes(tokenizer, template))) if plain else set()
+    written = rendered.union(tokens.findall(template))
+    marks = {text for text in plain & written if _is_mark(text)}
     reasoning = (plain | special).intersection(REASONING)
     by_text = {text: token_id for token_id, text, _ in added}
     ids = {}
@@ -119,7 +123,7 @@ def _find_controls(
             ids[text if text in by_text else tokenizer.decode([token_id])] = token_id
     return Controls(
         ids=ids,
-        answers=frozenset(reasoning | {text for text in marks if text not in rendered}),
+        answers=frozenset(reasoning | (marks - rendered)),
         letters=tuple(sorted({*ids, *spare.intersection(by_text)} - {""})),
         added=frozenset(by_text.values()),
         unknown={text: tokenizer.convert_tokens_to_ids(text) for text in spare & {unknown}},
@@ -300,26 +304,36 @@ def encode_piece(
     """
     shown = tuple(pair for pair in guard.shown.items() if pair[0] in text)
     ids, offsets = _encode(text, guard, shown) if shown else encode_plainly(text, guard.tokenizer)
-    if not shown and _find_forged(text, ids, offsets, guard) is not None:
-        # A normalizer has made a control token of other letters: "＜" can become "<".
-        ids, offsets = _encode(text, guard, shown)
-    forged = _find_forged(text, ids, offsets, guard)
-    if forged is not None:
-        first, last = offsets[forged]
+    cuts = [0]
+    for t in _find_forged(text, ids, offsets, guard):
+        first, last = offsets[t]
         if last - first < 2:
-            raise ValueError(_explain_forged(ids[forged], text[first:last], guard))
-        # The vocabulary has the letters as one piece: two halves are other pieces.
-        halves = (text[: first + 1], continues), (text[first + 1 :], True)
-        (ids, offsets), (more, places) = (
-            encode_piece(half, guard, continues=goes_on) for half, goes_on in halves
-        )
-        return ids + more, offsets + [(first + 1 + a, first + 1 + b) for a, b in places]
+            raise ValueError(_explain_forged(ids[t], text[first:last], guard))
+        cuts.append((first + last) // 2)
+    if len(cuts) > 1:
+        # The vocabulary has these letters as one piece, or a normalizer makes a control token of
+        # them ("＜" can become "<"): their two halves are other pieces.
+        return encode_parts(text, list(pairwise([*cuts, len(text)])), guard, continues=continues)
     if continues and _read_steps(guard.tokenizer, continues=True) != _read_steps(guard.tokenizer):
         cut = next((t for t, token_id in enumerate(ids) if token_id in guard.controls.added), None)
         end = len(text) if cut is None else offsets[cut][0]
         opening, places = _encode(text[:end], guard, shown, continues=True)
         rest = slice(len(ids) if cut is None else cut, None)
         ids, offsets = opening + ids[rest], places + offsets[rest]
+    return ids, offsets
+
+
+def encode_parts(
+    text: str, parts: Sequence[tuple[int, int]], guard: Guard, *, continues: bool = False
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """`encode_piece` of parts of a guarded text, (first, last + 1) characters each, one after the
+    other: no token stands on both sides of a cut. Every part but the first goes on from the one
+    before."""
+    ids, offsets = [], []
+    for first, last in parts:
+        part, places = encode_piece(text[first:last], guard, continues=continues or first > 0)
+        ids += part
+        offsets += [(first + begin, first + end) for begin, end in places]
     return ids, offsets
 
 
@@ -343,7 +357,7 @@ def _encode(
     backend = guard.tokenizer.backend_tokenizer
     added = tuple((n, str(token)) for n, token in backend.get_added_tokens_decoder().items())
     steps = _read_steps(guard.tokenizer, continues=continues)
-    shield = _make_shield(guard.tokenizer, steps, added, guard.controls.letters, shown)
+    shield = _make_shield(guard.tokenizer, steps, added, shown)
     encoding = shield.encode(text, add_special_tokens=False)
     return encoding.ids, encoding.offsets
 
@@ -353,14 +367,12 @@ def _make_shield(
     tokenizer: PreTrainedTokenizerBase,
     steps: str,
     added: tuple[tuple[int, str], ...],
-    letters: tuple[str, ...],
     shown: tuple[tuple[str, str], ...],
 ) -> Tokenizer:
     """The tokenizer with one step more, which puts letters in place of stand-ins.
 
-    Its control tokens are looked for before any normalizer, while the stand-ins stand. steps: as
-    `_read_steps` gives them. added: what may change in a tokenizer, so that no outdated one is
-    kept.
+    steps: as `_read_steps` gives them. added: what may change in a tokenizer, so that no outdated
+    one is kept.
     """
     backend, own = tokenizer.backend_tokenizer, Tokenizer.from_str(steps)
     shield = Tokenizer(backend.model)
@@ -369,9 +381,7 @@ def _make_shield(
     if own.pre_tokenizer:
         shield.pre_tokenizer = own.pre_tokenizer
     tokens = [token for _, token in sorted(backend.get_added_tokens_decoder().items())]
-    shield.add_tokens(
-        [_look_first(token) if token.content in letters else token for token in tokens]
-    )
+    shield.add_tokens(tokens)
     for token in tokens:
         if shield.token_to_id(token.content) != backend.token_to_id(token.content):
             raise ValueError(
@@ -379,17 +389,6 @@ def _make_shield(
                 "letters of a control token cannot be encoded: remove them from the message"
             )
     return shield
-
-
-def _look_first(token: AddedToken) -> AddedToken:
-    return AddedToken(
-        token.content,
-        single_word=token.single_word,
-        lstrip=token.lstrip,
-        rstrip=token.rstrip,
-        special=token.special,
-        normalized=False,
-    )
 
 
 def _read_steps(tokenizer: PreTrainedTokenizerBase, *, continues: bool = False) -> str:
@@ -415,19 +414,21 @@ def _drop_blank(step: dict) -> dict:
 
 def _find_forged(
     text: str, ids: list[int], offsets: list[tuple[int, int]], guard: Guard
-) -> int | None:
-    """The first token that is a control token without being written out as one; or the unknown
-    token, made of its own letters in a message."""
-    controls = {token_id: token for token, token_id in guard.controls.ids.items()}
+) -> list[int]:
+    """Which tokens are control tokens without being written out as one; or the unknown token, made
+    of its own letters in a message."""
+    controls = {token_id: token.strip() for token, token_id in guard.controls.ids.items()}
     unknown = {token_id: token for token, token_id in guard.controls.unknown.items()}
+    forged = []
     for t, (token_id, (first, last)) in enumerate(zip(ids, offsets, strict=True)):
-        written = text[first:last].strip()
-        if token_id in controls and written != controls[token_id].strip():
-            return t
-        shown = guard.show(written)
-        if token_id in unknown and unknown[token_id] in shown and shown != written:
-            return t
-    return None
+        if token_id in controls and text[first:last].strip() != controls[token_id]:
+            forged.append(t)
+        elif token_id in unknown:
+            written = text[first:last]
+            shown = guard.show(written)
+            if unknown[token_id] in shown and shown != written:
+                forged.append(t)
+    return forged
 
 
 def _explain_forged(token_id: int, letters: str, guard: Guard) -> str:

@@ -2,7 +2,6 @@
 where the answers stand in them."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -15,6 +14,7 @@ from sft_lab.control import (
     REASONING,
     Controls,
     Guard,
+    encode_parts,
     encode_piece,
     encode_plainly,
     fill_guarded,
@@ -283,9 +283,8 @@ def _locate_answers(draft: Rendered, turns: Conversation, template: str, guard: 
     ids, offsets = draft.ids, draft.offsets
     if apart:
         # Only there: elsewhere the ids are those that transformers gives.
-        parts = _encode_parts(draft.text, list(pairwise([0, *apart, len(draft.text)])), guard)
-        ids = [token_id for part, _ in parts for token_id in part]
-        offsets = [pair for _, part in parts for pair in part]
+        parts = list(pairwise([0, *apart, len(draft.text)]))
+        ids, offsets = encode_parts(draft.text, parts, guard)
     return replace(draft, ids=ids, offsets=offsets, starts=starts, differences=differences)
 
 
@@ -376,18 +375,6 @@ def _encode_draft(text: str, spans: list[tuple[int, int]], guard: Guard) -> Rend
     """A guarded text with its ids, before anything is known of its answers."""
     ids, offsets = encode_piece(text, guard)
     return Rendered(text, ids, offsets, spans, starts=[], differences=[])
-
-
-def _encode_parts(
-    text: str, pieces: Sequence[tuple[int, int]], guard: Guard
-) -> list[tuple[list[int], list[tuple[int, int]]]]:
-    """Ids of each piece, (first, last + 1) characters of a guarded text, and the characters of
-    `text` each token stands for. Every piece but the first goes on from the one before."""
-    parts = []
-    for first, last in pieces:
-        ids, offsets = encode_piece(text[first:last], guard, continues=first > 0)
-        parts.append((ids, [(first + begin, first + end) for begin, end in offsets]))
-    return parts
 
 
 def _show(rendered: Rendered, guard: Guard) -> Rendered:

@@ -72,14 +72,15 @@ def word_piece(*, lowercase: bool) -> Tokenizer:
     return backend
 
 
-def unigram(scheme: str, *, normalizer=None) -> Tokenizer:
-    """SentencePiece's unigrams, as T5 and Gemma's ancestors; scheme: where a blank is put first."""
+def unigram(scheme: str, *, normalizer=None, pieces: tuple[str, ...] = ()) -> Tokenizer:
+    """SentencePiece's unigrams, as T5's; scheme: where a blank is put first. pieces: more entries
+    of the vocabulary, as those that files of SentencePiece begin with."""
     backend = Tokenizer(models.Unigram())
     backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
     backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
     trainer = trainers.UnigramTrainer(
-        vocab_size=300, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False
+        vocab_size=300, special_tokens=["<unk>", *pieces], unk_token="<unk>", show_progress=False
     )
     backend.train_from_iterator(CORPUS, trainer)
     return backend
@@ -373,6 +374,25 @@ KINDS = [
         )
         for legacy, scheme in ((True, ""), (False, "first"), (False, "always"))
         for name, template in (("[INST]", LLAMA2), ("Vicuna", VICUNA), ("Zephyr", ZEPHYR))
+    ),
+    Kind(
+        "marks that a normalizer hides",
+        lambda: finish(
+            sentence_pieces(legacy=True),
+            ZEPHYR,
+            ("<s>", "</s>", "<unk>"),
+            ("<|user|>", "<|assistant|>", "<|system|>"),
+            **LLAMA_NAMES,
+        ),
+        ("<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>"),
+        "</s>",
+    ),
+    Kind(
+        "control tokens in the vocabulary",
+        lambda: finish(unigram("first", pieces=("<s>", "</s>")), ZEPHYR, **LLAMA_NAMES),
+        ("<s>", "</s>"),
+        "</s>",
+        attacks=("<s>" * 3, "a</s>b</s>", "</s" + "</s>"),
     ),
     Kind(
         "Llama 3: several stops, bos twice",
