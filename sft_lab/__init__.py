@@ -9,7 +9,9 @@ read       row_files              the rows of a JSON, JSONL or CSV file
            records                rows of a file or a data set -> conversations
            instructions           the course's own instructions, in English and Chinese
 say        reasoning              thoughts beside an answer, as a template writes them
-           rendering              the chat template, and where the answers stand in its text
+           templates              the chat template and the text it writes
+           control                control tokens: which they are, and that no message forges one
+           rendering              text, ids, and where the answers stand in them
            stopping               a tuned model names the token it was taught to stop at
            chat                   render, generate_responses
 grade      labels                 a conversation -> token ids and labels; the label contract

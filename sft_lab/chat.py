@@ -17,14 +17,9 @@ from transformers import (
 
 from sft_lab.reasoning import write_reasoning
 from sft_lab.records import Conversation
-from sft_lab.rendering import (
-    check_turns,
-    encode_text,
-    find_template,
-    render_conversation,
-    stop_token_id,
-)
+from sft_lab.rendering import encode_text, render_conversation, stop_token_id
 from sft_lab.stopping import end_ids
+from sft_lab.templates import check_turns, find_template
 
 BATCH_SIZE = 64  # prompts answered at once: on two CPU cores 22 times the speed of one at a time
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
@@ -109,10 +104,18 @@ def generate_responses(
         enable_thinking=enable_thinking,
         **decoding,
     )
-    return [
-        tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for ids in rows
-    ]
+    return [decode_response(ids, tokenizer) for ids in rows]
+
+
+def decode_response(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text of a row of `generate_ids`, without special tokens and without the stop token at its
+    end, which need not be a special one."""
+    stopped = bool(ids) and ids[-1] in _find_stops(tokenizer)
+    return tokenizer.decode(
+        ids[:-1] if stopped else ids,
+        skip_special_tokens=True,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def generate_ids(
@@ -167,10 +170,7 @@ def complete(
         raise TypeError(f"texts is a single text, {texts[:60]!r}: put it into a list, [text]")
     encoded = [encode_text(text, tokenizer) for text in texts]
     rows = _generate(model, tokenizer, encoded, max_new_tokens, decoding)
-    return [
-        tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for ids in rows
-    ]
+    return [decode_response(ids, tokenizer) for ids in rows]
 
 
 @torch.inference_mode()
@@ -184,9 +184,7 @@ def _generate(
     """The ids that follow each prompt: batches of similar length, padded on the left, cut after the
     first stop."""
     _check_request(model, encoded, max_new_tokens, decoding)
-    # A base model ends a document, not an answer, so its eos and pad tokens end a row as well.
-    named = {stop_token_id(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id}
-    stops = {*named, *end_ids(model)} - {None}
+    stops = _find_stops(tokenizer) | set(end_ids(model))
     pad = min(stops) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "use_cache": True}
     settings |= {"eos_token_id": sorted(stops), "pad_token_id": pad} | decoding
@@ -204,6 +202,11 @@ def _generate(
                 end = next((t + 1 for t, token_id in enumerate(row) if token_id in stops), len(row))
                 responses[index] = row[:end]
     return responses
+
+
+def _find_stops(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """A base model ends a document, not an answer, so its eos and pad tokens end a row as well."""
+    return {stop_token_id(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
 
 
 def _check_request(

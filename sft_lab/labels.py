@@ -22,18 +22,19 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
+from sft_lab.control import Controls, find_controls, find_neutral_texts
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
-    GENERATION_TAG,
     Rendered,
     asks_as_taught,
-    find_template,
+    explain_missing_stop,
+    explain_tags,
     render_conversation,
     render_for_training,
     stop_token_id,
-    training_template,
 )
+from sft_lab.templates import find_template, has_tags, training_template
 
 POLICIES = ("assistant", "last", "all")
 PRINTED_PROBLEMS = 20
@@ -72,6 +73,9 @@ def encode_conversation(
     if graded not in POLICIES:
         raise ValueError(f"graded={graded!r}: choose one of {', '.join(POLICIES)}")
     turns = find_graded_turns(conversation, graded)
+    problem = explain_tags(tokenizer)
+    if problem:
+        raise LabelError(problem)
     rendered = render_for_training(conversation, tokenizer, max_tokens=max_tokens)
     if len(rendered.ids) > max_tokens:
         raise LabelError(
@@ -159,7 +163,8 @@ def check_labels(example: Example, tokenizer: PreTrainedTokenizerBase) -> None:
             "would learn to write padding. Likely labels are a copy of padded input_ids"
         )
     if list(labels) != list(ids):
-        openings = _encode_openings(tokenizer, training_template(tokenizer))
+        template = training_template(tokenizer)
+        openings = _encode_openings(tokenizer, template, find_controls(tokenizer, template))
         for first, last in _find_runs(labels):
             _check_run(ids, first, last, stop, openings, tokenizer)
     elif stop not in ids:
@@ -189,8 +194,7 @@ def _check_run(
     if stop not in run:
         raise LabelError(
             f"tokens {first} to {last - 1} are graded without a stop token {name} ({text}): "
-            "the model never learns to stop. Likely the template writes none after an answer, "
-            f"or gives it to the next turn{cause}"
+            f"the model never learns to stop. {explain_missing_stop(run, tokenizer)}{cause}"
         )
     after = run.index(stop) + 1
     if stop in run[after:]:
@@ -267,7 +271,8 @@ def _grade(
                 "the first turn is an answer to nothing: restore the question or drop that turn"
             )
         if start is None:
-            raise LabelError(_explain_rewritten(turn))
+            how = rendered.differences[list(turns).index(turn)]
+            raise LabelError(how or _explain_rewritten(turn))
     starts = [start for _, _, start in answers]
     # 1 for each character that is graded, 0 for the others, and one more for the end of the text.
     written = bytearray(len(rendered.text) + 1)
@@ -284,11 +289,24 @@ def _grade(
         token_id if any(written[first : max(last, first + 1)]) else IGNORE_INDEX
         for token_id, (first, last) in zip(rendered.ids, rendered.offsets, strict=True)
     ]
+    _check_known(rendered, labels, tokenizer)
     return Example(rendered.ids, labels)
 
 
+def _check_known(rendered: Rendered, labels: list[int], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises LabelError for an answer that the model would learn to write with its unknown
+    token."""
+    for token, token_id in find_controls(tokenizer).unknown.items():
+        if token_id in labels:
+            first, last = rendered.offsets[labels.index(token_id)]
+            raise LabelError(
+                f"an answer holds {rendered.text[first:last]!r}, for which this tokenizer has no "
+                f"token: the model would learn to write {token!r}. Remove it from the answer"
+            )
+
+
 def _explain_unwritten(turn: int, template: str) -> str:
-    if not GENERATION_TAG.search(template):
+    if not has_tags(template):
         return _explain_rewritten(turn)
     return (
         f"turn {turn}, an answer, lies outside the template's {{% generation %}} tags: it would "
@@ -313,17 +331,25 @@ def _find_runs(labels: list[int]) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=16)
-def _encode_openings(tokenizer: PreTrainedTokenizerBase, template: str) -> list[list[int]]:
+def _encode_openings(
+    tokenizer: PreTrainedTokenizerBase, template: str, controls: Controls
+) -> list[list[int]]:
     """The ungraded ids between a question and its answer, with and without reasoning:
-    "<|im_start|>assistant\\n". template: the tokenizer's training template (a tokenizer whose
-    template is exchanged has other openings)."""
-    question = {"role": "user", "content": "Why?"}
-    asked = render_conversation([question], tokenizer, template).ids
+    "<|im_start|>assistant\\n". template, controls: those that the tokenizer is trained
+    with (one in which they are exchanged has other openings)."""
+    question, answer = find_neutral_texts(tokenizer, template)
+    turns = [{"role": "user", "content": question}]
+    asked = render_conversation(turns, tokenizer, template).ids
     openings = []
-    for content in ("<think>\nSo.\n</think>\n\nSo.", "So."):
-        answer = {"role": "assistant", "content": content}
-        rendered = render_for_training([question, answer], tokenizer, max_tokens=sys.maxsize)
-        example = _grade(rendered, {2: True}, tokenizer, "last")
+    for content in (f"<think>\n{answer}\n</think>\n\n{answer}", answer):
+        answered = [*turns, {"role": "assistant", "content": content}]
+        try:
+            rendered = render_for_training(answered, tokenizer, max_tokens=sys.maxsize)
+            example = _grade(rendered, {2: True}, tokenizer, "last")
+        except ValueError:
+            if content == answer:
+                raise
+            continue  # a template without a place for reasoning; a row that has some is refused
         # Templates may end a question otherwise once an answer follows, so we compare.
         ids = example.input_ids
         shared = next(t for t in range(len(ids)) if asked[t : t + 1] != ids[t : t + 1])

@@ -8,7 +8,8 @@ tokenizer's.
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sft_lab.rendering import find_template, stop_token_id
+from sft_lab.rendering import stop_token_id
+from sft_lab.templates import find_template
 
 
 def end_ids(model: PreTrainedModel) -> list[int]:

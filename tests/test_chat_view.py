@@ -15,7 +15,7 @@ from sft_lab.course.views.chat import (
 )
 from sft_lab.examples import IGNORE_INDEX
 from sft_lab.labels import encode_conversation
-from sft_lab.rendering import _bundled_templates
+from sft_lab.templates import _bundled_templates
 
 
 @pytest.fixture(autouse=True)

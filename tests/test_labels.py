@@ -15,7 +15,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from trl import SFTConfig, SFTTrainer
 from trl import chat_template_utils as trl_templates
 
-from sft_lab import rendering
+from sft_lab import templates
 from sft_lab.chat import encode_chat, render, stop_token_id
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.labels import (
@@ -289,7 +289,7 @@ def test_the_work_for_a_conversation_is_linear_in_its_turns(tokenizer, template,
         return encode(self, text, **settings)
 
     encode = type(tokenizer).__call__
-    monkeypatch.setattr(rendering, "render_jinja_template", count_renderings)
+    monkeypatch.setattr(templates, "render_jinja_template", count_renderings)
     monkeypatch.setattr(type(tokenizer), "__call__", count_characters)
 
     def measure(turns):

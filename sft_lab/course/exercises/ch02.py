@@ -24,7 +24,7 @@ from sft_lab.course.exercises.kit import (
     unpack,
 )
 from sft_lab.models import ATLAS_FOLDER
-from sft_lab.rendering import GENERATION_TAG
+from sft_lab.templates import GENERATION_TAG
 
 CONTROLS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 PROMPT = "<|im_start|>assistant\n"

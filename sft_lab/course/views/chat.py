@@ -9,10 +9,11 @@ from matplotlib.patches import Patch
 from transformers import PreTrainedTokenizerBase
 
 from sft_lab.chat import encode_chat, stop_token_id
+from sft_lab.control import control_tokens
 from sft_lab.course.views.widgets import Answer, choose, frame, redraw_on
 from sft_lab.plots import ANSWER, INK, PROMPT, PURPLE, SKY, show_token, token_strip
 from sft_lab.records import Conversation
-from sft_lab.rendering import control_tokens, find_template
+from sft_lab.templates import find_template
 
 WRITERS = {  # who writes a token: colour, and words for the key
     "control": (INK, "control tokens"),

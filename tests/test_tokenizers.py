@@ -1,0 +1,149 @@
+"""Random conversations through tokenizers of every family: ids against transformers' own, texts
+that forge control tokens, and what is graded, written without a line of the library."""
+
+import random
+import re
+import unicodedata
+
+import pytest
+from tokenizer_zoo import KINDS, REFUSALS, random_conversation
+
+from sft_lab.examples import IGNORE_INDEX
+from sft_lab.labels import encode_conversation
+
+CONVERSATIONS = 24  # of each kind, plain ones and as many that attack
+NEUTRAL = str.maketrans("<|>␃[]＜＞", "{/}$(){}")  # no control token stands in such letters
+
+
+def own_ids(conversation, tokenizer, **settings):
+    return tokenizer.apply_chat_template(conversation, **settings)["input_ids"]
+
+
+def own_text(conversation, tokenizer, **settings):
+    return tokenizer.apply_chat_template(conversation, tokenize=False, **settings)
+
+
+def find_answers(conversation):
+    return [i for i, turn in enumerate(conversation) if turn["role"] == "assistant"]
+
+
+def neutral(conversation, kind):
+    """The same conversation without a control token in what anybody says."""
+    return [turn | {"content": turn["content"].translate(NEUTRAL)} for turn in conversation]
+
+
+def comparable(text, kind, tokenizer):
+    text = text.translate(NEUTRAL)
+    if not kind.lossless:  # WordPiece puts blanks where none were
+        letters = unicodedata.normalize("NFD", re.sub(r"\s", "", text).lower())
+        return re.sub(r"[\u0300-\u036f]", "", letters)
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    if normalizer is not None and "Prepend" not in str(normalizer):
+        return normalizer.normalize_str(text)
+    return text
+
+
+def find_runs(labels):
+    graded = [False, *(label != IGNORE_INDEX for label in labels), False]
+    edges = [t for t in range(len(labels) + 1) if graded[t] != graded[t + 1]]
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def check_ids(example, conversation, kind, tokenizer):
+    """Of a conversation in which nobody wrote a control token."""
+    ids, full = example.input_ids, own_ids(conversation, tokenizer)
+    for index in find_answers(conversation):
+        prompt = own_ids(conversation[:index], tokenizer, add_generation_prompt=True)
+        assert ids[: len(prompt)] == prompt, "not the inference prompt"
+        # The tokens of transformers that stand on both sides of an answer's beginning no model can
+        # write; ours stand apart there, and from there on.
+        eaten = "eat white space" in kind.name and conversation[index]["content"][0].isspace()
+        if eaten or full[: len(prompt)] != prompt:
+            return
+    assert ids == full, "not the ids of transformers"
+
+
+def check_forgery(example, conversation, kind, tokenizer):
+    """Control tokens stand where they stand when everybody speaks neutrally, and the text is the
+    same, blank by blank."""
+    controls = {tokenizer.convert_tokens_to_ids(token) for token in kind.controls}
+    twin = encode_conversation(neutral(conversation, kind), tokenizer, max_tokens=10**6)
+    for ids in (example.input_ids, twin.input_ids):
+        assert None not in controls and controls & set(ids)
+    found, expected = (
+        [token_id for token_id in ids if token_id in controls]
+        for ids in (example.input_ids, twin.input_ids)
+    )
+    assert found == expected, "a forged control token"
+    found, expected = (
+        tokenizer.decode([token_id for token_id in ids if token_id not in controls])
+        for ids in (example.input_ids, twin.input_ids)
+    )
+    found, expected = (comparable(text, kind, tokenizer) for text in (found, expected))
+    assert found == expected, "another text"
+
+
+def check_graded(example, conversation, kind, tokenizer):
+    """Each graded run decodes to what the answer adds to its prompt, through its stop token."""
+    runs = find_runs(example.labels)
+    answers = find_answers(conversation)
+    assert len(runs) == len(answers), "not as many runs as answers"
+    stop = tokenizer.convert_tokens_to_ids(kind.stop)
+    for (first, last), index in zip(runs, answers, strict=True):
+        before = own_text(conversation[:index], tokenizer, add_generation_prompt=True)
+        through = own_text(conversation[: index + 1], tokenizer)
+        expected = through[len(before) : through.rindex(kind.stop)]
+        graded = [token_id for token_id in example.input_ids[first:last]]
+        assert stop in graded, "no stop token"
+        assert not tokenizer.decode(graded[graded.index(stop) + 1 :]).strip(), "graded after it"
+        end = first + graded.index(stop)
+        ids = example.input_ids
+        found = tokenizer.decode(ids[:end])[len(tokenizer.decode(ids[:first])) :]
+        found, expected = (comparable(text, kind, tokenizer) for text in (found, expected))
+        if "eats the blank before" in kind.name:
+            found, expected = found.rstrip(), expected.rstrip()
+        assert found == expected, f"graded {found!r} instead of {expected!r}"
+
+
+def judge(kind, tokenizer, conversation, *, attacked):
+    """ "right", "refused: " and the error, or "wrong: " and what is."""
+    try:
+        example = encode_conversation(conversation, tokenizer, max_tokens=10**6)
+    except ValueError as error:
+        return f"refused: {error}"
+    try:
+        if attacked:
+            check_forgery(example, conversation, kind, tokenizer)
+        else:
+            check_ids(example, conversation, kind, tokenizer)
+        check_graded(example, conversation, kind, tokenizer)
+    except AssertionError as error:
+        return f"wrong: {str(error).splitlines()[0]}"
+    return "right"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+@pytest.mark.parametrize("attacked", [False, True], ids=["plain", "attacked"])
+def test_ids_are_those_of_transformers_nobody_forges_and_answers_are_graded(kind, attacked):
+    rng, tokenizer = random.Random(kind.name), kind.make()
+    for _ in range(CONVERSATIONS):
+        conversation = random_conversation(rng, kind, attacked=attacked)
+        verdict = judge(kind, tokenizer, conversation, attacked=attacked)
+        assert verdict == "right", conversation
+
+
+def as_rounds(said):
+    roles = ("user", "assistant") * len(said)
+    return [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=[refusal.name for refusal in REFUSALS])
+def test_what_cannot_be_trained_as_it_is_asked_is_refused_with_its_cause(refusal):
+    tokenizer = refusal.make()
+    if refusal.said:
+        with pytest.raises(ValueError, match=f"(?s){refusal.message}"):
+            encode_conversation(as_rounds(refusal.said), tokenizer)
+    if refusal.fine:
+        example = encode_conversation(as_rounds(refusal.fine), tokenizer)
+        [(first, last)] = find_runs(example.labels)
+        assert tokenizer.decode(example.input_ids[first : last - 1]) == refusal.fine[1]
