@@ -3,6 +3,7 @@
 ground     examples               Example, IGNORE_INDEX
            formats                numbers as text
            files                  files and folders that are there whole or not at all
+           arguments              numbers that a caller gives, checked
 read       records                rows of a file or a data set -> conversations
            instructions           the course's own instructions, in English and Chinese
 say        rendering              the chat template, and where the answers stand in its text
@@ -19,6 +20,7 @@ spare      shapes                 what a config alone says: layers, widths, para
            costs                  what a way of tuning costs: training, storage, serving
            low_rank               how much of a matrix a lower rank keeps
 learn      loop.plan              which examples meet in which step
+           loop.settings          settings of a run that would teach nothing, or something else
            loop.process           what the loop asks of its process: memory and signals
            loop.checkpoints       what a run leaves; checkpoints that a kill cannot break
            loop.update            one update: number formats, accumulation, clipping

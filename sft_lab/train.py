@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sft_lab.arguments import whole_number
 from sft_lab.batches import group_by_length, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.files import remove_folder
@@ -28,6 +29,7 @@ from sft_lab.loop.checkpoints import (
 )
 from sft_lab.loop.plan import Plan
 from sft_lab.loop.process import interrupt_between_steps, keep_freed_memory
+from sft_lab.loop.settings import check_settings, check_watching, notice_no_change
 from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.losses import graded_loss
 
@@ -93,19 +95,17 @@ def train(
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model, or its LoRA adapter; `resume=True` goes on exactly where the
     checkpoint was made (from the start if there is none). With `log_dir` it writes TensorBoard
-    events. Raises FloatingPointError, with the weights of the step before, at a loss not finite.
+    events. Raises SettingError, a ValueError, before the first step, for settings that would teach
+    nothing or something else than they say; FloatingPointError, with the weights of the step
+    before, at a loss not finite. Warns when the run has changed no weight.
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
-    settings = plan.settings() | {
-        "learning_rate": learning_rate,
-        "warmup_ratio": warmup_ratio,
-        "weight_decay": weight_decay,
-        "max_grad_norm": max_grad_norm,
-    }
+    settings = check_settings(plan, learning_rate, warmup_ratio, weight_decay, max_grad_norm)
+    check_watching(eval_examples, evaluate_every, checkpoint_every)
     checkpoint = _checkpoint_folder(model, output_dir, resume)
     keep_freed_memory()
     torch.manual_seed(seed)  # dropout, where a model or an adapter has it
-    with mixed_precision(model) as (autocast, scaler):
+    with notice_no_change(model), mixed_precision(model) as (autocast, scaler):
         run = _Run(model, tokenizer, plan, settings, autocast, scaler)
         if resume and find_checkpoint(checkpoint):
             run.resume(checkpoint)
@@ -127,6 +127,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss (nats per graded token), token accuracy and perplexity = exp(loss) over all graded
     tokens of `examples`."""
+    batch_size = whole_number("batch_size", batch_size)
     if not examples:
         raise ValueError("no examples to evaluate")
     was_training, device = model.training, next(model.parameters()).device

@@ -154,6 +154,7 @@ def test_a_run_that_could_not_be_loaded_again_is_refused_before_it_starts(kind, 
             ADD[kind](make_model()),
             make_tokenizer(),
             make_examples(4),
+            epochs=2,
             output_dir=tmp_path / "run",
             progress=False,
         )
