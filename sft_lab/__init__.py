@@ -39,6 +39,7 @@ judge      metrics                when is an answer right
 compare    report                 two models side by side, as one HTML page
            compare                base against tuned: table, intervals
 show       plots                  one palette, a few drawings
+           kept_back              questions of a file that are asked and never learned
            demo                   `make demo`
 course     course.progress        the list of exercises, and what the reader has solved
            course.exercises.kit   what all checks share: comparing, guarding, random inputs

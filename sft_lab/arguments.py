@@ -59,9 +59,9 @@ def real_number(
     if not in_range or (math.isinf(number) and not infinite):
         limits = [f"above {above:g}"] if above > -math.inf else []
         limits += [f"from {least:g}"] if least > -math.inf else []
-        limits += [f"to {most:g}"] if most < math.inf else []
-        kind = "number" if infinite else "finite number"
-        raise SettingError(_explain(name, value, f"a {kind} {' '.join(limits)}".rstrip(), advice))
+        limits += [f"at most {most:g}"] if most < math.inf else []
+        kind = "a number" if infinite else "a finite number"
+        raise SettingError(_explain(name, value, f"{kind} {', '.join(limits)}".rstrip(), advice))
     return number
 
 
