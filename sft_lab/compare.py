@@ -55,6 +55,28 @@ def compare(
     ones, naming each by its place, for a setting that means nothing, and when no reference can be
     reached.
     """
+    pairs = _check_pairs(base, tuned)
+    seed, names, asked = check_seed(seed), tuple(names), read_questions(questions)
+    if len(names) != 2:
+        raise SettingError(f"names is {names!r:.80}; it must be two, as {NAMES}")
+    prompts = [prompt for prompt, _, _ in asked]
+    # all is encoded before one answers: a question that is too long is found out now
+    encoded = [encode_prompts(tokenizer, prompts) for _, tokenizer in pairs]
+    for (model, _), ids in zip(pairs, encoded, strict=True):
+        max_new_tokens = check_lengths(model, ids, max_new_tokens)
+    too_long = _count_too_long(asked, pairs, max_new_tokens)
+    replies = [
+        _answer(pair, ids, asked, max_new_tokens) for pair, ids in zip(pairs, encoded, strict=True)
+    ]
+    rows = [
+        Row(_as_text(prompt), answer, group, *both)
+        for (prompt, answer, group), *both in zip(asked, *replies, strict=True)
+    ]
+    return Comparison(rows, seed, max_new_tokens, names, too_long)
+
+
+def _check_pairs(base: Pair, tuned: Pair) -> tuple[Pair, Pair]:
+    """Both, if each is a model with its tokenizer; warns when they are one."""
     for name, pair in zip(NAMES, (base, tuned), strict=True):
         if (
             not isinstance(pair, (tuple, list))
@@ -68,39 +90,18 @@ def compare(
     if base[0] is tuned[0] and base[1].chat_template == tuned[1].chat_template:
         warnings.warn(
             "base and tuned are one model: training changed it in place? load the base again",
-            stacklevel=2,
+            stacklevel=3,
         )
-    seed, names = check_seed(seed), tuple(names)
-    if len(names) != 2:
-        raise SettingError(f"names is {names!r:.80}; it must be two, as {NAMES}")
-    asked = read_questions(questions)
-    # both encoded before the first answers: a question too long is found out now
-    encoded = [
-        encode_prompts(tokenizer, [p for p, _, _ in asked]) for _, tokenizer in (base, tuned)
-    ]
-    for (model, _), prompts in zip((base, tuned), encoded, strict=True):
-        max_new_tokens = check_lengths(model, prompts, max_new_tokens)
-    too_long = _count_too_long(asked, (base[1], tuned[1]), max_new_tokens)
-    replies = [
-        _answer(pair, prompts, asked, max_new_tokens)
-        for pair, prompts in zip((base, tuned), encoded, strict=True)
-    ]
-    rows = [
-        Row(_as_text(prompt), answer, group, *both)
-        for (prompt, answer, group), *both in zip(asked, *replies, strict=True)
-    ]
-    return Comparison(rows, seed, max_new_tokens, names, too_long)
+    return base, tuned
 
 
 def _count_too_long(
-    asked: list[tuple[str | Conversation, str, str]],
-    tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase],
-    max_new_tokens: int,
+    asked: list[tuple[str | Conversation, str, str]], pairs: tuple[Pair, Pair], max_new_tokens: int
 ) -> int:
     """How many references are longer than max_new_tokens for one of the models, so that it cannot
     answer rightly; says so. SettingError when all are."""
     lengths = [
-        max(len(encode_text(normalise(answer), tokenizer)) for tokenizer in tokenizers)
+        max(len(encode_text(normalise(answer), tokenizer)) for _, tokenizer in pairs)
         for _, answer, _ in asked
     ]
     too_long = sum(length > max_new_tokens for length in lengths)

@@ -12,8 +12,6 @@ from sft_lab.arguments import SettingError, real_number, whole_number
 from sft_lab.examples import Example
 from sft_lab.loop.plan import Plan, check_examples, grades
 
-BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
-
 
 def check_settings(
     plan: Plan,
@@ -91,26 +89,27 @@ def check_watching(
 
 @contextlib.contextmanager
 def notice_no_change(model: torch.nn.Module) -> Iterator[None]:
-    """Warn when the block ends without an error and has changed no weight that requires a gradient.
+    """Warn when the block ends without an error and no weight that trains has changed by 1e-7.
 
-    This finds what no range of a setting can: a rate too small for the weights' number format, a
-    gradient that is clipped to nothing or does not arrive.
+    This finds what no range of a setting can: a rate too small for the weights or their number
+    format, a gradient that is clipped to nothing or does not arrive.
     """
     before = _contents(model)
     yield
     if before == _contents(model):
         warnings.warn(
-            "the run has changed no weight: the model is what it was. Usual causes: a learning "
-            "rate or max_grad_norm too small for the weights' number format, or no gradient that "
-            "reaches what trains (see grad_norm in the history)",
+            "the run has changed no weight by as much as 1e-7: the model is what it was. Usual "
+            "causes: a learning rate or max_grad_norm too small for the weights or their number "
+            "format, or no gradient that reaches what trains (see grad_norm in the history)",
             stacklevel=4,
         )
 
 
 def _contents(model: torch.nn.Module) -> list[int]:
-    """A number for each weight that trains, other after any update: the sum of its bits, read as
-    whole numbers, which no rounding can hide."""
+    """A number for each weight that trains, another after a change that matters: one is added, so
+    that what is smaller than a float32 can tell from it is rounded away, and the bits are summed as
+    whole numbers, which rounds nothing away."""
     trained = [weight.detach() for weight in model.parameters() if weight.requires_grad]
     return [
-        weight.view(BITS[weight.element_size()]).sum(dtype=torch.int64).item() for weight in trained
+        (weight.float() + 1).view(torch.int32).sum(dtype=torch.int64).item() for weight in trained
     ]
