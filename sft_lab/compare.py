@@ -311,9 +311,10 @@ class Comparison:
             f"{RESAMPLES:,} resamples, seed {self.seed}."
         )
         if self.too_long:
+            what, them = ("reference", "it") if self.too_long == 1 else ("references", "them")
             note += (
-                f" {self.too_long} references are longer than {self.max_new_tokens} tokens, so no "
-                "answer to them could be right."
+                f" {self.too_long} {what} longer than {self.max_new_tokens} tokens: no answer to "
+                f"{them} could be right."
             )
         if {0.0, 1.0} & {result["base"]["accuracy"], result["tuned"]["accuracy"]}:
             rare = format_percent(min(1, 3 / questions))
