@@ -1,9 +1,11 @@
 """A run, an evaluation or an answer that a setting would make empty, or another than it says, is
 refused in one line before anything is done; numbers of every kind that mean a number work."""
 
+import importlib
 import json
 import math
 import random
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -273,6 +275,38 @@ def test_numbers_of_numpy_ask_as_plain_ones_do(model, tokenizer):
     expected = generate_ids(model, tokenizer, prompts, **plain)
     assert generate_ids(model, tokenizer, prompts, **of_numpy) == expected
     assert 3 <= len(expected[0]) <= 5
+
+
+# commands
+
+
+@pytest.mark.parametrize(
+    ("tool", "option", "values"),
+    [
+        ("distributed_sft", "--steps", ("0", "1", "-5", "1.5")),
+        ("distributed_sft", "--batch-size", ("0", "-1", "x")),
+        ("distributed_sft", "--rows-at-once", ("0", "-1")),
+        ("distributed_sft", "--max-tokens", ("0", "-1")),
+        ("distributed_sft", "--learning-rate", ("0", "-1", "nan", "inf", "")),
+        ("evaluate_base", "--seeds", ("-1", "0.5")),
+        ("evaluate_base", "--epochs", ("0", "1.5")),
+        ("evaluate_base", "--learning-rate", ("0", "nan")),
+        ("evaluate_base", "--questions", ("0", "-1")),
+        ("record_answers", "--rows", ("0", "-1", "16")),  # sixteen rows are one step
+    ],
+)
+def test_the_options_of_a_tool_are_checked_before_it_loads_anything(
+    tool, option, values, monkeypatch, capsys
+):
+    module = importlib.import_module(tool)
+    for name in {"run", "load"} & set(vars(module)):
+        monkeypatch.setattr(module, name, None)
+    for value in values:
+        monkeypatch.setattr(sys, "argv", [tool, f"{option}={value}"])
+        with pytest.raises(SystemExit) as ended:
+            module.main()
+        told = capsys.readouterr().err
+        assert ended.value.code == 2 and f"argument {option}: it is" in told
 
 
 # the two checks themselves, on random numbers
