@@ -24,7 +24,7 @@ class SettingError(ValueError):
 def whole_number(
     name: str, value: Any, *, least: int = 1, most: int | None = None, advice: str = ""
 ) -> int:
-    """`value` as an int, if it is a whole number from `least` to `most` (None: without end).
+    """`value` as an int, if it is an integer from `least` to `most` (None: without end).
 
     advice: what to do, put at the end of the error. Raises SettingError, also for 3.0, "3", True.
     """
@@ -33,8 +33,8 @@ def whole_number(
     except TypeError:
         number = None
     if number is None or number < least or (most is not None and number > most):
-        limits = f"from {least}" + (f" to {most}" if most is not None else "")
-        raise SettingError(_explain(name, value, f"a whole number {limits}", advice))
+        limits = f"at least {least}" + (f", at most {most}" if most is not None else "")
+        raise SettingError(_explain(name, value, f"an integer, {limits}", advice))
     return number
 
 
@@ -45,10 +45,12 @@ def real_number(
     least: float = -math.inf,
     above: float = -math.inf,
     most: float = math.inf,
+    below: float = math.inf,
     infinite: bool = False,
     advice: str = "",
 ) -> float:
-    """`value` as a float, if it is a number from `least` (or above `above`) to `most`.
+    """`value` as a float, if it is a number from `least` (or above `above`) to `most` (or below
+    `below`).
 
     infinite: whether it may be infinite. advice: what to do, put at the end of the error. Raises
     SettingError, also for nan, "3" and True.
@@ -56,12 +58,14 @@ def real_number(
     plain = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
     number = float(value) if plain else math.nan
     in_range = least <= number <= most and (number > above or above == -math.inf)
+    in_range = in_range and (number < below or below == math.inf)
     if not in_range or (math.isinf(number) and not infinite):
         limits = [f"above {above:g}"] if above > -math.inf else []
-        limits += [f"from {least:g}"] if least > -math.inf else []
+        limits += [f"at least {least:g}"] if least > -math.inf else []
         limits += [f"at most {most:g}"] if most < math.inf else []
+        limits += [f"below {below:g}"] if below < math.inf else []
         kind = "a number" if infinite else "a finite number"
-        raise SettingError(_explain(name, value, f"{kind} {', '.join(limits)}".rstrip(), advice))
+        raise SettingError(_explain(name, value, ", ".join([kind, *limits]), advice))
     return number
 
 

@@ -19,6 +19,7 @@ from sft_lab.batches import pack
 from sft_lab.chat import complete, generate_ids, generate_responses
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.loop.plan import Plan
+from sft_lab.lora import add_lora, save_adapter
 from sft_lab.train import evaluate, train
 
 TOKENIZER = make_tokenizer()
@@ -37,7 +38,7 @@ REFUSED = {
     "pack_to": (NO_COUNT, "do not pack"),
     "checkpoint_every": ((*NO_COUNT, None), "counts steps"),
     "evaluate_every": (NO_COUNT, "counts steps"),
-    "seed": ((-1, 2**64, 0.0, True, "0", None, math.nan), "whole number from 0"),
+    "seed": ((-1, 2**64, 0.0, True, "0", None, math.nan), "an integer, at least 0"),
     "learning_rate": ((*NO_RATE, 0, 0.0, -0.0, np.float32(0)), "call evaluate"),
     "warmup_ratio": ((*NO_RATE, 1.01, 10, 100), "share of the steps; of this run's 3"),
     "weight_decay": (NO_RATE, "0 is none"),
@@ -225,7 +226,7 @@ def test_a_batch_size_that_is_none_is_refused_by_evaluate(value):
     model = make_model().train()
     with pytest.raises(SettingError) as found:
         evaluate(model, TOKENIZER, EXAMPLES, batch_size=value)
-    check_line(found.value, f"batch_size is {value!r}; it must be a whole number from 1")
+    check_line(found.value, f"batch_size is {value!r}; it must be an integer, at least 1")
     assert model.training
     expected = evaluate(model, TOKENIZER, EXAMPLES, batch_size=5)
     assert evaluate(model, TOKENIZER, EXAMPLES, batch_size=np.int64(5)) == expected
@@ -251,7 +252,7 @@ SAMPLE = {"do_sample": True}
             for value in (0, -1.0, math.nan, math.inf)
         ),
         ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size is -1"),
-        ({"min_new_tokens": 9, "max_new_tokens": 8}, "from 0 to 8. Raise max_new_tokens"),
+        ({"min_new_tokens": 9, "max_new_tokens": 8}, "at least 0, at most 8. Raise max_new_tokens"),
         *(({"num_return_sequences": value}, "one answer a prompt") for value in (0, 1, 2)),
         ({"max_length": 9}, "max_length is 9: it would count the prompt"),
         ({"return_dict_in_generate": True}, "ids are what comes back"),
@@ -275,6 +276,41 @@ def test_numbers_of_numpy_ask_as_plain_ones_do(model, tokenizer):
     expected = generate_ids(model, tokenizer, prompts, **plain)
     assert generate_ids(model, tokenizer, prompts, **of_numpy) == expected
     assert 3 <= len(expected[0]) <= 5
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("rank", (*NO_COUNT, None)),
+        ("alpha", (*NO_RATE, 0, -16, "16")),
+        ("dropout", (*NO_RATE, 1, 1.0, 1.5)),
+    ],
+)
+def test_lora_that_would_learn_nothing_is_refused_with_the_model_untouched(name, values):
+    model = make_model()
+    for value in values:
+        with pytest.raises(SettingError) as found:
+            add_lora(model, **{name: value})
+        check_line(found.value, f"{name} is {value!r:.60}; it must be a")
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_lora_with_numbers_of_numpy_is_saved_like_any(tmp_path):
+    """A number that JSON does not know would be found out after the training."""
+    numbers = {"rank": 2, "alpha": 8, "dropout": 0.25}
+    for name, kinds in {
+        "plain": (int, int, float),
+        "numpy": (np.int8, np.float32, np.float64),
+    }.items():
+        given = {
+            key: kind(value) for kind, (key, value) in zip(kinds, numbers.items(), strict=True)
+        }
+        save_adapter(add_lora(make_model(), **given), tmp_path / name)
+    plain, of_numpy = (
+        json.loads((tmp_path / name / "adapter_config.json").read_text(encoding="utf-8"))
+        for name in ("plain", "numpy")
+    )
+    assert plain == of_numpy and plain["lora_alpha"] == 8 and plain["r"] == 2
 
 
 # commands
@@ -322,7 +358,7 @@ def test_a_whole_number_comes_back_as_it_is_and_any_other_is_refused():
             back = whole_number("it", value, least=least)
             assert back == number and type(back) is int and json.dumps(back)
         else:
-            with pytest.raises(SettingError, match=f"whole number from {least}"):
+            with pytest.raises(SettingError, match=f"an integer, at least {least}"):
                 whole_number("it", value, least=least)
         with pytest.raises(SettingError):
             whole_number("it", float(number), least=-100)
