@@ -3,6 +3,7 @@
 ground     examples               Example, IGNORE_INDEX
            formats                numbers as text
            files                  files and folders that are there whole or not at all
+           arguments              numbers that a caller gives, checked
 read       row_files              the rows of a JSON, JSONL or CSV file
            row_keys               what becomes of each key of a row
            row_shapes             which columns are the question and the answer
@@ -28,6 +29,7 @@ spare      shapes                 what a config alone says: layers, widths, para
            costs                  what a way of tuning costs: training, storage, serving
            low_rank               how much of a matrix a lower rank keeps
 learn      loop.plan              which examples meet in which step
+           loop.settings          settings of a run that would teach nothing, or something else
            loop.probes            before the first step: does the loop score this model rightly?
            loop.process           what the loop asks of its process: memory and signals
            loop.checkpoints       what a run leaves; checkpoints that a kill cannot break
@@ -48,6 +50,7 @@ judge      metrics                when is an answer right
 compare    report                 two models side by side, as one HTML page
            compare                base against tuned: table, intervals
 show       plots                  one palette, a few drawings
+           kept_back              questions of a file that are asked and never learned
            demo                   `make demo`
 course     course.progress        the list of exercises, and what the reader has solved
            course.exercises.kit   what all checks share: comparing, guarding, random inputs

@@ -6,6 +6,7 @@ that a model is asked exactly as it was taught.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from transformers import (
@@ -15,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from sft_lab.arguments import SettingError, real_number, whole_number
 from sft_lab.reasoning import write_reasoning
 from sft_lab.records import Conversation
 from sft_lab.rendering import encode_text, render_conversation, stop_token_id
@@ -22,7 +24,27 @@ from sft_lab.stopping import end_ids
 from sft_lab.templates import check_turns, find_template
 
 BATCH_SIZE = 64  # prompts answered at once: on two CPU cores 22 times the speed of one at a time
-SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
+# Settings of `model.generate` that only one way of decoding reads; the others pass over them.
+SAMPLING = (
+    *("temperature", "top_k", "top_p", "min_p", "typical_p"),
+    *("top_h", "epsilon_cutoff", "eta_cutoff"),
+)
+BEAMS = ("length_penalty", "early_stopping")
+RANGES = {  # outside of them transformers decodes in another way than was asked, or fails inside
+    "temperature": partial(real_number, above=0, advice="For the likeliest token: do_sample=False"),
+    "top_k": partial(whole_number, least=0),
+    "top_p": partial(real_number, above=0, most=1),
+    "min_p": partial(real_number, least=0, most=1),
+    "typical_p": partial(real_number, above=0, most=1),
+    "num_beams": whole_number,
+    "repetition_penalty": partial(real_number, above=0),
+    "no_repeat_ngram_size": partial(whole_number, least=0),
+}
+REFUSED = {  # what does not fit one row of ids for each prompt
+    "max_length": "it would count the prompt; give max_new_tokens",
+    "num_return_sequences": "there is one answer a prompt; repeat the prompt in the list",
+    "return_dict_in_generate": "ids are what comes back",
+}
 
 
 def render(
@@ -134,14 +156,27 @@ def generate_ids(
     <|endoftext|> (or another eos or pad token) ended its document; any other ran into
     max_new_tokens.
     Raises TypeError when `prompts` is a single prompt, ValueError for a prompt that ends with an
-    answer, a second system turn, a prompt longer than the model's positions, or sampling settings
-    without do_sample=True.
+    answer, a second system turn, a prompt longer than the model's positions, sampling settings
+    without do_sample=True, or a setting out of its range.
     """
+    encoded = encode_prompts(tokenizer, prompts, system=system, enable_thinking=enable_thinking)
+    return continue_ids(model, tokenizer, encoded, max_new_tokens=max_new_tokens, **decoding)
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str | Conversation],
+    *,
+    system: str | None = None,
+    enable_thinking: bool = False,
+) -> list[list[int]]:
+    """The ids with which each prompt is asked, the opening of an answer at their end. Errors as in
+    `generate_ids`."""
     if isinstance(prompts, str) or any(isinstance(prompt, dict) for prompt in prompts):
         raise TypeError(
             f"prompts is a single prompt, {str(prompts)[:60]!r}: put it into a list, [prompt]"
         )
-    encoded = [
+    return [
         encode_chat(
             _as_conversation(prompt, system),
             tokenizer,
@@ -150,7 +185,6 @@ def generate_ids(
         )
         for prompt in prompts
     ]
-    return _generate(model, tokenizer, encoded, max_new_tokens, decoding)
 
 
 def complete(
@@ -169,21 +203,23 @@ def complete(
     if isinstance(texts, str):
         raise TypeError(f"texts is a single text, {texts[:60]!r}: put it into a list, [text]")
     encoded = [encode_text(text, tokenizer) for text in texts]
-    rows = _generate(model, tokenizer, encoded, max_new_tokens, decoding)
+    rows = continue_ids(model, tokenizer, encoded, max_new_tokens=max_new_tokens, **decoding)
     return [decode_response(ids, tokenizer) for ids in rows]
 
 
 @torch.inference_mode()
-def _generate(
+def continue_ids(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     encoded: list[list[int]],
+    *,
     max_new_tokens: int,
-    decoding: dict,
+    **decoding,
 ) -> list[list[int]]:
-    """The ids that follow each prompt: batches of similar length, padded on the left, cut after the
-    first stop."""
-    _check_request(model, encoded, max_new_tokens, decoding)
+    """The ids that follow each encoded prompt: batches of similar length, padded on the left, cut
+    after the first stop."""
+    max_new_tokens = check_lengths(model, encoded, max_new_tokens)
+    decoding = _check_decoding(decoding, max_new_tokens)
     stops = _find_stops(tokenizer) | set(end_ids(model))
     pad = min(stops) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "use_cache": True}
@@ -209,24 +245,45 @@ def _find_stops(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     return {stop_token_id(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
 
 
-def _check_request(
-    model: PreTrainedModel, encoded: list[list[int]], max_new_tokens: int, decoding: dict
-) -> None:
+def _check_decoding(decoding: dict, max_new_tokens: int) -> dict:
+    """The settings as plain numbers; SettingError for one that would be ignored or means nothing
+    here."""
+    given = {name for name, value in decoding.items() if value is not None}
+    for name, advice in REFUSED.items():
+        if name in given:
+            raise SettingError(f"{name} is {decoding[name]!r:.60}: {advice}")
     ignored = [name for name in SAMPLING if name in decoding]
     if ignored and not decoding.get("do_sample"):
-        raise ValueError(
+        raise SettingError(
             f"{', '.join(ignored)} would be ignored: greedy decoding draws nothing. Add "
             "do_sample=True."
         )
+    checked = {name: check(name, decoding[name]) for name, check in RANGES.items() if name in given}
+    ignored = [name for name in BEAMS if name in given]
+    if ignored and checked.get("num_beams", 1) == 1:
+        raise SettingError(f"{', '.join(ignored)} would be ignored without num_beams above 1")
+    if "min_new_tokens" in given:
+        least = decoding["min_new_tokens"]
+        checked["min_new_tokens"] = whole_number(
+            "min_new_tokens", least, least=0, most=max_new_tokens, advice="Raise max_new_tokens"
+        )
+    return decoding | checked
+
+
+def check_lengths(model: PreTrainedModel, encoded: list[list[int]], max_new_tokens: int) -> int:
+    """max_new_tokens as an int. Raises SettingError for less than one, and for a prompt that leaves
+    too few of the model's positions for so many new tokens."""
+    max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
     limit = getattr(model.config, "max_position_embeddings", None)
     for index, ids in enumerate(encoded):
         # Past its last position a model writes nonsense, or fails inside a kernel.
         if limit and len(ids) + max_new_tokens > limit:
-            raise ValueError(
+            raise SettingError(
                 f"prompts[{index}] has {len(ids)} tokens, max_new_tokens is {max_new_tokens}: "
                 f"together more than the model's {limit} positions. Shorten the prompt or lower "
                 "max_new_tokens."
             )
+    return max_new_tokens
 
 
 def _pad_left(rows: list[list[int]], pad: int) -> BatchEncoding:

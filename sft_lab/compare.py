@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sft_lab.chat import generate_ids, stop_token_id
+from sft_lab.arguments import SettingError, check_seed
+from sft_lab.chat import check_lengths, continue_ids, encode_prompts, stop_token_id
 from sft_lab.files import write_text
 from sft_lab.formats import format_percent
 from sft_lab.metrics import is_right, normalise
 from sft_lab.records import Conversation
+from sft_lab.rendering import encode_text
 from sft_lab.report import render_report
 from sft_lab.row_keys import is_absent
 from sft_lab.row_shapes import OPTIONAL
@@ -49,9 +51,34 @@ def compare(
     base, tuned: (model, tokenizer), as `load` returns them. questions: conversations that end with
     the reference answer; or (question, answer) pairs; or rows {"question", "answer", optional
     "group"}, where the question is a text or a conversation and the group gets a line of its own in
-    the results. seed: of the bootstrap; decoding has none. Raises TypeError for anything but a
-    pair, ValueError for no questions or bad ones, naming each by its place.
+    the results. seed: of the bootstrap; decoding has none. A reference of more than max_new_tokens
+    can never be reached: some such are said, in a warning and with the results. Raises, before the
+    first question is asked, TypeError for anything but a pair; ValueError for no questions or bad
+    ones, naming each by its place, for a setting that means nothing, and when no reference can be
+    reached.
     """
+    pairs = _check_pairs(base, tuned)
+    seed, names, asked = check_seed(seed), tuple(names), read_questions(questions)
+    if len(names) != 2:
+        raise SettingError(f"names is {names!r:.80}; it must be two, as {NAMES}")
+    prompts = [prompt for prompt, _, _ in asked]
+    # all is encoded before one answers: a question that is too long is found out now
+    encoded = [encode_prompts(tokenizer, prompts) for _, tokenizer in pairs]
+    for (model, _), ids in zip(pairs, encoded, strict=True):
+        max_new_tokens = check_lengths(model, ids, max_new_tokens)
+    too_long = _count_too_long(asked, pairs, max_new_tokens)
+    replies = [
+        _answer(pair, ids, asked, max_new_tokens) for pair, ids in zip(pairs, encoded, strict=True)
+    ]
+    rows = [
+        Row(_as_text(prompt), answer, group, *both)
+        for (prompt, answer, group), *both in zip(asked, *replies, strict=True)
+    ]
+    return Comparison(rows, seed, max_new_tokens, names, too_long)
+
+
+def _check_pairs(base: Pair, tuned: Pair) -> tuple[Pair, Pair]:
+    """Both, if each is a model with its tokenizer; warns when they are one."""
     for name, pair in zip(NAMES, (base, tuned), strict=True):
         if (
             not isinstance(pair, (tuple, list))
@@ -65,15 +92,31 @@ def compare(
     if base[0] is tuned[0] and base[1].chat_template == tuned[1].chat_template:
         warnings.warn(
             "base and tuned are one model: training changed it in place? load the base again",
-            stacklevel=2,
+            stacklevel=3,
         )
-    asked = read_questions(questions)
-    replies = (_answer(pair, asked, max_new_tokens) for pair in (base, tuned))
-    rows = [
-        Row(_as_text(prompt), answer, group, *both)
-        for (prompt, answer, group), *both in zip(asked, *replies, strict=True)
+    return base, tuned
+
+
+def _count_too_long(
+    asked: list[tuple[str | Conversation, str, str]], pairs: tuple[Pair, Pair], max_new_tokens: int
+) -> int:
+    """How many references are longer than max_new_tokens for one of the models, so that it cannot
+    answer rightly; says so. SettingError when all are."""
+    lengths = [
+        max(len(encode_text(normalise(answer), tokenizer)) for _, tokenizer in pairs)
+        for _, answer, _ in asked
     ]
-    return Comparison(rows, seed=seed, max_new_tokens=max_new_tokens, names=tuple(names))
+    too_long = sum(length > max_new_tokens for length in lengths)
+    if too_long:
+        message = (
+            f"max_new_tokens is {max_new_tokens}, but {too_long} of {len(asked)} references are "
+            f"longer, so no answer to them can be right: questions[{lengths.index(max(lengths))}] "
+            f"has the longest, {max(lengths)} tokens. Give max_new_tokens={max(lengths) + 1}"
+        )
+        if too_long == len(asked):
+            raise SettingError(message)
+        warnings.warn(message, stacklevel=3)
+    return too_long
 
 
 def read_questions(questions: Sequence[Any]) -> list[tuple[str | Conversation, str, str]]:
@@ -155,6 +198,7 @@ class Comparison:
     seed: int
     max_new_tokens: int
     names: Names = NAMES
+    too_long: int = 0  # references of more than max_new_tokens
 
     @cached_property
     def intervals(self) -> tuple[Interval, Interval, Interval]:
@@ -196,6 +240,7 @@ class Comparison:
             "seed": self.seed,
             "resamples": RESAMPLES,
             "max_new_tokens": self.max_new_tokens,
+            "references_too_long": self.too_long,
             "answers": [asdict(row) | {"change": row.change} for row in self.rows],
         }
 
@@ -272,6 +317,12 @@ class Comparison:
             "Right: the reference, up to white space and final punctuation. Paired bootstrap, "
             f"{RESAMPLES:,} resamples, seed {self.seed}."
         )
+        if self.too_long:
+            what, them = ("reference", "it") if self.too_long == 1 else ("references", "them")
+            note += (
+                f" {self.too_long} {what} longer than {self.max_new_tokens} tokens: no answer to "
+                f"{them} could be right."
+            )
         if {0.0, 1.0} & {result["base"]["accuracy"], result["tuned"]["accuracy"]}:
             rare = format_percent(min(1, 3 / questions))
             note += f" Exceptions rarer than {rare} could go unseen (rule of three)."
@@ -279,12 +330,14 @@ class Comparison:
 
 
 def _answer(
-    pair: Pair, asked: list[tuple[str | Conversation, str, str]], max_new_tokens: int
+    pair: Pair,
+    prompts: list[list[int]],
+    asked: list[tuple[str | Conversation, str, str]],
+    max_new_tokens: int,
 ) -> list[Reply]:
     model, tokenizer = pair
     stop, replies = stop_token_id(tokenizer), []
-    prompts = [prompt for prompt, _, _ in asked]
-    answers = generate_ids(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
+    answers = continue_ids(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
     for ids, (_, reference, _) in zip(answers, asked, strict=True):
         text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         stopped = bool(ids) and ids[-1] == stop

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
+from sft_lab.arguments import real_number, whole_number
 from sft_lab.files import whole_file, write_text
 from sft_lab.fingerprint import check_fingerprint, fingerprint
 from sft_lab.stopping import end_ids, name_end_ids
@@ -406,13 +407,10 @@ def _find_linears(model: PreTrainedModel, targets: str | Iterable[str]) -> dict[
 def _insert(
     model: PreTrainedModel, layers: dict[str, nn.Linear], rank: int, alpha: float, dropout: float
 ) -> PreTrainedModel:
-    for name, value, fits, wanted in (
-        ("rank", rank, isinstance(rank, int) and rank >= 1, "an integer, at least 1"),
-        ("alpha", alpha, alpha > 0, "above 0, because alpha / rank scales what LoRA learns"),
-        ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
-    ):
-        if not fits:
-            raise ValueError(f"{name} is {value!r}; it must be {wanted}")
+    rank = whole_number("rank", rank)
+    alpha = real_number("alpha", alpha, above=0, advice="alpha / rank scales what LoRA learns")
+    alpha = int(alpha) if alpha.is_integer() else alpha  # as PEFT writes it
+    dropout = real_number("dropout", dropout, least=0, below=1, advice="0 drops nothing")
     model.requires_grad_(False)
     for name, layer in layers.items():
         model.set_submodule(name, LoRALinear(layer, rank=rank, alpha=alpha, dropout=dropout))

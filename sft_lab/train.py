@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sft_lab.arguments import whole_number
 from sft_lab.batches import group_by_length, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.files import check_folder_writable
@@ -31,6 +32,7 @@ from sft_lab.loop.output import output_folder, save_in_folder
 from sft_lab.loop.plan import Plan
 from sft_lab.loop.probes import check_model, check_scores
 from sft_lab.loop.process import interrupt_between_steps, keep_freed_memory
+from sft_lab.loop.settings import check_settings, check_watching, notice_no_change
 from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.losses import graded_loss
 from sft_lab.stopping import name_stop_token
@@ -100,26 +102,23 @@ def train(
     and at the end the tuned model, or its LoRA adapter; `resume=True` goes on exactly where the
     checkpoint was made (from the start if there is none). With `log_dir` it writes TensorBoard
     events. Raises, before the first step, OutputError for a folder that cannot be written, that
-    another run has, or that holds what no run wrote, and ValueError for a model that the loop would
-    score otherwise than the model itself does (loop.probes); later, UnsavedError where the result
-    cannot be saved, and FloatingPointError, with the weights of the step before, at a loss not
-    finite.
+    another run has, or that holds what no run wrote, and ValueError for settings that would teach
+    nothing and for a model that the loop would score otherwise than the model itself does
+    (loop.probes); later, UnsavedError where the result cannot be saved, and FloatingPointError,
+    with the weights of the step before, at a loss not finite. Warns when no weight has changed.
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
-    settings = plan.settings() | {
-        "learning_rate": learning_rate,
-        "warmup_ratio": warmup_ratio,
-        "weight_decay": weight_decay,
-        "max_grad_norm": max_grad_norm,
-    }
-    _check_before(eval_examples, output_dir, checkpoint_every, resume)
+    settings = check_settings(plan, learning_rate, warmup_ratio, weight_decay, max_grad_norm)
+    check_watching(eval_examples, evaluate_every, checkpoint_every)
+    if resume and output_dir is None:
+        raise ValueError("resume=True needs the output_dir of the run to go on with")
     name_stop_token(model, tokenizer)
     keep_freed_memory()
     sizes = {"steps": plan.total_steps, "checkpoint_every": checkpoint_every}
     watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
     with output_folder(output_dir, model, tokenizer, **sizes) as checkpoint:
         torch.manual_seed(seed)  # dropout, where a model or an adapter has it
-        with mixed_precision(model) as (autocast, scaler):
+        with notice_no_change(model), mixed_precision(model) as (autocast, scaler):
             run = _Run(model, tokenizer, plan, settings, autocast, scaler)
             if resume and find_checkpoint(checkpoint):
                 run.resume(checkpoint)
@@ -143,6 +142,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss (nats per graded token), token accuracy and perplexity = exp(loss) over all graded
     tokens of `examples`."""
+    batch_size = whole_number("batch_size", batch_size)
     _check_graded(examples)
     check_scores(model, examples, tokenizer.pad_token_id)
     was_training, device = model.training, next(model.parameters()).device
@@ -318,21 +318,6 @@ class _Log:
     def _give_up(self, error: OSError) -> None:
         folder, self.writer = self.writer.log_dir, None
         warnings.warn(f"the log in {folder} ends here: {error}", stacklevel=4)
-
-
-def _check_before(
-    eval_examples: Sequence[Example] | None,
-    output_dir: Path | str | None,
-    checkpoint_every: int,
-    resume: bool,
-) -> None:
-    """ValueError for what would end the run later."""
-    if eval_examples:
-        _check_graded(eval_examples)
-    if checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every is {checkpoint_every}; it must be at least 1")
-    if resume and output_dir is None:
-        raise ValueError("resume=True needs the output_dir of the run to go on with")
 
 
 def _check_graded(examples: Sequence[Example]) -> None:

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from sft_lab.adapters import Adapter, add_adapters, add_biases, add_prefix, add_prompt
 from sft_lab.batches import pack, pad_batch
-from sft_lab.chat import _generate
+from sft_lab.chat import continue_ids
 from sft_lab.losses import graded_logits
 from sft_lab.train import train
 
@@ -117,7 +117,7 @@ def test_generation_with_a_cache_and_left_padding_is_argmax_step_by_step(kind):
             torch.nn.init.normal_(value, std=0.5 if "prompt" in name or "prefix" in name else 0.1)
     prompts = [example.input_ids[:5] for example in make_examples(4, seed=5)]
     prompts[1] = prompts[1][:2]
-    rows = _generate(model, tokenizer, prompts, 6, {})
+    rows = continue_ids(model, tokenizer, prompts, max_new_tokens=6)
     for prompt, row in zip(prompts, rows, strict=True):
         written = list(prompt)
         for _ in row:
@@ -154,6 +154,7 @@ def test_a_run_that_could_not_be_loaded_again_is_refused_before_it_starts(kind, 
             ADD[kind](make_model()),
             make_tokenizer(),
             make_examples(4),
+            epochs=2,
             output_dir=tmp_path / "run",
             progress=False,
         )

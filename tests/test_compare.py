@@ -19,6 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from sft_lab.arguments import SettingError
 from sft_lab.compare import (
     Comparison,
     Reply,
@@ -211,6 +212,82 @@ def test_no_questions_is_an_error():
 def test_a_name_in_place_of_a_pair_is_refused(tokenizer):
     with pytest.raises(TypeError, match=r"base must be \(model, tokenizer\)"):
         compare("atlas-base", "atlas-base", ASKED)
+
+
+# --- what can be known is known before the first question
+# ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pairs(tokenizer):
+    """Both models, neither of which may be asked anything."""
+
+    def refuse(*arguments, **settings):
+        raise AssertionError("a question was asked")
+
+    models = [make_parrot(tokenizer, answers) for answers in (BASE, TUNED)]
+    for model in models:
+        model.generate = refuse
+    return [(model, tokenizer) for model in models]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *(({"seed": value}, f"seed is {value!r}; it must be") for value in (-1, 1.5, True, None)),
+        *(
+            ({"max_new_tokens": value}, f"max_new_tokens is {value!r}; it must be")
+            for value in (0, -3, 2.0, True, None, "9")
+        ),
+        ({"names": ("one",)}, "names is ('one',); it must be two"),
+        ({"names": ("a", "b", "c")}, "it must be two"),
+        ({"max_new_tokens": 1}, "4 of 4 references are longer"),
+        ({"max_new_tokens": 40_000}, "prompts[0] has"),
+    ],
+)
+def test_a_comparison_that_could_not_end_is_refused_before_a_question_is_asked(
+    settings, message, pairs
+):
+    with pytest.raises(SettingError) as found:
+        compare(*pairs, ASKED, **settings)
+    assert message in str(found.value) and "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_question_too_long_for_one_of_the_two_is_found_before_the_other_answers(place, pairs):
+    pairs[place][0].config.max_position_embeddings = 100
+    asked = [*ASKED, ("Why? " * 20, "So.")]  # a token a byte
+    with pytest.raises(SettingError, match=r"prompts\[4\] has .* more than the model's 100 pos"):
+        compare(*pairs, asked, max_new_tokens=12)
+
+
+def test_references_that_no_answer_can_reach_are_counted_and_said(tokenizer, tmp_path):
+    """A token a byte: of Lima, Au, Fe and Io one has more than three; final dots do not count."""
+    pairs = [(make_parrot(tokenizer, answers), tokenizer) for answers in (BASE, TUNED)]
+    with pytest.warns(UserWarning, match=r"1 of 4 .*questions\[0\] has the longest, 4 tokens"):
+        short = compare(*pairs, ASKED, max_new_tokens=3)
+    assert short.to_dict()["references_too_long"] == 1 and not short.rows[0].tuned.right
+    page = short.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert all(
+        "1 reference longer than 3 tokens: no answer to it" in t for t in (short.table(), page)
+    )
+
+
+def test_references_that_can_be_reached_are_not_spoken_of(tokenizer, recwarn):
+    pairs = [(make_parrot(tokenizer, answers), tokenizer) for answers in (BASE, TUNED)]
+    enough = compare(*pairs, ASKED, max_new_tokens=4)
+    assert enough.to_dict()["references_too_long"] == 0 and "longer than" not in enough.table()
+    assert enough.rows[0].tuned.right and not enough.rows[0].tuned.stopped
+    assert not [warning for warning in recwarn if "references" in str(warning.message)]
+
+
+def test_numbers_of_numpy_make_the_same_comparison_and_json_holds_it(tokenizer, comparison):
+    pairs = [(make_parrot(tokenizer, answers), tokenizer) for answers in (BASE, TUNED)]
+    result = compare(*pairs, ASKED, seed=np.int64(3), max_new_tokens=np.int32(12)).to_dict()
+    assert json.loads(json.dumps(result)) == comparison.to_dict() | {
+        "groups": {},
+        "answers": [row | {"group": ""} for row in comparison.to_dict()["answers"]],
+    }
 
 
 def test_one_model_under_both_names_is_pointed_out(tokenizer):

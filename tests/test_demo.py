@@ -9,6 +9,10 @@ import sys
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import sft_lab.compare
+import sft_lab.demo as demo_module
+import sft_lab.train
+
 
 def run_demo(folder, *arguments: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -112,12 +116,134 @@ def test_an_answer_of_weight_0_is_neither_learned_nor_asked(tmp_path):
     assert report["tuned"]["accuracy"] == 1.0
 
 
-def test_a_row_too_long_is_named_as_the_file_counts_it(tmp_path):
-    rows = [
-        {"instruction": f"Say {n}.", "output": "word " * (1200 if n == 20 else 2)}
-        for n in range(1, 41)
-    ]
-    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    done = run_demo(tmp_path, "--data", "mine.jsonl")
-    assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert "mine.jsonl, row 20: " in done.stderr and done.stderr.count(", row ") == 1
+# --- what can be known is known before the first step, and nothing that looks like learning is not
+# ---------------------------------------------------------------------------------------------
+
+
+def write_rows(folder, answers: list[str], questions: list[str] | None = None) -> None:
+    questions = questions or [f"Say the word {number}." for number in range(len(answers))]
+    rows = [{"question": q, "answer": a} for q, a in zip(questions, answers, strict=True)]
+    (folder / "mine.json").write_text(json.dumps(rows), encoding="utf-8")
+
+
+@pytest.fixture
+def tell(tmp_path, monkeypatch, capsys):
+    """Run the demo here, in a folder of its own; returns how it ended (None: well) and what it
+    printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[object, str]:
+        monkeypatch.setattr(sys, "argv", ["demo", *arguments])
+        ended = None
+        try:
+            demo_module.main()
+        except SystemExit as end:
+            ended = end.code
+        printed = capsys.readouterr()
+        return ended, printed.out + printed.err
+
+    return run
+
+
+@pytest.fixture
+def no_step(monkeypatch):
+    """Whoever takes a step has not checked before."""
+
+    def refuse(*arguments, **settings):
+        raise AssertionError("a step was taken")
+
+    monkeypatch.setattr(sft_lab.train, "optimizer_step", refuse)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--seed", value) for value in ("-1", "1.5", "one", str(2**64))),
+        *(("--epochs", value) for value in ("0", "-1", "1.5", "True", "")),
+        *(("--learning-rate", value) for value in ("0", "-1e-3", "nan", "inf", "fast")),
+    ],
+)
+def test_an_option_that_makes_no_run_is_refused_by_its_name_before_anything_is_loaded(
+    option, value, tell, monkeypatch
+):
+    monkeypatch.setattr(demo_module, "run", None)
+    ended, told = tell(f"{option}={value}")
+    assert ended == 2 and f"argument {option}: it is" in told and "it must be" in told
+
+
+@pytest.mark.parametrize(
+    ("answers", "questions", "message"),
+    [
+        (["Gladly."], None, "at least two questions"),
+        (["Gladly."] * 5, ["Why?", "why", "Why ?", "WHY?", "Why?"], "at least two questions"),
+        (["!!!"] * 5, None, "5 of the rows drawn have no word in the answer"),
+        (["Gladly."] * 5, ["Why?", "How?", "word " * 1500, "Who?", "Where?"], "row 3: "),
+        (["Gladly."] * 10, None, "more epochs"),  # nine to learn, in one step
+    ],
+    ids=["one row", "one question", "no words", "a row too long", "one step"],
+)
+def test_a_file_of_which_nothing_can_be_shown_is_refused_before_the_first_step(
+    answers, questions, message, tell, tmp_path, no_step
+):
+    write_rows(tmp_path, answers, questions)
+    ended, told = tell("--data", "mine.json", "--epochs", "1")
+    assert message in ended and len(ended.splitlines()) == 1 and "Traceback" not in told
+    assert not list(tmp_path.glob("reports/tuned/*.safetensors"))
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "2"])
+def test_a_row_is_named_as_the_file_counts_it_whatever_is_shuffled_and_kept_back(
+    seed, tell, tmp_path, no_step
+):
+    questions = [f"{number}?" for number in range(40)]
+    questions[19] = "word " * 1500
+    write_rows(tmp_path, ["Gladly."] * 40, questions)
+    ended, _ = tell("--data", "mine.json", "--seed", seed)
+    assert ended.startswith("mine.json, row 20: ")
+
+
+def test_rows_that_cannot_be_judged_are_learned_and_a_short_run_says_what_it_showed(tell, tmp_path):
+    answers, questions = ["!!!"] * 25, [f"Say {number}." for number in range(25)]
+    for place, text in ((3, "Gladly."), (11, "With pleasure."), (17, "Gladly.")):
+        answers[place] = text
+    questions[17] = "word " * 800  # it can be learned, and would leave no room for an answer
+    write_rows(tmp_path, answers, questions)
+    ended, told = tell("--data", "mine.json", "--learning-rate", "1e-5")
+    assert ended is None, told
+    report = json.loads((tmp_path / "reports" / "demo.json").read_text(encoding="utf-8"))
+    assert {row["question"] for row in report["answers"]} == {"Say 3.", "Say 11."}
+    assert report["questions"] == 2 and report["examples"] == 23 and report["steps"] == 6
+    assert "have no word in the answer to compare: learned, not asked" in told
+    # six steps: three and three, none of them counted on both sides
+    assert "(mean of the first 3 steps and of the last 3)" in told
+    before, after = report["held_out_loss"]
+    assert after > 0.95 * before and "Next to nothing was learned in 6 steps" in told
+
+
+def test_an_answer_that_is_always_right_is_pointed_out(tell, tmp_path):
+    write_rows(tmp_path, ["Gladly."] * 40)
+    ended, told = tell("--data", "mine.json")
+    assert ended is None and "'Gladly' is the commonest answer" in told
+    report = json.loads((tmp_path / "reports" / "demo.json").read_text(encoding="utf-8"))
+    assert report["commonest_answer_right"] == 1.0
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), KeyboardInterrupt(), OSError("full")])
+def test_what_fails_after_training_leaves_the_tuned_model_and_says_where(
+    error, tell, tmp_path, monkeypatch
+):
+    def fail(*arguments, **settings):
+        raise error
+
+    monkeypatch.setattr(sft_lab.compare, "compare", fail)
+    write_rows(tmp_path, [f"{number} it is." for number in range(20)])
+    ended, _ = tell("--data", "mine.json")
+    assert type(error).__name__ in ended and str(error) in ended
+    folder = ended.rpartition("The tuned model is whole: ")[2]
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / folder).num_parameters() > 1e6
+
+
+def test_a_learning_rate_that_breaks_the_model_ends_in_one_line(tell, tmp_path):
+    write_rows(tmp_path, [f"{number} it is." for number in range(40)])
+    ended, _ = tell("--data", "mine.json", "--learning-rate", "1e30")
+    assert "learning rate too high" in ended and len(ended.splitlines()) == 1

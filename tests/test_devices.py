@@ -225,7 +225,7 @@ def run_real_cells(
     SFT_LAB_MODEL = `name` and a stand-in on the accelerator for every model but atlas-base; returns
     how many `real` cells ran.
 
-    Their assertions are left out and runs are cut to 16 examples: what random weights learn shows
+    Their assertions are left out and runs are cut to 24 examples: what random weights learn shows
     nothing.
     """
     stand_ins, real_load, real_train = [], sft_lab.models.load, sft_lab.train.train
@@ -237,7 +237,7 @@ def run_real_cells(
         return stand_ins[-1], tokenizer
 
     def train_briefly(model, tokenizer, examples, **settings):
-        return real_train(model, tokenizer, examples[:16], **settings)
+        return real_train(model, tokenizer, examples[:24], **settings)
 
     monkeypatch.setattr(sft_lab.models, "load", load_stand_in)
     monkeypatch.setattr(sft_lab.train, "train", train_briefly)

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sft_lab.arguments import option, real_number, whole_number
 from sft_lab.files import check_folder_writable, write_json
 
 if TYPE_CHECKING:  # imports take seconds: --help and a wrong option answer at once
@@ -38,21 +39,35 @@ def main() -> None:
         "--lora", action="store_true", help="train adapters of rank 16 on all linear layers only"
     )
     parser.add_argument(
-        "--steps", type=int, help="stop after so many; default: one pass over the data"
+        "--steps",
+        type=option(whole_number, least=2),  # the first has learning rate 0
+        help="stop after so many; default: one pass over the data",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=16, help="rows a step, all processes together"
+        "--batch-size",
+        type=option(whole_number),
+        default=16,
+        help="rows a step, all processes together",
     )
     parser.add_argument(
-        "--rows-at-once", type=int, help="rows a process holds at once; default: its part of a step"
+        "--rows-at-once",
+        type=option(whole_number),
+        help="rows a process holds at once; default: its part of a step",
     )
     parser.add_argument(
-        "--max-tokens", type=int, default=1024, help="longer conversations lose their last turns"
+        "--max-tokens",
+        type=option(whole_number),
+        default=1024,
+        help="longer conversations lose their last turns",
     )
     parser.add_argument(
         "--checkpointing", action="store_true", help="compute activations twice, keep few"
     )
-    parser.add_argument("--learning-rate", type=float, help="default: 1e-5, with --lora 2e-4")
+    parser.add_argument(
+        "--learning-rate",
+        type=option(real_number, above=0),
+        help="default: 1e-5, with --lora 2e-4",
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -181,10 +196,10 @@ def read_rows(arguments: argparse.Namespace, tokenizer: "PreTrainedTokenizerBase
         else atlas.training_conversations(seed=0)
     )
     steps = min(arguments.steps or sys.maxsize, len(conversations) // arguments.batch_size)
-    if steps < 1:
+    if steps < 2:
         sys.exit(
-            f"{len(conversations)} conversations do not fill one step of --batch-size "
-            f"{arguments.batch_size}"
+            f"{len(conversations)} conversations do not fill two steps of --batch-size "
+            f"{arguments.batch_size}; the first has learning rate 0"
         )
     examples = encode_conversations(
         conversations[: steps * arguments.batch_size],

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from sft_lab import atlas
+from sft_lab.arguments import LARGEST_SEED, option, real_number, whole_number
 from sft_lab.chat import complete, generate_ids, stop_token_id
 from sft_lab.files import check_writable, write_json
 from sft_lab.labels import encode_conversations
@@ -46,11 +47,16 @@ BARS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ATLAS_FOLDER)
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     parser.add_argument(
-        "--questions", type=int, default=10_000, help="at most so many of each part"
+        "--seeds", type=option(whole_number, least=0, most=LARGEST_SEED), nargs="+", default=SEEDS
+    )
+    parser.add_argument("--epochs", type=option(whole_number), default=EPOCHS)
+    parser.add_argument("--learning-rate", type=option(real_number, above=0), default=LEARNING_RATE)
+    parser.add_argument(
+        "--questions",
+        type=option(whole_number),
+        default=10_000,
+        help="at most so many of each part",
     )
     arguments = parser.parse_args()
     base, tokenizer = load(arguments.folder)

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from sft_lab import atlas
+from sft_lab.arguments import LARGEST_SEED, option, real_number, whole_number
 from sft_lab.documents import KINDS, documents
 from sft_lab.files import check_folder_writable, remove_folder, write_json
 from sft_lab.loop.checkpoints import (
@@ -245,8 +246,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--million-tokens", type=float, default=40)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--million-tokens", type=option(real_number, above=0), default=40)
+    parser.add_argument("--seed", type=option(whole_number, least=0, most=LARGEST_SEED), default=0)
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "models" / "atlas-base")
     arguments = parser.parse_args()
     check_folder_writable(arguments.folder)

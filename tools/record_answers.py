@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from sft_lab.arguments import option, whole_number
 from sft_lab.files import check_writable, write_json
 from sft_lab.instructions import load_instructions
 from sft_lab.labels import encode_conversations
@@ -33,7 +34,13 @@ RANK, ALPHA = 16, 32
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--model", default="smollm2-135m", help="a name that sft_lab.models knows")
-    parser.add_argument("--rows", type=int, default=160, help="rows to train on")
+    parser.add_argument(
+        "--rows",
+        # as many as fill two steps: the first has learning rate 0
+        type=option(whole_number, least=RECIPE["batch_size"] + 1),
+        default=160,
+        help="rows to train on",
+    )
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "recorded")
     arguments = parser.parse_args()
     path = arguments.folder / f"{arguments.model.replace('/', '--')}.json"

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from sft_lab.arguments import SettingError, check_seed, whole_number
 from sft_lab.batches import group_by_length, join_rows, pack, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
 
@@ -19,6 +20,33 @@ Batch = dict[str, torch.Tensor]
 # Runs with neighbouring seeds must not share their orders, as they would if epoch 1 of seed 0 and
 # epoch 0 of seed 1 were drawn alike. A prime beyond any number of epochs keeps them apart.
 SEEDS_APART = 1_000_003
+WHOLE_NUMBERS = {  # from 1 on; what to do with another
+    "epochs": "It counts whole passes over the examples",
+    "batch_size": "It counts the examples of a batch",
+    "accumulation_steps": "It counts the batches of a step; 1 accumulates nothing",
+}
+
+
+def grades(labels: Sequence[int]) -> bool:
+    """Whether a row has a graded token; its first token is never predicted, so never graded."""
+    return any(label != IGNORE_INDEX for label in labels[1:])
+
+
+def check_examples(examples: Sequence[Example], name: str) -> None:
+    """Refuse, by `name` and place, what is no example or has not one label a token."""
+    if not examples:
+        raise SettingError(f"no {name}: the list is empty. Did a filter or a cut take all?")
+    for index, example in enumerate(examples):
+        if not hasattr(example, "input_ids") or not hasattr(example, "labels"):
+            raise SettingError(
+                f"{name}[{index}] is {example!r:.60} ({type(example).__name__}), not an Example: "
+                "encode_conversations makes them of conversations"
+            )
+        if len(example.input_ids) != len(example.labels):
+            raise SettingError(
+                f"{name}[{index}] has {len(example.input_ids)} input_ids and "
+                f"{len(example.labels)} labels: one label a token, unshifted"
+            )
 
 
 @dataclass
@@ -26,7 +54,9 @@ class Plan:
     """`epochs` passes over the examples, in steps of `accumulation_steps` batches of `batch_size`.
 
     With `pack_to`, examples are packed into rows of at most so many tokens, and a batch holds rows.
-    Raises ValueError when there is nothing to train on, in any step, or a number is below 1.
+    Raises SettingError, a ValueError, for a number that is none or below 1, a negative seed, a
+    `pack_to` below the longest example, something else than examples, and a step that would grade
+    nothing.
     """
 
     examples: Sequence[Example]
@@ -39,27 +69,43 @@ class Plan:
     lengths: list[int] = field(init=False)  # tokens of each example, or of each packed row
 
     def __post_init__(self) -> None:
-        if not self.examples:
-            raise ValueError("no examples to train on")
-        for name in ("epochs", "batch_size", "accumulation_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        self.rows = pack(self.examples, self.pack_to) if self.pack_to else []
+        self.examples = list(self.examples)
+        check_examples(self.examples, "examples")
+        for name, advice in WHOLE_NUMBERS.items():
+            setattr(self, name, whole_number(name, getattr(self, name), advice=advice))
+        self.seed = check_seed(self.seed)
+        self.rows = self._pack() if self.pack_to is not None else []
         self.lengths = [row["input_ids"].shape[1] for row in self.rows] or [
             len(example.input_ids) for example in self.examples
         ]
         self._check_graded()
 
+    def _pack(self) -> list[Batch]:
+        self.pack_to = whole_number("pack_to", self.pack_to, advice="None: do not pack")
+        longest = max(self.examples, key=lambda example: len(example.input_ids))
+        length = len(longest.input_ids)
+        if length > self.pack_to:
+            raise SettingError(
+                f"pack_to is {self.pack_to}, but examples[{self.examples.index(longest)}] has "
+                f"{length} tokens, and none is cut: pack_to={length} holds them all; or encode "
+                f"with max_tokens={self.pack_to}"
+            )
+        return pack(self.examples, self.pack_to)
+
     def _check_graded(self) -> None:
-        """ValueError for a step without a graded token: now, and not when its turn comes."""
+        """Refuse a plan with a step that grades nothing: it would end the run when it comes."""
         labels = [row["labels"][0].tolist() for row in self.rows] or [
             example.labels for example in self.examples
         ]
-        ungraded = {i for i, row in enumerate(labels) if set(row[1:]) <= {IGNORE_INDEX}}
-        for step, window in enumerate(self.windows() if ungraded else (), start=1):
-            if all(i in ungraded for batch in window for i in batch):
-                raise ValueError(
-                    f"step {step}: no graded token in its batches; check the examples with "
+        graded = [grades(row) for row in labels]
+        if all(graded):
+            return
+        for step, window in enumerate(self.windows(), start=1):
+            if not any(graded[i] for batch in window for i in batch):
+                raise SettingError(
+                    f"step {step}: no graded token in its batches; {graded.count(False)} of "
+                    f"{len(graded)} {'packed rows' if self.rows else 'examples'} have none, the "
+                    f"first is number {graded.index(False) + 1}; check the examples with "
                     "check_labels"
                 )
 
