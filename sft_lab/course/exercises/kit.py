@@ -168,21 +168,25 @@ def same_for_all(
     the mistake; one that raises an error or gives the right value everywhere names nothing.
     form: looks at an answer and returns it, or raises `Mistake` (the `need_…` below).
     """
-    cases = []
+    draws = []
     for given in inputs:
-        described = describe_input(attempt, given)
         try:
             found = attempt(*given)
         except Mistake:
             raise
         except Exception as error:
-            error.add_note(f"for {described}")
+            error.add_note(f"for {describe_input(attempt, given)}")
             raise
+        draws.append((given, form(found), right(*given)))
+    if all(_equal(found, expected, rtol, atol) for _, found, expected in draws):
+        return
+    cases = []
+    for given, found, expected in draws:
         hints = []
         for mistake, name in mistakes:
             with contextlib.suppress(Exception):  # a mistake that ends in an error gives no value
                 hints.append((mistake(*given), name))
-        cases.append(Case(form(found), right(*given), hints, described))
+        cases.append(Case(found, expected, hints, describe_input(attempt, given)))
     same_in_all(cases, what=what, rtol=rtol, atol=atol)
 
 
@@ -395,8 +399,8 @@ def need_whole(found: Any, what: str, *, low: int, high: float = math.inf) -> in
 def need_number(found: Any, what: str = "your answer") -> float:
     """The answer, when it is a number of Python's or numpy's: no tensor, text or truth value."""
     if isinstance(found, bool) or not isinstance(found, numbers.Real):
-        kind = type(found).__name__
-        raise Mistake(f"{what} is a {kind}, expected a float: float(x) makes one of a tensor")
+        advice = ": float(x) makes one of it" if torch.is_tensor(found) else ""
+        raise Mistake(f"{what} is a {type(found).__name__}, expected a float{advice}")
     return found
 
 
