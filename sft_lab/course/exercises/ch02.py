@@ -250,6 +250,14 @@ def _text_hints(conversation: Conversation, opened: bool) -> Hints:
             _write(conversation, between="\\n", after="\\n") + prompt.replace("\n", "\\n"),
             "backslash and n appear as letters: in Jinja's quotes write one backslash and an n",
         ),
+        (
+            "".join(
+                _write([turn], after="" if turn["role"] == "assistant" else "\n")
+                for turn in conversation
+            )
+            + prompt,
+            "the line break after an answer's <|im_end|> is missing",
+        ),
         (_write(conversation, after="") + prompt, "the line break after <|im_end|> is missing"),
         (
             _write(conversation, end="") + prompt,

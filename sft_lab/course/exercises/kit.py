@@ -289,6 +289,8 @@ def _to_numbers(value: Any) -> torch.Tensor | None:
         if isinstance(value, list | tuple) and any(map(_is_array, value)):
             value = torch.stack([torch.as_tensor(item).detach() for item in value])
         tensor = torch.as_tensor(value).detach().cpu()
+        if isinstance(value, list | tuple) and value and not tensor.numel():
+            return None  # torch takes [[], [1]] for (2, 0): the first row decides
         if not hasattr(value, "dtype") and tensor.is_floating_point():
             tensor = torch.as_tensor(value, dtype=torch.float64)  # as exact as Python's own
         return tensor
