@@ -244,6 +244,11 @@ def test_an_error_in_an_answer_says_for_which_input():
         (lambda x: 0, (torch.tensor([[1.0, 1 / 3]]),), "x = [[1.0, 0.3333]]"),
         (lambda x: 0, (torch.tensor([1, -100]),), "x = [1, -100]"),
         (lambda x: 0, (torch.ones(3, 5),), "x = a tensor of shape (3, 5)"),
+        (
+            lambda x: 0,
+            ([torch.ones(1), torch.ones(4, 4)],),
+            "x = [[1.0], a tensor of shape (4, 4)]",
+        ),
         (lambda x: 0, (1, 2), "1, 2"),
         (max, (1, 2), "1, 2"),
     ],

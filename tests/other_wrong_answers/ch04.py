@@ -94,9 +94,10 @@ def clip_in_place(gradients, max_norm):
 
 
 def clip_by_library_in_place(gradients, max_norm):
-    for g in gradients:
-        g.grad = g
-    torch.nn.utils.clip_grad_norm_(gradients, max_norm)
+    parameters = [torch.nn.Parameter(torch.zeros_like(g)) for g in gradients]
+    for parameter, g in zip(parameters, gradients, strict=True):
+        parameter.grad = g
+    torch.nn.utils.clip_grad_norm_(parameters, max_norm)
     return gradients
 
 

@@ -164,6 +164,10 @@ _LABEL_MISTAKES = [
         "the questions are graded too: only the assistant counts",
     ),
     (
+        lambda turns, last: _label(turns, _places(turns) + _places(turns, "user")),
+        "the questions are graded too, and last_only makes no difference",
+    ),
+    (
         lambda turns, last: _label(turns, _graded(turns, last, "user")),
         "the user is graded instead of the assistant",
     ),

@@ -208,6 +208,8 @@ def _short_value(value: Any) -> str:
             return f"a tensor of shape {tuple(value.shape)}"
         value = value.detach()
         value = value.tolist() if not value.is_floating_point() else _rounded(value.tolist())
+    if isinstance(value, list) and any(map(torch.is_tensor, value)):
+        return textwrap.shorten(f"[{', '.join(map(_short_value, value))}]", 100, placeholder=" …")
     return shorten(value, 100)
 
 
