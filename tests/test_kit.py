@@ -185,3 +185,178 @@ def test_random_conversations_have_the_roles_of_a_chat():
     roles = [turn["role"] for turn in kit.random_conversation(2)]
     assert roles == ["system", "user", "assistant", "user", "assistant"]
     assert kit.random_conversation(1, system=False)[0]["role"] == "user"
+
+
+def double_all(ids):
+    return [2 * x for x in ids]
+
+
+def double_but_the_last(ids):
+    return [2 * x for x in ids[:-1]] + ids[-1:]
+
+
+def double_from_the_second(ids):
+    return ids[:1] + [2 * x for x in ids[1:]]
+
+
+DOUBLED_BUT_THE_LAST = [(double_but_the_last, "the last is not doubled"), (lambda ids: ids[9], "-")]
+
+
+def test_a_mistake_is_named_when_it_explains_every_draw():
+    inputs = [([0],), ([1],), ([0, 1],), ([1, 0, 3],)]
+    kit.same_for_all(double_all, inputs, double_all, DOUBLED_BUT_THE_LAST)
+    with pytest.raises(Mistake, match="^the last is not doubled$"):
+        kit.same_for_all(double_but_the_last, inputs, double_all, DOUBLED_BUT_THE_LAST)
+
+
+def test_a_mistake_that_explains_only_some_draws_is_shown_with_its_input():
+    inputs = [([1],), ([1, 0, 3],)]  # the first draw alone looks like another mistake
+    with pytest.raises(Mistake, match=r"^your answer is 1 at index 0, expected 2, for ids = \[1\]"):
+        kit.same_for_all(double_from_the_second, inputs, double_all, DOUBLED_BUT_THE_LAST)
+
+
+def test_two_mistakes_that_explain_every_draw_are_both_named():
+    cases = [kit.Case(1, 2, [(1, "a"), (3, "b"), (1, "c")]), kit.Case(5, 5, [(5, "c"), (5, "a")])]
+    with pytest.raises(Mistake, match="^a; or: c$"):
+        kit.same_in_all(cases)
+    with pytest.raises(Mistake, match="^n is 1, expected 2$"):
+        kit.same_in_all([*cases, kit.Case(1, 1)], what="n")
+    kit.same_in_all(cases[1:])
+
+
+def test_an_error_in_an_answer_says_for_which_input():
+    with pytest.raises(ZeroDivisionError) as caught:
+        kit.same_for_all(lambda x, y: x / y, [(1, 2), (3, 0)], lambda x, y: x * y)
+    assert caught.value.__notes__ == ["for x = 3, y = 0"]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "given", "described"),
+    [
+        (lambda ids, stop: 0, ([1, 2], 3), "ids = [1, 2], stop = 3"),
+        (lambda *ids: 0, ([1], 2), "[1], 2"),
+        (lambda x: 0, (torch.tensor([[1.0, 1 / 3]]),), "x = [[1.0, 0.3333]]"),
+        (lambda x: 0, (torch.tensor([1, -100]),), "x = [1, -100]"),
+        (lambda x: 0, (torch.ones(3, 5),), "x = a tensor of shape (3, 5)"),
+        (lambda x: 0, (1, 2), "1, 2"),
+        (max, (1, 2), "1, 2"),
+    ],
+)
+def test_an_input_is_described_in_one_line(attempt, given, described):
+    assert kit.describe_input(attempt, given) == described
+
+
+class Config:
+    """An object with a plain public attribute, a private one, and a list."""
+
+    def __init__(self):
+        self.width, self._cache, self.names = 4, 0, []
+
+
+def change(value, name, new):
+    setattr(value, name, new)
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("attempt", "given"),
+    [
+        (lambda x: x.add(3) or 1, {1, 2}),
+        (lambda x: change(x, "width", 5), Config()),
+        (lambda x: x.requires_grad_().sum(), torch.ones(2)),
+        (lambda x: change(x, "data", x.double()), torch.ones(2)),
+        (lambda x: x.__setitem__(0, 1.0) or 1, [1]),
+        (lambda x: x.__setitem__(0, True) or 1, [1]),
+        (lambda x: x.eval(), torch.nn.Linear(2, 2)),
+        (lambda x: x.weight.data.mul_(2), torch.nn.Linear(2, 2)),
+        (lambda x: x.requires_grad_(False), torch.nn.Linear(2, 2)),
+    ],
+)
+def test_a_change_of_any_kind_of_argument_is_noticed(attempt, given):
+    with pytest.raises(Mistake, match="changed `x` in place"):
+        watch(attempt)(given)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "given"),
+    [
+        (lambda x: change(x, "_cache", 5), Config()),
+        (lambda x: x(torch.ones(2)), torch.nn.Linear(2, 2)),
+        (lambda x: sum(x), {1, 2}),
+        (lambda x: x * 2, torch.ones(2, requires_grad=True)),
+        (lambda x: x(1), abs),
+    ],
+)
+def test_use_is_no_change(attempt, given):
+    watch(attempt)(given)
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        lambda x: torch.softmax(x, -1),
+        lambda x: x.softmax(-1),
+        lambda x: torch.nn.functional.softmax(x, -1),
+        lambda x: torch.special.softmax(x, -1),
+        lambda x: torch.nn.Softmax(-1)(x),
+    ],
+)
+def test_a_function_that_is_ruled_out_is_found_however_it_is_called(forbidden):
+    with (
+        pytest.raises(Mistake, match="softmax is not to be used here: write it"),
+        kit.without("softmax", why="write it"),
+    ):
+        forbidden(torch.ones(2, 3))
+    assert forbidden(torch.ones(2, 3)).shape == (2, 3)  # allowed again
+    with kit.without("softmax", why="write it"):
+        torch.ones(3).exp().sum()
+
+
+def by_backward(x):
+    x = x.clone().requires_grad_()
+    x.exp().sum().backward()
+    return x.grad
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        by_backward,
+        lambda x: torch.autograd.functional.jacobian(lambda x: x.exp().sum(), x),
+        lambda x: torch.func.grad(lambda x: x.exp().sum())(x),
+    ],
+)
+def test_autograd_is_found_however_it_is_called(gradient):
+    with pytest.raises(Mistake, match="autograd is not to be used"), kit.without_autograd("why"):
+        gradient(torch.ones(3))
+    with kit.without_autograd("why"):
+        torch.ones(3).exp().sum()
+
+
+def test_an_error_that_is_not_about_autograd_passes():
+    with pytest.raises(RuntimeError, match="size"), kit.without_autograd("why"):
+        torch.ones(3) + torch.ones(2)
+
+
+def need_whole_tensor(x):
+    return kit.need_tensor(x, "ids", whole=True)
+
+
+@pytest.mark.parametrize(
+    ("ask", "good", "bad", "message"),
+    [
+        (kit.need_number, 0.5, torch.tensor(0.5), "is a Tensor, expected a float"),
+        (kit.need_number, np.float32(1), "1", "is a str, expected a float"),
+        (kit.need_number, 0, True, "is a bool"),
+        (kit.need_tensor, torch.ones(2), [1.0], "is a list, expected a tensor"),
+        (kit.need_tensor, torch.ones(2).half(), torch.tensor(1), "int64, expected floating"),
+        (kit.need_tensor, torch.ones(2), np.ones(2), "is a ndarray, expected a tensor"),
+        (need_whole_tensor, torch.tensor([1]).int(), torch.ones(1), "ids is torch.float32"),
+        (need_whole_tensor, torch.tensor([True]), [1], "ids is a list"),
+        (lambda x: kit.need_list(x, int, "ids"), [1], [True], "a list of ids"),
+    ],
+)
+def test_the_type_of_an_answer_is_asked_for(ask, good, bad, message):
+    assert kit.same(ask(good), good) is None
+    with pytest.raises(Mistake, match=message):
+        ask(bad)

@@ -104,6 +104,7 @@ def _explain(error: Exception, attempt: Any) -> str:
     message = textwrap.shorten(" ".join(str(error).split()), 300, placeholder=" …")
     if isinstance(error, Mistake):
         return message
+    message = ", ".join([message, *getattr(error, "__notes__", [])])  # for which input
     frames = traceback.extract_tb(error.__traceback__)
     kind = type(error).__name__
     if own := _own_frames(frames, attempt):

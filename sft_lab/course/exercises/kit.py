@@ -14,19 +14,25 @@ was shown:
 
 Every function that a reader hands in is watched: it may not change its arguments, nor return None.
 So a check states only the property and the usual mistakes.
+
+A mistake is named when it explains every draw. `same` knows one draw; `same_for_all` asks a
+function for many inputs, and `same_in_all` judges answers that were got in another way. The
+deciding inputs (ties, empty rows, token id 0) are among the draws of every call, not left to luck.
 """
 
 import contextlib
 import functools
 import inspect
 import math
+import numbers
 import random
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from sft_lab.course.progress import sort_key
 from sft_lab.examples import IGNORE_INDEX
@@ -111,6 +117,100 @@ def same(
     raise Mistake(_difference(actual, expected, what))
 
 
+@dataclass(frozen=True)
+class Case:
+    """One draw: what was answered, what is right, what usual mistakes give, and for which input."""
+
+    actual: Any
+    expected: Any
+    hints: Hints = ()
+    given: str = ""
+
+
+def same_in_all(
+    cases: Iterable[Case], *, what: str = "your answer", rtol: float = 1e-4, atol: float = 1e-6
+) -> None:
+    """Raise `Mistake` unless every case is right; compared as in `same`.
+
+    A usual mistake is named only when the answer is what this mistake gives in **all** cases;
+    otherwise the first wrong case is shown, with its input.
+    """
+    cases = list(cases)
+    wrong = [case for case in cases if not _equal(case.actual, case.expected, rtol, atol)]
+    if not wrong:
+        return
+    explained = [
+        {name for value, name in case.hints if _equal(case.actual, value, rtol, atol)}
+        for case in cases
+    ]
+    names = [name for _, name in wrong[0].hints if all(name in found for found in explained)]
+    if names:
+        raise Mistake("; or: ".join(dict.fromkeys(names)))
+    first = wrong[0]
+    place = f", for {first.given}" if first.given else ""
+    raise Mistake(_difference(first.actual, first.expected, what) + place)
+
+
+def same_for_all(
+    attempt: Callable,
+    inputs: Iterable[tuple],
+    right: Callable,
+    mistakes: Sequence[tuple[Callable, str]] = (),
+    *,
+    form: Callable[[Any], Any] = lambda found: found,
+    what: str = "your answer",
+    rtol: float = 1e-4,
+    atol: float = 1e-6,
+) -> None:
+    """Raise `Mistake` unless `attempt` gives what `right` gives, for each of the inputs.
+
+    inputs: the arguments of each call. mistakes: functions of the same arguments, with the name of
+    the mistake; one that raises an error or gives the right value everywhere names nothing.
+    form: looks at an answer and returns it, or raises `Mistake` (the `need_…` below).
+    """
+    cases = []
+    for given in inputs:
+        described = describe_input(attempt, given)
+        try:
+            found = attempt(*given)
+        except Mistake:
+            raise
+        except Exception as error:
+            error.add_note(f"for {described}")
+            raise
+        hints = []
+        for mistake, name in mistakes:
+            with contextlib.suppress(Exception):  # a mistake that ends in an error gives no value
+                hints.append((mistake(*given), name))
+        cases.append(Case(form(found), right(*given), hints, described))
+    same_in_all(cases, what=what, rtol=rtol, atol=atol)
+
+
+def describe_input(attempt: Callable, given: Sequence[Any]) -> str:
+    """The arguments of a call as the reader would write them, in one line."""
+    try:
+        names = list(inspect.signature(attempt).bind(*given).arguments)
+    except (TypeError, ValueError):  # a built-in, or other arguments than the stub has
+        names = []
+    if len(names) != len(given):  # *args
+        return ", ".join(map(_short_value, given))
+    pairs = zip(names, given, strict=True)
+    return ", ".join(f"{name} = {_short_value(value)}" for name, value in pairs)
+
+
+def _short_value(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        if value.numel() > 12:
+            return f"a tensor of shape {tuple(value.shape)}"
+        value = value.detach()
+        value = value.tolist() if not value.is_floating_point() else _rounded(value.tolist())
+    return shorten(value, 100)
+
+
+def _rounded(value: Any) -> Any:
+    return [*map(_rounded, value)] if isinstance(value, list) else float(f"{value:.4g}")
+
+
 def name_mistake(
     actual: Any, expected: Any, hints: Hints, *, rtol: float = 1e-4, atol: float = 1e-6
 ) -> None:
@@ -193,18 +293,42 @@ def _to_numbers(value: Any) -> torch.Tensor | None:
 
 
 def _copy(value: Any) -> Any:
-    """A copy of numbers and of what holds them; anything else (a tokenizer, a model) as it is."""
+    """A copy of numbers and of what holds them; of a model its weights and flags, of any other
+    object (a tokenizer, a config) its size and its plain public attributes."""
     if isinstance(value, Mapping):
         return {key: _copy(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_copy(item) for item in value]
     if isinstance(value, torch.Tensor):
-        return value.detach().clone()
-    return value.copy() if _is_array(value) else value
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if _is_array(value) or isinstance(value, set | bytearray):
+        return value.copy()
+    if isinstance(value, torch.nn.Module):
+        return _copy(_flat(value))
+    return _attributes(value) if _is_object(value) else value
+
+
+def _flat(model: torch.nn.Module) -> list[Any]:
+    return [dict(model.named_parameters()), dict(model.named_buffers()), model.training]
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    size = len(value) if hasattr(value, "__len__") else None
+    public = {name: item for name, item in vars(value).items() if not name.startswith("_")}
+    return {"len": size} | {name: item for name, item in public.items() if _is_plain(item)}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str | bytes)
+
+
+def _is_object(value: Any) -> bool:
+    """True for what has attributes of its own and is no function or class."""
+    return hasattr(value, "__dict__") and not (inspect.isroutine(value) or inspect.isclass(value))
 
 
 def _is_unchanged(value: Any, before: Any) -> bool:
-    """Whether a value is still what `_copy` made of it."""
+    """Whether a value is still what `_copy` made of it, with the same types inside."""
     if isinstance(value, Mapping):
         return value.keys() == before.keys() and all(
             _is_unchanged(item, before[key]) for key, item in value.items()
@@ -212,8 +336,13 @@ def _is_unchanged(value: Any, before: Any) -> bool:
     if isinstance(value, list | tuple):
         return len(value) == len(before) and all(map(_is_unchanged, value, before))
     if _is_array(value):
-        return _equal(value, before, rtol=0, atol=0)
-    return value is before or value == before
+        flags = [(x.dtype, getattr(x, "requires_grad", False)) for x in (value, before)]
+        return flags[0] == flags[1] and _equal(value, before, rtol=0, atol=0)
+    if isinstance(value, torch.nn.Module):
+        return _is_unchanged(_flat(value), before)
+    if _is_object(value):
+        return _is_unchanged(_attributes(value), before)
+    return value is before or (type(value) is type(before) and value == before)
 
 
 def _is_array(value: Any) -> bool:
@@ -240,8 +369,11 @@ def unpack(found: Any, *names: str) -> Sequence[Any]:
 
 
 def need_list(found: Any, kind: type | tuple[type, ...], wanted: str) -> list[Any]:
-    """The answer as a list, when all of its items are of one type; `wanted` says what they are."""
-    if not isinstance(found, list | tuple) or not all(isinstance(item, kind) for item in found):
+    """The answer as a list, when all of its items are of one type; `wanted` says what they are.
+    A truth value is no number here."""
+    if not isinstance(found, list | tuple) or not all(
+        isinstance(item, kind) and (kind is bool or not isinstance(item, bool)) for item in found
+    ):
         raise Mistake(f"return a list of {wanted}, not {shorten(found)}")
     return list(found)
 
@@ -258,6 +390,25 @@ def need_whole(found: Any, what: str, *, low: int, high: float = math.inf) -> in
         limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         raise Mistake(f"{what} is {limits}, not {whole}")
     return whole
+
+
+def need_number(found: Any, what: str = "your answer") -> float:
+    """The answer, when it is a number of Python's or numpy's: no tensor, text or truth value."""
+    if isinstance(found, bool) or not isinstance(found, numbers.Real):
+        kind = type(found).__name__
+        raise Mistake(f"{what} is a {kind}, expected a float: float(x) makes one of a tensor")
+    return found
+
+
+def need_tensor(found: Any, what: str = "your answer", *, whole: bool = False) -> torch.Tensor:
+    """The answer, when it is a tensor; of whole numbers if `whole`, otherwise of fractions."""
+    if not torch.is_tensor(found):
+        raise Mistake(f"{what} is a {type(found).__name__}, expected a tensor")
+    if whole and (found.is_floating_point() or found.is_complex()):
+        raise Mistake(f"{what} is {found.dtype}, expected whole numbers, such as torch.long")
+    if not whole and not found.is_floating_point():
+        raise Mistake(f"{what} is {found.dtype}, expected floating-point numbers")
+    return found
 
 
 def need_word(found: Any, *words: str) -> str:
@@ -299,6 +450,45 @@ def named(error: type[Exception], mistake: str) -> Iterator[None]:
         yield
     except error:
         raise Mistake(mistake) from None
+
+
+# what a statement rules out
+
+
+@contextlib.contextmanager
+def without(*names: str, why: str) -> Iterator[None]:
+    """Inside this block, torch functions of these names raise `Mistake`, however they are called
+    (`torch.softmax`, `x.softmax`, `F.softmax`, `torch.special.softmax`)."""
+    with _Forbidden(names, why):
+        yield
+
+
+class _Forbidden(TorchFunctionMode):
+    def __init__(self, names: Sequence[str], why: str) -> None:
+        super().__init__()
+        self.names, self.why = names, why
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "").removeprefix("special_")
+        if name in self.names:
+            raise Mistake(f"{name} is not to be used here: {self.why}")
+        return function(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def without_autograd(why: str) -> Iterator[None]:
+    """Inside this block, a graph that autograd records raises `Mistake`."""
+
+    def refuse(tensor: torch.Tensor) -> None:
+        raise Mistake(f"autograd is not to be used here: {why}")
+
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(refuse, refuse):
+            yield
+    except RuntimeError as error:  # torch.func.grad cannot run with the hooks, and says so
+        if "saved tensor hooks" not in str(error):
+            raise
+        refuse(torch.empty(0))
 
 
 # random inputs

@@ -1,0 +1,76 @@
+"""The checks judge rightly: answers written from the statements alone, before the checks.
+
+tests/right_answers/chNN.py has RIGHT_ANSWERS = {"N.k": [answer, …at least five]}, in different
+styles, none of which may be refused; tests/other_wrong_answers/chNN.py has OTHER_WRONG_ANSWERS =
+{"N.k": [answer, …at least ten]}, none of which may be accepted. Each is judged on DRAWS draws.
+"""
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_lab.course.checks import check
+from sft_lab.course.progress import list_exercises
+
+TESTS = Path(__file__).resolve().parent
+DRAWS = 20  # of the random numbers of a check
+EXERCISES = [exercise.id for exercise in list_exercises()]
+RIGHT, WRONG = "right_answers", "other_wrong_answers"
+
+
+@cache
+def load_answers(folder: str) -> dict[str, list[Any]]:
+    """The answers of all chapters in a folder of the tests, by exercise."""
+    answers: dict[str, list[Any]] = {}
+    for path in sorted((TESTS / folder).glob("ch*.py")):
+        spec = importlib.util.spec_from_file_location(f"{folder}_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        answers |= getattr(module, folder.upper())
+    return answers
+
+
+def list_answers(folder: str) -> list[Any]:
+    return [
+        pytest.param(exercise_id, answer, id=f"{exercise_id}-{number}")
+        for exercise_id, answers in load_answers(folder).items()
+        for number, answer in enumerate(answers, 1)
+    ]
+
+
+def judge(exercise_id: str, answer: Any, capsys: pytest.CaptureFixture) -> list[str]:
+    """The lines that the reader sees in DRAWS draws."""
+    for _ in range(DRAWS):
+        check(exercise_id, answer)
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.fixture(autouse=True)
+def readers_progress(monkeypatch, tmp_path):
+    monkeypatch.delenv("SFT_LAB_STRICT", raising=False)
+    monkeypatch.setenv("SFT_LAB_PROGRESS", str(tmp_path / "progress.json"))
+
+
+@pytest.mark.parametrize(("exercise_id", "answer"), list_answers(RIGHT))
+def test_a_right_answer_of_any_style_is_accepted(exercise_id, answer, capsys):
+    lines = judge(exercise_id, answer, capsys)
+    assert [line for line in lines if not line.startswith(f"{exercise_id} ✓")] == []
+
+
+@pytest.mark.parametrize(("exercise_id", "answer"), list_answers(WRONG))
+def test_a_wrong_answer_is_refused_in_every_draw(exercise_id, answer, capsys):
+    lines = judge(exercise_id, answer, capsys)
+    assert [line for line in lines if not line.startswith(f"{exercise_id} ✗ ")] == []
+
+
+@pytest.mark.parametrize("exercise_id", EXERCISES)
+def test_every_exercise_is_tried_with_five_right_and_ten_wrong_answers(exercise_id):
+    assert len(load_answers(RIGHT).get(exercise_id, [])) >= 5
+    assert len(load_answers(WRONG).get(exercise_id, [])) >= 10
+
+
+def test_no_answer_is_kept_for_an_exercise_that_is_gone():
+    assert load_answers(RIGHT).keys() | load_answers(WRONG).keys() <= set(EXERCISES)
