@@ -550,9 +550,6 @@ OTHER_WRONG_ANSWERS = {
             torch.tensor(prompt.tolist()), embeddings, labels, _ungraded(prompt, labels)
         ),
         lambda prompt, embeddings, labels: _prompted(
-            prompt, embeddings.detach(), labels, _ungraded(prompt, labels)
-        ),
-        lambda prompt, embeddings, labels: _prompted(
             prompt.flip(0), embeddings, labels, _ungraded(prompt, labels)
         ),
         lambda prompt, embeddings, labels: _prompted(
