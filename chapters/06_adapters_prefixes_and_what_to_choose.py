@@ -514,7 +514,8 @@ def prefix_attention(q, k, v, prefix_k, prefix_v) -> torch.Tensor:
     √size."""
     scores = q @ torch.cat((prefix_k, k)).T / q.shape[-1] ** 0.5
     later = torch.ones_like(scores, dtype=torch.bool).triu(1 + len(prefix_k))
-    return scores.masked_fill(later, -torch.inf).softmax(dim=-1) @ torch.cat((prefix_v, v))
+    weights = (scores - scores.amax(dim=-1, keepdim=True)).exp().masked_fill(later, 0.0)
+    return weights / weights.sum(dim=-1, keepdim=True) @ torch.cat((prefix_v, v))
 
 
 # %% tags=["check"]

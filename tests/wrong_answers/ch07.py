@@ -147,9 +147,9 @@ WRONG_ANSWERS = {
         (_config("bf16"), "half precision is on"),
         (_config("num_train_epochs"), "num_train_epochs defaults to 3"),
         (_config("assistant_only_loss"), "the questions are graded too"),
-        (_config("lr_scheduler_type"), "the schedule is not a cosine"),
+        (_config("lr_scheduler_type"), "the schedule is not a plain cosine"),
         (_config("gradient_accumulation_steps"), "has a field of its own"),
-        (_config("train_sampling_strategy"), "the rows are shuffled"),
+        (_config("train_sampling_strategy"), "rows are reordered"),
         (_config("warmup_steps"), "the share of the steps"),
         (_config("learning_rate"), "not the given one"),
         (_config(per_device_train_batch_size=1), "examples of one forward pass"),
@@ -161,7 +161,7 @@ WRONG_ANSWERS = {
     "7.2": [
         (lambda m: [{"prompt": m[:-1], "completion": m[-1:]}], "only the last answer"),
         (_rows(lambda m, i: {"prompt": m[:i], "completion": m[i]}), "is a list of turns"),
-        (_rows(lambda m, i: _row(m[i - 1 : i], [m[i]])), "only the last question"),
+        (_rows(lambda m, i: _row(m[i - 1 : i], [m[i]])), "only the turn before"),
         (_rows(lambda m, i: _row(m[: i + 1], [m[i]])), "holds the answer itself"),
         (_rows(lambda m, i: _row(m[:i], m[i : i + 2])), "the completion"),
         (_rows(lambda m, i: {"prompt": m[:i], "response": [m[i]]}), "TRL wants prompt and"),
@@ -170,11 +170,11 @@ WRONG_ANSWERS = {
     "7.3": [
         (_labels(lambda ids, masks: _masked(ids, masks, any)), "one mask is not enough"),
         (_labels(lambda ids, masks: _masked(ids, masks[:1])), "where every mask says 1"),
-        (_check_before_cut, "look after the cut"),
+        (_check_before_cut, "after the cut, not before"),
         (_labels_not_cut, "cut both"),
-        (lambda ids, masks, limit: (ids, _masked(ids, masks)), "max_length is"),
+        (lambda ids, masks, limit: (ids, _masked(ids, masks)), "was not cut to max_length"),
         (_labels(lambda ids, masks: masks[0] if masks else [1] * len(ids)), "mask bits"),
-        (_labels(_masked), "return None"),
+        (_labels(_masked), "must give None"),
         (lambda ids, masks, limit: _masked(ids, masks)[:limit], "return two things, input_ids"),
     ],
     "7.4": [
@@ -198,6 +198,6 @@ WRONG_ANSWERS = {
         (lambda a, b, limit=2e-6: _close(a, b), "the limit that is given was not used"),
         (lambda *x: _close(*x) == "same", 'return one of "same", "start", "drift"'),
         (_same_lengths, "the steps that both runs"),
-        (_never_start, "the first loss decides first"),
+        (_never_start, "is another start"),
     ],
 }

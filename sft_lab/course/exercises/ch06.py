@@ -1,8 +1,8 @@
 """Checks of chapter 06, adapters, prefixes, and what to choose."""
 
-import math
+import operator
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -11,186 +11,306 @@ from transformers import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from sft_lab.course.exercises.kit import (
+    Case,
     Hints,
     Mistake,
     checks,
+    named,
     need_dtype,
     need_gradient,
+    need_tensor,
     normal,
-    random_labels,
     same,
+    same_for_all,
+    same_in_all,
     unpack,
+    without,
 )
 from sft_lab.examples import IGNORE_INDEX
 
 
 @checks("6.1")
 def right_answers(attempt: Callable) -> str:
-    rows, length, size = random.randint(4, 6), random.randint(12, 14), random.randint(8, 12)
-    labels = random_labels(rows, length, size)
-    targets, graded = labels[:, 1:], labels[:, 1:] != IGNORE_INDEX
-    # every position is predicted rightly, but one graded token in two of the rows
-    favourites = targets.clamp(min=0)
-    wrong = torch.zeros(rows, dtype=torch.bool)
-    for row in random.sample(range(rows), 2):
-        place = random.choice(graded[row].nonzero().flatten().tolist())
-        favourites[row, place] = (favourites[row, place] + 1) % size
-        wrong[row] = True
-    logits = torch.randn(rows, length, size)
-    logits[:, :-1] += 99.0 * F.one_hot(favourites, size)
+    def judged(logits, labels, graded=lambda targets: targets != IGNORE_INDEX):
+        targets = labels[:, 1:]
+        return logits[:, :-1].argmax(dim=-1) == targets, graded(targets)
 
-    found = torch.as_tensor(attempt(logits, labels))
-    if found.is_floating_point() and found.dim() == 1 and ((found > 0) & (found < 1)).any():
-        raise Mistake(
-            "this is the share of right tokens of each row: an answer is right when all of them are"
-        )
-    not_shifted = (
-        "no row is right: a label of -100 asks for nothing, and row t of the logits predicts "
-        "token t + 1"
-    )
-    any_token = "one right token is not enough: all graded tokens of the row must be right"
-    hit = (favourites == targets) & graded
-    hints = [
-        (torch.zeros(rows), not_shifted),
-        (hit.any(dim=1), any_token),
-        ((~wrong).float().mean(), "return one truth value for each row, not their mean"),
-        (wrong, "this is True where an answer is wrong"),
+    def right(logits, labels):
+        hit, graded = judged(logits, labels)
+        return (hit | ~graded).all(dim=1)
+
+    def share(logits, labels):
+        hit, graded = judged(logits, labels)
+        return (hit & graded).sum(dim=1) / graded.sum(dim=1)
+
+    def any_hit(logits, labels):
+        hit, graded = judged(logits, labels)
+        return (hit & graded).any(dim=1)
+
+    def not_shifted(logits, labels):
+        return ((logits.argmax(dim=-1) == labels) | (labels == IGNORE_INDEX)).all(dim=1)
+
+    def without_zero(logits, labels):
+        hit, graded = judged(logits, labels, lambda targets: targets > 0)
+        return (hit | ~graded).all(dim=1)
+
+    mistakes = [
+        (lambda *given: judged(*given)[0].all(dim=1), "a label of -100 asks for nothing"),
+        (not_shifted, "row t of the logits predicts token t + 1"),
+        (any_hit, "one right token is not enough: all graded tokens of the row must be right"),
+        (
+            share,
+            "this is the share of right tokens of each row: an answer is right when all of them "
+            "are",
+        ),
+        (
+            lambda *given: right(*given).float().mean(),
+            "return one truth value for each row, not their mean",
+        ),
+        (lambda *given: ~right(*given), "this is True where an answer is wrong"),
+        (without_zero, "token id 0 is a token like any other"),
     ]
-    same(found, ~wrong, hints)
+    inputs = [_graded_rows() for _ in range(3)]
+
+    def form(found):
+        if not torch.is_tensor(found):
+            raise Mistake(f"your answer is a {type(found).__name__}, expected a tensor")
+        return found
+
+    same_for_all(attempt, inputs, right, mistakes, form=form)
+    need_dtype(attempt(*inputs[0]), torch.bool, "your answer", "one truth value for each row")
     return "one wrong graded token spoils its row; prompt, padding and the last logits do not count"
+
+
+def _graded_rows() -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (all negative) and labels of seven rows: wrong in the first token that can be graded,
+    in the last, in the middle, and where the token is 0; and three right ones, one with nothing but
+    token 0 as its answer, one graded from its first token on."""
+    length, size = random.randint(12, 14), random.randint(16, 20)
+    labels = torch.randint(1, size, (7, length))
+    starts = [0, length - 4, 3, 5, 0, 6, length - 3]
+    ends = [length - 1, length, length - 2, length, length, length - 1, length - 2]
+    for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        labels[row, :start] = labels[row, end:] = IGNORE_INDEX
+    labels[3, 7] = labels[4, 6] = labels[6, length - 3] = 0
+    while (labels[:, 1:] != IGNORE_INDEX).sum() % 7 == 0:  # no reshaping into equal rows
+        labels[5, (labels[5] != IGNORE_INDEX).nonzero()[0]] = IGNORE_INDEX
+    favourites = labels[:, 1:].clamp(min=0)
+    for row, place in enumerate((1, length - 1, 6, 7)):
+        favourites[row, place - 1] = (favourites[row, place - 1] + 1) % size
+    logits = torch.randn(7, length, size) - 60.0
+    logits[:, :-1] += 20.0 * F.one_hot(favourites, size)
+    logits[4, -1, (labels[4, 0] + 1) % size] += 20.0  # the last row of logits says something else
+    order = torch.randperm(7)
+    return logits[order], labels[order]
 
 
 @checks("6.2")
 def adapter(attempt: type) -> str:
-    features, width = random.randint(7, 10), random.randint(2, 4)
-    x, made = torch.randn(3, 5, features), attempt(features, width)
-    if not isinstance(made, nn.Module):
-        raise Mistake("write a class that derives from nn.Module")
-    down, up = (getattr(made, name, None) for name in ("down", "up"))
-    if not (isinstance(down, nn.Module) and isinstance(up, nn.Module)):
-        raise Mistake("call the two linear layers self.down and self.up")
-    wide = "the middle is as wide as the input: it should have `width` numbers"
-    hints = [
-        (2 * features * width, "the biases are missing: nn.Linear has one by default"),
-        (2 * features * features + 2 * features, wide),
-    ]
-    count = sum(parameter.numel() for parameter in made.parameters())
-    expected = 2 * features * width + features + width
-    same(count, expected, hints, what="the number of parameters")
-    residual = "the residual is missing: add x to what comes out of `up`"
-    hints = [
-        (torch.zeros_like(x), residual),
-        (torch.full_like(x, math.nan), "nan: look at the initial values"),
-    ]
-    same(made(x), x, hints, what="the output before training")
-
-    for parameter in made.parameters():
-        nn.init.normal_(parameter)
-    with torch.no_grad():
-        inner = down(x)
-        update = up(F.gelu(inner))
+    counts, starts, outputs = [], [], []
+    for width in random.sample((2, 3, 4), 2):
+        features = random.randint(7, 10)
+        made, given = attempt(features, width), f"features = {features}, width = {width}"
+        if not isinstance(made, nn.Module):
+            raise Mistake("write a class that derives from nn.Module")
+        if not all(isinstance(getattr(made, name, None), nn.Linear) for name in ("down", "up")):
+            raise Mistake("call the two linear layers self.down and self.up")
         hints = [
-            (x + up(inner), "the nonlinearity is missing: without GELU, two linears are one"),
-            (x + F.gelu(up(inner)), "GELU stands between the two layers, not after them"),
-            (x + up(F.relu(inner)), "this is ReLU: the chapter uses GELU"),
-            (update, residual),
-            (F.gelu(x) + update, "the residual must be x itself"),
+            (2 * features * width, "the biases are missing: nn.Linear has one by default"),
+            (
+                2 * features * features + 2 * features,
+                "the middle is as wide as the input: it should have `width` numbers",
+            ),
         ]
-    same(made(x), x + update, hints, what="the output with random weights")
-    fresh = attempt(features, width)
-    fresh(x).square().sum().backward()
-    if fresh.up.weight.grad is None or not fresh.up.weight.grad.any():
+        trained = sum(part.numel() for part in made.parameters() if part.requires_grad)
+        counts.append(Case(trained, 2 * features * width + features + width, hints, given))
+        x = torch.randn(3, 5, features)
+        hints = [(torch.zeros_like(x), "the residual is missing: add x to what comes out of `up`")]
+        starts.append(Case(_run(made, x), x, hints, given))
+    same_in_all(counts, what="the number of trained parameters")
+    same_in_all(starts, what="the output before training", rtol=0.0)
+    for width in (2, 4):
+        outputs += _random_outputs(attempt(9, width))
+    same_in_all(outputs[::2], what="the output with random weights")
+    same_in_all(outputs[1::2], what="the gradient of x", atol=1e-5)
+    fresh = attempt(9, 3)
+    fresh(torch.randn(6, 9)).square().sum().backward()
+    gradients = [layer.weight.grad for layer in (fresh.down, fresh.up)]
+    if not any(gradient is not None and gradient.any() for gradient in gradients):
         raise Mistake(
-            "with these initial values nothing can learn: `down` must start random, only `up` "
-            "at zero"
+            "with these initial values nothing can learn: no gradient reaches a matrix; one of the "
+            "two must start random"
         )
     return "x + up(gelu(down(x))); starts as x, and its first gradient is not zero"
 
 
+def _run(made: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The output; Mistake when x is changed in place."""
+    given = x.detach().clone()
+    found = need_tensor(made(given), "the output")
+    if not torch.equal(given, x):
+        raise Mistake("your adapter changed `x` in place: write x + …, not x += …")
+    return found
+
+
+def _random_outputs(made: nn.Module) -> Iterator[Case]:
+    """Output and gradient of x when all weights are random."""
+    down, up = made.down, made.up
+    if down.weight.shape != up.weight.T.shape or down.in_features != 9:
+        raise Mistake("`down` leads from `features` to `width` numbers, and `up` back")
+    for parameter in made.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(3, 5, 9, requires_grad=True)
+    inner = down(x)
+    update = up(F.gelu(inner))
+    hints = [
+        (x + up(inner), "the nonlinearity is missing: without GELU, two linears are one"),
+        (x + F.gelu(up(inner)), "GELU stands between the two layers, not after them"),
+        (x + up(F.relu(inner)), "this is ReLU: the chapter uses GELU"),
+        (update, "the residual is missing: add x to what comes out of `up`"),
+        (F.gelu(x) + update, "the residual must be x itself"),
+    ]
+    found = need_gradient(made(x), "the adapter")
+    yield Case(found, x + update, hints)
+    yield Case(*(torch.autograd.grad(y.sum(), x)[0] for y in (found, x + update)))
+
+
 @checks("6.3")
 def prefix_attention(attempt: Callable) -> str:
-    length, positions, size = random.randint(4, 6), random.randint(2, 3), random.randint(5, 8)
-    q, k, v = (normal(length, size) for _ in range(3))
-    prefix_k, prefix_v = normal(positions, size), normal(positions, size)
-    keys, values = torch.cat((prefix_k, k)), torch.cat((prefix_v, v))
-    swapped = torch.cat((k, prefix_k)), torch.cat((v, prefix_v))
+    inputs = []
+    for length, positions in ((5, 2), (4, 3), (1, 2), (6, 0)):
+        size = random.randint(9, 12)
+        tokens = [normal(length, size) for _ in range(3)]
+        inputs.append((*tokens, normal(positions, size), normal(positions, size)))
     attend = F.scaled_dot_product_attention
-    causal = torch.ones(length, length).tril().bool()
-    mask = F.pad(causal, (positions, 0), value=True)
-    shifted = torch.ones_like(mask).tril()
-    alone = attend(q, k, v, causal)
-    unscaled = attend(q, keys, values, mask, scale=1.0)
-    as_tokens = (
-        "the mask counts the prefix as tokens: every token sees all of the prefix, and tokens up "
-        "to itself"
-    )
-    two_softmaxes = "one softmax over prefix and tokens together, not one each"
-    behind = "the prefix stands in front, and the mask with it"
-    hints = [
-        (alone, "the prefix is not there: its keys and values join those of the tokens"),
-        (attend(q, keys, values), "the causal mask is missing: no token sees later tokens"),
-        (unscaled, "scores are divided by the square root of the head's size"),
-        (attend(q, keys, values, shifted), as_tokens),
-        (attend(q, *swapped, mask), behind),
-        (alone + attend(q, prefix_k, prefix_v), two_softmaxes),
-    ]
-    expected = attend(q, keys, values, mask)
-    same(attempt(q, k, v, prefix_k, prefix_v), expected, hints, what="the output of the head")
 
-    empty = attempt(q, k, v, prefix_k[:0], prefix_v[:0])
-    same(empty, alone, what="the output with an empty prefix")
-    later = torch.cat((k[:-1], k[-1:] + 5.0))
-    earlier = attempt(q, later, v, prefix_k, prefix_v)[:-1]
-    same(earlier, expected[:-1], what="earlier tokens, after a change of the last,")
+    def head(visible: Callable, scale: float | None = None) -> Callable:
+        def output(q, k, v, prefix_k, prefix_v):
+            keys, values = torch.cat((prefix_k, k)), torch.cat((prefix_v, v))
+            return attend(q, keys, values, visible(len(q), len(prefix_k)), scale=scale)
+
+        return output
+
+    def shown(length, positions):
+        return torch.ones(length, positions + length).tril(positions).bool()
+
+    def as_tokens(length, positions):
+        return torch.ones(length, positions + length).tril().bool()
+
+    def alone(q, k, v, prefix_k, prefix_v):
+        return head(shown)(q, k, v, prefix_k[:0], prefix_v[:0])
+
+    def behind(q, k, v, prefix_k, prefix_v):
+        keys, values = torch.cat((k, prefix_k)), torch.cat((v, prefix_v))
+        return attend(q, keys, values, shown(len(q), len(prefix_k)))
+
+    def two_softmaxes(q, k, v, prefix_k, prefix_v):
+        found = alone(q, k, v, prefix_k, prefix_v)
+        return found + attend(q, prefix_k, prefix_v) if len(prefix_k) else found
+
+    mistakes = [
+        (alone, "the prefix is not there: its keys and values join those of the tokens"),
+        (
+            head(lambda length, positions: None),
+            "the causal mask is missing: no token sees later tokens",
+        ),
+        (
+            head(shown, scale=1.0),
+            "scores are divided by the square root of the head's size",
+        ),
+        (
+            head(as_tokens),
+            "the mask counts the prefix as tokens: every token sees all of the prefix, and tokens "
+            "up to itself",
+        ),
+        (behind, "the prefix stands in front, and the mask with it"),
+        (two_softmaxes, "one softmax over prefix and tokens together, not one each"),
+    ]
+
+    def by_hand(*given):
+        with without(*SOFTMAXES, why="write it with exp and sum"):
+            return attempt(*given)
+
+    what = "the output of the head"
+    same_for_all(by_hand, inputs, head(shown), mistakes, form=need_tensor, what=what)
     return "equals scaled_dot_product_attention; the whole prefix is visible, later tokens are not"
+
+
+SOFTMAXES = ("softmax", "_softmax", "softmin", "log_softmax", "_log_softmax")
+SOFTMAXES += ("scaled_dot_product_attention", "multi_head_attention_forward")
 
 
 @checks("6.4")
 def put_prompt_in_front(attempt: Callable) -> str:
-    rows, length, positions, width = random.randint(2, 4), random.randint(4, 6), 3, 8
-    embeddings, prompt = torch.randn(rows, length, width), torch.randn(positions, width)
-    prompt.requires_grad_()
-    labels = torch.randint(5, 40, (rows, length))
-    labels[:, :2] = IGNORE_INDEX
-    found = unpack(attempt(prompt, embeddings, labels), "the embeddings", "the labels")
-    longer, targets = map(torch.as_tensor, found)
-    prompts = prompt.detach().expand(rows, -1, -1)
-    behind = "the prompt stands behind: with a causal mask nothing that is graded could see it"
-    hints = [(torch.cat((embeddings, prompts), dim=1), behind), (embeddings, "no prompt is there")]
-    same(longer, torch.cat((prompts, embeddings), dim=1), hints, what="the embeddings")
-
-    ignored, zeros = torch.full((rows, positions), IGNORE_INDEX), torch.zeros(rows, positions)
-    too_short = "the labels are too short: every position needs one, and the prompt's are -100"
-    zeros_graded = "0 is a token id and would be graded: the prompt's labels are -100"
-    labels_behind = "the -100 stand behind: labels and embeddings must stay side by side"
-    hints = [
-        (labels, too_short),
-        (torch.cat((zeros.long(), labels), dim=1), zeros_graded),
-        (torch.cat((labels, ignored), dim=1), labels_behind),
-    ]
-    same(targets, torch.cat((ignored, labels), dim=1), hints, what="the labels")
-    need_dtype(targets, torch.long, "the labels", "cross_entropy wants token ids")
-    (gradient,) = torch.autograd.grad(need_gradient(longer, "the embeddings").sum(), prompt)
-    each_row = torch.full_like(prompt, rows)
-    same(gradient, each_row, what="the gradient of the prompt, which all rows share,")
+    longer, targets = [], []
+    for rows, positions in ((3, 2), (1, 4), (4, 3)):
+        length, width = random.randint(5, 7), random.randint(7, 9)
+        prompt = torch.randn(positions, width, requires_grad=True)
+        embeddings = torch.randn(rows, length, width)
+        labels = torch.randint(5, 40, (rows, length))
+        labels[0, :2], labels[-1, 1], labels[-1, -1] = IGNORE_INDEX, 0, IGNORE_INDEX
+        labels[-1, 0] = 7  # graded from the first token on
+        found = unpack(attempt(prompt, embeddings, labels), "the embeddings", "the labels")
+        need_gradient(found[0], "the embeddings")
+        (gradient,) = torch.autograd.grad(found[0].sum(), prompt, allow_unused=True)
+        prompts = prompt.detach().expand(rows, -1, -1)
+        given = f"{rows} rows of {length} tokens and a prompt of {positions}"
+        hints = [
+            (
+                torch.cat((embeddings, prompts), dim=1),
+                "the prompt stands behind: with a causal mask nothing that is graded could see it",
+            ),
+            (embeddings, "no prompt is there"),
+        ]
+        expected = torch.cat((prompts, embeddings), dim=1)
+        longer.append(Case(found[0], expected, hints, given))
+        targets.append(_label_case(found[1], labels, positions, given))
+    same_in_all(longer, what="the embeddings")
+    same(gradient, torch.full_like(prompt, rows), what="the gradient of the prompt, from all rows,")
+    same_in_all(targets, what="the labels")
+    need_dtype(found[1], torch.long, "the labels", "cross_entropy wants token ids")
     return "the prompt is in front of every row, never graded, and learns from all rows"
+
+
+def _label_case(found: object, labels: torch.Tensor, positions: int, given: str) -> Case:
+    ignored = labels.new_full((len(labels), positions), IGNORE_INDEX)
+    hints = [
+        (labels, "the labels are too short: every position needs one, and the prompt's are -100"),
+        (
+            torch.cat((0 * ignored, labels), dim=1),
+            "0 is a token id and would be graded: the prompt's labels are -100",
+        ),
+        (
+            torch.cat((labels, ignored), dim=1),
+            "the -100 stand behind: labels and embeddings must stay side by side",
+        ),
+    ]
+    if not torch.is_tensor(found):
+        raise Mistake(f"the labels are a {type(found).__name__}, expected a tensor")
+    return Case(found, torch.cat((ignored, labels), dim=1), hints, given)
 
 
 @checks("6.5")
 def count_trained(attempt: Callable) -> str:
-    kv_heads, size = random.choice([2, 3]), random.randint(3, 7)
-    config = Qwen3Config(
-        num_hidden_layers=random.randint(3, 5),
-        hidden_size=random.choice([20, 28]),
-        intermediate_size=random.choice([46, 52]),
-        num_attention_heads=2 * kv_heads,
-        num_key_value_heads=kv_heads,
-        head_dim=random.choice([6, 10]),
-    )
-    for method, (expected, hints) in _counts(config, size).items():
-        hints = [(wrong, f"{method}: {mistake}") for wrong, mistake in hints]
-        same(attempt(method, size, config), expected, hints, what=f"{method}: the count")
-    return "equal for five methods at a random shape with grouped key-value heads"
+    cases: dict[str, list[Case]] = {}
+    for layers, kv_heads, width in random.sample([(3, 2, 28), (4, 3, 44), (5, 2, 36)], 2):
+        size = random.randint(3, 7)
+        config = Qwen3Config(
+            num_hidden_layers=layers,
+            hidden_size=width,
+            intermediate_size=random.choice([46, 52]),
+            num_attention_heads=2 * kv_heads,
+            num_key_value_heads=kv_heads,
+            head_dim=random.choice([6, 10]),
+        )
+        for method, (expected, hints) in _counts(config, size).items():
+            with named(TypeError, f"{method}: the count is a whole number: return an int"):
+                found = operator.index(attempt(method, size, config))
+            given = f"size = {size}, {layers} layers of width {width}"
+            cases.setdefault(method, []).append(Case(found, expected, hints, given))
+    for method, of_method in cases.items():
+        same_in_all(of_method, what=f"{method}: the count")
+    return "equal for five methods at random shapes with grouped key-value heads"
 
 
 def _counts(config: Qwen3Config, size: int) -> dict[str, tuple[int, Hints]]:
@@ -226,40 +346,43 @@ def _counts(config: Qwen3Config, size: int) -> dict[str, tuple[int, Hints]]:
         (layers * inputs, "a bias has one number for each output"),
         (outputs, one_layer),
     ]
-    return {
+    counts = {
         "LoRA": (layers * size * (inputs + outputs), lora),
         "adapter": (layers * 2 * one_adapter, adapter),
         "prefix": (layers * 2 * keys * size, prefix),
         "prompt": (size * width, prompt),
         "BitFit": (layers * outputs, biases),
     }
+    return {
+        method: (count, [(wrong, f"{method}: {mistake}") for wrong, mistake in hints])
+        for method, (count, hints) in counts.items()
+    }
 
 
 @checks("6.6")
 def merge_into_linear(attempt: Callable) -> str:
-    features, outputs = random.randint(4, 6), random.randint(7, 9)
-    base, down, up = nn.Linear(features, outputs), nn.Linear(features, 2), nn.Linear(2, outputs)
-    shift, x = torch.randn(outputs), torch.randn(20, features)
-    affine = {
-        "a LoRA layer": lambda x: base(x) + x @ (up.weight @ down.weight).T,
-        "a layer with a learned bias": lambda x: base(x) + shift,
-    }
-    bent = {
-        "an adapter with GELU": lambda x: base(x) + up(F.gelu(down(x))),
-        "|x|": lambda x: base(x).abs(),
-    }
-    with torch.no_grad():
+    features = random.randint(4, 6)
+    for outputs in (features, features + 3):  # a square weight hides a transpose from its shape
+        affine, bent = _parts(features, outputs)
+        biases, merged = [], []
         for name, part in affine.items():
-            found = unpack(attempt(part, features), "weight", "bias")
-            weight, bias = map(torch.as_tensor, found)
-            if weight.shape == (features, outputs):
-                raise Mistake("the weight is transposed: PyTorch stores (out, in)")
+            weight, bias = unpack(attempt(part, features), "weight", "bias")
+            need_tensor(bias, "the bias")
+            shape = tuple(need_tensor(weight, "the weight").shape)
+            if shape != (outputs, features):
+                raise Mistake(f"the weight has shape {shape}, expected (out, in), PyTorch's order")
+            x = torch.randn(20, features)
             at_zero, expected = part(torch.zeros(1, features))[0], part(x)
-            same(bias, at_zero, what=f"the bias of {name}", atol=1e-5)
+            right = (part(torch.eye(features)) - at_zero).T
             left_on = expected + at_zero * x.sum(dim=1, keepdim=True)
             hints = [(left_on, "take the bias off before you read the weight")]
-            merged = F.linear(x, weight, bias)
-            same(merged, expected, hints, what=f"{name}, merged,", atol=1e-5)
+            if outputs == features:
+                turned = F.linear(x, right.T, at_zero)
+                hints.append((turned, "the weight is transposed: PyTorch stores (out, in)"))
+            biases.append(Case(bias, at_zero, [], name))
+            merged.append(Case(F.linear(x, weight, at_zero), expected, hints, name))
+        same_in_all(biases, what="the bias", atol=1e-4)
+        same_in_all(merged, what="the merged layer's output", atol=1e-4)
         for name, part in bent.items():
             try:
                 attempt(part, features)
@@ -267,6 +390,37 @@ def merge_into_linear(attempt: Callable) -> str:
                 continue
             raise Mistake(
                 f"{name} was merged, and no weight and bias compute it: test on random inputs, "
-                "then raise"
+                "then raise ValueError"
             )
     return "LoRA and biases merge into (weight, bias); what is not affine is refused"
+
+
+def _parts(features: int, outputs: int) -> tuple[dict[str, Callable], dict[str, Callable]]:
+    """Layers that one weight and one bias can replace, and layers that none can: some of these are
+    linear on positive inputs, on multiples of an input, on −x, or on one input at a time, and some
+    differ from the linear layer by little."""
+    weight, bias = torch.randn(outputs, features), torch.randn(outputs)
+    down, up = torch.randn(2, features), torch.randn(outputs, 2)
+    small, shift = 0.03 * torch.randn(outputs, features), torch.randn(outputs)
+
+    def base(x):
+        return F.linear(x, weight, bias)
+
+    affine = {
+        "a LoRA layer": lambda x: base(x) + x @ (up @ down).T,
+        "a layer with a learned bias": lambda x: base(x) + shift,
+        "a layer without a bias": lambda x: x @ weight.T,
+    }
+    bent = {
+        "an adapter with GELU": lambda x: base(x) + F.gelu(x @ down.T) @ up.T,
+        "|Wx + b|": lambda x: base(x).abs(),
+        "W|x| + b": lambda x: base(x.abs()),
+        "ReLU(Wx)": lambda x: (x @ weight.T).relu(),
+        "Wx + b + U tanh(Dx)": lambda x: base(x) + (x @ down.T).tanh() @ up.T,
+        "Wx + b + x₀ x₁": lambda x: base(x) + x[:, :1] * x[:, 1:2],
+        "0.03 |Wx|": lambda x: (x @ small.T).abs(),
+        "Wx · (1 + 0.4 tanh x₀x₁)": lambda x: (
+            (x @ weight.T) * (1 + 0.4 * (x[:, :1] * x[:, 1:2]).tanh())
+        ),
+    }
+    return affine, bent

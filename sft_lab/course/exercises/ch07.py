@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import numbers
 import random
 import tempfile
 import warnings
@@ -9,14 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 from sft_lab.course.exercises.kit import (
+    Case,
     Mistake,
     checks,
-    name_mistake,
     need_list,
     need_word,
     random_conversation,
     random_ids,
     same,
+    same_for_all,
+    same_in_all,
     shorten,
     unpack,
 )
@@ -27,121 +30,247 @@ from sft_lab.examples import IGNORE_INDEX
 def config_like_ours(attempt: Callable) -> str:
     from trl import SFTConfig  # seconds to import: only for this check and 7.4
 
-    rate, share = random.uniform(1e-5, 1e-3), random.choice([0.05, 0.1, 0.2])
-    batch, windows = random.choice([3, 5, 6]), random.choice([2, 4])
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the config, about this machine
-        config = attempt(folder, rate, batch, windows, share)
-        if not isinstance(config, SFTConfig):
-            raise Mistake(f"this is a {type(config).__name__}: return an SFTConfig")
-        same(config.output_dir, folder, what="output_dir")
+    checked = 0
+    for batch, windows, share in ((3, 4, 0.05), (5, 2, 0.2)):
+        rate = random.uniform(1e-5, 1e-3)
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the config, about this machine
+            config = attempt(folder, rate, batch, windows, share)
+            if not isinstance(config, SFTConfig):
+                raise Mistake(f"this is a {type(config).__name__}: return an SFTConfig")
+            same(config.output_dir, folder, what="output_dir")
+        wanted = _fields_of_the_run(rate, batch, windows, share)
+        for name, (values, mistake) in wanted.items():
+            found = getattr(config, name)
+            found = getattr(found, "value", found)  # what an enumeration stands for
+            if not any(_same_setting(found, value) for value in values):
+                raise Mistake(f"{mistake}; {name} is {found!r}, expected {values[0]!r}")
+        if config.max_length is not None and config.max_length < SFTConfig.max_length:
+            raise Mistake(f"rows are cut to {config.max_length} tokens: sft_lab.train cuts none")
+        checked = len(wanted) + 2
+    return f"{checked} fields agree with sft_lab.train"
+
+
+def _same_setting(found: Any, value: Any) -> bool:
+    if isinstance(value, float) and isinstance(found, float | int):
+        return math.isclose(found, value)
+    return found == value
+
+
+def _fields_of_the_run(
+    rate: float, batch: int, windows: int, share: float
+) -> dict[str, tuple[list[Any], str]]:
+    """Every field that changes what is learned: its right values, and what another one means."""
     half = "half precision is on: TRL's default is bf16, and only bf16=False gives float32"
-    questions = "the questions are graded too: rows of messages need assistant_only_loss=True"
-    wanted = {
-        "bf16": (False, half),
-        "fp16": (False, half),
-        "learning_rate": (rate, "the learning rate is not the given one (TRL's default is 2e-5)"),
-        "num_train_epochs": (1, "num_train_epochs defaults to 3, sft_lab.train to 1"),
-        "per_device_train_batch_size": (batch, "these are the examples of one forward pass"),
-        "gradient_accumulation_steps": (windows, "accumulation_steps has a field of its own"),
-        "lr_scheduler_type": ("cosine", "the schedule is not a cosine: TRL's default is linear"),
-        "warmup_steps": (share, "warmup_steps takes the share of the steps, a number below 1"),
-        "train_sampling_strategy": ("sequential", "without 'sequential' the rows are shuffled"),
-        "assistant_only_loss": (True, questions),
-        "weight_decay": (0.0, "sft_lab.train has no weight decay"),
-        "max_grad_norm": (1.0, "sft_lab.train clips the gradient at 1"),
-        "packing": (False, "packing puts other examples into a step"),
+    adam = "sft_lab.train leaves AdamW's own defaults"
+    named = {
+        "bf16": ([False], half),
+        "fp16": ([False, None], half),
+        "tf32": ([None, False], "tf32 shortens the products of float32"),
+        "learning_rate": ([rate], "the learning rate is not the given one"),
+        "num_train_epochs": ([1], "num_train_epochs defaults to 3, sft_lab.train to 1"),
+        "max_steps": ([-1], "the run ends with its epoch, not after a number of steps"),
+        "per_device_train_batch_size": ([batch], "these are the examples of one forward pass"),
+        "gradient_accumulation_steps": ([windows], "accumulation_steps has a field of its own"),
+        "lr_scheduler_type": (["cosine"], "the schedule is not a plain cosine"),
+        "lr_scheduler_kwargs": ([None, {}, {"num_cycles": 0.5}], "this is another cosine"),
+        "warmup_steps": ([share], "warmup_steps takes the share of the steps, a number below 1"),
+        "train_sampling_strategy": (["sequential"], "without 'sequential' rows are reordered"),
+        "assistant_only_loss": (
+            [True],
+            "the questions are graded too: rows of messages need assistant_only_loss=True",
+        ),
+        "weight_decay": ([0.0], "sft_lab.train has no weight decay"),
+        "max_grad_norm": ([1.0], "sft_lab.train clips the gradient at 1"),
+        "packing": ([False], "packing puts other examples into a step"),
+        "optim": (["adamw_torch_fused", "adamw_torch"], "sft_lab.train uses AdamW"),
+        "loss_type": (["nll", "chunked_nll"], "sft_lab.train learns from the plain loss"),
+        "adam_beta1": ([0.9], adam),
+        "adam_beta2": ([0.999], adam),
+        "adam_epsilon": ([1e-8], adam),
+        "label_smoothing_factor": ([0.0], "sft_lab.train does not smooth labels"),
+        "neftune_noise_alpha": ([None, 0], "sft_lab.train adds no noise"),
+        "dataloader_drop_last": ([False], "the last, smaller batch is trained on as well"),
+        "shuffle_dataset": ([False], "the rows come in the right order already"),
+        "auto_find_batch_size": ([False], "the batch size is given"),
+        "chat_template_path": ([None], "another template teaches another text"),
+        "optim_args": ([None], adam),
+        "optim_target_modules": ([None], "sft_lab.train trains all weights"),
     }
-    for name, (value, mistake) in wanted.items():
-        found = getattr(config, name)
-        found = getattr(found, "value", found)  # what an enumeration stands for
-        equal = math.isclose(found, value) if isinstance(value, float) else found == value
-        if not equal:
-            raise Mistake(f"{mistake}; {name} is {found!r}")
-    return "thirteen fields agree with sft_lab.train"
+    from trl import SFTConfig
+
+    return {name: setting for name, setting in named.items() if hasattr(SFTConfig, name)}
 
 
 @checks("7.2")
 def to_prompt_completion(attempt: Callable) -> str:
-    for rounds, system, open_end in ((1, False, False), (3, True, False), (2, False, True)):
-        messages = random_conversation(rounds, system=system)
-        messages += [{"role": "user", "content": "and then?"}] * open_end
+    conversations = [
+        random_conversation(1, system=False),
+        random_conversation(3),
+        [*random_conversation(2, system=False), {"role": "user", "content": "and then?"}],
+        random_conversation(1, system=False) * 2,  # the same question and answer twice
+        [*random_conversation(1), {"role": "assistant", "content": "one answer more"}],
+        [*random_conversation(1), {"role": "tool", "content": "3"}, *random_conversation(1)[1:]],
+    ]
+    counts, prompts, completions = [], [], []
+    for messages in conversations:
         places = [place for place, turn in enumerate(messages) if turn["role"] == "assistant"]
-        rows = need_list(attempt(messages), dict, "rows, each a dict with prompt and completion")
-        if len(rows) != rounds:
-            hint = ": only the last answer" if len(rows) == 1 else ""
-            raise Mistake(
-                f"{rounds} answers, but {len(rows)} rows{hint}; one row for each assistant turn"
-            )
-        for row in rows:
-            if set(row) != {"prompt", "completion"}:
-                raise Mistake(f"a row has the keys {sorted(row)}; TRL wants prompt and completion")
-            if isinstance(row["completion"], dict | str):
-                raise Mistake("the completion is a list of turns, even for one answer: [answer]")
-        prompts = [messages[:place] for place in places]
-        with_answers = [messages[: place + 1] for place in places]
-        questions = [messages[place - 1 : place] for place in places]
-        without_system = [prompt[system:] for prompt in prompts]
-        last = "the prompt is only the last question: all turns before the answer belong to it"
+        given = "turns of " + ", ".join(turn["role"] for turn in messages)
+        rows = _rows_of_turns(attempt(messages))
         hints = [
-            (with_answers, "the prompt holds the answer itself: end it before the assistant turn"),
-            (questions, last),
-            (without_system, "the system turn is lost: it belongs to the prompt"),
+            (1, "this is one row: every assistant turn makes one, not only the last answer"),
+            (sum(turn["role"] != "user" for turn in messages), "only assistant turns make a row"),
         ]
-        name_mistake([row["prompt"] for row in rows], prompts, hints)
-        for row, place in zip(rows, places, strict=True):
-            same(row["prompt"], messages[:place], what="the prompt")
-            same(row["completion"], [messages[place]], what="the completion")
+        counts.append(Case(len(rows), len(places), hints, given))
+        for number, (row, place) in enumerate(zip(rows, places, strict=False), 1):
+            of_row = f"row {number} of {given}"
+            before, answer = messages[:place], [messages[place]]
+            prompts.append(Case(row["prompt"], before, _wrong_prompts(messages, place), of_row))
+            hints = [(messages[place:], "the completion is one answer: what follows has rows too")]
+            completions.append(Case(row["completion"], answer, hints, of_row))
+    same_in_all(counts, what="the number of rows")
+    same_in_all(prompts, what="the prompt")
+    same_in_all(completions, what="the completion")
     return "one row an answer, everything before it as the prompt; an open question makes no row"
+
+
+def _wrong_prompts(messages: list[dict], place: int) -> list[tuple[list[dict], str]]:
+    """What usual mistakes take as the prompt of the answer at this place."""
+    before = messages[:place]
+    return [
+        (
+            messages[: place + 1],
+            "the prompt holds the answer itself: end it before the assistant turn",
+        ),
+        (
+            messages[place - 1 : place],
+            "the prompt is only the turn before: all turns before the answer belong to it",
+        ),
+        (
+            [turn for turn in before if turn["role"] != "system"],
+            "the system turn is lost: it belongs to the prompt",
+        ),
+        (
+            [turn for turn in before if turn["role"] != "assistant"],
+            "earlier answers are lost: they belong to the prompt",
+        ),
+        (
+            messages[: messages.index(messages[place])],
+            "equal turns are taken for one another: go by place, not by content",
+        ),
+    ]
+
+
+def _rows_of_turns(found: Any) -> list[dict]:
+    """The rows, when each has a prompt and a completion that are lists of turns."""
+    rows = need_list(found, dict, "rows, each a dict with prompt and completion")
+    for row in rows:
+        if set(row) != {"prompt", "completion"}:
+            raise Mistake(f"a row has the keys {sorted(row)}; TRL wants prompt and completion")
+        if isinstance(row["completion"], dict | str):
+            raise Mistake("the completion is a list of turns, even for one answer: [answer]")
+        for name, turns in row.items():
+            need_list(turns, dict, f"turns as the {name}")
+    return rows
+
+
+DROPPED = "None (the row is dropped)"
 
 
 @checks("7.3", may_return_none=True)
 def build_labels(attempt: Callable) -> str:
-    size = random.randint(14, 20)
-    ids = random_ids(size)
-    completion = [int(place >= 5) for place in range(size)]
-    assistant = [int(7 <= place < 12) for place in range(size)]
-    cases = {
-        "one mask": ([completion], None),
-        "two masks": ([completion, assistant], None),
-        "no mask": ([], None),
-        "a row that is cut": ([completion, assistant], 9),
-        "a row cut exactly": ([completion], size),
-    }
-    for case, (masks, limit) in cases.items():
-        found = attempt(ids, masks, limit)
-        if found is None:
-            raise Mistake(f"{case}: this row has graded tokens, but you dropped it")
-        found_ids, labels = unpack(found, "input_ids", "labels")
-        if len(found_ids) != len(labels):
-            raise Mistake(f"{case}: {len(found_ids)} input_ids, {len(labels)} labels: cut both")
-        if limit is not None and len(labels) > limit:
-            raise Mistake(f"{case}: {len(labels)} tokens, max_length is {limit}")
-        same(found_ids, ids[:limit], what=f"{case}: input_ids")
-        first = masks[0] if masks else [1] * size
-        one = "a token is graded where every mask says 1; one mask is not enough"
-        hints = [
-            (_mask(ids, masks, any)[:limit], f"{case}: {one}"),
-            (_mask(ids, [first], all)[:limit], f"{case}: {one}"),
-            (first[:limit], f"{case}: these are mask bits; a graded token's label is its id"),
-        ]
-        same(labels, _mask(ids, masks, all)[:limit], hints, what=f"{case}: labels")
-    if attempt(ids, [completion], 5) is not None:
-        raise Mistake(
-            "cut to 5 tokens nothing is graded any more: return None (look after the cut, not "
-            "before)"
-        )
-    if attempt(ids, [[0] * size], None) is not None:
-        raise Mistake("a row without a graded token must give None")
+    def labelled(rule: Callable = all, *, ids_cut: bool = True, cut: bool = True) -> Callable:
+        def answer(input_ids, masks, max_length):
+            labels = [
+                token if rule([mask[place] for mask in masks]) else IGNORE_INDEX
+                for place, token in enumerate(input_ids)
+            ]
+            ids = input_ids[:max_length] if ids_cut else input_ids
+            return ids, labels[:max_length] if cut else labels
+
+        return answer
+
+    def bits(rule: Callable) -> Callable:
+        def answer(*given):
+            ids, labels = labelled(rule)(*given)
+            return ids, [int(label != IGNORE_INDEX) for label in labels]
+
+        return answer
+
+    def is_graded(ids, masks):
+        return set(labelled()(ids, masks, None)[1]) > {IGNORE_INDEX}
+
+    def first(column):
+        return all(column[:1])
+
+    one = "a token is graded where every mask says 1; one mask is not enough"
+    mask_bits = "these are mask bits; a graded token's label is its id"
+    mistakes = [
+        (labelled(any), one),
+        (labelled(first), one),
+        (labelled(lambda column: all(column[-1:])), one),
+        (labelled(lambda column: bool(column) and all(column)), "without a mask, all is graded"),
+        (labelled(ids_cut=False), "the labels are cut and the ids are not: cut both"),
+        (labelled(cut=False), "the ids are cut and the labels are not: cut both"),
+        (labelled(cut=False, ids_cut=False), "the row was not cut to max_length"),
+        (bits(all), mask_bits),
+        (bits(first), mask_bits),
+    ]
+    graded, empty = _masked_rows()
+    settings = {"form": _ids_and_labels, "what": "ids and labels"}
+    same_for_all(attempt, graded, labelled(), mistakes, **settings)
+    mistakes = [
+        (labelled(), "a row without a graded token must give None: it is to be dropped"),
+        (
+            lambda ids, masks, limit: (
+                labelled()(ids, masks, limit) if is_graded(ids, masks) else DROPPED
+            ),
+            "look for graded tokens after the cut, not before",
+        ),
+    ]
+    same_for_all(attempt, empty, lambda *given: DROPPED, mistakes, **settings)
     return "the masks' logical and, cut, and None where nothing is left to grade"
 
 
-def _mask(ids: list[int], masks: list[list[int]], quantifier: Callable) -> list[int]:
-    """The ids where all (or any) of the masks are 1."""
-    return [
-        token_id if quantifier(mask[place] for mask in masks) else IGNORE_INDEX
-        for place, token_id in enumerate(ids)
+def _masked_rows() -> tuple[list[tuple], list[tuple]]:
+    """Rows of which something is graded (no mask, one, two and three; cut, cut exactly; token 0
+    alone), and rows of which nothing is (cut away, masked)."""
+    size = random.randint(14, 18)
+    ids = random_ids(size)
+    ids[9] = 0
+    completion = [int(place >= 5) for place in range(size)]
+    assistant = [int(4 <= place < 12 and place != 8) for place in range(size)]
+    other = [int(place % 3 != 1) for place in range(size)]
+    alone = [int(place == 9) for place in range(size)]
+    graded = [
+        (ids, [completion], None),
+        (ids, [completion, assistant], None),
+        (ids, [assistant, completion, other], None),
+        (ids, [], None),
+        (ids, [], 6),
+        (ids, [completion, assistant], 9),
+        (ids, [completion], size),
+        (ids, [completion], size + 3),
+        (ids, [completion, alone], 10),
     ]
+    empty = [
+        (ids, [completion], 5),
+        (ids, [[0] * size], None),
+        (ids, [completion, [0] * size], None),
+        (ids, [completion], 0),
+    ]
+    return graded, empty
+
+
+def _ids_and_labels(found: Any) -> Any:
+    """Both lists, when they hold whole numbers; or the word for a dropped row."""
+    if found is None:
+        return DROPPED
+    names = ("input_ids", "labels")
+    return tuple(
+        need_list(part, numbers.Integral, f"token ids as {name}")
+        for name, part in zip(names, unpack(found, *names), strict=True)
+    )
 
 
 @checks("7.4")
@@ -168,36 +297,41 @@ def modernise(attempt: Callable) -> str:
                 "gradient_checkpointing still works and warns: say activation_checkpointing"
             )
         for home, part, right in zip(fields, (config, trainer), wanted, strict=True):
-            _compare_keywords(home, part, right)
-    return "three old calls fit the installed SFTConfig and SFTTrainer, with their values"
+            _compare_keywords(home, part, right, fields[home])
+    return "four old calls fit the installed SFTConfig and SFTTrainer, with their values"
 
 
-def _compare_keywords(home: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for name, value in wanted.items():
+def _compare_keywords(home: str, found: dict, wanted: dict, fields: Any) -> None:
+    """Raise Mistake where a keyword has another value. What is the default anyway may be left out,
+    or said."""
+    for name in {**wanted, **found}:
+        default = fields[name].default
+        value, right = found.get(name, default), wanted.get(name, default)
+        if value is right or (type(value) is type(right) and value == right):
+            continue
         if name not in found:
             raise Mistake(f"{name} is missing from the keywords of {home}")
-        if found[name] is not value and found[name] != value:
-            raise Mistake(f"{name} is {shorten(found[name])}, expected {shorten(value)}")
-    if extra := sorted(set(found) - set(wanted)):
-        raise Mistake(f"{extra[0]} was not asked for by the old call")
+        if name not in wanted:
+            raise Mistake(f"{name} was not asked for by the old call")
+        raise Mistake(f"{name} is {shorten(value)}, expected {shorten(right)}")
 
 
 def _old_calls() -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
     """The keywords of an old SFTTrainer, and those of today's SFTConfig and SFTTrainer."""
     model, tokenizer, rows, folder = object(), object(), object(), f"run-{random.randint(0, 999)}"
     length, share = random.randint(64, 900), random.choice([0.03, 0.1])
-    grouped = random.random() < 0.5
     calls = []
 
-    settings = {"packing": True, "output_dir": folder, "learning_rate": 1e-4}
+    settings = {"packing": True, "output_dir": folder, "learning_rate": 1e-4, "seed": 0}
     trainer = {"model": model, "train_dataset": rows}
     old = {"tokenizer": tokenizer, "max_seq_length": length, "warmup_ratio": share}
     old |= {"overwrite_output_dir": True, **settings, **trainer}
     config = {"max_length": length, "warmup_steps": share, **settings}
     calls.append((old, config, {"processing_class": tokenizer, **trainer}))
 
-    settings = {"dataset_text_field": "text"}
-    trainer = {"model": model, "train_dataset": rows, "eval_dataset": rows, "peft_config": None}
+    settings = {"dataset_text_field": "story", "bf16": False}
+    trainer = {"model": model, "train_dataset": rows, "eval_dataset": object()}
+    trainer |= {"peft_config": object()}
     old = {"tokenizer": tokenizer, "evaluation_strategy": "epoch", "group_by_length": True}
     old |= {"no_cuda": True, "gradient_checkpointing": False, "logging_dir": "logs"}
     old |= settings | trainer
@@ -205,41 +339,97 @@ def _old_calls() -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
     config |= {"use_cpu": True, "activation_checkpointing": False, **settings}
     calls.append((old, config, {"processing_class": tokenizer, **trainer}))
 
-    settings, trainer = {"output_dir": folder}, {"model": model, "train_dataset": rows}
-    old = {"group_by_length": grouped, **settings, **trainer}
-    sampling = "group_by_length" if grouped else "random"
-    calls.append((old, {"train_sampling_strategy": sampling, **settings}, trainer))
+    for grouped in (False, True):
+        settings, trainer = {"output_dir": folder}, {"model": model, "train_dataset": rows}
+        old = {"group_by_length": grouped, "no_cuda": False, **settings, **trainer}
+        sampling = "group_by_length" if grouped else "random"
+        config = {"train_sampling_strategy": sampling, "use_cpu": False, **settings}
+        calls.append((old, config, trainer))
     return calls
 
 
 @checks("7.5")
 def verdict(attempt: Callable) -> str:
+    cases = []
+    for name, reference, losses, limit in _pairs_of_logs():
+        found = need_word(attempt(reference, losses, *limit), "same", "start", "drift")
+        given = (reference, losses, *(limit or (1e-5,)))
+        hints = [([wrong(*given)], mistake) for wrong, mistake in _misjudgements()]
+        cases.append(Case([found], [_judge(_far)(*given)], hints, name))
+    same_in_all(cases, what="the verdict")
+    return "tells rounding from another start and from drift, nan included"
+
+
+def _far(a: float, b: float, limit: float) -> bool:
+    return not abs(a - b) <= limit
+
+
+def _judge(far: Callable, *, steps: slice = slice(None), first: str = "start") -> Callable:
+    """The verdict when `far` says which pairs are apart and only some of the steps count."""
+
+    def answer(reference: list[float], losses: list[float], limit: float) -> str:
+        pairs = list(zip(reference, losses, strict=False))
+        if far(*pairs[0], limit):
+            return first
+        return "drift" if any(far(*pair, limit) for pair in pairs[steps]) else "same"
+
+    return answer
+
+
+def _misjudgements() -> list[tuple[Callable, str]]:
+    def of_equal_length(reference, losses, limit):
+        right = _judge(_far)(reference, losses, limit)
+        return right if len(reference) == len(losses) else "drift"
+
+    signed = "take abs of the difference"
+    relative = "this is the relative difference: a difference in nats is asked"
+    return [
+        (
+            _judge(lambda a, b, limit: abs(a - b) > limit),
+            "nan compares as False with everything: ask whether a pair is close",
+        ),
+        (_judge(lambda a, b, limit: not b - a <= limit), signed),
+        (_judge(lambda a, b, limit: not a - b <= limit), signed),
+        (
+            _judge(lambda a, b, limit: a != b),
+            "rounding must pass: compare with the limit, not for equality",
+        ),
+        (_judge(lambda a, b, limit: _far(a, b, limit * abs(a))), relative),
+        (_judge(lambda a, b, limit: _far(a, b, limit * max(abs(a), abs(b)))), relative),
+        (_judge(lambda a, b, limit: _far(a, b, 1e-5)), "the limit that is given was not used"),
+        (_judge(_far, steps=slice(-1, None)), "look at every step, not only at the last"),
+        (_judge(_far, first="drift"), "a first loss that is off is another start"),
+        (of_equal_length, "compare the steps that both runs have"),
+    ]
+
+
+def _pairs_of_logs() -> list[tuple[str, list[float], list[float], tuple[float, ...]]]:
+    """What the pair shows, the two logs, and the limit where one is given."""
     reference = [3.0 - 0.1 * step + random.uniform(0, 0.01) for step in range(12)]
     near = [loss + random.choice([-1, 1]) * 8e-7 for loss in reference]
+    small = [loss / 60 for loss in reference]
     late = random.randint(3, 8)
 
-    def moved(step: int, by: float) -> list[float]:
-        return [loss + by if place == step else loss for place, loss in enumerate(near)]
+    def moved(log: list[float], by: dict[int, float]) -> list[float]:
+        return [loss + by.get(step, 0.0) for step, loss in enumerate(log)]
 
-    first = "the first loss decides first"
-    both = "compare the steps that both runs have"
-    rounding = "rounding must pass: compare with the limit, not for equality"
-    not_a_number = "nan compares as False with everything: ask whether a pair is close"
-    vanishes = "a difference in the middle that vanishes again"
-    cases = [
-        ("two runs within rounding", near, "same", rounding),
-        ("the first four steps of the same run", near[:4], "same", both),
-        (vanishes, moved(late, 0.02), "drift", "look at every step, not only at the last"),
-        ("a loss that is too low", moved(late, -0.02), "drift", "take abs of the difference"),
-        ("a run off from the start", [loss + 0.5 for loss in near], "start", first),
-        ("a first loss that is nan", moved(0, math.nan), "start", not_a_number),
-        ("a nan in the middle", moved(late, math.nan), "drift", not_a_number),
-        ("a last step that is off", moved(11, 1e-3), "drift", "every step counts, the last too"),
+    holed = moved(reference, {late: math.nan})
+    return [
+        ("two runs within rounding", reference, near, ()),
+        ("the first four steps of the same run", reference, near[:4], ()),
+        ("a reference of four steps", reference[:4], near, ()),
+        ("a step that is too high", reference, moved(near, {late: 0.02}), ()),
+        ("a step that is too low", reference, moved(near, {late: -0.02}), ()),
+        ("a step too high and one too low", reference, moved(near, {2: -0.02, late: 0.02}), ()),
+        ("a run off from the start, too high", reference, [x + 0.5 for x in near], ()),
+        ("a run off from the start, too low", reference, [x - 0.5 for x in near], ()),
+        ("only the first step off", reference, moved(near, {0: -0.1}), ()),
+        ("a first loss that is nan", reference, moved(near, {0: math.nan}), ()),
+        ("a nan in the middle", reference, moved(near, {late: math.nan}), ()),
+        ("a nan in the middle of the reference", holed, near, ()),
+        ("a nan at the same step of both", holed, moved(near, {late: math.nan}), ()),
+        ("a last step that is off", reference, moved(near, {11: 1e-3}), ()),
+        ("0.01 off, limit 0.1", reference, [x + 0.01 for x in reference], (0.1,)),
+        ("one step 0.02 off, limit 0.01", reference, moved(reference, {late: 0.02}), (0.01,)),
+        ("losses below 0.05, 0.005 off, limit 0.01", small, [x + 0.005 for x in small], (0.01,)),
     ]
-    for case, losses, expected, mistake in cases:
-        found = need_word(attempt(reference, losses), "same", "start", "drift")
-        if found != expected:
-            raise Mistake(f'{case}: you say "{found}", it is "{expected}"; {mistake}')
-    if attempt(reference, [loss + 0.01 for loss in reference], 0.1) != "same":
-        raise Mistake("the limit that is given was not used")
-    return "tells rounding from another start and from drift, nan included"

@@ -1,157 +1,261 @@
 """Checks of chapter 08, Qwen on a GPU."""
 
 import math
+import operator
 import random
 from collections.abc import Callable
+from fractions import Fraction
 
 import torch
 
 from sft_lab.course.exercises.kit import (
+    Case,
     Mistake,
     checks,
+    named,
     need_dtype,
+    need_list,
+    need_number,
     need_whole,
-    same,
+    same_for_all,
+    same_in_all,
     unpack,
 )
 
 
+def need_int(found: object, what: str, *, low: int, high: float = math.inf) -> int:
+    """The answer as an int, when it is one from low to high; 3.0 is a float."""
+    whole = need_whole(found, what, low=low, high=high)
+    with named(TypeError, f"{what} is the float {found}: return an int"):
+        operator.index(found)
+    return whole
+
+
 @checks("8.1")
 def unscale(attempt: Callable) -> str:
-    scale = float(2 ** random.randint(13, 17))
-    # what float16 can hold only while it is scaled, and a tensor of ordinary size
-    small = (3e-8 + 1e-8 * torch.rand(5).double()) * 2**12 / scale
-    true = [small, (1e-4 + 1e-3 * torch.rand(3, 2).double()) * 2**12 / scale]
-    scaled = [part.mul(scale).half() for part in true]
-    gradients, after = unpack(attempt(scaled, scale), "the gradients (or None)", "the next scale")
-    if gradients is None:
-        raise Mistake("these gradients are finite: the step must not be left out")
-    for found, expected, given in zip(gradients, true, scaled, strict=True):
-        vanish = "divide in float32: in float16 the small gradients vanish again"
-        need_dtype(found, torch.float32, "a gradient", vanish)
-        if (found == 0).any():
-            raise Mistake("small gradients became 0: convert to float32 first, divide after that")
-        twice = "multiplied by the scale: the loss was multiplied, so divide the gradients"
-        hints = [
-            (given.double(), "the scale is still in the gradients: divide by it"),
-            (given.double() * scale, twice),
-        ]
-        same(found, expected, hints, what="a gradient", rtol=2e-3, atol=0)
-    same(after, scale, what="the scale after a finite step")
+    for power in random.sample(range(11, 16), 2):
+        scale = float(2**power)
+        # what float16 can hold only while it is scaled; numbers of both signs; and numbers that
+        # are finite while their sum and their length are not
+        small = (3e-8 + 1e-8 * torch.rand(5)) * 2**12
+        usual = torch.tensor([[-3.0, 1.5], [2.0, -0.5]]) * random.uniform(0.5, 2.0)
+        large = torch.tensor([65_000.0, 64_000.0, -500.0])
+        _finite_step(attempt, [part.half() for part in (small, usual, large)], scale)
+    for scale in (float(2 ** random.randint(11, 14)), 1.0):
+        _overflow(attempt, scale)
+    return "float32 gradients of the true size; at inf or nan no step, and half the scale"
 
-    shrink = "after an overflow the scale must shrink, or the next step overflows as well"
-    hints = [(scale, shrink), (2 * scale, "the scale was too large: halve it")]
+
+def _finite_step(attempt: Callable, scaled: list[torch.Tensor], scale: float) -> None:
+    found = unpack(attempt(scaled, scale), "the gradients (or None)", "the next scale")
+    if found[0] is None:
+        raise Mistake("these gradients are finite: the step must not be left out")
+    gradients = need_list(found[0], torch.Tensor, "gradients, one tensor each")
+    cases = []
+    for number, (gradient, given) in enumerate(zip(gradients, scaled, strict=True)):
+        vanish = "divide in float32: in float16 the small gradients vanish again"
+        need_dtype(gradient, torch.float32, "a gradient", vanish)
+        hints = [
+            (
+                (given / scale).float(),
+                "small gradients became 0: convert to float32 first, divide after that",
+            ),
+            (given.float(), "the scale is still in the gradients: divide by it"),
+            (
+                given.float() * scale,
+                "multiplied by the scale: the loss was multiplied, so divide the gradients",
+            ),
+        ]
+        cases.append(Case(gradient, given.double() / scale, hints, f"gradient {number}"))
+    same_in_all(cases, what="a gradient", rtol=1e-6, atol=0.0)
+    hints = [
+        (2 * scale, "a finite step keeps its scale"),
+        (scale / 2, "this step did not overflow"),
+    ]
+    same_in_all([Case(found[1], scale, hints)], what="the scale after a finite step")
+
+
+def _overflow(attempt: Callable, scale: float) -> None:
+    scales = []
     for bad in (math.inf, -math.inf, math.nan):
-        for number in range(len(scaled)):
-            broken = [part.clone() for part in scaled]
-            broken[number].view(-1)[-1] = bad
-            gradients, after = attempt(broken, scale)
+        for number in range(3):
+            broken = [torch.randn(2, 3).half(), torch.randn(4).half(), torch.randn(3).half()]
+            broken[number].view(-1)[random.choice((0, -1))] = bad
+            gradients, after = unpack(attempt(broken, scale), "None", "the next scale")
             if gradients is not None:
                 raise Mistake(
                     f"a gradient holds {bad} in tensor {number}: return None, the update must be "
                     "left out"
                 )
-            same(after, scale / 2, hints, what="the scale after an overflow")
-    return "float32 gradients of the true size; at inf or nan no step, and half the scale"
+            hints = [
+                (scale, "after an overflow the scale must shrink, or the next one overflows too"),
+                (2 * scale, "the scale was too large: halve it"),
+            ]
+            scales.append(Case(after, scale / 2, hints, f"scale = {scale}"))
+    same_in_all(scales, what="the scale after an overflow")
 
 
 @checks("8.2")
 def static_bytes(attempt: Callable) -> str:
     frozen, trained = random.randint(400, 9_000) * 1_000_003, random.randint(5, 90) * 1_000_033
-    three_of_four = "a part of the trained numbers is missing: weight, gradient, and two averages"
-    hints = [
-        (2 * frozen + 12 * trained, three_of_four),
-        (2 * frozen + 8 * trained, "these are two of the four numbers that a trained weight needs"),
+
+    def weighed(of_frozen: int, of_trained: int) -> Callable:
+        return lambda frozen, trained: of_frozen * frozen + of_trained * trained
+
+    mistakes = [
         (
-            2 * frozen + (2 + 12) * trained,
-            "trained weights are held in float32, the frozen are not",
+            weighed(2, 12),
+            "a part of the trained numbers is missing: weight, gradient, and two averages",
         ),
-        (2 * frozen + (2 + 8) * trained, "gradient and averages are float32 too: 4 bytes each"),
-        (4 * frozen + 16 * trained, "frozen weights are held in half precision: 2 bytes each"),
-        (6 * frozen + 16 * trained, "a frozen weight has no gradient"),
-        (16 * (frozen + trained), "frozen weights have no gradient and no averages"),
-        (16 * trained, "the frozen weights are missing: they fill the card as well"),
+        (weighed(2, 8), "these are two of the four numbers that a trained weight needs"),
+        (weighed(2, 14), "trained weights are held in float32, the frozen are not"),
+        (weighed(2, 10), "gradient and averages are float32 too: 4 bytes each"),
+        (weighed(4, 16), "frozen weights are held in half precision: 2 bytes each"),
+        (weighed(6, 16), "a frozen weight has no gradient"),
+        (weighed(16, 16), "frozen weights have no gradient and no averages"),
+        (weighed(0, 16), "the frozen weights are missing: they fill the card as well"),
     ]
-    same(attempt(frozen, trained), 2 * frozen + 16 * trained, hints, what="the number of bytes")
-    same(attempt(0, trained), 16 * trained, what="full tuning of a model (nothing frozen)")
+    what = "the number of bytes"
+    inputs = [(frozen, trained), (0, trained), (frozen, 0)]
+
+    def form(found):
+        return need_int(found, what, low=0)
+
+    same_for_all(attempt, inputs, weighed(2, 16), mistakes, form=form, what=what)
     return "2 bytes a frozen weight, 16 a trained one; the same for LoRA and for full tuning"
 
 
 @checks("8.3")
 def rows_that_fit(attempt: Callable) -> str:
-    for _ in range(6):
-        # in these ranges every mistake changes the number of rows
+    def right(peak_1, peak_2, card, reserve):
+        one, two, size, free = map(Fraction, (peak_1, peak_2, card, reserve))
+        return max(0, math.floor((size - free - one) / (two - one)) + 1)
+
+    all_grows = "weights and averages do not grow with the rows: only the difference of peaks does"
+    mistakes = [
+        (lambda one, two, card, reserve: int(card // one), all_grows),
+        (lambda one, two, card, reserve: int((card - reserve) // one), all_grows),
+        (
+            lambda one, two, card, reserve: right(one, two, card, 0.0),
+            "the reserve was not taken off the card",
+        ),
+        (
+            lambda one, two, card, reserve: max(
+                0, math.ceil((card - reserve - one) / (two - one)) + 1
+            ),
+            "rounded up: a row that fits only in part does not fit",
+        ),
+        (
+            lambda one, two, card, reserve: int((card - reserve) // (two - one)),
+            "what every step needs, without any row, is missing",
+        ),
+        (
+            lambda *sizes: max(0, right(*sizes) - 1),
+            "the first row is counted in the fixed part: peak_1 holds one row already",
+        ),
+    ]
+    what = "the number of rows, rounded down,"
+
+    def form(found):
+        return need_int(found, what, low=0)
+
+    same_for_all(attempt, _cards(), right, mistakes, form=form, what=what)
+    return "the largest number of rows whose predicted peak fits, and 0 where none does"
+
+
+def _cards() -> list[tuple[float, float, float, float]]:
+    """peak_1, peak_2, card and reserve: a part of a row left over, hardly one and nearly one; no
+    part at all (in eighths, which floats hold exactly); hundreds of rows; one row; and none."""
+    cards = []
+    for left_over in (0.25, 0.75, random.uniform(0.2, 0.8)):
         a_row, rows = random.uniform(0.3, 1.5), random.randint(12, 30)
         fixed, reserve = a_row * random.uniform(6, 12), a_row * random.uniform(2.2, 3.8)
-        card = fixed + a_row * (rows + random.uniform(0.2, 0.8)) + reserve
-        peak_1 = fixed + a_row
-        all_grows = (
-            "weights and averages do not grow with the rows: only the difference of peaks does"
-        )
-        hints = [
-            (card // peak_1, all_grows),
-            ((card - reserve) // peak_1, all_grows),
-            ((card - fixed) // a_row, "the reserve was not taken off the card"),
-            (rows + 1, "rounded up: a row that fits only in part does not fit"),
-            ((card - reserve) // a_row, "what every step needs, without any row, is missing"),
-            (rows - 1, "the first row is counted in the fixed part: peak_1 holds one row already"),
-        ]
-        found = attempt(peak_1, peak_1 + a_row, card, reserve)
-        found = need_whole(found, "the number of rows, rounded down,", low=0)
-        same(found, rows, hints, what="the number of rows")
-    what = "the number of rows of a model that does not fit at all"
-    same(need_whole(attempt(20.0, 21.0, 16.0, 1.0), what, low=0), 0, what=what)
-    return "the largest number of rows whose predicted peak fits, and 0 where none does"
+        card = fixed + a_row * (rows + left_over) + reserve
+        cards.append((fixed + a_row, fixed + 2 * a_row, card, reserve))
+    rows = random.randint(5, 11)
+    return [
+        *cards,
+        (5.125, 6.25, 4.0 + 1.125 * rows + 1.5, 1.5),
+        (2.0 + 1 / 64, 2.0 + 2 / 64, 16.0 + 1 / 128, 3.0),
+        (14.5, 16.25, 16.0, 1.0),
+        (15.5, 16.5, 16.0, 1.0),
+        (20.0, 21.0, 16.0, 1.0),
+    ]
 
 
 @checks("8.4")
 def best_interval(attempt: Callable) -> str:
-    for _ in range(12):
-        layers, handed = random.randint(20, 90), random.uniform(1.0, 3.0)
-        kept = handed * random.choice([random.uniform(1.5, 4.0), random.uniform(6.0, 40.0)])
-        interval = need_whole(attempt(layers, kept, handed), "an interval", low=1, high=layers)
+    cases = []
+    for layers, kept, handed in _depths():
+        interval = need_int(attempt(layers, kept, handed), "an interval", low=1, high=layers)
         peaks = {k: math.ceil(layers / k) * handed + k * kept for k in range(1, layers + 1)}
-        excess = peaks[interval] / min(peaks.values())
-        if excess > 1 + 1e-9:  # two intervals may be equally good
-            raise Mistake(
-                f"{layers} layers, {kept / handed:.1f} times as much kept as handed on: interval "
-                f"{interval} takes {excess:.2f} times the least; {_name_interval(interval, layers)}"
-            )
+        best = min(peaks, key=peaks.get)
+        given = (
+            f"layers = {layers}, kept = {kept:.3g}, handed = {handed:.3g}: {interval} takes "
+            f"{peaks[interval] / peaks[best]:.2f} times the least"
+        )
+        if peaks[interval] <= peaks[best] * (1 + 1e-9):  # two intervals may be equally good
+            interval = best
+        root = math.sqrt(layers)
+        hints = [
+            (near, "√L is right only where a layer keeps as much as it hands on: weigh the two")
+            for near in (round(root), int(root), math.ceil(root))
+        ]
+        hints += [
+            (
+                1,
+                "1 keeps every layer's input; sometimes fewer inputs and more recomputing are less",
+            ),
+            (
+                layers,
+                "one interval of all layers recomputes everything at once: then all of it is kept",
+            ),
+        ]
+        cases.append(Case(interval, best, hints, given))
+    same_in_all(cases, what="the best interval")
     return "the least memory for random layers, kept and handed bytes"
 
 
-def _name_interval(interval: int, layers: int) -> str:
-    if interval in (round(math.sqrt(layers)), int(math.sqrt(layers))):
-        return "√L is right only where a layer keeps as much as it hands on: weigh the two"
-    if interval == 1:
-        return "1 keeps every layer's input; sometimes fewer inputs and more recomputing are less"
-    if interval == layers:
-        return "one interval of all layers recomputes everything at once: then all of it is kept"
-    return "try every interval and take the least"
+def _depths() -> list[tuple[int, float, float]]:
+    """Layers, kept and handed: one layer; where all layers make the best interval; random ones."""
+    handed = random.uniform(1.0, 3.0)
+    depths = [(1, 20.0, 1.0), (random.randint(7, 12), 0.02 * handed, handed)]
+    for _ in range(40):
+        ratio = random.choice([(0.05, 1.0), (1.5, 4.0), (6.0, 40.0)])
+        handed = random.uniform(1.0, 3.0)
+        depths.append((random.randint(5, 90), handed * random.uniform(*ratio), handed))
+    return depths
 
 
 @checks("8.5")
 def training_operations(attempt: Callable) -> str:
-    layers, width = random.randint(4, 30), random.choice([1024, 2048, 4096])
-    length = random.choice([512, 1024, 4096])
-    weights, lora = random.randint(200, 900) * 10**6, random.randint(2, 30) * 10**6
-    scores = 2 * length * width * layers  # causal: half of the row on average, q kᵀ and values
-    for trained, backward in ((0, 2), (lora, 1)):
-        linear, added = 2 * weights * (1 + backward), 6 * trained
-        expected = linear + added + 3 * scores
-        everywhere = 6 * weights + added + 3 * scores
-        no_own = 4 * weights + added + 3 * scores
-        one_pass = linear + added + scores
-        hints = [
-            (everywhere, "frozen weights need no gradient of their own: 4 a weight, not 6"),
-            (no_own, "with nothing frozen every weight has a gradient of its own: 6 a weight"),
-            (linear + added, "attention is missing: q kᵀ and the mean of the values"),
-            (expected + 3 * scores, "causal: a token looks at half of the row on average"),
-            (one_pass, "attention has a backward pass too, twice its forward"),
-            (linear + 3 * scores, "LoRA's own products are missing: 6 operations a number"),
-            (2 * weights + 2 * trained + scores, "this is the forward pass alone"),
-            (expected / 2, "a multiplication and an addition are two operations"),
-        ]
-        found = attempt(weights, trained, layers, width, length)
-        same(found, float(expected), hints, rtol=1e-6, what="the operations a token")
+    def count(frozen=4, full=6, lora=6, attention=3, all_of_it=1.0) -> Callable:
+        def answer(weights, trained_lora, layers, width, length):
+            products = (frozen if trained_lora else full) * weights + lora * trained_lora
+            scores = 2 * length * width * layers  # causal: half of the row, q kᵀ and values
+            return float(all_of_it * (products + attention * scores))
+
+        return answer
+
+    mistakes = [
+        (count(frozen=6), "frozen weights need no gradient of their own: 4 a weight, not 6"),
+        (count(full=4), "with nothing frozen every weight has a gradient of its own: 6 a weight"),
+        (count(attention=0), "attention is missing: q kᵀ and the mean of the values"),
+        (count(attention=6), "causal: a token looks at half of the row on average"),
+        (count(attention=1), "attention has a backward pass too, twice its forward"),
+        (count(lora=0), "LoRA's own products are missing: 6 operations a number"),
+        (count(2, 2, 2, 1), "this is the forward pass alone"),
+        (count(all_of_it=0.5), "a multiplication and an addition are two operations"),
+    ]
+    inputs = []
+    for width, length in random.sample([(1024, 512), (2048, 4096), (4096, 1024)], 2):
+        weights, lora = random.randint(200, 900) * 10**6, random.randint(2, 30) * 10**6
+        layers = random.randint(4, 30)
+        inputs += [(weights, trained, layers, width, length) for trained in (0, lora)]
+
+    def form(found):
+        return float(need_number(found, "the operations a token"))
+
+    what = "the operations a token"
+    same_for_all(attempt, inputs, count(), mistakes, form=form, what=what, rtol=1e-6)
     return "6 a weight in full tuning, 4 a frozen one beside LoRA, and three times causal attention"

@@ -1,0 +1,182 @@
+"""Right answers to the exercises of chapter 08, each in another style; written from the statements
+alone."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+
+# 8.1
+def _look_first(gradients, scale):
+    if not all(gradient.isfinite().all() for gradient in gradients):
+        return None, scale / 2
+    return [gradient.float() / scale for gradient in gradients], scale
+
+
+def _convert_first(gradients, scale):
+    true = []
+    for gradient in gradients:
+        gradient = gradient.to(torch.float32) / scale
+        if gradient.isnan().any() or gradient.isinf().any():
+            return None, scale * 0.5
+        true.append(gradient)
+    return true, scale
+
+
+def _joined(gradients, scale):
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    if not torch.isfinite(together).all():
+        return (None, scale / 2)
+    return (list(map(lambda gradient: gradient.float() * (1 / scale), gradients)), scale)
+
+
+def _by_the_largest(gradients, scale):
+    biggest = max(gradient.float().abs().max().item() for gradient in gradients)
+    total = sum(gradient.float().sum().item() for gradient in gradients)
+    if biggest == float("inf") or math.isnan(total):
+        return None, scale / 2
+    return [torch.div(gradient.float(), scale) for gradient in gradients], scale
+
+
+def _in_double(gradients, scale):
+    true = [(gradient.double() / scale).float() for gradient in gradients]
+    if sum(int((~gradient.isfinite()).sum()) for gradient in gradients):
+        return None, scale / 2
+    return true, scale
+
+
+# 8.2
+def _part_by_part(frozen, trained):
+    weights = 2 * frozen + 4 * trained
+    gradients = 4 * trained
+    averages = 2 * 4 * trained
+    return weights + gradients + averages
+
+
+def _from_element_sizes(frozen, trained):
+    half, full = (
+        torch.empty(0, dtype=kind).element_size() for kind in (torch.bfloat16, torch.float32)
+    )
+    return frozen * half + trained * full * 4
+
+
+# 8.3
+def _counting_up(peak_1, peak_2, card, reserve):
+    rows = 0
+    while peak_1 + rows * (peak_2 - peak_1) <= card - reserve:
+        rows += 1
+    return rows
+
+
+def _in_fractions(peak_1, peak_2, card, reserve):
+    one, two, size, free = map(Fraction, (peak_1, peak_2, card, reserve))
+    return max(0, int((size - free - (2 * one - two)) / (two - one)))
+
+
+def _two_unknowns(peak_1, peak_2, card, reserve):
+    slope = peak_2 - peak_1
+    fixed = peak_1 - slope
+    room = card - reserve - fixed
+    return 0 if room < slope else int(room / slope)
+
+
+def _bisection(peak_1, peak_2, card, reserve):
+    slope, low, high = peak_2 - peak_1, 0, 1 << 40
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = peak_1 + (middle - 1) * slope <= card - reserve
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
+# 8.4
+def _loop(layers, kept, handed):
+    best, least = None, float("inf")
+    for k in range(1, layers + 1):
+        memory = (layers + k - 1) // k * handed + k * kept
+        if memory < least:
+            best, least = k, memory
+    return best
+
+
+def _in_arrays(layers, kept, handed):
+    k = np.arange(1, layers + 1)
+    return int(k[np.argmin(np.ceil(layers / k) * handed + k * kept)])
+
+
+def _the_last_of_the_best(layers, kept, handed):
+    return min(range(layers, 0, -1), key=lambda k: len(range(0, layers, k)) * handed + k * kept)
+
+
+def _sorted(layers, kept, handed):
+    pairs = sorted((-(-layers // k) * handed + k * kept, k) for k in range(1, layers + 1))
+    return pairs[0][1]
+
+
+# 8.5
+def _in_two_cases(weights, trained_lora, layers, width, length):
+    attention = 3 * (2 * width * length * layers)
+    if trained_lora == 0:
+        return 6 * weights + attention
+    return 4 * weights + 6 * trained_lora + attention
+
+
+def _forward_and_backward(weights, trained_lora, layers, width, length):
+    scores = layers * 2 * (2 * width) * (length / 2)
+    forward = 2 * (weights + trained_lora) + scores
+    to_inputs = forward
+    to_weights = (2 * trained_lora or 2 * weights) + scores
+    return forward + to_inputs + to_weights
+
+
+RIGHT_ANSWERS = {
+    "8.1": [_look_first, _convert_first, _joined, _by_the_largest, _in_double],
+    "8.2": [
+        lambda frozen, trained: 2 * frozen + 16 * trained,
+        lambda frozen, trained: int(np.dot([frozen, trained], [2, 16])),
+        lambda frozen, trained: (frozen << 1) + (trained << 4),
+        _part_by_part,
+        _from_element_sizes,
+    ],
+    "8.3": [
+        lambda peak_1, peak_2, card, reserve: max(
+            0, math.floor((card - reserve - (2 * peak_1 - peak_2)) / (peak_2 - peak_1))
+        ),
+        lambda peak_1, peak_2, card, reserve: max(
+            0, int((card - reserve - peak_1) // (peak_2 - peak_1)) + 1
+        ),
+        _counting_up,
+        _in_fractions,
+        _two_unknowns,
+        _bisection,
+    ],
+    "8.4": [
+        lambda layers, kept, handed: min(
+            range(1, layers + 1), key=lambda k: math.ceil(layers / k) * handed + k * kept
+        ),
+        _loop,
+        _in_arrays,
+        _the_last_of_the_best,
+        _sorted,
+    ],
+    "8.5": [
+        lambda weights, trained_lora, layers, width, length: (
+            6 * layers * width * length
+            + (4 * weights + 6 * trained_lora if trained_lora else 6 * weights)
+        ),
+        lambda weights, trained_lora, layers, width, length: float(
+            (6 if not trained_lora else 4) * weights
+            + 6.0 * (trained_lora + length * width * layers)
+        ),
+        lambda weights, trained_lora, layers, width, length: (
+            sum(6 * length * width for _ in range(layers))
+            + 4 * weights
+            + 6 * trained_lora
+            + 2 * weights * (trained_lora == 0)
+        ),
+        _in_two_cases,
+        _forward_and_backward,
+    ],
+}
