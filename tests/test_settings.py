@@ -157,7 +157,7 @@ def test_a_step_without_a_graded_token_is_named_before_the_run_wherever_it_comes
         {"examples": (example for example in EXAMPLES)},
         {"examples": [*EXAMPLES[:8], UNGRADED]},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_what_lies_at_the_end_of_a_range_trains(settings, recwarn):
     model = make_model()
@@ -191,7 +191,7 @@ def test_numbers_of_numpy_are_numbers_and_a_checkpoint_holds_them(tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [{"learning_rate": 1e-30}, {"max_grad_norm": 1e-30}, {"learning_rate": 1e-14}],
-    ids=str,
+    ids=" ".join,
 )
 def test_a_run_that_changed_no_weight_says_so(settings, dtype):
     model = make_model().to(dtype)
