@@ -225,8 +225,8 @@ def test_the_room_that_is_asked_for_is_the_room_that_is_used(
     [
         ({"checkpoint_every": 0}, "checkpoint_every is 0"),
         ({"checkpoint_every": -3}, "checkpoint_every is -3"),
-        ({"eval_examples": [Example([5, 6], [IGNORE_INDEX] * 2)]}, "no graded token in the exam"),
-        ({"eval_examples": [Example([5, 6], [5, IGNORE_INDEX])]}, "no graded token in the exam"),
+        ({"eval_examples": [Example([5, 6], [IGNORE_INDEX] * 2)]}, "has a graded token"),
+        ({"eval_examples": [Example([5, 6], [5, IGNORE_INDEX])]}, "has a graded token"),
     ],
 )
 def test_settings_that_would_end_a_run_later_are_refused_before_it(settings, message):
@@ -306,7 +306,7 @@ def test_a_result_that_cannot_be_saved_is_saved_elsewhere_and_the_error_says_whe
     if trained == "LoRA":
         add_lora(model, rank=2)
     old = tmp_path / "run"
-    tuned_folder(old)
+    run(add_lora(make_model(), rank=2) if trained == "LoRA" else make_model(), output_dir=old)
     before = snapshot(old)
     real = sft_lab.loop.output.save_result
 

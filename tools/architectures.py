@@ -237,7 +237,8 @@ def make_examples() -> list[Example]:
 class Padding:
     """All that the loop asks of a tokenizer."""
 
-    pad_token_id = 0
+    pad_token_id = eos_token_id = 0
+    eos_token, chat_template = "<eos>", None
 
 
 def judge(model: PreTrainedModel, examples: list[Example]) -> dict[str, float] | None:

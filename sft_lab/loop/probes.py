@@ -8,7 +8,7 @@ kernel that computes another function: what a run would learn wrongly without a 
 import contextlib
 import random
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +98,8 @@ def check_packing(
         try:
             with torch.enable_grad(), _embeddings(model) as embedded:
                 joined, _ = graded_logits(model, batch)
-                scores = joined.split([len(document) - 1 for document in documents])
+                ends = list(accumulate(len(document) - 1 for document in documents))
+                scores = [joined[start:end] for start, end in pairwise([0, *ends])]
                 place = [range(LONG, LONG + SHORT), *[range(0)] * (len(rows) - 1)]
                 leaks = _reached(scores[1], embedded, place)
         except Exception as error:
