@@ -95,28 +95,24 @@ def train(
     decay to 0; the gradient's norm is clipped at `max_grad_norm`. Evaluates after every epoch, and
     every `evaluate_every` steps. With `pack_to`, examples are packed into rows of at most so many
     tokens, and `batch_size` counts rows. Half-precision models get float32 updates. Model and
-    tokenizer come to name the stop token of the chat template, so that they say it where they are
-    saved.
+    tokenizer come to name the chat template's stop token, for whoever saves them.
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model, or its LoRA adapter; `resume=True` goes on exactly where the
     checkpoint was made (from the start if there is none). With `log_dir` it writes TensorBoard
-    events. Raises, before the first step, OutputError for a folder that cannot be written, that
-    another run has, or that holds what no run wrote, and ValueError for settings that would teach
-    nothing and for a model that the loop would score otherwise than the model itself does
-    (loop.probes); later, UnsavedError where the result cannot be saved, and FloatingPointError,
-    with the weights of the step before, at a loss not finite. Warns when no weight has changed.
+    events. Before the first step it raises OutputError for a folder that it cannot write or must
+    not touch, and ValueError for settings that teach nothing and a model that the loop would score
+    wrongly; later UnsavedError where the result cannot be saved, and FloatingPointError, with the
+    weights of the step before, at a loss not finite.
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
     settings = check_settings(plan, learning_rate, warmup_ratio, weight_decay, max_grad_norm)
     check_watching(eval_examples, evaluate_every, checkpoint_every)
-    if resume and output_dir is None:
-        raise ValueError("resume=True needs the output_dir of the run to go on with")
-    name_stop_token(model, tokenizer)
-    keep_freed_memory()
-    sizes = {"steps": plan.total_steps, "checkpoint_every": checkpoint_every}
     watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
-    with output_folder(output_dir, model, tokenizer, **sizes) as checkpoint:
+    folder = output_folder(output_dir, model, tokenizer, plan.total_steps, checkpoint_every, resume)
+    with folder as checkpoint:
+        name_stop_token(model, tokenizer)
+        keep_freed_memory()
         torch.manual_seed(seed)  # dropout, where a model or an adapter has it
         with notice_no_change(model), mixed_precision(model) as (autocast, scaler):
             run = _Run(model, tokenizer, plan, settings, autocast, scaler)
@@ -143,7 +139,8 @@ def evaluate(
     """Loss (nats per graded token), token accuracy and perplexity = exp(loss) over all graded
     tokens of `examples`."""
     batch_size = whole_number("batch_size", batch_size)
-    _check_graded(examples)
+    if not examples:
+        raise ValueError("no examples to evaluate")
     check_scores(model, examples, tokenizer.pad_token_id)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
@@ -159,6 +156,11 @@ def evaluate(
         correct += ranked_first.item()
         graded += int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())
     model.train(was_training)
+    if graded == 0:
+        raise ValueError(
+            "no graded token in the examples to evaluate; check them with "
+            "sft_lab.labels.check_labels"
+        )
     loss = total / graded
     perplexity = math.exp(loss) if loss < 700 else math.inf  # a float ends at exp(709)
     return {"loss": loss, "accuracy": correct / graded, "perplexity": perplexity, "graded": graded}
@@ -318,17 +320,6 @@ class _Log:
     def _give_up(self, error: OSError) -> None:
         folder, self.writer = self.writer.log_dir, None
         warnings.warn(f"the log in {folder} ends here: {error}", stacklevel=4)
-
-
-def _check_graded(examples: Sequence[Example]) -> None:
-    """ValueError for examples that cannot be evaluated."""
-    if not examples:
-        raise ValueError("no examples to evaluate")
-    if all(label == IGNORE_INDEX for example in examples for label in example.labels[1:]):
-        raise ValueError(
-            "no graded token in the examples to evaluate; check them with "
-            "sft_lab.labels.check_labels"
-        )
 
 
 def _take_steps(

@@ -17,19 +17,17 @@ import pytest
 from file_calls import Killed
 from test_files import FOREIGN, put, snapshot
 from test_train import TOKENIZER, before_step, kill, run, same_weights
-from tiny import make_examples, make_model
+from tiny import make_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import sft_lab.loop.checkpoints
 import sft_lab.loop.output
 import sft_lab.loop.process
 import sft_lab.train
-from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.files import OutputError
 from sft_lab.loop.output import RESULT_FILES, UnsavedError, bytes_needed
 from sft_lab.loop.process import lock_folder
 from sft_lab.lora import add_lora, load_adapter
-from sft_lab.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
@@ -220,32 +218,6 @@ def test_the_room_that_is_asked_for_is_the_room_that_is_used(
     assert used - headers < needed < used + headers
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"checkpoint_every": 0}, "checkpoint_every is 0"),
-        ({"checkpoint_every": -3}, "checkpoint_every is -3"),
-        ({"eval_examples": [Example([5, 6], [IGNORE_INDEX] * 2)]}, "has a graded token"),
-        ({"eval_examples": [Example([5, 6], [5, IGNORE_INDEX])]}, "has a graded token"),
-    ],
-)
-def test_settings_that_would_end_a_run_later_are_refused_before_it(settings, message):
-    with no_step(), pytest.raises(ValueError, match=message):
-        run(**settings)
-
-
-@pytest.mark.parametrize("pack_to", [None, 3])
-@pytest.mark.parametrize("seed", range(5))
-def test_a_step_without_a_graded_token_is_named_before_the_first(seed, pack_to):
-    rng = random.Random(seed)
-    examples = make_examples(30, shortest=2, longest=3)
-    examples[rng.randrange(30)] = Example([5, 6, 7], [5, IGNORE_INDEX, IGNORE_INDEX])
-    settings = {"pack_to": pack_to, "seed": seed, "epochs": 2, "progress": False}
-    with no_step(), pytest.raises(ValueError, match=r"step \d+: no graded token"):
-        train(make_model(), TOKENIZER, examples, batch_size=1, **settings)
-    train(make_model(), TOKENIZER, examples, batch_size=30, **settings)
-
-
 # --- what fails later
 # ------------------------------------------------------------------------------------------
 
@@ -355,6 +327,38 @@ def test_a_result_that_can_be_saved_nowhere_stays_in_memory(tmp_path, monkeypatc
     monkeypatch.undo()
     history, model = run(output_dir=tmp_path / "run", resume=True)
     assert history.steps == expected.steps and same_weights(model, expected_model)
+
+
+@pytest.mark.parametrize("step", [2, 12])
+def test_a_disk_that_is_really_full_costs_neither_the_tuned_model_nor_the_old_result(
+    step, small_disk, tmp_path, monkeypatch
+):
+    """With the errors that safetensors and tokenizers themselves raise."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = small_disk / "run"
+    _, old = run(make_model(seed=7), output_dir=folder, epochs=1)
+
+    def fill() -> None:
+        with (
+            contextlib.suppress(OSError),
+            (small_disk / "filling").open("wb", buffering=0) as file,
+        ):
+            while True:
+                file.write(bytes(4096))
+
+    warned = pytest.warns(UserWarning, match="no checkpoint could be written.*No space left")
+    with (
+        before_step(step, fill),
+        warned if step == 2 else contextlib.nullcontext(),
+        pytest.raises(UnsavedError, match=r"could not be saved in .*run \(") as raised,
+    ):
+        run(output_dir=folder)
+    expected, expected_model = run()
+    assert raised.value.history.steps == expected.steps
+    saved_in = raised.value.saved_in
+    assert same_weights(AutoModelForCausalLM.from_pretrained(saved_in), expected_model)
+    assert same_weights(AutoModelForCausalLM.from_pretrained(folder), old)
+    assert "result.new" not in os.listdir(folder), "half a result keeps the space"
 
 
 def test_a_file_that_appears_during_a_run_is_not_replaced_and_the_result_is_elsewhere(
@@ -601,7 +605,7 @@ def test_where_there_are_no_locks_a_run_warns(code, tmp_path, monkeypatch):
 
 def test_on_a_system_without_flock_a_run_warns(tmp_path, monkeypatch):
     monkeypatch.setattr(sft_lab.loop.process, "fcntl", None)
-    with pytest.warns(UserWarning, match="cannot be locked .this system has none.: see to it"):
+    with pytest.warns(UserWarning, match="cannot be locked .this system has no flock.: see to it"):
         run(output_dir=tmp_path, epochs=1)
 
 

@@ -51,7 +51,11 @@ CONTROL = re.compile(r"<[|｜]?[A-Za-z_▁/]+[|｜]?>|<[A-Za-z_]+\|>")
 EOS = "<|endoftext|>"  # of the base as it ships
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 CONVERSATION = [*QUESTION, {"role": "assistant", "content": "P"}]
-RUN = {"learning_rate": 1e-12, "warmup_ratio": 0.0, "progress": False}  # the weights stay what they are
+RUN = {
+    "learning_rate": 1e-12,
+    "warmup_ratio": 0.0,
+    "progress": False,
+}  # the weights stay what they are
 
 
 def stop_of(name: str) -> str:
