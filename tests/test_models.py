@@ -1,5 +1,6 @@
 """Loading by name: what comes back, what is said aloud, and what is refused."""
 
+import contextlib
 import importlib.util
 import json
 import logging
@@ -25,6 +26,7 @@ from transformers import (
 )
 
 from sft_lab.formats import format_count
+from sft_lab.gguf_header import read_sizes
 from sft_lab.lora import add_lora, save_adapter
 from sft_lab.models import (
     ATLAS_FOLDER,
@@ -604,6 +606,35 @@ def test_a_gguf_file_gives_its_model(tied, extra, tmp_path):
     write_gguf(tmp_path, model, extra=extra)
     ids = torch.arange(2, 9)[None]
     assert_close(load(tmp_path)[0](ids).logits, model(ids).logits, **LOGITS)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_header_of_a_gguf_file_is_what_its_own_package_reads(tied, tmp_path):
+    write_gguf(tmp_path, tiny_qwen2(tied), extra="rope_freqs.weight")
+    theirs = gguf.GGUFReader(tmp_path / "model.gguf").tensors
+    assert list(read_sizes(tmp_path / "model.gguf").items()) == [
+        (tensor.name, int(tensor.n_elements)) for tensor in theirs
+    ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_gguf_header_is_named(seed, tmp_path):
+    write_gguf(tmp_path, tiny_qwen2(True))
+    path, rng = tmp_path / "model.gguf", random.Random(seed)
+    content = bytearray(path.read_bytes())
+    if seed % 2:
+        content = content[: rng.randrange(2000)]
+    else:
+        content[rng.randrange(2000)] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+    try:
+        sizes = read_sizes(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert seed % 2 == 0 and len(sizes) == 26  # a letter of a word
+    with contextlib.suppress(ModelError):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("tied", [True, False])
