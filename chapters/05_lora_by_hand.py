@@ -1046,15 +1046,25 @@ assert_close(logits_of(back), logits_of(adapted), rtol=0, atol=1e-3)  # PEFT →
 size = (folder / "facts" / "adapter_model.safetensors").stat().st_size
 print(f"the adapter's file is {size / (4 * frozen):.1%} of the model's")
 
-wrong = load_adapter(copy.deepcopy(base), folder / "facts")  # the base before it got the new row
+wrong = load_adapter(copy.deepcopy(base), folder / "by_peft")  # the base without the new row
 stops = measure(wrong)["stops"]
 print(f"on the wrong base no error, and {stops:.0%} of the answers stop")
 assert stops < 0.5
 
 # %% [markdown]
 # **Read.** An adapter is a *difference* and means nothing without its base. The wrong one has the
-# same shapes, so nothing complains.
-#
+# same shapes, so nothing complains. `save_adapter` therefore writes a fingerprint of the base's
+# weights next to $A$ and $B$, and `load_adapter` compares it. PEFT's files have none.
+
+# %%
+try:
+    load_adapter(copy.deepcopy(base), folder / "facts")
+except ValueError as error:
+    print("refused:", str(error).partition(", and ")[2])
+else:
+    raise AssertionError("an adapter was put on another base than its own")
+
+# %% [markdown]
 # Several adapters can share one base in memory. We train a second one on the same questions with
 # another style of answer, and switch. **Predict:** after a switch there and back, are the logits
 # the same, bit for bit?

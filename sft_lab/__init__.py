@@ -36,7 +36,8 @@ learn      loop.plan              which examples meet in which step
            loop.output            the folder of a run: one run at a time, room, nothing lost
            loop.update            one update: number formats, accumulation, clipping
            train                  the training loop, evaluation, exact resume
-world      models                 load by name
+world      gguf_header            the tensors that a GGUF file lists
+           models                 load by name
            memory                 the memory of a step, predicted
            memory_meter           the same, measured
            cards                  does a step fit a card, and what to change

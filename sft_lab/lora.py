@@ -142,7 +142,8 @@ def remove_lora(model: PreTrainedModel) -> PreTrainedModel:
 
 def save_adapter(model: PreTrainedModel, folder: Path | str) -> None:
     """Write A and B as adapter_model.safetensors and adapter_config.json, for load_adapter and for
-    PEFT's PeftModel; and where the model stops, as generation_config.json.
+    PEFT's PeftModel; and where the model stops, as generation_config.json. (PEFT reads its base's;
+    there, model.generate(…, generation_config=GenerationConfig.from_pretrained(folder)).)
 
     With the weights goes the fingerprint of the base, which load_adapter compares. Both files are
     written under other names, and the configuration, without which a folder is no adapter, takes

@@ -39,6 +39,7 @@ from transformers.utils import logging as transformers_logging
 
 from sft_lab.chat import encode_chat, stop_token_id
 from sft_lab.formats import format_count
+from sft_lab.gguf_header import read_sizes
 from sft_lab.lora import check_kind
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,11 +92,11 @@ def load(
                 output_loading_info=True,
                 **options,
             )
+        _check_weights(name, model, report, Path(source) / gguf_file if gguf_file else None)
     except ModelError:
         raise
     except Exception as error:  # the libraries raise whatever a damaged file leads to
         raise ModelError(_explain(name, source, error)) from error
-    _check_weights(name, model, report, Path(source) / gguf_file if gguf_file else None)
     model.to(device).eval()
     print(
         f"{name}: {format_count(model.num_parameters())} parameters on {device.type}, "
@@ -323,19 +324,16 @@ def _left_out_of_gguf(model: PreTrainedModel, path: Path) -> list[str]:
     transformers drops a tensor it has no name for without a report. Names and shapes differ between
     the two formats, so numbers are counted, and sizes tell which tensor is too many.
     """
-    from gguf import GGUFReader  # an optional package, which has read this file before
-
-    tensors = [tensor for tensor in GGUFReader(path).tensors if not COMPUTED.search(tensor.name)]
-    sizes = Counter(parameter.numel() for parameter in model.parameters())
-    if sum(int(tensor.n_elements) for tensor in tensors) <= sum(sizes.elements()):
+    sizes = {name: size for name, size in read_sizes(path).items() if not COMPUTED.search(name)}
+    room = Counter(parameter.numel() for parameter in model.parameters())
+    if sum(sizes.values()) <= sum(room.elements()):
         return []
     left_out = []
-    for tensor in tensors:
-        size = int(tensor.n_elements)
-        if sizes[size]:
-            sizes[size] -= 1
+    for name, size in sizes.items():
+        if room[size]:
+            room[size] -= 1
         else:
-            left_out.append(tensor.name)
+            left_out.append(name)
     return left_out
 
 

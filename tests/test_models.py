@@ -1,9 +1,11 @@
 """Loading by name: what comes back, what is said aloud, and what is refused."""
 
+import contextlib
 import importlib.util
 import json
 import logging
 import random
+import shutil
 from pathlib import Path
 
 import gguf
@@ -24,6 +26,7 @@ from transformers import (
 )
 
 from sft_lab.formats import format_count
+from sft_lab.gguf_header import read_sizes
 from sft_lab.lora import add_lora, save_adapter
 from sft_lab.models import (
     ATLAS_FOLDER,
@@ -504,6 +507,51 @@ def test_an_adapter_beside_whole_weights_is_refused(shards, tmp_path):
             load(tmp_path / "whole")
 
 
+def as_on_the_hub(folder: Path, cache: Path, monkeypatch) -> str:
+    """Put a folder into a cache of the hub; return its id there."""
+    repository = cache / "models--owner--some-model"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(folder, repository / "snapshots" / ("0" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    return "owner/some-model"
+
+
+def test_what_is_refused_in_a_folder_is_refused_from_the_hub(sharded, tmp_path, monkeypatch):
+    name = as_on_the_hub(sharded, tmp_path / "good", monkeypatch)
+    assert load(name)[0].num_parameters() == tiny.make_model("llama").num_parameters()
+
+    path = sharded / "model.safetensors.index.json"
+    good = path.read_text()
+    index = json.loads(good)
+    index["weight_map"] = dict.fromkeys(index["weight_map"], "pytorch_model.bin")
+    path.write_text(json.dumps(index))
+    torch.save({"bomb": Bomb(tmp_path / "opened")}, sharded / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="names pickle weights") as error:
+        load(as_on_the_hub(sharded, tmp_path / "pickle", monkeypatch))
+    one_line(error)
+    assert not (tmp_path / "opened").exists()
+
+    path.write_text(good)
+    change_config(sharded, num_hidden_layers=1)
+    with pytest.raises(ModelError, match="no place for, first 'model.layers.1."):
+        load(as_on_the_hub(sharded, tmp_path / "layers", monkeypatch))
+
+
+def test_an_adapter_on_the_hub_is_not_taken_for_a_model(sharded, tmp_path, monkeypatch):
+    model = tiny.make_model("llama")
+    model.name_or_path = str(sharded)
+    save_adapter(add_lora(model), tmp_path / "adapter")
+    tiny.make_tokenizer().save_pretrained(tmp_path / "adapter")
+    # of a repository only transformers looks at the files, and it puts base and adapter together
+    monkeypatch.setattr(
+        "sft_lab.models.find_source", lambda name: (str(tmp_path / "adapter"), None)
+    )
+    with pytest.raises(ModelError, match="holds an adapter: load its base model, then") as error:
+        load("owner/adapter")
+    one_line(error)
+
+
 # --- GGUF
 
 
@@ -558,6 +606,35 @@ def test_a_gguf_file_gives_its_model(tied, extra, tmp_path):
     write_gguf(tmp_path, model, extra=extra)
     ids = torch.arange(2, 9)[None]
     assert_close(load(tmp_path)[0](ids).logits, model(ids).logits, **LOGITS)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_header_of_a_gguf_file_is_what_its_own_package_reads(tied, tmp_path):
+    write_gguf(tmp_path, tiny_qwen2(tied), extra="rope_freqs.weight")
+    theirs = gguf.GGUFReader(tmp_path / "model.gguf").tensors
+    assert list(read_sizes(tmp_path / "model.gguf").items()) == [
+        (tensor.name, int(tensor.n_elements)) for tensor in theirs
+    ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_gguf_header_is_named(seed, tmp_path):
+    write_gguf(tmp_path, tiny_qwen2(True))
+    path, rng = tmp_path / "model.gguf", random.Random(seed)
+    content = bytearray(path.read_bytes())
+    if seed % 2:
+        content = content[: rng.randrange(2000)]
+    else:
+        content[rng.randrange(2000)] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+    try:
+        sizes = read_sizes(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert seed % 2 == 0 and len(sizes) == 26  # a letter of a word
+    with contextlib.suppress(ModelError):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -223,3 +223,22 @@ def test_a_base_still_ends_its_documents_after_the_tokenizer_names_the_stop_toke
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "</think>")
     [ids] = generate_ids(base, tokenizer, ["What is the capital of France?"], max_new_tokens=6)
     assert tokenizer.convert_ids_to_tokens(ids) == ["P", EOS]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0.9}, {"top_p": 0.6}, {"length_penalty": 2.0, "num_beams": 1}]
+)
+def test_a_generation_config_that_could_not_be_saved_is_named_before_the_run(
+    settings, tokenizer, tmp_path
+):
+    """Llama 2 and others ship with a temperature and without do_sample."""
+    model = answering(tokenizer, "<|im_end|>")
+    model.generation_config.update(do_sample=False, **settings)
+    example = Example([5, 6, 7], [IGNORE_INDEX, 6, 7])
+    with pytest.raises(
+        ValueError, match=f"could not be saved after the run.*{next(iter(settings))}"
+    ):
+        train(model, tokenizer, [example], output_dir=tmp_path / "run", **RUN)
+    assert not (tmp_path / "run").exists()
+    train(add_lora(model), tokenizer, [example], output_dir=tmp_path / "run", **RUN)
+    load_adapter(answering(tokenizer, "<|im_end|>"), tmp_path / "run")

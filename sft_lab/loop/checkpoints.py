@@ -107,6 +107,14 @@ def check_result(model: torch.nn.Module, folder: Path | str) -> None:
             "merge_lora(model).save_pretrained(folder)"
         )
     if isinstance(model, PreTrainedModel) and not has_lora:
+        try:
+            model.generation_config.validate(strict=True)
+        except ValueError as error:  # as some models of the hub ship, and save_pretrained refuses
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"this model could not be saved after the run: {reason:.250} … Change "
+                "model.generation_config (do_sample = True lets it sample), then train"
+            ) from error
         with torch.device("meta"):  # the architecture alone, without memory for its weights
             plain = type(model)(copy.deepcopy(model.config)).state_dict().keys()
         if added := [name for name in model.state_dict() if name not in plain]:
