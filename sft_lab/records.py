@@ -154,7 +154,10 @@ def _open(source: Any) -> tuple[str, Iterator[NumberedRow]]:
             ]
         )
     name = "rows" if isinstance(source, list) else type(source).__name__
-    if name == "DataFrame":  # it would give its column names
+    if name == "DataFrame" and hasattr(source, "iterrows"):  # pandas gives its column names
+        if not source.columns.is_unique:
+            twice = source.columns[source.columns.duplicated()].tolist()
+            raise RecordError([f"DataFrame: columns named twice, {show(twice)}. Rename one."])
         source = source.to_dict("records")
     return name, ((number, None, row) for number, row in enumerate(source, start=1))
 

@@ -46,8 +46,8 @@ REFUSED = {
 ABOUT = {
     *("id", "_id", "uid", "uuid", "idx", "index", "hash", "version", "split", "subset", "config"),
     *("source", "data_source", "dataset", "dataset_name", "origin", "url", "link", "license"),
-    *("task", "task_type", "task_name", "type", "category", "categories", "subcategory", "topic"),
-    *("topics", "domain", "subject", "tag", "tags", "lang", "language", "locale", "country"),
+    *("task_type", "task_name", "type", "category", "categories", "subcategory", "topic", "topics"),
+    *("domain", "tag", "tags", "lang", "language", "locale", "country"),
     *("model", "model_name", "generator", "author", "annotator", "created_at", "updated_at"),
     *("timestamp", "date", "difficulty", "level", "score", "rating", "quality", "metadata", "meta"),
 }

@@ -118,3 +118,11 @@ def test_answers_that_should_be_json_parse_and_python_answers_compile():
     assert len(blocks) >= 25
     for _, block in blocks:
         ast.parse(block)
+
+
+def test_a_conversation_knows_its_row_in_the_file():
+    rows = instruction_rows("chinese")
+    for conversation in load_instructions("chinese", part="held_out"):
+        name, row = conversation.place.rsplit(", row ", 1)
+        assert name == str(FOLDER / "chinese.jsonl")
+        assert rows[int(row) - 1]["output"] == conversation[-1]["content"]

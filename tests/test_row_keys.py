@@ -418,6 +418,8 @@ def test_rows_of_pandas_and_of_a_parquet_file_are_read_as_rows_of_lists(tmp_path
         datasets.Dataset.from_list(rows).with_format("numpy"),
     ):
         assert load_conversations(source) == expected
+    with pytest.raises(RecordError, match="DataFrame, row 2: 'answer' is empty"):
+        load_conversations(pd.DataFrame([PAIR, PAIR | {"answer": ""}], index=[7, 9]))
     pairs = pd.DataFrame([PAIR, PAIR | {"input": "I"}])  # a gap becomes nan
     assert list(map(texts, load_conversations(pairs))) == [["Why?", "So."], ["Why?\nI", "So."]]
 

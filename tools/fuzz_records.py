@@ -118,7 +118,7 @@ def make_row(rng: random.Random, text: Texts) -> dict[str, Any]:
 
 def make_value(rng: random.Random, text: Texts) -> Any:
     deep: list = []
-    for _ in range(rng.choice([3, 3000])):
+    for _ in range(rng.choice([3, 1500])):
         deep = [deep]
     makers: list[Callable[[], Any]] = [
         text,
