@@ -65,9 +65,9 @@ def pack(examples: Sequence[Example], max_tokens: int) -> list[dict[str, torch.T
 
     position_ids start again at 0 with every example; given those and no attention mask, Qwen3,
     Llama and most decoders like them let no example see another. Others do, above all those with
-    a state (Mamba, Qwen3-Next): `train` asks the model first (loop.probes). The first label of each example is IGNORE_INDEX, or
-    the last token of its neighbour would be asked to predict it. First fit, longest first. Raises
-    ValueError for an example longer than a row.
+    a state (Mamba, Qwen3-Next): `train` asks the model first (loop.probes). The first label of each
+    example is IGNORE_INDEX, or the last token of its neighbour would be asked to predict it. First
+    fit, longest first. Raises ValueError for an example longer than a row.
     """
     rows: list[list[Example]] = []
     room: list[int] = []

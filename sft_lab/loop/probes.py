@@ -133,8 +133,8 @@ def _embeddings(model: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
 
 def _reached(scores: torch.Tensor, embedded: list[torch.Tensor], allowed: Sequence[range]) -> bool:
     """Whether scores depend on tokens outside the `allowed` places of each row: whether their
-    gradient by these tokens' embeddings is not 0. Behind a mask it is exactly 0 in every number
-    format, however differently two ways to the same scores are rounded."""
+    gradient by these tokens' embeddings is not 0 (chapter 03). Behind a mask it is exactly 0 in
+    every number format, however differently two ways to the same scores are rounded."""
     if not embedded:
         return False  # a model that reads its embedding's weights by itself
     best = scores.float().log_softmax(-1).amax(-1).sum()
