@@ -63,10 +63,11 @@ def pack(examples: Sequence[Example], max_tokens: int) -> list[dict[str, torch.T
     """Rows of at most `max_tokens` tokens that hold several whole examples: input_ids, labels,
     position_ids, (1, T).
 
-    position_ids start again at 0 with every example; given those and no attention mask,
-    transformers lets no example see another. The first label of each example is IGNORE_INDEX, or
-    the last token of its neighbour would be asked to predict it. First fit, longest first. Raises
-    ValueError for an example longer than a row.
+    position_ids start again at 0 with every example; given those and no attention mask, Qwen3,
+    Llama and most decoders like them let no example see another. Others do, above all those with
+    a state (Mamba, Qwen3-Next): `train` asks the model first (loop.probes). The first label of each
+    example is IGNORE_INDEX, or the last token of its neighbour would be asked to predict it. First
+    fit, longest first. Raises ValueError for an example longer than a row.
     """
     rows: list[list[Example]] = []
     room: list[int] = []

@@ -63,8 +63,8 @@ def graded_logits(
     padding. Leaving them out changes no loss. `batch` holds input_ids and labels, (B, T), padded on
     the right: with causal attention a padding token comes after everything that is graded, so no
     attention mask is needed. Packed rows (one row, several examples) bring position_ids, from which
-    transformers keeps the examples apart. A model that changes its scores behind the head (a scale,
-    a soft cap) is asked for its own scores.
+    most architectures keep the examples apart (loop.probes asks). A model that changes its scores
+    behind the head (a scale, a soft cap) is asked for its own scores.
     """
     graded, targets = _find_graded(batch)
     hidden = _graded_states(model, batch, graded)
