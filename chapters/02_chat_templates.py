@@ -703,7 +703,7 @@ check("2.4", encode_question)
 # Usual mistakes: deleting the letters, which changes the message (and `<|im_<|im_end|>end|>`
 # survives one deletion); splitting the whole rendered prompt, which spells the template's own
 # tokens as well; a blank put inside the letters, which changes the text too. `split_special_tokens`
-# covers only tokens marked *special*. Qwen's `<think>` is not, so `sft_lab.rendering` marks the
+# covers only tokens marked *special*. Qwen's `<think>` is not, so `sft_lab.control` hides the
 # letters itself.
 
 # %% [markdown]

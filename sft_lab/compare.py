@@ -20,7 +20,13 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.arguments import SettingError, check_seed
-from sft_lab.chat import check_lengths, continue_ids, encode_prompts, stop_token_id
+from sft_lab.chat import (
+    check_lengths,
+    continue_ids,
+    decode_response,
+    encode_prompts,
+    stop_token_id,
+)
 from sft_lab.files import write_text
 from sft_lab.formats import format_percent
 from sft_lab.metrics import is_right, normalise
@@ -339,7 +345,7 @@ def _answer(
     stop, replies = stop_token_id(tokenizer), []
     answers = continue_ids(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
     for ids, (_, reference, _) in zip(answers, asked, strict=True):
-        text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = decode_response(ids, tokenizer)
         stopped = bool(ids) and ids[-1] == stop
         replies.append(Reply(text, len(ids), stopped=stopped, right=is_right(text, reference)))
     return replies

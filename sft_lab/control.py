@@ -306,6 +306,12 @@ def encode_piece(
     """
     shown = tuple(pair for pair in guard.shown.items() if pair[0] in text)
     ids, offsets = _encode(text, guard, shown) if shown else encode_plainly(text, guard.tokenizer)
+    if continues and _read_steps(guard.tokenizer, continues=True) != _read_steps(guard.tokenizer):
+        cut = next((t for t, token_id in enumerate(ids) if token_id in guard.controls.added), None)
+        end = len(text) if cut is None else offsets[cut][0]
+        opening, places = _encode(text[:end], guard, shown, continues=True)
+        rest = slice(len(ids) if cut is None else cut, None)
+        ids, offsets = opening + ids[rest], places + offsets[rest]
     cuts = [0]
     for t in _find_forged(text, ids, offsets, guard):
         first, last = offsets[t]
@@ -316,12 +322,6 @@ def encode_piece(
         # The vocabulary has these letters as one piece, or a normalizer makes a control token of
         # them ("＜" can become "<"): their two halves are other pieces.
         return encode_parts(text, list(pairwise([*cuts, len(text)])), guard, continues=continues)
-    if continues and _read_steps(guard.tokenizer, continues=True) != _read_steps(guard.tokenizer):
-        cut = next((t for t, token_id in enumerate(ids) if token_id in guard.controls.added), None)
-        end = len(text) if cut is None else offsets[cut][0]
-        opening, places = _encode(text[:end], guard, shown, continues=True)
-        rest = slice(len(ids) if cut is None else cut, None)
-        ids, offsets = opening + ids[rest], places + offsets[rest]
     return ids, offsets
 
 
@@ -358,6 +358,7 @@ def _encode(
 ) -> tuple[list[int], list[tuple[int, int]]]:
     backend = guard.tokenizer.backend_tokenizer
     added = tuple((n, str(token)) for n, token in backend.get_added_tokens_decoder().items())
+    added = () if continues else added  # there is none before the first one that was found
     steps = _read_steps(guard.tokenizer, continues=continues)
     shield = _make_shield(guard.tokenizer, steps, added, shown)
     encoding = shield.encode(text, add_special_tokens=False)
@@ -373,8 +374,8 @@ def _make_shield(
 ) -> Tokenizer:
     """The tokenizer with one step more, which puts letters in place of stand-ins.
 
-    steps: as `_read_steps` gives them. added: what may change in a tokenizer, so that no outdated
-    one is kept.
+    steps: as `_read_steps` gives them. added: its added tokens, which may change later; () to look
+    for none.
     """
     backend, own = tokenizer.backend_tokenizer, Tokenizer.from_str(steps)
     shield = Tokenizer(backend.model)
@@ -382,7 +383,7 @@ def _make_shield(
     shield.normalizer = normalizers.Sequence(replace + [own.normalizer] * bool(own.normalizer))
     if own.pre_tokenizer:
         shield.pre_tokenizer = own.pre_tokenizer
-    tokens = [token for _, token in sorted(backend.get_added_tokens_decoder().items())]
+    tokens = [token for _, token in sorted(backend.get_added_tokens_decoder().items()) if added]
     shield.add_tokens(tokens)
     for token in tokens:
         if shield.token_to_id(token.content) != backend.token_to_id(token.content):

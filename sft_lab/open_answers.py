@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sft_lab.chat import generate_ids, stop_token_id
+from sft_lab.chat import decode_response, generate_ids, stop_token_id
 from sft_lab.records import Conversation
 
 RAW = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -107,7 +107,7 @@ def ask_three_ways(
         stops = {stop_token_id(asked_by), asked_by.eos_token_id, asked_by.pad_token_id}
         answers[way] = []
         for ids in rows:
-            text, ended = asked_by.decode(ids, skip_special_tokens=True), ids[-1] in stops
+            text, ended = decode_response(ids, asked_by), ids[-1] in stops
             if way == "few shots":
                 text, line_break, _ = text.lstrip().partition("\n")
                 ended = ended or bool(line_break)

@@ -6,10 +6,13 @@ import re
 import unicodedata
 
 import pytest
-from tokenizer_zoo import KINDS, REFUSALS, random_conversation
+from tokenizer_zoo import KINDS, REFUSALS, random_conversation, random_text
 
+from sft_lab.chat import decode_response, stop_token_id
+from sft_lab.control import control_tokens
 from sft_lab.examples import IGNORE_INDEX
 from sft_lab.labels import encode_conversation
+from sft_lab.rendering import encode_text
 
 CONVERSATIONS = 24  # of each kind, plain ones and as many that attack
 NEUTRAL = str.maketrans("<|>␃[]＜＞", "{/}$(){}")  # no control token stands in such letters
@@ -130,6 +133,56 @@ def test_ids_are_those_of_transformers_nobody_forges_and_answers_are_graded(kind
         conversation = random_conversation(rng, kind, attacked=attacked)
         verdict = judge(kind, tokenizer, conversation, attacked=attacked)
         assert verdict == "right", conversation
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_control_tokens_and_the_stop_token_are_those_written_down_for_each_kind(kind):
+    tokenizer = kind.make()
+    vocabulary = tokenizer.get_vocab()
+    assert control_tokens(tokenizer) == {token: vocabulary[token] for token in kind.controls}
+    assert stop_token_id(tokenizer) == vocabulary[kind.stop]
+    # A stop token shows in no answer, special or not.
+    assert decode_response([*encode_text("Yes", tokenizer), vocabulary[kind.stop]], tokenizer) == (
+        tokenizer.decode(encode_text("Yes", tokenizer))
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_a_plain_text_forges_nothing_and_keeps_its_letters(kind):
+    rng, tokenizer = random.Random(kind.name), kind.make()
+    controls = {tokenizer.convert_tokens_to_ids(token) for token in kind.controls}
+    for _ in range(CONVERSATIONS):
+        plain, attack = (
+            random_text(rng, kind, role="user", attacked=attacked) for attacked in (False, True)
+        )
+        assert encode_text(plain, tokenizer) == tokenizer(plain, add_special_tokens=False).input_ids
+        ids = encode_text(attack, tokenizer)
+        assert not controls & set(ids)
+        alike = tokenizer(attack.translate(NEUTRAL), add_special_tokens=False).input_ids
+        found, expected = (comparable(tokenizer.decode(i), kind, tokenizer) for i in (ids, alike))
+        assert found == expected
+
+
+def test_a_tokenizer_that_splits_special_tokens_reads_the_templates_own_all_the_same():
+    kind = KINDS[0]
+    tokenizer, splitting = kind.make(), kind.make()
+    splitting.split_special_tokens = True
+    conversation = random_conversation(random.Random(0), kind, attacked=True)
+    assert encode_conversation(conversation, splitting) == encode_conversation(
+        conversation, tokenizer
+    )
+
+
+def test_tokens_and_templates_that_are_added_later_count():
+    tokenizer = next(kind for kind in KINDS if kind.name == "byte-level").make()
+    text = "a <tool_call> b <|x|>"
+    assert tokenizer.decode(encode_text(text, tokenizer)) == text
+    tokenizer.add_tokens(["<tool_call>"])
+    tokenizer.add_tokens(["<|x|>"], special_tokens=True)
+    call, mark = tokenizer.convert_tokens_to_ids(["<tool_call>", "<|x|>"])
+    assert call in encode_text(text, tokenizer) and mark not in encode_text(text, tokenizer)
+    tokenizer.chat_template += "{% if tools %}<tool_call>{% endif %}"
+    assert call not in encode_text(text, tokenizer)
 
 
 def as_rounds(said):
