@@ -15,7 +15,7 @@
 # | chapters 04 and 05 | CPU, or any CUDA card | about 30 s on a CPU | 5, about 40 minutes | B5 B8 B10 B11 L12 L13 |
 #
 # **What is measured here.** Memory is metered on your machine, operation by operation. Speeds and
-# peaks of a card come from a record: an H100 on which `make gpu` ran (`docs/recorded/h100.json`).
+# peaks of a card come from a record: an H100 on which `make gpu` ran (`docs/h100.json`).
 # No T4 and no other card was measured. Where a number comes from arithmetic, the text says so.
 
 # %% tags=["setup"]
@@ -343,7 +343,7 @@ for name, (config, settings) in pairs.items():
 # the peak. **Predict:** how far is arithmetic from the card? 20 %, 5 %, 1 %?
 
 # %%
-h100 = json.loads((ROOT / "docs" / "recorded" / "h100.json").read_text("utf-8"))
+h100 = json.loads((ROOT / "docs" / "h100.json").read_text("utf-8"))
 print(f"RECORDED on {h100['date']}: {h100['card']['name']}, torch {h100['versions']['torch']}")
 steps = []
 for step in h100["memory"]:

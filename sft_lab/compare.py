@@ -58,10 +58,10 @@ def compare(
     the reference answer; or (question, answer) pairs; or rows {"question", "answer", optional
     "group"}, where the question is a text or a conversation and the group gets a line of its own in
     the results. seed: of the bootstrap; decoding has none. A reference of more than max_new_tokens
-    can never be reached: some such are said, in a warning and with the results. Raises, before the
+    can never be reached: how many are is said in a warning and with the results. Raises, before the
     first question is asked, TypeError for anything but a pair; ValueError for no questions or bad
-    ones, naming each by its place, for a setting that means nothing, and when no reference can be
-    reached.
+    ones, naming each by its place, for a setting that means nothing, and when neither model can
+    reach any reference.
     """
     pairs = _check_pairs(base, tuned)
     seed, names, asked = check_seed(seed), tuple(names), read_questions(questions)
@@ -106,20 +106,21 @@ def _check_pairs(base: Pair, tuned: Pair) -> tuple[Pair, Pair]:
 def _count_too_long(
     asked: list[tuple[str | Conversation, str, str]], pairs: tuple[Pair, Pair], max_new_tokens: int
 ) -> int:
-    """How many references are longer than max_new_tokens for one of the models, so that it cannot
-    answer rightly; says so. SettingError when all are."""
+    """How many references are longer than max_new_tokens in the tokens of one of the models, so
+    that it cannot answer rightly; says so. SettingError when neither can answer any rightly."""
     lengths = [
-        max(len(encode_text(normalise(answer), tokenizer)) for _, tokenizer in pairs)
+        [len(encode_text(normalise(answer), tokenizer)) for _, tokenizer in pairs]
         for _, answer, _ in asked
     ]
-    too_long = sum(length > max_new_tokens for length in lengths)
+    longest = [max(both) for both in lengths]
+    too_long = sum(length > max_new_tokens for length in longest)
     if too_long:
         message = (
             f"max_new_tokens is {max_new_tokens}, but {too_long} of {len(asked)} references are "
-            f"longer, so no answer to them can be right: questions[{lengths.index(max(lengths))}] "
-            f"has the longest, {max(lengths)} tokens. Give max_new_tokens={max(lengths) + 1}"
+            f"longer, so no answer to them can be right: questions[{longest.index(max(longest))}] "
+            f"has the longest, {max(longest)} tokens. Give max_new_tokens={max(longest) + 1}"
         )
-        if too_long == len(asked):
+        if all(min(both) > max_new_tokens for both in lengths):
             raise SettingError(message)
         warnings.warn(message, stacklevel=3)
     return too_long
@@ -204,7 +205,7 @@ class Comparison:
     seed: int
     max_new_tokens: int
     names: Names = NAMES
-    too_long: int = 0  # references of more than max_new_tokens
+    too_long: int = 0  # references of more than max_new_tokens, for one of the two at least
 
     @cached_property
     def intervals(self) -> tuple[Interval, Interval, Interval]:
@@ -324,10 +325,9 @@ class Comparison:
             f"{RESAMPLES:,} resamples, seed {self.seed}."
         )
         if self.too_long:
-            what, them = ("reference", "it") if self.too_long == 1 else ("references", "them")
             note += (
-                f" {self.too_long} {what} longer than {self.max_new_tokens} tokens: no answer to "
-                f"{them} could be right."
+                f" References longer than {self.max_new_tokens} tokens: {self.too_long}; no such "
+                "answer could be right."
             )
         if {0.0, 1.0} & {result["base"]["accuracy"], result["tuned"]["accuracy"]}:
             rare = format_percent(min(1, 3 / questions))

@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import (
+    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -27,6 +28,7 @@ from sft_lab.compare import (
     compare,
     read_questions,
 )
+from sft_lab.models import ATLAS_FOLDER
 from sft_lab.records import load_conversations
 from sft_lab.report import mark_differences
 from sft_lab.significance import paired_bootstrap
@@ -268,9 +270,19 @@ def test_references_that_no_answer_can_reach_are_counted_and_said(tokenizer, tmp
         short = compare(*pairs, ASKED, max_new_tokens=3)
     assert short.to_dict()["references_too_long"] == 1 and not short.rows[0].tuned.right
     page = short.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
-    assert all(
-        "1 reference longer than 3 tokens: no answer to it" in t for t in (short.table(), page)
-    )
+    assert all("References longer than 3 tokens: 1;" in t for t in (short.table(), page))
+
+
+def test_a_reference_counts_tokens_as_each_of_the_two_models_does(tokenizer, model):
+    """28 bytes to one, a few tokens to the other: only what neither can write is refused."""
+    atlas = AutoTokenizer.from_pretrained(ATLAS_FOLDER)
+    pairs, asked = [(make_parrot(tokenizer, BASE), tokenizer), (model, atlas)], ASKED[:1]
+    asked = [(question, "The capital of Peru is Lima.") for question, _ in asked]
+    for pair in (pairs, pairs[::-1]):
+        with pytest.warns(UserWarning, match="1 of 1 references are longer.* 27 tokens"):
+            assert compare(*pair, asked, max_new_tokens=12).too_long == 1
+        with pytest.raises(SettingError, match="1 of 1 references are longer"):
+            compare(*pair, asked, max_new_tokens=2)
 
 
 def test_references_that_can_be_reached_are_not_spoken_of(tokenizer, recwarn):

@@ -118,7 +118,7 @@ def test_the_table_has_a_row_for_every_figure(results):
 
 
 def test_the_record_of_a_card_fills_the_table_and_keeps_what_chapter_08_predicts():
-    record = json.loads((ROOT / "docs" / "recorded" / "h100.json").read_text("utf-8"))
+    record = json.loads((ROOT / "docs" / "h100.json").read_text("utf-8"))
     text = gpu.table(record | {"quality": []})
     assert "NVIDIA H100" in text and "lora · TRL" in text
     for step in record["memory"]:
