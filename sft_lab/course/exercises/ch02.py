@@ -409,6 +409,7 @@ def pad_left(attempt: Callable) -> str:
         return need_tensor(ids, names[0], whole=True), need_tensor(mask, names[1], whole=True)
 
     inputs = [_random_rows(pad) for pad in (random.randint(2, 9), random.randint(10, 99), 0)]
+    inputs += [([random_ids(3), random_ids(3)], 7), ([random_ids(4)], 7)]  # nothing to pad
     for part, (what, mistakes) in enumerate(_PADDING_MISTAKES.items()):
         same_for_all(
             attempt,

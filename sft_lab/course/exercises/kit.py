@@ -405,7 +405,7 @@ def need_number(found: Any, what: str = "your answer") -> float:
     if isinstance(found, bool) or not isinstance(found, numbers.Real):
         advice = ": float(x) makes one of it" if torch.is_tensor(found) else ""
         raise Mistake(f"{what} is a {type(found).__name__}, expected a float{advice}")
-    return found
+    return float(found)
 
 
 def need_tensor(found: Any, what: str = "your answer", *, whole: bool = False) -> torch.Tensor:
