@@ -91,6 +91,18 @@ def weighted(batch_means, weights):
     return sum(m * w for m, w in pairs) / sum(w for _, w in pairs)
 
 
+def dataset_by_distinct_means(batch_means, batch_tokens):
+    """Two batches of one mean are one."""
+    by_mean = {m: n for m, n in zip(batch_means, batch_tokens, strict=True) if n}
+    return sum(m * n for m, n in by_mean.items()) / sum(by_mean.values())
+
+
+def dataset_by_distinct_counts(batch_means, batch_tokens):
+    """Two batches of one size are one."""
+    by_count = {n: m for m, n in zip(batch_means, batch_tokens, strict=True) if n}
+    return sum(m * n for n, m in by_count.items()) / sum(by_count)
+
+
 def not_empty(batch_means, batch_tokens):
     return [m for m, n in zip(batch_means, batch_tokens, strict=True) if n]
 
@@ -235,6 +247,9 @@ OTHER_WRONG_ANSWERS = {
         lambda m, n: sum(b for b in n) / sum(b / a for a, b in zip(m, n, strict=True) if b and a),
         lambda m, n: weighted(m, [x + 1 if x else 0 for x in n]),
         lambda m, n: max(not_empty(m, n)),
+        lambda m, n: weighted(m, [x if x > 1 else 0 for x in n]),
+        dataset_by_distinct_means,
+        dataset_by_distinct_counts,
         dataset_breaks_at_the_first_empty,
         dataset_drops_a_loss_of_zero,
         dataset_cleans_in_place,

@@ -170,6 +170,16 @@ def loss_ignoring_zero(logits, labels):
     return token_losses(logits, labels.masked_fill(labels == 0, PAD)).mean()
 
 
+def loss_from_the_first_graded_on(logits, labels):
+    """Takes each answer for one run: -100 inside it is graded as token 0."""
+    labels = labels.clone()
+    for row in labels:
+        graded = (row[1:] != PAD).nonzero().flatten() + 1
+        run = row[graded[0] : graded[-1] + 1]
+        run[run == PAD] = 0
+    return token_losses(logits, labels).mean()
+
+
 def collate(rows, pad_token_id, *, width=max, fill=None, label_fill=PAD):
     width = width([len(ids) for ids, _ in rows])
     fill = pad_token_id if fill is None else fill
@@ -358,6 +368,14 @@ OTHER_WRONG_ANSWERS = {
                 ],
             )
         ),
+        labelled(last=lambda turns, answers: [a for a in answers if turns[a:] == turns[a:][:1]]),
+        lambda turns, last_only: label(
+            [
+                ("assistant" if i % 2 else "user", header, content)
+                for i, (_, header, content) in enumerate(turns)
+            ],
+            last_only,
+        ),
         label_by_equality,
         label_by_index,
         label_by_id,
@@ -399,6 +417,7 @@ OTHER_WRONG_ANSWERS = {
             x[:, :-1].flatten(0, 1).softmax(-1), y[:, 1:].flatten(), ignore_index=PAD
         ),
         lambda x, y: token_losses(x[:, :5], y[:, :5]).mean(),
+        loss_from_the_first_graded_on,
     ],
     "3.4": [
         collate_on_the_left,

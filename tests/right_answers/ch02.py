@@ -244,6 +244,11 @@ RIGHT_ANSWERS = {
             <|im_start|>assistant{{ "\\n" }}
         {%- endif -%}
         """,
+        "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}"
+        "{%- if m.role == 'assistant' %}{%- generation %}{{- m.content }}{%- endgeneration %}"
+        "{%- generation %}{{- '<|im_end|>' }}{%- endgeneration %}"
+        "{%- else %}{{- m.content + '<|im_end|>' }}{%- endif %}{{- '\\n' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}",
         "{%- for m in messages %}{{- '<|im_start|>' ~ m.role ~ '\\n' }}"
         "{%- set body = m.content ~ '<|im_end|>' %}"
         "{%- if m.role == 'assistant' %}{%- generation %}{{- body }}{%- endgeneration %}"

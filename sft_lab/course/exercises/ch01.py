@@ -109,8 +109,7 @@ def loss_gradient(attempt: Callable) -> str:
         ),
     ]
     inputs = []
-    for rows in (2, random.choice([5, 6, 7]), 1):
-        size = random.randint(8, 9)
+    for rows, size in ((2, 9), (random.choice([5, 6, 7]), 8), (1, 7)):
         targets = torch.randint(1, size - 1, (rows,))
         targets[: rows // 2] = 0  # some rows share a target; the last token is never one
         inputs.append((2 * normal(rows, size), targets[torch.randperm(rows)]))
@@ -217,8 +216,8 @@ def dataset_loss(attempt: Callable) -> str:
         ),
     ]
     tokens = torch.rand(random.randint(40, 60), dtype=torch.float64) * 3
-    tokens[:2] += 5.0  # few tokens with a high loss: whether means are weighed must matter
-    tokens[-3:] = 0.0  # a batch whose loss is exactly 0 has tokens all the same
+    tokens[:3] += 5.0  # few tokens with a high loss: whether means are weighed must matter
+    tokens[-5:] = 0.0  # two batches whose loss is exactly 0 have tokens all the same
     inputs = [_cut(tokens) for _ in range(DRAWS)]
     what = {"form": need_number, "rtol": 1e-6, "what": "the loss of the data set"}
 
@@ -245,9 +244,10 @@ def _total(means: list[float], counts: list[int]) -> float:
 
 
 def _cut(tokens: torch.Tensor) -> tuple[list[float], list[int]]:
-    """The means and counts of uneven batches: the first two tokens, more, and the last three."""
+    """The means and counts of uneven batches: the first token, the next two, more, and the last
+    five in two batches."""
     cuts = sorted(random.sample(range(8, len(tokens) - 8), random.randint(2, 4)))
-    batches = tokens.tensor_split([2, *cuts, len(tokens) - 3])
+    batches = tokens.tensor_split([1, 3, *cuts, len(tokens) - 5, len(tokens) - 2])
     return [batch.mean().item() for batch in batches], [len(batch) for batch in batches]
 
 

@@ -112,12 +112,13 @@ def label_turns(attempt: Callable) -> str:
         return ids, labels
 
     inputs = [
-        (_random_turns(rounds, closing), last_only)
-        for closing, rounds, last_only in [
-            (True, 3, True),
-            (False, 4, True),
-            (True, 2, False),
-            (False, 3, False),
+        (_random_turns(rounds, system=system, closing=closing), last_only)
+        for rounds, system, closing, last_only in [
+            (3, True, True, True),
+            (4, False, False, True),
+            (2, False, True, False),
+            (3, True, False, False),
+            (1, False, True, True),
         ]
     ]
     what = {"form": lambda found: parts(found)[0], "what": "input_ids"}
@@ -216,10 +217,10 @@ _LABEL_MISTAKES = [
 ]
 
 
-def _random_turns(rounds: int, closing: bool) -> list[Turn]:
-    """At least two answers, two of them equal; token id 0 in every content. closing: a question
-    stands behind the last answer."""
-    roles = ["system"] * random.randint(0, 1) + ["user", "assistant"] * rounds + ["user"] * closing
+def _random_turns(rounds: int, *, system: bool, closing: bool) -> list[Turn]:
+    """Questions and answers, the last answer equal to an earlier one; token id 0 in every content.
+    closing: a question stands behind the last answer."""
+    roles = ["system"] * system + ["user", "assistant"] * rounds + ["user"] * closing
     headers = {"system": [1, 2, 3], "user": [1, 4, 3], "assistant": [1, 5, 3]}
     said = [[0, *random_ids(random.randint(1, 3)), 7] for _ in roles]
     answers = [place for place, role in enumerate(roles) if role == "assistant"]
@@ -280,6 +281,8 @@ def masked_loss(attempt: Callable) -> str:
         vocabulary, length = random.randint(11, 15), random.randint(10, 14)
         labels = random_labels(rows, length, vocabulary)
         labels[rows > 1 :, 0] = random.randrange(1, vocabulary)  # nothing predicts a first label
+        if rows > 2:
+            _make_a_hole(labels)
         inputs.append((2 * normal(rows, length, vocabulary), labels))
     form = {"form": need_tensor, "what": "the loss"}
     same_for_all(attempt, inputs, _right_loss, mistakes, **form)
@@ -295,6 +298,13 @@ def masked_loss(attempt: Callable) -> str:
     if (gradient[:, :-1][~graded] != 0).any() or (gradient[:, -1] != 0).any():
         raise Mistake("an ungraded position has a gradient: multiply by the mask before the sum")
     return "equals F.cross_entropy with ignore_index after the shift; the mask stops gradients"
+
+
+def _make_a_hole(labels: torch.Tensor) -> None:
+    """Ignore one label in the middle of the longest run of graded ones."""
+    row = labels[int((labels != IGNORE_INDEX).sum(dim=1).argmax())]
+    graded = (row[1:] != IGNORE_INDEX).nonzero().flatten() + 1
+    row[graded[1]] = IGNORE_INDEX
 
 
 def _right_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -321,6 +331,8 @@ def collate(attempt: Callable) -> str:
     for pad in (7, random.randint(1, 8), 0):  # the stop token as well: it ends every answer
         examples = _random_examples(random.randint(3, 5), stop=pad)
         inputs.append(([(e.input_ids, e.labels) for e in examples], pad))
+    rows, pad = inputs[0]
+    inputs += [(rows[:1], pad), ([rows[0], rows[0]], pad)]  # nothing to pad
     for part, (name, mistakes) in enumerate(_COLLATE_MISTAKES.items()):
 
         def form(found: Any, part: int = part, name: str = name) -> torch.Tensor:
@@ -413,6 +425,7 @@ def pack_row(attempt: Callable) -> str:
             (e.input_ids, list(e.input_ids) if number % 2 == first else e.labels)
             for number, e in enumerate(examples)
         ]
+        rows = [*rows, rows[first]] if count == 3 else rows  # the same example twice
         found = unpack(attempt(rows), *names)
         found = [need_tensor(x, name, whole=True) for x, name in zip(found, names, strict=True)]
         total = sum(len(ids) for ids, _ in rows)
@@ -469,7 +482,7 @@ def _losses(
     """The loss of every token of a row, 0 for its first: (T,)."""
     with torch.no_grad():
         logits = model(input_ids=ids, use_cache=False, **position_ids).logits
-    return F.pad(token_nll(logits, torch.as_tensor(labels))[0], (1, 0))
+    return F.pad(token_nll(logits, torch.as_tensor(labels).long())[0], (1, 0))
 
 
 def _random_examples(count: int, *, stop: int) -> list[Example]:

@@ -186,7 +186,10 @@ def same_for_all(
         for mistake, name in mistakes:
             with contextlib.suppress(Exception):  # a mistake that ends in an error gives no value
                 hints.append((mistake(*given), name))
-        cases.append(Case(found, expected, hints, describe_input(attempt, given)))
+        is_right = _equal(found, expected, rtol, atol)
+        cases.append(
+            Case(found, expected, hints, "" if is_right else describe_input(attempt, given))
+        )
     same_in_all(cases, what=what, rtol=rtol, atol=atol)
 
 
@@ -405,7 +408,7 @@ def need_number(found: Any, what: str = "your answer") -> float:
     if isinstance(found, bool) or not isinstance(found, numbers.Real):
         advice = ": float(x) makes one of it" if torch.is_tensor(found) else ""
         raise Mistake(f"{what} is a {type(found).__name__}, expected a float{advice}")
-    return found
+    return float(found)
 
 
 def need_tensor(found: Any, what: str = "your answer", *, whole: bool = False) -> torch.Tensor:
