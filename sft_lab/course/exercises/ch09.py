@@ -39,6 +39,11 @@ def exact_match(attempt: Callable) -> str:
     def both(change):
         return lambda answer, reference: change(answer) == change(reference)
 
+    def one_starts_the_other(answer, reference):
+        one, other = bare(answer), bare(reference)
+        return bool(one) and (one.startswith(other) or other.startswith(one))
+
+    goes_on = "an answer that goes on counts as right: compare all of it, not its beginning"
     mistakes = [
         (both(lambda text: text), "white space and full stops at the end must not matter"),
         (lambda answer, reference: bare(answer) == reference, "treat both sides alike"),
@@ -52,10 +57,8 @@ def exact_match(attempt: Callable) -> str:
             both(lambda text: bare(text).strip(" .")),
             "a full stop at the beginning has a meaning: strip only at the end",
         ),
-        (
-            lambda answer, reference: bare(answer).startswith(bare(reference)),
-            "an answer that goes on counts as right: compare all of it, not its beginning",
-        ),
+        (lambda answer, reference: bare(answer).startswith(bare(reference)), goes_on),
+        (one_starts_the_other, goes_on),
         (
             lambda answer, reference: bare(reference) in bare(answer),
             "an answer that names several things counts as right: containing is not equalling",
@@ -136,8 +139,9 @@ def how_it_ended(attempt: Callable) -> str:
         return "cut" if full else right(ids, stop, other_ends, full)
 
     def stop_only_before_the_limit(ids, stop, other_ends, full):
-        found = right(ids, stop, other_ends, full)
-        return "cut" if full and found == "stopped" else found
+        if ids[-1] == stop and not full:
+            return "stopped"
+        return "document" if ids[-1] in other_ends else "cut"
 
     def anywhere(ids, stop, other_ends, full):
         return "stopped" if stop in ids else right(ids, stop, other_ends, full)
@@ -367,7 +371,7 @@ def mcnemar(attempt: Callable) -> str:
     ]
     gained, lost = random.randint(9, 14), random.randint(2, 5)
     inputs = [(gained, lost), (lost, gained), (lost + 3, 0), (0, lost + 3), (1, 0), (5, 4)]
-    inputs += [(4, 4), (0, 0), (700, 500), (1150, 1250)]
+    inputs += [(4, 4), (0, 0), (700, 500)]
 
     def answer(gained, lost):
         overflow = (
@@ -378,7 +382,7 @@ def mcnemar(attempt: Callable) -> str:
 
     settings = {"form": lambda found: need_number(found, "p"), "what": "p"}
     same_for_all(answer, inputs, tails, mistakes, **settings, rtol=1e-6, atol=0.0)
-    return "equals the exact binomial tails, symmetric, also for an even split and 2,400 answers"
+    return "equals the exact binomial tails, symmetric, also for an even split and 1,200 answers"
 
 
 @functools.cache
