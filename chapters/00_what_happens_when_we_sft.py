@@ -457,8 +457,9 @@ check("0.2", stop_rate)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.3 · Which step is broken · 5 min · ●●○
-# Four runs went wrong. For each, name the step of section 3 in which the mistake sits (1 tokenise,
-# 2 mask, 3 forward, 4 loss, 5 update):
+# Four runs went wrong. For each, find the step of section 3 in which the mistake sits (1 tokenise,
+# 2 mask, 3 forward, 4 loss, 5 update). Write a dictionary from the letters to the numbers of steps:
+# {"a": …, "b": …, "c": …, "d": …}.
 #
 # - a: every training text has its `<|im_end|>`; the tuned model answers right and never stops;
 # - b: the loss of one and the same batch is equal before and after a hundred updates, to the last
@@ -478,8 +479,7 @@ broken_step = {"a": 2, "b": 5, "c": 2, "d": 1}
 check("0.3", broken_step)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Write a dictionary: {"a": …, "b": …, "c": …, "d": …}. For a and c,
-# look at the orange tokens of step 2.</details>
+# <details><summary>Hint</summary>For a and c, look at the orange tokens of step 2.</details>
 
 # %% [markdown] tags=["explanation"]
 # a: the stop token is there and has no label, so the mask is wrong (2). b: no weight changes:

@@ -409,8 +409,8 @@ assert pull_of_log > 0.99 and pull_of_line < 0.01
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.2 · The gradient without autograd · 8 min · ●●○
-# Write the gradient of the **mean** step loss over N predictions by their logits. Production
-# kernels compute it in this form, without building a graph.
+# Write the gradient of the **mean** step loss over N predictions by their logits, in closed form.
+# Production kernels compute it so, without building a graph: autograd is off here.
 
 
 # %% tags=["stub"]
@@ -758,7 +758,8 @@ print(
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.5 · A log-softmax that never breaks · 10 min · ●●○
-# Write `log_softmax` from `max`, `exp`, `sum` and `log` alone. Rows may differ by hundreds.
+# Write `log_softmax` from `max`, `exp`, `sum` and `log` alone, without PyTorch's own `softmax`,
+# `log_softmax` or `logsumexp`. Rows may differ by hundreds.
 
 
 # %% tags=["stub"]

@@ -5,12 +5,16 @@ styles, none of which may be refused; tests/other_wrong_answers/chNN.py has OTHE
 {"N.k": [answer, …at least ten]}, none of which may be accepted. Each is judged on DRAWS draws.
 """
 
+import functools
 import importlib.util
+import inspect
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sft_lab.course.checks import check
 from sft_lab.course.progress import list_exercises
@@ -64,6 +68,52 @@ def test_a_right_answer_of_any_style_is_accepted(exercise_id, answer, capsys):
 def test_a_wrong_answer_is_refused_in_every_draw(exercise_id, answer, capsys):
     lines = judge(exercise_id, answer, capsys)
     assert [line for line in lines if not line.startswith(f"{exercise_id} ✗ ")] == []
+
+
+def spoil(value: Any) -> bool:
+    """Change the last thing in a value that can be changed in place; False when nothing can."""
+    if isinstance(value, torch.Tensor) and value.numel():
+        with torch.no_grad():
+            value.flatten()[-1:].add_(1) if value.is_contiguous() else value.add_(1)
+        return True
+    if isinstance(value, list):
+        if not any(spoil(item) for item in reversed(value)):
+            value.append(value[-1] if value else 0)
+        return True
+    if isinstance(value, dict | set):
+        value.pop() if isinstance(value, set) else value.popitem()
+        return True
+    return isinstance(value, tuple) and any(spoil(item) for item in reversed(value))
+
+
+def spoiling(answer: Callable, name: str, spoiled: list[str]) -> Callable:
+    """The same function, which then changes the argument of that name and says so."""
+
+    @functools.wraps(answer)
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        result = answer(*args, **kwargs)
+        if spoil(inspect.signature(answer).bind(*args, **kwargs).arguments.get(name)):
+            spoiled.append(name)
+        return result
+
+    return changed
+
+
+FUNCTIONS = [
+    pytest.param(exercise_id, answers[0], name, id=f"{exercise_id}-{name}")
+    for exercise_id, answers in load_answers(RIGHT).items()
+    if inspect.isfunction(answers[0])
+    for name in inspect.signature(answers[0]).parameters
+]
+
+
+@pytest.mark.parametrize(("exercise_id", "answer", "name"), FUNCTIONS)
+def test_a_right_answer_that_changes_its_argument_is_told_which(exercise_id, answer, name, capsys):
+    spoiled: list[str] = []
+    check(exercise_id, spoiling(answer, name, spoiled))
+    line = capsys.readouterr().out
+    expected = f"✗ your function changed `{name}` in place" if spoiled else "✓"
+    assert line.startswith(f"{exercise_id} {expected}")
 
 
 @pytest.mark.parametrize("exercise_id", EXERCISES)

@@ -31,7 +31,7 @@ WRONG_ANSWERS = {
         (_anywhere, "only the last token counts"),
         (_fails_on_empty, "may be empty"),
         (_without_empty, "an empty response counts too"),
-        (lambda generated, stop: 1.0, "for one response that stops"),
+        (lambda generated, stop: 1.0, "is 1, expected 0.5, for generated = [["),
     ],
     "0.3": [
         ({"a": 5, "b": 5, "c": 2, "d": 1}, "a is not step 5"),

@@ -16,6 +16,11 @@ def _changes_its_input(logits, targets):
     return right
 
 
+def _by_autograd(logits, targets):
+    leaf = logits.clone().requires_grad_()
+    return torch.autograd.grad(F.cross_entropy(leaf, targets), leaf)[0]
+
+
 def _total(means, tokens):
     return sum(m * n for m, n in zip(means, tokens, strict=True))
 
@@ -36,8 +41,17 @@ def _by_probabilities(logits, targets):
     return -F.one_hot(targets, logits.shape[-1]) / logits.softmax(-1) / len(targets)
 
 
+def _log_softmax(logits, dim=-1):
+    shifted = logits - logits.max(dim=dim, keepdim=True).values
+    return shifted - shifted.exp().sum(dim=dim, keepdim=True).log()
+
+
+def _softmax(logits):
+    return _log_softmax(logits).exp()
+
+
 def _maximum_taken_twice(logits):
-    return logits.log_softmax(-1) - logits.max(-1, keepdim=True).values
+    return _log_softmax(logits) - logits.max(-1, keepdim=True).values
 
 
 def _shifted_once_added_twice(logits):
@@ -72,6 +86,7 @@ WRONG_ANSWERS = {
         (_by_probabilities, "by the probabilities q"),
         (lambda z, y: (z.softmax(-1) - F.one_hot(y, z.shape[-1])) / z.numel(), "not by N · V"),
         (_changes_its_input, "changed `logits` in place"),
+        (_by_autograd, "autograd is not to be used here"),
     ],
     "1.3": [
         (lambda z, y: _pick(z.log_softmax(-1), y).sum(), "the minus sign is missing"),
@@ -95,16 +110,18 @@ WRONG_ANSWERS = {
     ],
     "1.5": [
         (lambda z: z.exp() / z.exp().sum(-1, keepdim=True), "this is the softmax"),
-        (lambda z: -z.log_softmax(-1), "the sign is reversed"),
-        (lambda z: z.log_softmax(-1) / math.log(2), "this is in bits"),
-        (lambda z: z.log_softmax(0), "wrong dimension"),
+        (lambda z: -_log_softmax(z), "the sign is reversed"),
+        (lambda z: _log_softmax(z) / math.log(2), "this is in bits"),
+        (lambda z: _log_softmax(z, 0), "wrong dimension"),
         (lambda z: z - z.exp().sum().log(), "you summed over the whole tensor"),
         (_shifted_once_added_twice, "the maximum came back too often"),
         (_maximum_taken_twice, "the maximum was taken off twice"),
         (lambda z: z - z.max(-1, keepdim=True).values, "the normaliser is missing"),
         (lambda z: z - z.exp().sum(-1, keepdim=True).log(), "logits near +1000"),
         (_one_maximum_for_all, "each row's own maximum"),
-        (lambda z: z.softmax(-1).log(), "keep the logarithm exact"),
-        (lambda z: z.softmax(-1).clamp(min=1e-12).log(), "keep the logarithm exact"),
+        (lambda z: _softmax(z).log(), "keep the logarithm exact"),
+        (lambda z: _softmax(z).clamp(min=1e-12).log(), "keep the logarithm exact"),
+        (lambda z: z.log_softmax(-1), "log_softmax is not to be used here"),
+        (lambda z: z - z.logsumexp(-1, keepdim=True), "logsumexp is not to be used here"),
     ],
 }

@@ -172,7 +172,7 @@ WRONG_ANSWERS = {
         (_tag(_grade("m.content + '<|im_end|>\\n'")), "the line break after <|im_end|> is graded"),
         (EVERY_ROLE, "other roles are graded too"),
         (_tag(LAST_ANSWER), "1 of 3 answers are graded"),
-        (_tag(ANSWER), "the last line break is missing"),
+        (_tag(ANSWER), "the line break after an answer's <|im_end|> is missing"),
     ],
     "2.4": [
         (lambda question, tokenizer: tokenizer(_wrap(question)).input_ids, "of the user's"),

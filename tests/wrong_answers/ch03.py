@@ -208,7 +208,11 @@ WRONG_ANSWERS = {
         (_mean_of_means, "the mean of each row's mean"),
         (lambda z, y: _nll(z, y)[y[:, 1:] > 0].mean(), "token id 0 is a real token"),
         (lambda z, y: -_nll(z, y)[y[:, 1:] != IGNORE].mean(), "the minus sign is missing"),
-        (lambda z, y: _nll(z, y)[y[:, 1:] != IGNORE].mean().item(), "no gradient flows"),
+        (
+            lambda z, y: _nll(z, y)[y[:, 1:] != IGNORE].mean().item(),
+            "is a float, expected a tensor",
+        ),
+        (lambda z, y: _nll(z, y)[y[:, 1:] != IGNORE].mean().detach(), "no gradient flows"),
     ],
     "3.4": [
         (lambda rows, pad: _pad(rows, pad, label=pad), "the padding is graded"),
@@ -220,7 +224,7 @@ WRONG_ANSWERS = {
         (_mask_graded, "attention reads the prompt too"),
         (_mask_of_ones, "1 everywhere"),
         (partial(_pad, left=True), "padding stands on the left"),
-        (lambda *x: tuple(F.pad(part, (0, 2)) for part in _pad(*x)), "pad to the longest row"),
+        (lambda *x: tuple(F.pad(part, (0, 2)) for part in _pad(*x)), "input_ids has shape"),
         (_lengthens_its_input, "changed `rows` in place"),
     ],
     "3.5": [

@@ -98,12 +98,12 @@ def _three(logits, targets, perplexity=None):
 
 def _all_positions(logits, labels):
     loss, _, perplexity = _three(*_shifted(logits, labels))
-    return loss, (logits[:, :-1].argmax(dim=-1) == labels[:, 1:]).float().mean(), perplexity
+    return loss, (logits[:, :-1].argmax(dim=-1) == labels[:, 1:]).float().mean().item(), perplexity
 
 
 def _mean_of_exp(logits, labels):
     kept = _shifted(logits, labels)
-    return _three(*kept, perplexity=F.cross_entropy(*kept, reduction="none").exp().mean())
+    return _three(*kept, perplexity=F.cross_entropy(*kept, reduction="none").exp().mean().item())
 
 
 def _power_of_2(logits, labels):
@@ -185,7 +185,7 @@ WRONG_ANSWERS = {
         (lambda parts: [part.sum() / len(parts) for part in parts], "the number of micro-batches"),
         (lambda parts: [part / len(parts) for part in _shares(parts)], "once too often"),
         (lambda parts: [part.detach() for part in _shares(parts)], "no gradient flows"),
-        (lambda parts: torch.cat(parts).mean(), "not their total"),
+        (lambda parts: torch.cat(parts).mean(), "a list of 4 numbers"),
         (_weighs_means, "gave nan"),
     ],
     "4.5": [
@@ -201,8 +201,8 @@ WRONG_ANSWERS = {
         (lambda *x: (_stops(*x)[0],) * 2, "is the last epoch run"),
         (partial(_stops, late=1), "one epoch too late"),
         (lambda *x: tuple(epoch + 1 for epoch in _stops(*x)), "epochs count from 0"),
-        (_equal_is_new, "a flat run"),
-        (_counts_rises, "(best, last)"),
+        (_equal_is_new, "an equal loss is no new lowest"),
+        (_counts_rises, "you compare with the epoch before"),
         (lambda *x: _stops(*x)[0], "return two things, the best epoch"),
     ],
 }

@@ -7,185 +7,328 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from sft_lab.course.exercises.kit import Mistake, checks, need_finite, normal, same
+from sft_lab.course.exercises.kit import (
+    Mistake,
+    checks,
+    need_finite,
+    need_number,
+    need_tensor,
+    normal,
+    same,
+    same_for_all,
+    without,
+    without_autograd,
+)
 
 MINUS = "the minus sign is missing: a log-probability is never positive, a loss is never negative"
 BITS = "this is in bits: use the natural logarithm for nats"
+DRAWS = 4
 
 
 @checks("1.1")
 def cross_entropy(attempt: Callable) -> str:
-    size = random.randint(4, 9)
-    p, q = (normal(size).softmax(dim=0) for _ in range(2))
-    expected = F.cross_entropy(q.log(), p)
-    entropy = -(p * p.log()).sum()
-    swapped = -(q * p.log()).sum()
-    hints = [
-        (-expected, MINUS),
-        (expected / math.log(2), BITS),
-        (swapped, "p and q are swapped: the truth p weighs, the guess q stands in the logarithm"),
-        (expected / size, "you took the mean over tokens: p already holds the weights, so sum"),
-        (expected - entropy, "this is the KL divergence: cross-entropy also contains p's entropy"),
-        (-q.log().sum(), "the weights p are missing"),
+    mistakes = [
+        (lambda p, q: torch.xlogy(p, q).sum(), MINUS),
+        (lambda p, q: _cross_entropy(p, q) / math.log(2), BITS),
+        (
+            lambda p, q: _cross_entropy(q, p),
+            "p and q are swapped: the truth p weighs, the guess q stands in the logarithm",
+        ),
+        (
+            lambda p, q: _cross_entropy(p, q) / len(p),
+            "you took the mean over tokens: p already holds the weights, so sum",
+        ),
+        (
+            lambda p, q: _cross_entropy(p, q) - _cross_entropy(p, p),
+            "this is the KL divergence: cross-entropy also contains p's entropy",
+        ),
+        (lambda p, q: -q.log().sum(), "the weights p are missing"),
     ]
-    same(attempt(p, q), expected, hints)
+    dense = [
+        tuple(normal(size).softmax(dim=0) for _ in range(2))
+        for size in random.sample(range(3, 10), DRAWS)
+    ]
+    same_for_all(attempt, dense, _cross_entropy, mistakes, form=need_tensor)
 
-    truth, ruled_out = random.sample(range(size), 2)
-    one_hot = torch.eye(size, dtype=torch.float64)
-    q = q.masked_fill(one_hot[ruled_out] > 0, 0.0)
-    q = q / q.sum()
     zero_times_infinity = (
         "0 · ln 0 gave nan: a token that never occurs (p = 0) adds 0, whatever q says (torch.xlogy)"
     )
-    found = need_finite(attempt(one_hot[truth], q), zero_times_infinity)
-    same(found, -q[truth].log(), what="the cross-entropy where q has a zero elsewhere,")
-    if not torch.as_tensor(attempt(one_hot[ruled_out], q)).isinf():
-        raise Mistake(
-            "q gives the true token probability 0, so the loss is infinite: do not clamp q or "
-            "add a constant"
-        )
-    return "equals F.cross_entropy; 0 · ln 0 counts 0; a ruled-out truth costs infinity"
+    edges = [_with_zeros(*dense[0]), _with_zeros(*dense[1])]
+    mistakes = [(lambda p, q: -(p * q.log()).sum(), zero_times_infinity)]
+    same_for_all(attempt, edges, _cross_entropy, mistakes, form=need_tensor)
+    for p, q in edges:
+        ruled_out = q.masked_fill(p == p.max(), 0.0)
+        for truth in (p, (p == p.max()).to(p)):  # one token of several, or the only one
+            found = need_tensor(attempt(truth, ruled_out / ruled_out.sum()))
+            if not torch.equal(found.double(), torch.tensor(math.inf, dtype=torch.float64)):
+                raise Mistake(
+                    "q gives a token of the truth probability 0, so the loss is infinite; yours "
+                    f"is {found.tolist()}, for p = {truth.tolist()}, q = {ruled_out.tolist()}"
+                )
+    return "equals the sum of -p ln q; 0 · ln 0 counts 0; a ruled-out truth costs infinity"
+
+
+def _cross_entropy(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    return -torch.xlogy(p, q).sum()
+
+
+def _with_zeros(p: torch.Tensor, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same with two tokens more that never occur: q excludes one of them too."""
+    zero = p.new_zeros(1)
+    return torch.cat([zero, p, zero]), torch.cat([zero, 0.8 * q, zero + 0.2])
 
 
 @checks("1.2")
 def loss_gradient(attempt: Callable) -> str:
-    rows, size = random.randint(2, 5), random.randint(6, 9)
-    logits, targets = 2 * normal(rows, size), torch.randint(size, (rows,))
-    leaf = logits.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(F.cross_entropy(leaf, targets), leaf)
-    one_hot, q = F.one_hot(targets, size), logits.softmax(dim=-1)
-    over_rows = (logits.softmax(dim=0) - one_hot) / rows
-    hints = [
-        (-expected, "the sign is reversed: q - p is the gradient, p - q the step that descends"),
-        (expected * rows, "this is the gradient of the sum: the loss is a mean, divide by N rows"),
-        (expected / size, "divide by the number of rows N, not by N · V"),
-        ((logits - one_hot) / rows, "logits are not probabilities: take the softmax first"),
-        (q / rows, "the one-hot truth is missing: subtract 1 at the target of each row"),
-        (over_rows, "softmax over the wrong dimension: each row is a distribution"),
-        (-one_hot / q / rows, "the gradient by the probabilities q: go on to the logits"),
+    one_hot = "the one-hot truth is missing: subtract 1 at the target of each row"
+    mistakes = [
+        (
+            lambda x, y: -_gradient(x, y),
+            "the sign is reversed: q - p is the gradient, p - q the step that descends",
+        ),
+        (
+            lambda x, y: _gradient(x, y) * len(x),
+            "this is the gradient of the sum: the loss is a mean, divide by N rows",
+        ),
+        (
+            lambda x, y: _gradient(x, y) / x.shape[1],
+            "divide by the number of rows N, not by N · V",
+        ),
+        (
+            lambda x, y: (x - F.one_hot(y, x.shape[1])) / len(x),
+            "logits are not probabilities: take the softmax first",
+        ),
+        (lambda x, y: x.softmax(dim=-1) / len(x), one_hot),
+        (
+            lambda x, y: (x.softmax(dim=0) - F.one_hot(y, x.shape[1])) / len(x),
+            "softmax over the wrong dimension: each row is a distribution",
+        ),
+        (
+            lambda x, y: -F.one_hot(y, x.shape[1]) / x.softmax(dim=-1) / len(x),
+            "the gradient by the probabilities q: go on to the logits",
+        ),
     ]
-    same(attempt(logits, targets), expected, hints, what="the gradient")
+    inputs = []
+    for rows, size in ((2, 9), (random.choice([5, 6, 7]), 8), (1, 7)):
+        targets = torch.randint(1, size - 1, (rows,))
+        targets[: rows // 2] = 0  # some rows share a target; the last token is never one
+        inputs.append((2 * normal(rows, size), targets[torch.randperm(rows)]))
+    with without_autograd("write softmax minus one-hot, the form that needs no graph"):
+        same_for_all(attempt, inputs, _gradient, mistakes, form=need_tensor, what="the gradient")
 
-    i, j, h = random.randrange(rows), random.randrange(size), 1e-5
+    (logits, targets), h = inputs[1], 1e-5
+    i, j = random.randrange(len(logits)), random.randrange(logits.shape[1])
     nudge = torch.zeros_like(logits)
     nudge[i, j] = h
     up, down = (F.cross_entropy(logits + sign * nudge, targets) for sign in (1, -1))
-    found = torch.as_tensor(attempt(logits, targets))[i, j]
+    found = attempt(logits, targets)[i, j]
     same(found, (up - down) / (2 * h), what="the slope of the loss along one logit")
-    return "equals autograd and finite differences; in every row it sums to 0"
+    return "equals finite differences of the loss; in every row it sums to 0"
+
+
+def _gradient(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return (logits.softmax(dim=-1) - F.one_hot(targets, logits.shape[-1])) / len(targets)
 
 
 @checks("1.3")
 def sequence_nll(attempt: Callable) -> str:
-    steps, size = random.randint(4, 6), random.randint(8, 12)
-    logits, targets = torch.randn(steps, size), torch.randperm(size)[:steps]
-    nll = F.cross_entropy(logits, targets, reduction="none")
-    total, rows = nll.sum(), torch.arange(steps)
-    table, over_steps = logits.log_softmax(dim=-1), logits.log_softmax(dim=0)
     one_too_few = (
         "a token is missing: row t already predicts targets[t] here, so nothing is shifted"
     )
-    all_pairs = "log_probs[:, targets] picks T · T entries: step t grades only targets[t]"
-    hints = [
-        (-total, MINUS),
-        (total / math.log(2), BITS),
-        (nll.mean(), "this is the mean: -ln P(answer) is the sum over its tokens"),
-        (total.neg().exp(), "this is the probability P(answer) itself: take -ln of it"),
-        (-logits[rows, targets].sum(), "raw logits are not log-probabilities: log_softmax first"),
-        (-table[:, targets].sum(), all_pairs),
-        (-over_steps[rows, targets].sum(), "log_softmax over the wrong dimension: take the last"),
-        (nll[1:].sum(), one_too_few),
-        (nll[:-1].sum(), one_too_few),
+    mistakes = [
+        (lambda x, y: -_nll(x, y).sum(), MINUS),
+        (lambda x, y: _nll(x, y).sum() / math.log(2), BITS),
+        (
+            lambda x, y: _nll(x, y).mean(),
+            "this is the mean: -ln P(y | x) is the sum over its tokens",
+        ),
+        (
+            lambda x, y: _nll(x, y).sum().neg().exp(),
+            "this is the probability P(answer) itself: take -ln of it",
+        ),
+        (
+            lambda x, y: -x[torch.arange(len(y)), y].sum(),
+            "raw logits are not log-probabilities: log_softmax first",
+        ),
+        (
+            lambda x, y: -x.log_softmax(dim=-1)[:, y].sum(),
+            "log_probs[:, targets] picks T · T entries: step t grades only targets[t]",
+        ),
+        (
+            lambda x, y: -x.log_softmax(dim=0)[torch.arange(len(y)), y].sum(),
+            "log_softmax over the wrong dimension: take the last",
+        ),
+        (lambda x, y: _nll(x, y)[1:].sum(), one_too_few),
+        (lambda x, y: _nll(x, y)[:-1].sum(), one_too_few),
     ]
-    same(attempt(logits, targets), total, hints, what="the loss of the answer")
 
-    logits, targets = torch.randn(600, size), torch.randint(size, (600,))
+    def total(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return _nll(logits, targets).sum()
+
+    what = "the loss of the answer"
+    inputs = [_random_answer(steps) for steps in random.sample(range(4, 9), DRAWS)]
+    same_for_all(attempt, inputs, total, mistakes, form=need_tensor, what=what)
     underflow = (
         "no finite loss for 600 tokens: the product of their probabilities underflows to 0; add "
         "logarithms"
     )
-    found = need_finite(attempt(logits, targets), underflow)
-    expected = F.cross_entropy(logits, targets, reduction="sum")
-    same(found, expected, what="the loss of an answer of 600 tokens")
-    cut = random.randint(100, 500)
-    parts = attempt(logits[:cut], targets[:cut]) + attempt(logits[cut:], targets[cut:])
-    same(parts, found, what="the loss of an answer in two parts")
-    return "equals the summed F.cross_entropy, also for 600 tokens; the losses of two parts add up"
+    mistakes = [(lambda x, y: _nll(x, y).neg().exp().prod().log().neg(), underflow)]
+    what = "the loss of an answer of 600 tokens"
+    same_for_all(attempt, [_random_answer(600)], total, mistakes, form=need_tensor, what=what)
+    what = "the loss of an answer of one token"
+    same_for_all(attempt, [_random_answer(1)], total, form=need_tensor, what=what)
+    return "equals the summed F.cross_entropy, for 600 tokens and for one"
+
+
+def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def _random_answer(steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and targets; token id 0 and another one stand in a longer answer twice."""
+    size = random.randint(9, 12)
+    targets = torch.randint(size, (steps,))
+    if steps > 3:
+        targets[:4] = torch.tensor([0, 5, 0, 5])
+    return torch.randn(steps, size), targets[torch.randperm(steps)]
 
 
 @checks("1.4")
 def dataset_loss(attempt: Callable) -> str:
-    # a batch of few tokens with a high loss: whether means are weighed must matter
-    cuts = sorted(random.sample(range(8, 36), 3))
-    tokens = torch.rand(random.randint(40, 60), dtype=torch.float64) * 3
-    batches = [tokens[:2] + 5.0, *tokens[2:].tensor_split(cuts)]
-    means, counts = [batch.mean().item() for batch in batches], [len(batch) for batch in batches]
-    expected = torch.cat(batches).mean()
-    total = torch.cat(batches).sum()
-    upside_down = sum(mean / count for mean, count in zip(means, counts, strict=True))
     mean_of_means = (
         "this is the mean of means: a token in a short batch weighs more than one in a long "
         "batch; weigh each mean with its tokens"
     )
-    hints = [
-        (sum(means) / len(means), mean_of_means),
-        (sum(means), "this is the sum of the means: weigh each, and divide by all tokens"),
-        (total, "this is the sum of all losses: divide by the number of all tokens"),
-        (total / len(batches), "you divided by the number of batches: divide by all tokens"),
-        (upside_down, "multiply a mean by its tokens to get back its sum"),
+    mistakes = [
+        (lambda means, counts: sum(means) / len(means), mean_of_means),
+        (
+            lambda means, counts: sum(means),
+            "this is the sum of the means: weigh each, and divide by all tokens",
+        ),
+        (_total, "this is the sum of all losses: divide by the number of all tokens"),
+        (
+            lambda means, counts: _total(means, counts) / len(means),
+            "you divided by the number of batches: divide by all tokens",
+        ),
+        (
+            lambda means, counts: sum(m / n for m, n in zip(means, counts, strict=True)),
+            "multiply a mean by its tokens to get back its sum",
+        ),
     ]
-    same(attempt(means, counts), expected, hints, what="the loss of the data set")
+    tokens = torch.rand(random.randint(40, 60), dtype=torch.float64) * 3
+    tokens[:3] += 5.0  # few tokens with a high loss: whether means are weighed must matter
+    tokens[-5:] = 0.0  # two batches whose loss is exactly 0 have tokens all the same
+    inputs = [_cut(tokens) for _ in range(DRAWS)]
+    what = {"form": need_number, "rtol": 1e-6, "what": "the loss of the data set"}
 
-    merged = [torch.cat(batches[:2]), *batches[2:]]
-    again = attempt([batch.mean().item() for batch in merged], [len(batch) for batch in merged])
-    same(again, expected, what="the loss of the same tokens, cut into other batches,")
+    def expected(means: list[float], counts: list[int]) -> torch.Tensor:
+        return tokens.mean()
+
+    same_for_all(attempt, inputs, expected, mistakes, **what)
     zero_times_nan = (
         "a batch with 0 graded tokens has the mean nan, and 0 · nan is nan: leave such batches out"
     )
-    found = need_finite(attempt([*means, math.nan], [*counts, 0]), zero_times_nan)
-    same(found, expected, what="the loss with an empty batch beside the others")
+    with_empty = []
+    for place, (means, counts) in zip((0, 2, len(inputs[2][0])), inputs, strict=False):
+        means, counts = list(means), list(counts)
+        means.insert(place, math.nan)
+        counts.insert(place, 0)
+        with_empty.append((means, counts))
+    mistakes = [(lambda means, counts: math.nan, zero_times_nan)]
+    same_for_all(attempt, with_empty, expected, mistakes, **what)
     return "the same for every way of cutting the tokens into batches, empty ones included"
+
+
+def _total(means: list[float], counts: list[int]) -> float:
+    return sum(mean * count for mean, count in zip(means, counts, strict=True))
+
+
+def _cut(tokens: torch.Tensor) -> tuple[list[float], list[int]]:
+    """The means and counts of uneven batches: the first token, the next two, more, and the last
+    five in two batches."""
+    cuts = sorted(random.sample(range(8, len(tokens) - 8), random.randint(2, 4)))
+    batches = tokens.tensor_split([1, 3, *cuts, len(tokens) - 5, len(tokens) - 2])
+    return [batch.mean().item() for batch in batches], [len(batch) for batch in batches]
 
 
 @checks("1.5")
 def log_softmax(attempt: Callable) -> str:
-    rows, size = random.randint(2, 4), random.randint(6, 9)
-    logits = torch.randn(rows, size)
-    expected = torch.log_softmax(logits, dim=-1)
-    top = logits.max(dim=-1, keepdim=True).values
-    whole = torch.log_softmax(logits.flatten(), dim=0).view(rows, size)
+    names = ("log_softmax", "softmax", "logsumexp", "cross_entropy", "nll_loss", "logcumsumexp")
+    names += ("logaddexp", "gumbel_softmax", "softmin", "_log_softmax", "_softmax")
+
+    def guarded(logits: torch.Tensor) -> torch.Tensor:
+        with without(*names, why="write it from max, exp, sum and log"):
+            return need_tensor(attempt(logits), "the result")
+
+    _compare_near(guarded)
+    _compare_far(guarded)
+    return "equals log_softmax, also at logits of ±1000 and for rows 500 apart"
+
+
+def _compare_near(attempt: Callable) -> None:
+    """Logits of ordinary size: rows, a single row and a batch."""
     taken_twice = (
         "the maximum was taken off twice: shift the logits once, then keep to the shifted ones"
     )
     added_back = (
         "the maximum came back too often: shift the logits once, then keep to the shifted ones"
     )
-    hints = [
-        (expected.exp(), "this is the softmax: its logarithm is missing"),
-        (-expected, "the sign is reversed: a log-probability is never positive"),
-        (expected / math.log(2), BITS),
-        (logits.log_softmax(dim=0), "wrong dimension: the vocabulary is the last dimension"),
-        (whole, "you summed over the whole tensor: each row is a distribution (dim=-1, keepdim)"),
-        (expected - top, taken_twice),
-        (expected + top, added_back),
-        (logits - top, "the normaliser is missing: subtract ln Σ exp as well"),
+    mistakes = [
+        (lambda x: x.softmax(dim=-1), "this is the softmax: its logarithm is missing"),
+        (
+            lambda x: -x.log_softmax(dim=-1),
+            "the sign is reversed: a log-probability is never positive",
+        ),
+        (lambda x: x.log_softmax(dim=-1) / math.log(2), BITS),
+        (
+            lambda x: x.log_softmax(dim=0),
+            "wrong dimension: the vocabulary is the last dimension",
+        ),
+        (
+            lambda x: x - x.exp().sum().log(),
+            "you summed over the whole tensor: each row is a distribution (dim=-1, keepdim)",
+        ),
+        (lambda x: x.log_softmax(dim=-1) - _top(x), taken_twice),
+        (lambda x: x.log_softmax(dim=-1) + _top(x), added_back),
+        (lambda x: x - _top(x), "the normaliser is missing: subtract ln Σ exp as well"),
     ]
-    same(attempt(logits), expected, hints, what="log_softmax")
+    rows, size = random.randint(2, 4), random.randint(6, 9)
+    what = {"what": "log_softmax", "atol": 1e-5}
+    near = [(torch.randn(rows, size),), (3 * torch.randn(rows, size),)]
+    same_for_all(attempt, near, _log_softmax, mistakes, **what)
+    what["what"] = "log_softmax of a single row, shape (V,),"
+    same_for_all(attempt, [(torch.randn(size),)], _log_softmax, **what)
+    what["what"] = "log_softmax of a batch, shape (B, T, V),"
+    same_for_all(attempt, [(torch.randn(2, rows + 1, size),)], _log_softmax, **what)
 
-    for far in (1000.0, -1000.0):
-        mistake = f"logits near {far:+.0f} give inf or nan: subtract each row's maximum before exp"
-        need_finite(attempt(logits + far), mistake)
-    one_maximum = "rows far below the others give inf or nan: subtract each row's own maximum"
-    need_finite(attempt(logits + torch.arange(rows)[:, None] * -500.0), one_maximum)
-    rare = torch.tensor([[0.0, -200.0]])
-    found = torch.as_tensor(attempt(rare))
-    if found.isinf().any() or found[0, 1] > -150.0:
-        raise Mistake(
-            "a token 200 nats below the best is cut off: keep the logarithm exact, with no "
-            "log(softmax), clamp or epsilon"
+
+def _compare_far(attempt: Callable) -> None:
+    """Logits far from 0, rows far from each other, tokens far below the best."""
+    rows, size = random.randint(2, 4), random.randint(6, 9)
+    logits = torch.randn(rows, size)
+    far = {
+        "logits near +1000": logits + 1000.0,
+        "logits near -1000": logits - 1000.0,
+        "rows far below the others": logits - torch.arange(rows)[:, None] * 500.0,
+    }
+    for where, x in far.items():
+        own = "subtract each row's own maximum before exp"
+        found = need_finite(attempt(x), f"{where} give inf or nan: {own}")
+        same(found, _log_softmax(x), what=f"log_softmax of {where}", atol=1e-3)
+    low = -random.uniform(150.0, 400.0)
+    for rare in (
+        torch.tensor([[0.0, low]]),
+        torch.tensor([[low, 0.0, low - 100.0], [0.0, low, 1]]),
+    ):
+        what = (
+            "keep the logarithm exact, also of a token hundreds of nats below the best: the result"
         )
-    same(found, rare.log_softmax(dim=-1), what="log_softmax of (0, -200)")
-    same(attempt(logits[0]), expected[0], what="log_softmax of a single row, shape (V,),")
-    shifted = attempt(logits + random.uniform(-50, 50))
-    same(shifted, expected, what="log_softmax after adding one constant to all logits", atol=1e-4)
-    return "equals log_softmax, also at logits of ±1000; a shift of all logits changes nothing"
+        same(attempt(rare), _log_softmax(rare), what=what)
+
+
+def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
+    return logits.double().log_softmax(dim=-1)
+
+
+def _top(logits: torch.Tensor) -> torch.Tensor:
+    return logits.max(dim=-1, keepdim=True).values

@@ -168,21 +168,28 @@ def same_for_all(
     the mistake; one that raises an error or gives the right value everywhere names nothing.
     form: looks at an answer and returns it, or raises `Mistake` (the `need_…` below).
     """
-    cases = []
+    draws = []
     for given in inputs:
-        described = describe_input(attempt, given)
         try:
             found = attempt(*given)
         except Mistake:
             raise
         except Exception as error:
-            error.add_note(f"for {described}")
+            error.add_note(f"for {describe_input(attempt, given)}")
             raise
+        draws.append((given, form(found), right(*given)))
+    if all(_equal(found, expected, rtol, atol) for _, found, expected in draws):
+        return
+    cases = []
+    for given, found, expected in draws:
         hints = []
         for mistake, name in mistakes:
             with contextlib.suppress(Exception):  # a mistake that ends in an error gives no value
                 hints.append((mistake(*given), name))
-        cases.append(Case(form(found), right(*given), hints, described))
+        is_right = _equal(found, expected, rtol, atol)
+        cases.append(
+            Case(found, expected, hints, "" if is_right else describe_input(attempt, given))
+        )
     same_in_all(cases, what=what, rtol=rtol, atol=atol)
 
 
@@ -204,6 +211,8 @@ def _short_value(value: Any) -> str:
             return f"a tensor of shape {tuple(value.shape)}"
         value = value.detach()
         value = value.tolist() if not value.is_floating_point() else _rounded(value.tolist())
+    if isinstance(value, list) and any(map(torch.is_tensor, value)):
+        return textwrap.shorten(f"[{', '.join(map(_short_value, value))}]", 100, placeholder=" …")
     return shorten(value, 100)
 
 
@@ -285,6 +294,8 @@ def _to_numbers(value: Any) -> torch.Tensor | None:
         if isinstance(value, list | tuple) and any(map(_is_array, value)):
             value = torch.stack([torch.as_tensor(item).detach() for item in value])
         tensor = torch.as_tensor(value).detach().cpu()
+        if isinstance(value, list | tuple) and value and not tensor.numel():
+            return None  # torch takes [[], [1]] for (2, 0): the first row decides
         if not hasattr(value, "dtype") and tensor.is_floating_point():
             tensor = torch.as_tensor(value, dtype=torch.float64)  # as exact as Python's own
         return tensor
@@ -395,9 +406,9 @@ def need_whole(found: Any, what: str, *, low: int, high: float = math.inf) -> in
 def need_number(found: Any, what: str = "your answer") -> float:
     """The answer, when it is a number of Python's or numpy's: no tensor, text or truth value."""
     if isinstance(found, bool) or not isinstance(found, numbers.Real):
-        kind = type(found).__name__
-        raise Mistake(f"{what} is a {kind}, expected a float: float(x) makes one of a tensor")
-    return found
+        advice = ": float(x) makes one of it" if torch.is_tensor(found) else ""
+        raise Mistake(f"{what} is a {type(found).__name__}, expected a float{advice}")
+    return float(found)
 
 
 def need_tensor(found: Any, what: str = "your answer", *, whole: bool = False) -> torch.Tensor:

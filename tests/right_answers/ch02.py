@@ -1,0 +1,278 @@
+"""Right answers to the exercises of chapter 02, in different styles."""
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+
+def encode_by_places(word, ranks):
+    tokens = [bytes([byte]) for byte in word.encode()]
+    while True:
+        places = [i for i, (a, b) in enumerate(pairwise(tokens)) if a + b in ranks]
+        if not places:
+            return tokens
+        i = min(places, key=lambda i: ranks[tokens[i] + tokens[i + 1]])
+        tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
+
+
+def encode_by_loop(word, ranks):
+    data = word.encode("utf-8")
+    tokens = [data[i : i + 1] for i in range(len(data))]
+    while len(tokens) > 1:
+        best, place = None, None
+        for i in range(len(tokens) - 1):
+            rank = ranks.get(tokens[i] + tokens[i + 1])
+            if rank is not None and (best is None or rank < best):
+                best, place = rank, i
+        if place is None:
+            break
+        tokens = tokens[:place] + [tokens[place] + tokens[place + 1]] + tokens[place + 2 :]
+    return tokens
+
+
+def encode_by_recursion(word, ranks):
+    def glue(tokens):
+        found = [
+            (ranks[a + b], i)
+            for i, (a, b) in enumerate(zip(tokens, tokens[1:], strict=False))
+            if a + b in ranks
+        ]
+        if not found:
+            return tokens
+        _, i = min(found)
+        return glue([*tokens[:i], tokens[i] + tokens[i + 1], *tokens[i + 2 :]])
+
+    return glue([byte.to_bytes(1, "big") for byte in word.encode()])
+
+
+def encode_by_infinity(word, ranks):
+    tokens = list(map(lambda byte: bytes((byte,)), word.encode()))
+    while len(tokens) >= 2:
+        costs = [ranks.get(tokens[i] + tokens[i + 1], float("inf")) for i in range(len(tokens) - 1)]
+        lowest = min(costs)
+        if lowest == float("inf"):
+            return tokens
+        i = costs.index(lowest)
+        tokens[i] += tokens.pop(i + 1)
+    return tokens
+    return tokens
+
+
+def encode_by_cuts(word, ranks):
+    """Keeps the borders between tokens instead of the tokens."""
+    data = word.encode()
+    cuts = list(range(len(data) + 1))
+    while True:
+        joined = {k: data[cuts[k - 1] : cuts[k + 1]] for k in range(1, len(cuts) - 1)}
+        known = [k for k in joined if joined[k] in ranks]
+        if not known:
+            return [data[a:b] for a, b in pairwise(cuts)]
+        del cuts[min(known, key=lambda k: (ranks[joined[k]], k))]
+
+
+def header_and_text(question, tokenizer):
+    start, end = (tokenizer.convert_tokens_to_ids(f"<|im_{side}|>") for side in ("start", "end"))
+
+    def spell(text):
+        return tokenizer(text, split_special_tokens=True, add_special_tokens=False).input_ids
+
+    return [
+        start,
+        *spell("user\n"),
+        *spell(question),
+        end,
+        *spell("\n"),
+        start,
+        *spell("assistant\n"),
+    ]
+
+
+def joined_text(question, tokenizer):
+    start = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    ids = [start]
+    ids += tokenizer("user\n" + question, split_special_tokens=True)["input_ids"]
+    ids.append(end)
+    ids += tokenizer("\n")["input_ids"] + [start] + tokenizer("assistant\n")["input_ids"]
+    return ids
+
+
+def by_template_and_hole(question, tokenizer):
+    """Renders the chat around an empty place, and fills it with spelled ids."""
+    chat = [{"role": "user", "content": "\x00"}]
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    before, after = text.split("\x00")
+    middle = tokenizer.encode(question, split_special_tokens=True, add_special_tokens=False)
+    return tokenizer(before).input_ids + middle + tokenizer(after).input_ids
+
+
+def by_vocabulary(question, tokenizer):
+    vocabulary = tokenizer.get_vocab()
+    parts = ["<|im_start|>", "user\n" + question, "<|im_end|>", "\n", "<|im_start|>", "assistant\n"]
+    ids = []
+    for place, part in enumerate(parts):
+        if place in (0, 2, 4):
+            ids.append(vocabulary[part])
+        else:
+            ids.extend(tokenizer.encode(part, split_special_tokens=True))
+    return ids
+
+
+def by_tokens(question, tokenizer):
+    pieces = ["<|im_start|>", *tokenizer.tokenize("user\n")]
+    pieces += tokenizer.tokenize(question, split_special_tokens=True)
+    pieces += ["<|im_end|>", *tokenizer.tokenize("\n"), "<|im_start|>"]
+    return tokenizer.convert_tokens_to_ids(pieces + tokenizer.tokenize("assistant\n"))
+
+
+def pad_by_gap(rows, pad_token_id):
+    longest = max(map(len, rows))
+    ids = [[pad_token_id] * (longest - len(row)) + row for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids), torch.tensor(mask)
+
+
+def pad_by_filling(rows, pad_token_id):
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), pad_token_id, dtype=torch.long)
+    mask = torch.zeros(len(rows), longest, dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, longest - len(row) :] = torch.tensor(row)
+        mask[i, longest - len(row) :] = 1
+    return ids, mask
+
+
+def pad_by_flip(rows, pad_token_id):
+    ids = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(row[::-1]) for row in rows], batch_first=True, padding_value=pad_token_id
+    ).flip(1)
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(ids.shape[1] - 1, -1, -1)[None] < lengths[:, None]
+    return ids, mask.long()
+
+
+def pad_by_pad_sequence(rows, pad_token_id):
+    rows = [torch.tensor(row) for row in rows]
+    ids, mask = (
+        torch.nn.utils.rnn.pad_sequence(
+            part, batch_first=True, padding_value=filler, padding_side="left"
+        )
+        for part, filler in [(rows, pad_token_id), ([torch.ones_like(row) for row in rows], 0)]
+    )
+    return ids, mask
+
+
+def pad_by_numpy(rows, pad_token_id):
+    longest = max(map(len, rows))
+    ids = np.array(
+        [np.pad(row, (longest - len(row), 0), constant_values=pad_token_id) for row in rows]
+    )
+    mask = np.arange(longest)[None] >= longest - np.array([[len(row)] for row in rows])
+    return torch.from_numpy(ids), torch.from_numpy(mask.astype(int))
+
+
+def pad_with_a_truth_mask(rows, pad_token_id):
+    ids, mask = pad_by_gap(rows, pad_token_id)
+    return [ids.int(), mask.bool()]
+
+
+RIGHT_ANSWERS = {
+    "2.1": [
+        encode_by_places,
+        encode_by_loop,
+        encode_by_recursion,
+        encode_by_infinity,
+        encode_by_cuts,
+    ],
+    "2.2": [
+        "{%- for message in messages %}"
+        "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+        "{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}",
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}{{ '\\n' }}"
+        "{{ message['content'] }}<|im_end|>{{ '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{% endif %}",
+        """
+        {%- for turn in messages -%}
+            <|im_start|>{{ turn.role ~ "\\n" ~ turn.content }}<|im_end|>{{ "\\n" }}
+        {%- endfor -%}
+        {%- if add_generation_prompt -%}
+            <|im_start|>assistant{{ "\\n" }}
+        {%- endif -%}
+        """,
+        "{%- macro turn(role, content) -%}{{ '<|im_start|>' ~ role ~ '\\n' ~ content }}"
+        "{%- endmacro -%}"
+        "{%- for m in messages -%}{{ turn(m.role, m.content) }}{{ '<|im_end|>\\n' }}{%- endfor -%}"
+        "{{- turn('assistant', '') if add_generation_prompt }}",
+        "{%- set line = '\\n' %}"
+        "{%- for message in messages %}"
+        "{{- '<|im_start|>' }}{{- message['role'] }}{{- line }}{{- message['content'] }}"
+        "{{- '<|im_end|>' }}{{- line }}"
+        "{%- endfor %}"
+        "{{- ('<|im_start|>assistant' + line) if add_generation_prompt else '' }}",
+        "{% for m in messages %}{{ ['<|im_start|>', m.role, '\\n', m.content, '<|im_end|>', '\\n']"
+        "|join }}{% endfor %}{% if add_generation_prompt is defined and add_generation_prompt %}"
+        "{{ '<|im_start|>assistant\\n' }}{% endif %}",
+        "{% for m in messages %}{{ '<|im_start|>%s\\n%s<|im_end|>\\n'|format(m.role, m.content) }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+    ],
+    "2.3": [
+        "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' }}"
+        "{%- if message.role == 'assistant' %}"
+        "{%- generation %}{{- message.content + '<|im_end|>' }}{%- endgeneration %}"
+        "{%- else %}{{- message.content + '<|im_end|>' }}{%- endif %}{{- '\\n' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}",
+        "{% for m in messages %}{% if m['role'] == 'assistant' %}<|im_start|>assistant{{ '\\n' }}"
+        "{% generation %}{{ m['content'] }}<|im_end|>{% endgeneration %}{{ '\\n' }}"
+        "{% else %}<|im_start|>{{ m['role'] }}{{ '\\n' }}{{ m['content'] }}<|im_end|>{{ '\\n' }}"
+        "{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{% endif %}",
+        """
+        {%- for turn in messages -%}
+            <|im_start|>{{ turn.role ~ "\\n" }}
+            {%- if turn.role != "assistant" -%}
+                {{ turn.content }}<|im_end|>
+            {%- else -%}
+                {%- generation -%}
+                    {{ turn.content }}<|im_end|>
+                {%- endgeneration -%}
+            {%- endif -%}
+            {{ "\\n" }}
+        {%- endfor -%}
+        {%- if add_generation_prompt -%}
+            <|im_start|>assistant{{ "\\n" }}
+        {%- endif -%}
+        """,
+        "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}"
+        "{%- if m.role == 'assistant' %}{%- generation %}{{- m.content }}{%- endgeneration %}"
+        "{%- generation %}{{- '<|im_end|>' }}{%- endgeneration %}"
+        "{%- else %}{{- m.content + '<|im_end|>' }}{%- endif %}{{- '\\n' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}",
+        "{%- for m in messages %}{{- '<|im_start|>' ~ m.role ~ '\\n' }}"
+        "{%- set body = m.content ~ '<|im_end|>' %}"
+        "{%- if m.role == 'assistant' %}{%- generation %}{{- body }}{%- endgeneration %}"
+        "{%- else %}{{- body }}{%- endif %}{{- '\\n' }}{%- endfor %}"
+        "{{- '<|im_start|>assistant\\n' if add_generation_prompt }}",
+        "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}"
+        "{%- if m.role == 'assistant' %}\n{% generation %} {{- m.content + '<|im_end|>' }}"
+        "{% endgeneration %}{%- else %}{{- m.content + '<|im_end|>' }}{%- endif %}{{- '\\n' }}"
+        "{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}",
+        "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}"
+        "{%- if m.role == 'assistant' %}{%- generation %}{{- m.content }}{{- '<|im_end|>' }}"
+        "{%- endgeneration %}{{- '\\n' }}{%- endif %}"
+        "{%- if m.role != 'assistant' %}{{- m.content + '<|im_end|>\\n' }}{%- endif %}"
+        "{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}",
+    ],
+    "2.4": [header_and_text, joined_text, by_template_and_hole, by_vocabulary, by_tokens],
+    "2.5": [
+        pad_by_gap,
+        pad_by_filling,
+        pad_by_flip,
+        pad_by_pad_sequence,
+        pad_by_numpy,
+        pad_with_a_truth_mask,
+    ],
+}
