@@ -1068,8 +1068,8 @@ assert together[128] > 5
 # %% [markdown] tags=["exercise"]
 # ### Exercise 7.5 · Is it the same run? · 7 min · ●●○
 # Two logs, one verdict. Compare the steps that both have. Return "same" when all differences, in
-# nats, stay within the limit, "start" when the very first loss is off (data, labels, template or number
-# format), and "drift" otherwise (something that acts through the updates).
+# nats, stay within the limit, "start" when the very first loss is off (data, labels, template or
+# number format), and "drift" otherwise (something that acts through the updates).
 
 
 # %% tags=["stub"]
