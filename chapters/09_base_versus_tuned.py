@@ -230,9 +230,9 @@ assert np.mean(begun) > 0.7
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 9.1 · An exact match that hides no error · 7 min · ●○○
-# Write the rule that decides whether an answer equals its reference. Runs of white space and full
-# stops at the end must not matter. All else must: "Au" is gold and "AU" is nothing, 4.5 is not 45,
-# and an answer that goes on is wrong.
+# Write the rule that decides whether an answer equals its reference. How much white space stands
+# between two words or at either end must not matter, nor must full stops at the end. All else must:
+# "Au" is gold and "AU" is nothing, 4.5 is not 45, and an answer that goes on is wrong.
 
 
 # %% tags=["stub"]
@@ -987,8 +987,8 @@ print(
 # %% [markdown] tags=["exercise"]
 # ### Exercise 9.5 · A calibration error with full bins · 8 min · ●●○
 # Bins of equal width may hold 200 answers or 2, and the gap of 2 is noise. Write the error with
-# bins of equal *filling*: sort by confidence, cut into `bins` runs whose sizes differ by at most
-# one, the larger ones first.
+# bins of equal *filling*: sort by confidence, from the least sure to the surest, and cut into `bins`
+# runs whose sizes differ by at most one, the larger ones first.
 
 
 # %% tags=["stub"]

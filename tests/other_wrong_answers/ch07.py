@@ -290,7 +290,7 @@ def _length_as_text(old):
 def _verdict(apart, common=zip):
     """The right verdict with another rule for what is apart."""
 
-    def answer(reference, losses, limit=2e-6):
+    def answer(reference, losses, limit=1e-5):
         found = [apart(a, b, limit) for a, b in common(reference, losses)]
         return "start" if found[0] else "drift" if any(found) else "same"
 
@@ -301,50 +301,50 @@ def _apart(a, b, limit):
     return not abs(a - b) <= limit
 
 
-def _last_only(reference, losses, limit=2e-6):
+def _last_only(reference, losses, limit=1e-5):
     n = min(len(reference), len(losses))
     if _apart(reference[0], losses[0], limit):
         return "start"
     return "drift" if _apart(reference[n - 1], losses[n - 1], limit) else "same"
 
 
-def _on_average(reference, losses, limit=2e-6):
+def _on_average(reference, losses, limit=1e-5):
     gaps = [abs(a - b) for a, b in zip(reference, losses, strict=False)]
     if sum(gaps) / len(gaps) <= limit:
         return "same"
     return "start" if not gaps[0] <= limit else "drift"
 
 
-def _of_the_means(reference, losses, limit=2e-6):
+def _of_the_means(reference, losses, limit=1e-5):
     n = min(len(reference), len(losses))
     if abs(sum(reference[:n]) - sum(losses[:n])) <= limit * n:
         return "same"
     return "start" if _apart(reference[0], losses[0], limit) else "drift"
 
 
-def _largest_gap(reference, losses, limit=2e-6):
+def _largest_gap(reference, losses, limit=1e-5):
     gaps = [abs(a - b) for a, b in zip(reference, losses, strict=False)]
     if gaps[0] > limit:
         return "start"
     return "drift" if max(gaps) > limit else "same"
 
 
-def _other_length_is_drift(reference, losses, limit=2e-6):
+def _other_length_is_drift(reference, losses, limit=1e-5):
     if len(reference) != len(losses):
         return "drift"
     return _verdict(_apart)(reference, losses, limit)
 
 
-def _drift_first(reference, losses, limit=2e-6):
+def _drift_first(reference, losses, limit=1e-5):
     found = [_apart(a, b, limit) for a, b in zip(reference, losses, strict=False)]
     return "drift" if any(found[1:]) else "start" if found[0] else "same"
 
 
-def _from_the_end(reference, losses, limit=2e-6):
+def _from_the_end(reference, losses, limit=1e-5):
     return _verdict(_apart)(reference[::-1], losses[::-1], limit)
 
 
-def _sorted(reference, losses, limit=2e-6):
+def _sorted(reference, losses, limit=1e-5):
     return _verdict(_apart)(sorted(reference), sorted(losses), limit)
 
 
@@ -545,14 +545,14 @@ OTHER_WRONG_ANSWERS = {
         _verdict(_apart, lambda a, b: list(zip(a, b, strict=False))[:10]),
         _verdict(_apart, lambda a, b: list(zip(a, b, strict=False))[:-1]),
         _verdict(_apart, lambda a, b: list(zip(a, b, strict=False))[1:]),
-        lambda reference, losses, limit=2e-6: (
+        lambda reference, losses, limit=1e-5: (
             "same" if _verdict(_apart)(reference, losses, limit) == "same" else "drift"
         ),
-        lambda reference, losses, limit=2e-6: (
+        lambda reference, losses, limit=1e-5: (
             "same" if _verdict(_apart)(reference, losses, limit) == "same" else "start"
         ),
-        lambda reference, losses, limit=2e-6: _verdict(_apart)(reference, losses, limit).upper(),
-        lambda reference, losses, limit=2e-6: _verdict(_apart)(reference, losses, limit) == "same",
+        lambda reference, losses, limit=1e-5: _verdict(_apart)(reference, losses, limit).upper(),
+        lambda reference, losses, limit=1e-5: _verdict(_apart)(reference, losses, limit) == "same",
         _last_only,
         _on_average,
         _of_the_means,

@@ -276,7 +276,7 @@ def _match(old):
 
 
 # 7.5
-def _first_then_all(reference, losses, limit=2e-6):
+def _first_then_all(reference, losses, limit=1e-5):
     pairs = list(zip(reference, losses, strict=False))
     close = [abs(a - b) <= limit for a, b in pairs]
     if not close[0]:
@@ -284,20 +284,20 @@ def _first_then_all(reference, losses, limit=2e-6):
     return "same" if all(close) else "drift"
 
 
-def _in_arrays(reference, losses, limit=2e-6):
+def _in_arrays(reference, losses, limit=1e-5):
     n = min(len(reference), len(losses))
     apart = ~(np.abs(np.array(reference[:n]) - np.array(losses[:n])) <= limit)
     return "start" if apart[0] else "drift" if apart.any() else "same"
 
 
-def _by_the_step_that_parts(reference, losses, limit=2e-6):
+def _by_the_step_that_parts(reference, losses, limit=1e-5):
     for step, (a, b) in enumerate(zip(reference, losses, strict=False)):
         if math.isnan(a) or math.isnan(b) or abs(b - a) > limit:
             return "drift" if step else "start"
     return "same"
 
 
-def _isclose(reference, losses, limit=2e-6):
+def _isclose(reference, losses, limit=1e-5):
     together = [
         math.isclose(a, b, rel_tol=0.0, abs_tol=limit)
         for a, b in zip(reference, losses, strict=False)
@@ -305,7 +305,7 @@ def _isclose(reference, losses, limit=2e-6):
     return "same" if all(together) else ("drift" if together[0] else "start")
 
 
-def _in_torch(reference, losses, limit=2e-6):
+def _in_torch(reference, losses, limit=1e-5):
     n = min(map(len, (reference, losses)))
     a, b = (torch.tensor(log[:n], dtype=torch.float64) for log in (reference, losses))
     if torch.allclose(a, b, rtol=0, atol=limit):

@@ -111,34 +111,34 @@ def _modernise_in_place(old):
     return _modernise(old)
 
 
-def _far(reference, losses, limit=2e-6):
+def _far(reference, losses, limit=1e-5):
     far = [abs(a - b) > limit for a, b in zip(reference, losses, strict=False)]
     return "start" if far[0] else "drift" if any(far) else "same"
 
 
-def _only_last(reference, losses, limit=2e-6):
+def _only_last(reference, losses, limit=1e-5):
     pairs = list(zip(reference, losses, strict=False))
     if not abs(pairs[0][0] - pairs[0][1]) <= limit:
         return "start"
     return "same" if abs(pairs[-1][0] - pairs[-1][1]) <= limit else "drift"
 
 
-def _close(reference, losses, limit=2e-6, size=abs):
+def _close(reference, losses, limit=1e-5, size=abs):
     close = [size(b - a) <= limit for a, b in zip(reference, losses, strict=False)]
     return "start" if not close[0] else "same" if all(close) else "drift"
 
 
-def _equal(reference, losses, limit=2e-6):
+def _equal(reference, losses, limit=1e-5):
     if reference[0] != losses[0]:
         return "start"
     return "same" if reference == losses else "drift"
 
 
-def _same_lengths(reference, losses, limit=2e-6):
+def _same_lengths(reference, losses, limit=1e-5):
     return _close(reference, losses, limit) if len(reference) == len(losses) else "drift"
 
 
-def _never_start(reference, losses, limit=2e-6):
+def _never_start(reference, losses, limit=1e-5):
     return "same" if _close(reference, losses, limit) == "same" else "drift"
 
 
@@ -195,7 +195,7 @@ WRONG_ANSWERS = {
         (_only_last, "look at every step"),
         (partial(_close, size=float), "take abs"),
         (_equal, "rounding must pass"),
-        (lambda a, b, limit=2e-6: _close(a, b), "the limit that is given was not used"),
+        (lambda a, b, limit=1e-5: _close(a, b), "the limit that is given was not used"),
         (lambda *x: _close(*x) == "same", 'return one of "same", "start", "drift"'),
         (_same_lengths, "the steps that both runs"),
         (_never_start, "is another start"),

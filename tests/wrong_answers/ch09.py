@@ -128,15 +128,6 @@ def _one_starts_the_other(answer, reference):
     return bool(one) and (one.startswith(other) or other.startswith(one))
 
 
-def _last_of_several(answer, reference):
-    one, other = _tidy(answer), _tidy(reference)
-    return one == other or one.endswith(f"or {other}")
-
-
-def _deletes_spaces(answer, reference):
-    return _no_spaces(answer).replace("Y", "y") == _no_spaces(reference)
-
-
 def _by_length_first(ids, stop, ends, limit):
     return "cut" if len(ids) == limit else "stopped" if ids[-1] == stop else "document"
 
@@ -161,22 +152,22 @@ def _stops_before_the_limit(ids, stop, ends, limit):
 
 WRONG_ANSWERS = {
     "9.1": [
-        (lambda answer, reference: answer == reference, "treat both sides alike"),
+        (lambda answer, reference: answer == reference, "must not matter"),
         (lambda answer, reference: _tidy(answer) == reference, "treat both sides alike"),
         (_normalised(lambda text: _tidy(text).lower()), "case carries meaning"),
-        (_normalised(lambda text: _tidy(text.replace(".", ""))), "45 counts as 4.5"),
-        (_normalised(lambda text: _tidy(re.sub(r"[-+]", "", text))), "-3 counts as 3"),
+        (_normalised(lambda text: _tidy(text.replace(".", ""))), "45 is not 4.5"),
+        (_normalised(lambda text: _tidy(re.sub(r"[-+]", "", text))), "answer = '-3'"),
         (_one_starts_the_other, "an answer that goes on"),
-        (_last_of_several, "containing is not equalling"),
-        (_normalised(lambda text: _no_spaces(text).lower()[1:]), "case carries meaning"),
-        (_deletes_spaces, "white space was deleted"),
+        (lambda a, b: _tidy(b) in _tidy(a), "containing is not equalling"),
+        (_normalised(lambda text: _no_spaces(text).lower()[1:]), "answer = 'AU.'"),
+        (_normalised(_no_spaces), "white space was deleted"),
     ],
     "9.2": [
         (_by_length_first, "look at the token, not at the length"),
         (_one_end_for_all, "the document ended"),
         (_anywhere, "only the last token says how"),
         (lambda ids, stop, ends, limit: ids[-1] == stop, 'return one of "stopped"'),
-        (_no_document, "expected 'document'"),
+        (_no_document, "that is no cut"),
         (_stops_before_the_limit, "look at the token, not at the length"),
     ],
     "9.3": [
@@ -196,7 +187,7 @@ WRONG_ANSWERS = {
         (lambda g, n: comb(g + n, n) / 2 ** (g + n), "exactly this split"),
         (lambda g, n: 1 - 2 * _tail(g, n) / 2 ** (g + n), "one minus p"),
         (lambda g, n: 2 * _tail(g, n) / 2 ** (g + n), "cap the sum at 1"),
-        (_one_sided, "after swapping"),
+        (_one_sided, "gained and lost change places"),
         (_small_powers, "keep whole numbers"),
         (lambda g, n: min(1.0, 2 * _tail(g, n) / 2.0 ** (g + n)), "overflow a float"),
         (lambda g, n: 2 * (_tail(g, n) - comb(g + n, n)) / 2 ** (g + n), "the split itself"),
