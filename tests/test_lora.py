@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import warnings
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -494,7 +495,7 @@ def test_a_kill_while_saving_leaves_a_whole_adapter_or_none(tmp_path, monkeypatc
             monkeypatch.setattr(place, name, killing(getattr(place, name)))
 
     outcomes = []
-    for count in range(1, 9):
+    for count in range(1, 16):
         save_adapter(old, tmp_path)
         interrupt(count)
         with contextlib.suppress(Killed):
@@ -506,7 +507,8 @@ def test_a_kill_while_saving_leaves_a_whole_adapter_or_none(tmp_path, monkeypatc
             assert torch.equal(loaded, logits(old)) or torch.equal(loaded, logits(new))
         except FileNotFoundError:
             outcomes.append("none")
-    assert outcomes == ["old"] * 4 + ["none"] * 2 + ["new"] * 2
+    # first the old one, then none, then the new one, and never back
+    assert [outcome for outcome, _ in groupby(outcomes)] == ["old", "none", "new"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
