@@ -108,9 +108,9 @@ def train(
     }
     _check_before(eval_examples, output_dir, checkpoint_every, resume)
     keep_freed_memory()
-    torch.manual_seed(seed)  # dropout, where a model or an adapter has it
     sizes = {"steps": plan.total_steps, "checkpoint_every": checkpoint_every}
     with output_folder(output_dir, model, tokenizer, **sizes) as checkpoint:
+        torch.manual_seed(seed)  # dropout, where a model or an adapter has it
         with mixed_precision(model) as (autocast, scaler):
             run = _Run(model, tokenizer, plan, settings, autocast, scaler)
             if resume and find_checkpoint(checkpoint):
@@ -118,7 +118,8 @@ def train(
             watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
             _take_steps(run, watched, checkpoint, checkpoint_every)
         if checkpoint:
-            save_in_folder(model, tokenizer, checkpoint, run.history)
+            with interrupt_between_steps():  # comes too late: there is no step after these
+                save_in_folder(model, tokenizer, checkpoint, run.history)
     return run.history
 
 

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_lab.files import write_json
+from sft_lab.files import check_writable, write_json
 
 if TYPE_CHECKING:  # the parent process imports neither torch nor transformers
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -285,6 +285,7 @@ def main() -> None:
     if arguments.side:
         print(json.dumps(run_side(arguments.side)))
         return
+    check_writable(arguments.output)
     report = make_report(run_all())
     write_json(arguments.output, report)
     speed, apart = report["tokens_per_second"], report["largest_loss_difference"]

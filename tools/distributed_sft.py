@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_lab.files import write_json
+from sft_lab.files import check_folder_writable, write_json
 
 if TYPE_CHECKING:  # imports take seconds: --help and a wrong option answer at once
     import torch
@@ -66,6 +66,7 @@ def main() -> None:
     from sft_lab.records import RecordError
 
     try:
+        check_folder_writable(arguments.output)
         run(arguments)
     except (RecordError, LabelError, ModelError, OSError) as error:  # OSError: the hub, or a file
         sys.exit(f"{error}")

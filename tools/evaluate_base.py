@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sft_lab import atlas
 from sft_lab.chat import complete, generate_ids, stop_token_id
-from sft_lab.files import write_json
+from sft_lab.files import check_writable, write_json
 from sft_lab.labels import encode_conversations
 from sft_lab.metrics import is_right
 from sft_lab.models import ATLAS_FOLDER, load
@@ -54,6 +54,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     base, tokenizer = load(arguments.folder)
+    output = arguments.folder / "evaluation.json"
+    check_writable(output)
     before = measure_base(base, tokenizer, arguments.questions)
     print(json.dumps(before))
     runs = []
@@ -80,7 +82,7 @@ def main() -> None:
         "learning_rate": arguments.learning_rate,
         "batch_size": BATCH_SIZE,
     }
-    write_json(arguments.folder / "evaluation.json", {"base": before, "tuned": after, **recipe})
+    write_json(output, {"base": before, "tuned": after, **recipe})
 
 
 def measure_base(model, tokenizer, questions: int) -> dict[str, float]:

@@ -35,7 +35,7 @@ from gpu_measure import (
 from transformers import PreTrainedConfig
 
 from sft_lab.chat import generate_responses
-from sft_lab.files import write_json, write_text
+from sft_lab.files import check_writable, write_json, write_text
 from sft_lab.instructions import load_instructions
 from sft_lab.labels import encode_conversations
 from sft_lab.loop.update import mixed_precision
@@ -397,6 +397,7 @@ def main() -> None:
             "whether there is one; a CPU build of torch never sees it). `make bench` measures "
             "the CPU."
         )
+    check_writable(arguments.output)
     config = named_config("Qwen3-0.6B")
     results = run_all(
         config, device=device, dtype=dtype, quality=("qwen3-0.6b-base", "smollm2-135m")

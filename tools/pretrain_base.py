@@ -29,14 +29,14 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config,
 
 from sft_lab import atlas
 from sft_lab.documents import KINDS, documents
-from sft_lab.files import remove_folder, write_json
+from sft_lab.files import check_folder_writable, remove_folder, write_json
 from sft_lab.loop.checkpoints import (
     find_checkpoint,
     load_checkpoint,
     read_state,
     save_checkpoint,
 )
-from sft_lab.loop.process import keep_freed_memory
+from sft_lab.loop.process import keep_freed_memory, lock_folder
 from sft_lab.train import learning_rate_at
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -249,4 +249,6 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "models" / "atlas-base")
     arguments = parser.parse_args()
-    pretrain(arguments.million_tokens, arguments.seed, arguments.folder)
+    check_folder_writable(arguments.folder)
+    with lock_folder(arguments.folder):
+        pretrain(arguments.million_tokens, arguments.seed, arguments.folder)

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from sft_lab.files import write_json
+from sft_lab.files import check_writable, write_json
 from sft_lab.instructions import load_instructions
 from sft_lab.labels import encode_conversations
 from sft_lab.lora import add_lora
@@ -36,6 +36,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=160, help="rows to train on")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "recorded")
     arguments = parser.parse_args()
+    path = arguments.folder / f"{arguments.model.replace('/', '--')}.json"
+    check_writable(path)
     started = time.perf_counter()
     model, tokenizer = load(arguments.model)
     lessons = random.Random(0).sample(load_instructions("english", "train"), arguments.rows)
@@ -65,7 +67,6 @@ def main() -> None:
         "questions": [question.text for question in OPEN_QUESTIONS],
         "answers": {name: as_rows(given) for name, given in answers.items()},
     }
-    path = arguments.folder / f"{arguments.model.replace('/', '--')}.json"
     write_json(path, record)
     print(f"recorded in {path}")
 

@@ -2,16 +2,12 @@
 write, and nothing that others put there is touched. All of this is known before the first step."""
 
 import contextlib
-import errno
-import os
 import shutil
-import socket
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -25,15 +21,9 @@ from sft_lab.files import (
 )
 from sft_lab.formats import format_bytes
 from sft_lab.loop.checkpoints import check_result, save_result
+from sft_lab.loop.process import lock_folder
 from sft_lab.lora import LoRALinear
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
-LOCK_FILE = "in_use.lock"
-LOCK_WORDS = "sft_lab: "  # how the content begins, or it is somebody else's file
 CONFIG_FILES = ("config.json", "adapter_config.json")  # without one, a folder is no model
 RESULT_FILES = (
     *CONFIG_FILES,
@@ -42,8 +32,7 @@ RESULT_FILES = (
     *("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
     "chat_template.jinja",
 )
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-_held: set[TextIO] = set()
+SMALL_FILES = 2**20  # configurations, headers, random state
 
 
 class UnsavedError(OutputError):
@@ -92,37 +81,6 @@ def output_folder(
         yield checkpoint
 
 
-@contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold `folder` alone; OutputError, with who has it, when another run holds it.
-
-    The lock is the kernel's (flock), so a process that dies, however it dies, lets go of it, and so
-    does a block that is left by an interrupt. Two runs in one process are two as well. A forked
-    child does not inherit it. Warns where the system (Windows) or the file system knows no locks.
-    """
-    path = folder / LOCK_FILE
-    while True:
-        with _open_lock(path) as file:
-            if not _take(file, path):
-                owner = file.read().removeprefix(LOCK_WORDS) or "another process"
-                raise OutputError(
-                    f"{folder} is in use by another run ({owner}): wait for its end, or give "
-                    "another folder"
-                )
-            # the run before may have deleted its lock between our opening and our locking it
-            if not _is_at(file, path):
-                continue
-            _sign(file, path)
-            _held.add(file)
-            try:
-                yield
-            finally:
-                _held.discard(file)
-                if not file.closed:  # closed in a forked child, which leaves the lock alone
-                    path.unlink(missing_ok=True)
-            return
-
-
 def bytes_needed(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -146,7 +104,7 @@ def bytes_needed(
     kept = max(one - replaced, 0) if count else 0
     largest = max(one if count else 0, kept + max(result, one if count > 1 else 0))
     # a tokenizer's files take about 100 bytes an entry, a step in a checkpoint's history 300
-    return largest + 2**20 + 100 * len(tokenizer) + 300 * steps
+    return largest + SMALL_FILES + 100 * len(tokenizer) + 300 * steps
 
 
 def save_in_folder(
@@ -214,63 +172,3 @@ def _check_room(
             f"{format_bytes(needed)} for its checkpoints and its result: free some, give another "
             "folder, or make no checkpoints (checkpoint_every above the number of steps)"
         )
-
-
-def _open_lock(path: Path) -> TextIO:
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
-
-    try:
-        return open(path, "a+", encoding="utf-8", opener=opener)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be opened ({error.strerror}): move it away") from error
-
-
-def _take(file: TextIO, path: Path) -> bool:
-    """Lock an open file, or say that somebody else has; leaves it at its beginning."""
-    file.seek(0)
-    try:
-        if fcntl is None:
-            raise OSError(errno.ENOSYS, "this system has none")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        warnings.warn(
-            f"{path.parent} cannot be locked ({error.strerror}): see to it that no other run "
-            "writes there",
-            stacklevel=5,
-        )
-    return True
-
-
-def _is_at(file: TextIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _sign(file: TextIO, path: Path) -> None:
-    """Say in a locked file who holds it."""
-    content = file.read(len(LOCK_WORDS))
-    if content and content != LOCK_WORDS:
-        raise OutputError(f"{path} was not written by a run: move it away")
-    file.truncate(0)
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
-    file.write(f"{LOCK_WORDS}process {os.getpid()} on {socket.gethostname()}, since {since}")
-    file.flush()
-
-
-def _let_go_in_child() -> None:
-    """A forked child, such as a data loader's worker, may outlive its parent: it closes its copy of
-    the lock, which leaves the parent's as it is."""
-    for file in _held:
-        file.close()
-    _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go_in_child)

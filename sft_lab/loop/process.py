@@ -1,11 +1,31 @@
-"""Under "learn": what the loop asks of the process it runs in: memory and signals."""
+"""Under "learn": what the loop asks of the process it runs in: memory, signals, and a folder for
+itself alone."""
 
 import contextlib
 import ctypes
+import errno
+import os
 import platform
 import signal
+import socket
 import threading
+import time
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from sft_lab.files import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+LOCK_FILE = "in_use.lock"
+LOCK_WORDS = "sft_lab: "  # how the content begins, or it is somebody else's file
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_held: set[TextIO] = set()
 
 
 def keep_freed_memory() -> bool:
@@ -39,3 +59,94 @@ def interrupt_between_steps() -> Iterator[list[int]]:
         yield received
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold `folder` alone; OutputError, with who has it, when another run holds it.
+
+    The lock is the kernel's (flock), so a process that dies, however it dies, lets go of it, and so
+    does a block that is left by an interrupt. Two runs in one process are two as well. A forked
+    child does not inherit it. Warns where the system (Windows) or the file system knows no locks.
+    """
+    path = folder / LOCK_FILE
+    while True:
+        with _open_lock(path) as file:
+            if not _take(file, path):
+                owner = file.read().removeprefix(LOCK_WORDS) or "another process"
+                raise OutputError(
+                    f"{folder} is in use by another run ({owner}): wait for its end, or give "
+                    "another folder"
+                )
+            # the run before may have deleted its lock between our opening and our locking it
+            if not _is_at(file, path):
+                continue
+            _sign(file, path)
+            _held.add(file)
+            try:
+                yield
+            finally:
+                _held.discard(file)
+                if not file.closed:  # closed in a forked child, which leaves the lock alone
+                    path.unlink(missing_ok=True)
+            return
+
+
+def _open_lock(path: Path) -> TextIO:
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    try:
+        return open(path, "a+", encoding="utf-8", opener=opener)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be opened ({error.strerror}): move it away") from error
+
+
+def _take(file: TextIO, path: Path) -> bool:
+    """Lock an open file, or say that somebody else has; leaves it at its beginning."""
+    file.seek(0)
+    try:
+        if fcntl is None:
+            raise OSError(errno.ENOSYS, "this system has none")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(
+            f"{path.parent} cannot be locked ({error.strerror}): see to it that no other run "
+            "writes there",
+            stacklevel=5,
+        )
+    return True
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _sign(file: TextIO, path: Path) -> None:
+    """Say in a locked file who holds it."""
+    content = file.read(len(LOCK_WORDS))
+    if content and content != LOCK_WORDS:
+        raise OutputError(f"{path} was not written by a run: move it away")
+    file.truncate(0)
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    file.write(f"{LOCK_WORDS}process {os.getpid()} on {socket.gethostname()}, since {since}")
+    file.flush()
+
+
+def _let_go_in_child() -> None:
+    """A forked child, such as a data loader's worker, may outlive its parent: it closes its copy of
+    the lock, which leaves the parent's as it is."""
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
