@@ -3,6 +3,7 @@ first step, and two runs never share it."""
 
 import contextlib
 import errno
+import linecache
 import os
 import random
 import re
@@ -533,9 +534,12 @@ def interrupted_at(line: int | None, action, places: tuple[str, ...]) -> int:
         nonlocal count
         if not frame.f_code.co_filename.endswith(places):
             return None
-        count += event == "line"
-        if count == line and event == "line":
-            raise KeyboardInterrupt
+        # signals come after calls and at jumps, never at a bare "try:"
+        text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if event == "line" and text != "try:":
+            count += 1
+            if count == line:
+                raise KeyboardInterrupt
         return trace
 
     before = sys.gettrace()
@@ -562,7 +566,7 @@ def test_an_interrupt_at_any_line_of_locking_and_letting_go_leaves_the_folder_fr
             interrupted_at(line, hold, places)
         kept.append(raised)
         hold()
-    assert count > 25
+    assert count > 20
 
 
 @pytest.mark.parametrize("seed", range(6))
