@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 MARK = "written_files.json"
+STAGING = "result.new"  # in a folder that is shared with files of others
 _count = itertools.count()
 
 
@@ -108,8 +109,8 @@ def whole_folder(folder: Path | str) -> Iterator[Path]:
         names = _finish(new)
         there = set(os.listdir(folder)) if folder.exists() else set()
         theirs = there - _written(folder) - {MARK}
-        if both := sorted(theirs & names):
-            raise _not_ours(folder / both[0])
+        if both := theirs & names:
+            raise _not_ours(folder / min(both))
     except Exception:
         _discard(new, folder)  # after "no space left", half a folder would keep the space
         raise
@@ -167,24 +168,26 @@ def whole_files(folder: Path | str, *, last: Sequence[str] = ()) -> Iterator[Pat
 
     What an earlier call wrote in `folder` is replaced, or deleted if it is not written again; the
     files named `last`, without which the others say nothing, go first and come last. After an error
-    `folder` is as it was. OutputError as in `check_folder`, and where a file of somebody else would
-    be replaced.
+    `folder` is as it was. OutputError where a file of somebody else would be replaced.
     """
     folder = Path(folder)
-    new = folder / "result.new"
-    check_folder(new)
+    check_files(folder, ())
+    new = folder / STAGING
     _discard(new, folder)
     _make(new)
     try:
         yield new
         names = _finish(new)
-        new_names = sorted(names - _written(folder))
-        if theirs := [name for name in new_names if os.path.lexists(folder / name)]:
-            raise _not_ours(folder / theirs[0])
+        before = _written(folder)
+        theirs = {name for name in names - before if os.path.lexists(folder / name)}
+        # a folder below that is a link would lead the writing and deleting elsewhere
+        below = {str(above) for name in names | before for above in Path(name).parents} - {"."}
+        theirs |= {name for name in below if (folder / name).is_symlink()}
+        if theirs:
+            raise _not_ours(folder / min(theirs))
     except Exception:
         _discard(new, folder)
         raise
-    before = _written(folder)
     _mark(folder, before | names)  # before they move: after a kill they are known to be ours
     for name in [*last, *(before - names)]:
         if name in before:
@@ -196,12 +199,16 @@ def whole_files(folder: Path | str, *, last: Sequence[str] = ()) -> Iterator[Pat
     _discard(new, folder)
 
 
-def files_of_others(folder: Path | str, patterns: Sequence[str]) -> list[Path]:
-    """The files in `folder` whose names match one of `patterns` (as in Path.glob) and that
-    `whole_files` did not write."""
+def check_files(folder: Path | str, patterns: Sequence[str]) -> None:
+    """Raise OutputError if `folder` holds a file that `whole_files` did not write and would
+    replace: its list, or one whose name matches one of `patterns` (as in Path.glob)."""
     folder = Path(folder)
+    check_folder(folder / STAGING)
+    if os.path.lexists(folder / MARK) and not _read_mark(folder):
+        raise _not_ours(folder / MARK)
     found = {path for pattern in patterns for path in folder.glob(pattern)}
-    return sorted(path for path in found if path.name not in _written(folder))
+    if theirs := {path for path in found if path.name not in _written(folder)}:
+        raise _not_ours(min(theirs))
 
 
 def _not_ours(place: Path, kind: str = "") -> OutputError:
@@ -241,7 +248,15 @@ def _read_mark(folder: Path) -> dict[str, Any]:
         mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return mark if isinstance(mark, dict) and mark.get("written by") == "sft_lab" else {}
+    if not isinstance(mark, dict) or mark.get("written by") != "sft_lab":
+        return {}
+    names = mark.get("files", [])
+    # a name that leads out of the folder is not from here, and nothing out there is ours
+    inside = isinstance(names, list) and all(
+        isinstance(name, str) and ".." not in Path(name).parts and not Path(name).is_absolute()
+        for name in names
+    )
+    return mark if inside else {}
 
 
 def _written(folder: Path) -> set[str]:

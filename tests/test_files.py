@@ -20,10 +20,10 @@ from file_calls import Killed, killed_before_call
 from sft_lab.files import (
     MARK,
     OutputError,
+    check_files,
     check_folder,
     check_folder_writable,
     check_writable,
-    files_of_others,
     recover_folder,
     remove_folder,
     whole_file,
@@ -199,6 +199,9 @@ def put(kind: str, place: Path, elsewhere: Path) -> None:
         "folder with no object as mark": "[]",
         "folder with another's mark": '{"written by": "another", "files": ["precious"]}',
         "folder with a broken mark": "{",
+        "folder with a mark that leads out": (
+            '{"written by": "sft_lab", "files": ["precious", "../elsewhere/precious"]}'
+        ),
     }
     if kind == "file":
         place.write_text("of the reader")
@@ -234,6 +237,7 @@ FOREIGN = [
     *("file", "link to a folder", "link to a folder of ours", "link to a file"),
     *("link to nothing", "folder", "folder with no object as mark"),
     *("folder with another's mark", "folder with a broken mark"),
+    "folder with a mark that leads out",
 ]
 
 
@@ -308,8 +312,9 @@ def test_whole_files_replaces_and_deletes_its_own_and_keeps_the_rest(tmp_path):
     assert read_folder(tmp_path) == OLD | {"notes": "of the reader"}
     write_files(tmp_path, NEW)
     assert read_folder(tmp_path) == NEW | {"notes": "of the reader"}
-    assert files_of_others(tmp_path, ["*"]) == [tmp_path / "notes", tmp_path / MARK]
-    assert files_of_others(tmp_path, ["a", "c"]) == []
+    check_files(tmp_path, ["a", "b", "c", "d*"])
+    with pytest.raises(OutputError, match="notes was not written by this program"):
+        check_files(tmp_path, ["a", "no*"])
     before = snapshot(tmp_path)
     with pytest.raises(ZeroDivisionError), whole_files(tmp_path) as new:
         (new / "a").write_text("half")
@@ -320,6 +325,31 @@ def test_whole_files_replaces_and_deletes_its_own_and_keeps_the_rest(tmp_path):
         (new / "below" / "d").write_text("deep")
     assert read_folder(tmp_path / "below") == {"d": "deep"}
     assert sorted(os.listdir(tmp_path)) == ["below", "notes", MARK]
+
+
+def test_a_mark_that_leads_out_and_a_folder_that_is_a_link_delete_nothing_elsewhere(tmp_path):
+    folder, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
+    for place in (folder, elsewhere):
+        place.mkdir()
+    (elsewhere / "d").write_text("of the reader")
+    names = ["../elsewhere/d", str(elsewhere / "d")]
+    for name in names:
+        (folder / MARK).write_text(json.dumps({"written by": "sft_lab", "files": [name]}))
+        with pytest.raises(OutputError, match=f"{MARK} was not written by this program"):
+            write_files(folder, NEW)
+        assert os.listdir(folder) == [MARK]
+        assert (elsewhere / "d").read_text() == "of the reader"
+    (folder / MARK).unlink()
+    with whole_files(folder) as new:
+        (new / "below").mkdir()
+        (new / "below" / "d").write_text("ours")
+    (folder / "below" / "d").unlink()
+    (folder / "below").rmdir()
+    (folder / "below").symlink_to(elsewhere)
+    before = snapshot(tmp_path)
+    with pytest.raises(OutputError, match="place/below was not written by this program"):
+        write_files(folder, NEW)
+    assert snapshot(tmp_path) == before
 
 
 def test_an_error_while_a_folder_is_written_leaves_the_old_and_no_half(tmp_path):

@@ -69,13 +69,13 @@ def name_like(pattern: str) -> str:
     return pattern.replace("*", "-00001-of-00002")
 
 
-@pytest.mark.parametrize("pattern", RESULT_FILES)
+@pytest.mark.parametrize("pattern", [*RESULT_FILES, "written_files.json"])
 def test_a_model_that_no_run_wrote_is_not_replaced(pattern, tmp_path):
     name = name_like(pattern)
     (tmp_path / name).write_text("of the reader")
     (tmp_path / "notes.md").write_text("of the reader")
     before = snapshot(tmp_path)
-    with no_step(), pytest.raises(OutputError, match=f"{name} was not written by a run"):
+    with no_step(), pytest.raises(OutputError, match=f"{name} was not written by this program"):
         run(output_dir=tmp_path)
     assert snapshot(tmp_path) == before
 
@@ -109,7 +109,7 @@ def test_a_second_run_replaces_the_result_of_the_first_and_nothing_else(tmp_path
 def test_the_folder_a_model_was_loaded_from_is_not_its_output(tmp_path):
     make_model().save_pretrained(tmp_path)
     before = snapshot(tmp_path)
-    with no_step(), pytest.raises(OutputError, match="was not written by a run"):
+    with no_step(), pytest.raises(OutputError, match="was not written by this program"):
         run(AutoModelForCausalLM.from_pretrained(tmp_path), output_dir=tmp_path)
     assert snapshot(tmp_path) == before
 

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.files import (
     OutputError,
+    check_files,
     check_folder,
     check_folder_writable,
-    files_of_others,
     remove_folder,
     whole_files,
 )
@@ -71,12 +71,7 @@ def output_folder(
     with lock_folder(folder):
         checkpoint = folder / "checkpoint"
         check_folder(checkpoint)
-        check_folder(folder / "result.new")
-        if theirs := files_of_others(folder, RESULT_FILES):
-            raise OutputError(
-                f"{theirs[0]} was not written by a run, and the result would replace it: move it "
-                "away, or give another folder"
-            )
+        check_files(folder, RESULT_FILES)
         _check_room(checkpoint, model, tokenizer, steps, checkpoint_every)
         yield checkpoint
 
