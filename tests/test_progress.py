@@ -3,6 +3,9 @@ lost."""
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from sft_lab.course.exercises.kit import checks
 from sft_lab.course.progress import list_exercises, record
 
 ID = "96.1"
+ROOT = str(Path(__file__).resolve().parent.parent)
 
 
 @checks(ID)
@@ -79,3 +83,25 @@ def test_progress_shows_every_exercise_as_text_and_as_a_table(tmp_path, monkeypa
     assert repr(view).endswith("1 of 3 exercises solved, 12 minutes of exercises left")
     assert "Last &amp; least" in view._repr_html_()
     assert "✓ solved" in view._repr_html_()
+
+
+RECORDER = """
+import sys
+from sft_lab.course.progress import record
+for number in range(1, 21):
+    record(f"{sys.argv[1]}.{number}", "solved")
+"""
+
+
+def test_notebooks_that_record_at_the_same_time_lose_nothing(progress_path):
+    chapters = range(80, 84)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RECORDER, str(chapter)], env={**os.environ, "PYTHONPATH": ROOT}
+        )
+        for chapter in chapters
+    ]
+    assert [process.wait() for process in processes] == [0] * 4
+    expected = {f"{chapter}.{number}" for chapter in chapters for number in range(1, 21)}
+    assert json.loads(progress_path.read_text()).keys() == expected
+    assert os.listdir(progress_path.parent) == ["progress.json"]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sft_lab.files import write_json
+from sft_lab.loop.process import lock_folder
 
 CHAPTERS = Path(__file__).resolve().parents[2] / "chapters"
 SOLVED, ATTEMPTED, NOT_ATTEMPTED = "solved", "attempted", "not attempted"
@@ -92,12 +93,16 @@ def record(exercise_id: str, state: str) -> None:
     """Note that an exercise was attempted or solved. Solved stays solved. `ProgressError` when it
     cannot be written."""
     path = progress_file()
-    states = read_progress(path)
-    if states.get(exercise_id) in (state, SOLVED):
+    if read_progress(path).get(exercise_id) in (state, SOLVED):
         return
-    states[exercise_id] = state
     try:
-        write_json(path, dict(sorted(states.items(), key=lambda item: sort_key(item[0]))))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # two notebooks at once: what one writes between our reading and our writing would be lost
+        with lock_folder(path.parent, wait_seconds=10):
+            states = read_progress(path)
+            if states.get(exercise_id) != SOLVED:
+                states[exercise_id] = state
+            write_json(path, dict(sorted(states.items(), key=lambda item: sort_key(item[0]))))
     except OSError as error:
         raise ProgressError(
             f"{path} cannot be written ({error}): set SFT_LAB_PROGRESS to a file that can"

@@ -62,17 +62,21 @@ def interrupt_between_steps() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold `folder` alone; OutputError, with who has it, when another run holds it.
+def lock_folder(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold `folder` alone; OutputError, with who has it, when another run holds it longer than
+    `wait_seconds`.
 
     The lock is the kernel's (flock), so a process that dies, however it dies, lets go of it, and so
     does a block that is left by an interrupt. Two runs in one process are two as well. A forked
     child does not inherit it. Warns where the system (Windows) or the file system knows no locks.
     """
-    path = folder / LOCK_FILE
+    path, last_try = folder / LOCK_FILE, time.monotonic() + wait_seconds
     while True:
         with _open_lock(path) as file:
             if not _take(file, path):
+                if time.monotonic() < last_try:
+                    time.sleep(0.01)
+                    continue
                 owner = file.read().removeprefix(LOCK_WORDS) or "another process"
                 raise OutputError(
                     f"{folder} is in use by another run ({owner}): wait for its end, or give "
