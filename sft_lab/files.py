@@ -103,8 +103,8 @@ def whole_folder(folder: Path | str) -> Iterator[Path]:
     new, old = _beside(folder)
     for leftover in (new, old):  # half a folder, where a kill left one
         _discard(leftover, folder)
-    _make(new)
     try:
+        _make(new)
         yield new
         names = _finish(new)
         there = set(os.listdir(folder)) if folder.exists() else set()
@@ -174,8 +174,8 @@ def whole_files(folder: Path | str, *, last: Sequence[str] = ()) -> Iterator[Pat
     check_files(folder, ())
     new = folder / STAGING
     _discard(new, folder)
-    _make(new)
     try:
+        _make(new)
         yield new
         names = _finish(new)
         before = _written(folder)

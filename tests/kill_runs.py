@@ -27,30 +27,42 @@ import sft_lab.train
 from sft_lab.files import OutputError, recover_folder
 from sft_lab.train import train
 
-# 20 steps, a checkpoint after every second: a kill meets a step or a saving alike
+# 20 steps, a checkpoint after every second
 EXAMPLES, TOKENIZER = make_examples(20), make_tokenizer()
 RUN = {"epochs": 4, "batch_size": 4, "checkpoint_every": 2, "progress": False}
 REFUSED, DONE, KILLED = "refused", "done", "killed"
 Weights = dict[str, torch.Tensor]
 
 
-def run(folder: Path, seed: int, *, resume: bool) -> list[float]:
+def run(folder: Path, seed: int, *, resume: bool, before_step=lambda: None) -> list[float]:
     """The losses of a run, with dropout."""
-    model = make_model(attention_dropout=0.2)
+    model, real = make_model(attention_dropout=0.2), sft_lab.train.optimizer_step
     settings = {**RUN, "seed": seed, "output_dir": folder, "resume": resume}
-    return train(model, TOKENIZER, EXAMPLES, **settings).losses
+
+    def step(*arguments, **given):
+        before_step()
+        return real(*arguments, **given)
+
+    sft_lab.train.optimizer_step = step
+    try:
+        return train(model, TOKENIZER, EXAMPLES, **settings).losses
+    finally:
+        sft_lab.train.optimizer_step = real
 
 
-def fork_run(folder: Path, seed: int, *, resume: bool, delay: float = 0.0) -> int:
-    """Start a run in a process of its own; returns the process's number."""
+def fork_run(folder: Path, seed: int, *, resume: bool, delay: float = 0.0) -> tuple[int, int]:
+    """Start a run in a process of its own; returns the process's number and a pipe that brings a
+    byte for each step, and is empty when the process is over."""
+    reader, writer = os.pipe()
     child = os.fork()
     if child:
-        return child
+        os.close(writer)
+        return child, reader
     code = 70
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the progress bars of saving
         time.sleep(delay)
-        losses = run(folder, seed, resume=resume)
+        losses = run(folder, seed, resume=resume, before_step=lambda: os.write(writer, b"."))
         folder.with_name(f"{folder.name}.losses").write_text(json.dumps(losses))
         code = 0
     except OutputError as error:
@@ -59,8 +71,15 @@ def fork_run(folder: Path, seed: int, *, resume: bool, delay: float = 0.0) -> in
         os._exit(code)  # whatever happens: a forked process must not go on as its parent
 
 
-def outcome(child: int) -> str:
+def wait_for_steps(reader: int, steps: int) -> None:
+    """Wait until a forked run has begun so many steps, or is over."""
+    while steps > 0 and (come := os.read(reader, 1)):
+        steps -= len(come)
+
+
+def outcome(child: int, reader: int) -> str:
     """Wait for a process; `refused`, `done` or `killed`, RuntimeError for anything else."""
+    os.close(reader)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     names = {0: DONE, 69: REFUSED, -signal.SIGKILL: KILLED}
@@ -75,19 +94,16 @@ def try_kills(kills: int, seed: int, place: Path) -> Counter:
     rng, counted = random.Random(seed), Counter()
     expected = run(place / "unbroken", 0, resume=False)
     weights = load_file(place / "unbroken" / "model.safetensors")
-    started = time.perf_counter()
-    outcome(fork_run(place / "timed", 0, resume=False))
-    seconds = time.perf_counter() - started
     while counted["kills"] < kills:
         folder, ended = place / f"run {counted['runs']}", KILLED
-        turns = rng.randint(1, 4)
         while ended != DONE:
-            child = fork_run(folder, 0, resume=True)
-            if turns and counted["kills"] < kills:
-                time.sleep(rng.uniform(0.1, 1) * seconds)
+            child, reader = fork_run(folder, 0, resume=True)
+            if counted["kills"] < kills:
+                # a run of 20 steps may make the last of them after several kills
+                wait_for_steps(reader, rng.randint(0, 20))
+                time.sleep(rng.expovariate(1 / 0.005))  # into a step, a saving, or what follows
                 os.kill(child, signal.SIGKILL)  # one that is over already waits to be asked
-                turns -= 1
-            ended = outcome(child)
+            ended = outcome(child, reader)
             if ended == KILLED:
                 counted["kills"] += 1
                 counted["inside saving"] += any(folder.glob("*.new"))
@@ -114,9 +130,9 @@ def try_races(pairs: int, seed: int, place: Path) -> Counter:
         ]
         if pair % 2:
             time.sleep(rng.uniform(0, 0.4))
-            for child in children:
+            for child, _ in children:
                 os.kill(child, signal.SIGKILL)
-        counted.update(outcome(child) for child in children)
+        counted.update(outcome(*child) for child in children)
         if has_checkpoint(folder):
             state = json.loads((folder / "checkpoint" / "state.json").read_text())
             steps = known[state["run"]["seed"]]
@@ -132,19 +148,19 @@ def try_races(pairs: int, seed: int, place: Path) -> Counter:
 
 def weights_after_each_step(place: Path, seed: int) -> list[Weights]:
     """Those of a run that nobody disturbs, as its checkpoints hold them; the last as its result."""
-    taken, real = [], sft_lab.train.optimizer_step
+    folder, taken = place / f"alone {seed}", [{}]
+    real = sft_lab.train.save_checkpoint
 
-    def step(model, *arguments, **settings):
-        measured = real(model, *arguments, **settings)
-        taken.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
-        return measured
+    def save(checkpoint, *arguments):
+        real(checkpoint, *arguments)
+        taken.extend([{}, load_file(checkpoint / "weights.safetensors")])  # after every second step
 
-    sft_lab.train.optimizer_step = step
+    sft_lab.train.save_checkpoint = save
     try:
-        run(place / f"alone {seed}", seed, resume=False)
+        run(folder, seed, resume=False)
     finally:
-        sft_lab.train.optimizer_step = real
-    return [{}, *taken]
+        sft_lab.train.save_checkpoint = real
+    return [*taken, load_file(folder / "model.safetensors")]
 
 
 def same(one: Weights, other: Weights) -> bool:

@@ -94,14 +94,7 @@ def test_every_file_that_a_run_leaves_is_looked_for_before_the_next(tmp_path):
 def test_a_second_run_replaces_the_result_of_the_first_and_nothing_else(tmp_path):
     (tmp_path / "notes.md").write_text("of the reader")
     tuned_folder(tmp_path)
-    with_adapter = add_lora(make_model(), rank=2)
-    run(with_adapter, output_dir=tmp_path, epochs=1)
-    assert not (tmp_path / "model.safetensors").exists(), "two kinds of result in one folder"
-    assert (tmp_path / "notes.md").read_text() == "of the reader"
-    loaded = load_adapter(make_model(), tmp_path)
-    assert same_weights(loaded, with_adapter)
     _, tuned = run(make_model(seed=1), output_dir=tmp_path, epochs=1)
-    assert not (tmp_path / "adapter_config.json").exists()
     assert same_weights(AutoModelForCausalLM.from_pretrained(tmp_path), tuned)
     assert (tmp_path / "notes.md").read_text() == "of the reader"
 
@@ -350,6 +343,38 @@ def test_a_result_that_can_be_saved_nowhere_stays_in_memory(tmp_path, monkeypatc
     monkeypatch.undo()
     history, model = run(output_dir=tmp_path / "run", resume=True)
     assert history.steps == expected.steps and same_weights(model, expected_model)
+
+
+@pytest.mark.parametrize("step", [2, 12])
+def test_a_disk_that_is_really_full_costs_neither_the_tuned_model_nor_the_old_result(
+    step, small_disk, tmp_path, monkeypatch
+):
+    """With the errors that safetensors and tokenizers themselves raise."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = small_disk / "run"
+    _, old = run(make_model(seed=7), output_dir=folder, epochs=1)
+
+    def fill() -> None:
+        with (
+            contextlib.suppress(OSError),
+            (small_disk / "filling").open("wb", buffering=0) as file,
+        ):
+            while True:
+                file.write(bytes(4096))
+
+    warned = pytest.warns(UserWarning, match="no checkpoint could be written.*No space left")
+    with (
+        before_step(step, fill),
+        warned if step == 2 else contextlib.nullcontext(),
+        pytest.raises(UnsavedError, match=r"could not be saved in .*run \(") as raised,
+    ):
+        run(output_dir=folder)
+    expected, expected_model = run()
+    assert raised.value.history.steps == expected.steps
+    saved_in = raised.value.saved_in
+    assert same_weights(AutoModelForCausalLM.from_pretrained(saved_in), expected_model)
+    assert same_weights(AutoModelForCausalLM.from_pretrained(folder), old)
+    assert "result.new" not in os.listdir(folder), "half a result keeps the space"
 
 
 def test_a_file_that_appears_during_a_run_is_not_replaced_and_the_result_is_elsewhere(
