@@ -101,7 +101,7 @@ def try_kills(kills: int, seed: int, place: Path) -> Counter:
             if counted["kills"] < kills:
                 # a run of 20 steps may make the last of them after several kills
                 wait_for_steps(reader, rng.randint(0, 20))
-                time.sleep(rng.expovariate(1 / 0.005))  # into a step, a saving, or what follows
+                time.sleep(rng.expovariate(1 / 0.02))  # into a step, a saving, or what follows
                 os.kill(child, signal.SIGKILL)  # one that is over already waits to be asked
             ended = outcome(child, reader)
             if ended == KILLED:

@@ -621,7 +621,7 @@ def test_where_there_are_no_locks_a_run_warns(code, tmp_path, monkeypatch):
 
 def test_on_a_system_without_flock_a_run_warns(tmp_path, monkeypatch):
     monkeypatch.setattr(sft_lab.loop.process, "fcntl", None)
-    with pytest.warns(UserWarning, match="cannot be locked .this system has none.: see to it"):
+    with pytest.warns(UserWarning, match="cannot be locked .this system has no flock.: see to it"):
         run(output_dir=tmp_path, epochs=1)
 
 

@@ -70,6 +70,10 @@ def lock_folder(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
     does a block that is left by an interrupt. Two runs in one process are two as well. A forked
     child does not inherit it. Warns where the system (Windows) or the file system knows no locks.
     """
+    if fcntl is None:
+        _warn_of_no_lock(folder, "this system has no flock")
+        yield
+        return
     path, last_try = folder / LOCK_FILE, time.monotonic() + wait_seconds
     while True:
         with _open_lock(path) as file:
@@ -110,20 +114,21 @@ def _take(file: TextIO, path: Path) -> bool:
     """Lock an open file, or say that somebody else has; leaves it at its beginning."""
     file.seek(0)
     try:
-        if fcntl is None:
-            raise OSError(errno.ENOSYS, "this system has none")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        warnings.warn(
-            f"{path.parent} cannot be locked ({error.strerror}): see to it that no other run "
-            "writes there",
-            stacklevel=5,
-        )
+        _warn_of_no_lock(path.parent, error.strerror)
     return True
+
+
+def _warn_of_no_lock(folder: Path, reason: str) -> None:
+    warnings.warn(
+        f"{folder} cannot be locked ({reason}): see to it that no other run writes there",
+        stacklevel=2,
+    )
 
 
 def _is_at(file: TextIO, path: Path) -> bool:
