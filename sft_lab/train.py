@@ -106,10 +106,10 @@ def train(
         "weight_decay": weight_decay,
         "max_grad_norm": max_grad_norm,
     }
-    _check_before(eval_examples, output_dir, checkpoint_every, resume)
     keep_freed_memory()
-    sizes = {"steps": plan.total_steps, "checkpoint_every": checkpoint_every}
-    with output_folder(output_dir, model, tokenizer, **sizes) as checkpoint:
+    with output_folder(
+        output_dir, model, tokenizer, plan.total_steps, checkpoint_every, resume
+    ) as checkpoint:
         torch.manual_seed(seed)  # dropout, where a model or an adapter has it
         with mixed_precision(model) as (autocast, scaler):
             run = _Run(model, tokenizer, plan, settings, autocast, scaler)
@@ -133,7 +133,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss (nats per graded token), token accuracy and perplexity = exp(loss) over all graded
     tokens of `examples`."""
-    _check_graded(examples)
+    if not examples:
+        raise ValueError("no examples to evaluate")
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     total, correct, graded = 0.0, 0, 0
@@ -148,6 +149,11 @@ def evaluate(
         correct += ranked_first.item()
         graded += int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())
     model.train(was_training)
+    if graded == 0:
+        raise ValueError(
+            "no graded token in the examples to evaluate; check them with "
+            "sft_lab.labels.check_labels"
+        )
     loss = total / graded
     perplexity = math.exp(loss) if loss < 700 else math.inf  # a float ends at exp(709)
     return {"loss": loss, "accuracy": correct / graded, "perplexity": perplexity, "graded": graded}
@@ -307,32 +313,6 @@ class _Log:
     def _give_up(self, error: OSError) -> None:
         folder, self.writer = self.writer.log_dir, None
         warnings.warn(f"the log in {folder} ends here: {error}", stacklevel=4)
-
-
-def _check_before(
-    eval_examples: Sequence[Example] | None,
-    output_dir: Path | str | None,
-    checkpoint_every: int,
-    resume: bool,
-) -> None:
-    """ValueError for what would end the run later."""
-    if eval_examples:
-        _check_graded(eval_examples)
-    if checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every is {checkpoint_every}; it must be at least 1")
-    if resume and output_dir is None:
-        raise ValueError("resume=True needs the output_dir of the run to go on with")
-
-
-def _check_graded(examples: Sequence[Example]) -> None:
-    """ValueError for examples that cannot be evaluated."""
-    if not examples:
-        raise ValueError("no examples to evaluate")
-    if all(label == IGNORE_INDEX for example in examples for label in example.labels[1:]):
-        raise ValueError(
-            "no graded token in the examples to evaluate; check them with "
-            "sft_lab.labels.check_labels"
-        )
 
 
 def _take_steps(

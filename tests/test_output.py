@@ -17,19 +17,17 @@ import pytest
 from file_calls import Killed
 from test_files import FOREIGN, put, snapshot
 from test_train import TOKENIZER, before_step, kill, run, same_weights
-from tiny import make_examples, make_model
+from tiny import make_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import sft_lab.loop.checkpoints
 import sft_lab.loop.output
 import sft_lab.loop.process
 import sft_lab.train
-from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.files import OutputError
 from sft_lab.loop.output import RESULT_FILES, UnsavedError, bytes_needed
 from sft_lab.loop.process import lock_folder
 from sft_lab.lora import add_lora, load_adapter
-from sft_lab.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
@@ -206,32 +204,6 @@ def test_the_room_that_is_asked_for_is_the_room_that_is_used(
     used = max(sizes) - before
     headers = 40_000  # names and shapes, in up to three files
     assert used - headers < needed < used + headers
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"checkpoint_every": 0}, "checkpoint_every is 0"),
-        ({"checkpoint_every": -3}, "checkpoint_every is -3"),
-        ({"eval_examples": [Example([5, 6], [IGNORE_INDEX] * 2)]}, "no graded token in the exam"),
-        ({"eval_examples": [Example([5, 6], [5, IGNORE_INDEX])]}, "no graded token in the exam"),
-    ],
-)
-def test_settings_that_would_end_a_run_later_are_refused_before_it(settings, message):
-    with no_step(), pytest.raises(ValueError, match=message):
-        run(**settings)
-
-
-@pytest.mark.parametrize("pack_to", [None, 3])
-@pytest.mark.parametrize("seed", range(5))
-def test_a_step_without_a_graded_token_is_named_before_the_first(seed, pack_to):
-    rng = random.Random(seed)
-    examples = make_examples(30, shortest=2, longest=3)
-    examples[rng.randrange(30)] = Example([5, 6, 7], [5, IGNORE_INDEX, IGNORE_INDEX])
-    settings = {"pack_to": pack_to, "seed": seed, "epochs": 2, "progress": False}
-    with no_step(), pytest.raises(ValueError, match=r"step \d+: no graded token"):
-        train(make_model(), TOKENIZER, examples, batch_size=1, **settings)
-    train(make_model(), TOKENIZER, examples, batch_size=30, **settings)
 
 
 # --- what fails later

@@ -52,17 +52,19 @@ def output_folder(
     folder: Path | str | None,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    *,
     steps: int,
     checkpoint_every: int,
+    resume: bool,
 ) -> Iterator[Path | None]:
     """Yield where a run of so many `steps` keeps its checkpoint; None without a `folder`.
 
     Raises OutputError when the folder cannot be written, has too little room, belongs to another
     run now, or holds files that the run would replace and that no run wrote; ValueError for a model
-    whose result could not be loaded again.
+    whose result could not be loaded again, and for `resume` without a folder.
     """
     if folder is None:
+        if resume:
+            raise ValueError("resume=True needs the output_dir of the run to go on with")
         yield None
         return
     folder = Path(folder)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sft_lab.batches import group_by_length, join_rows, pack, pad_batch
-from sft_lab.examples import IGNORE_INDEX, Example
+from sft_lab.examples import Example
 
 Batch = dict[str, torch.Tensor]
 # Runs with neighbouring seeds must not share their orders, as they would if epoch 1 of seed 0 and
@@ -26,7 +26,7 @@ class Plan:
     """`epochs` passes over the examples, in steps of `accumulation_steps` batches of `batch_size`.
 
     With `pack_to`, examples are packed into rows of at most so many tokens, and a batch holds rows.
-    Raises ValueError when there is nothing to train on, in any step, or a number is below 1.
+    Raises ValueError when there is nothing to train on or a number is below 1.
     """
 
     examples: Sequence[Example]
@@ -48,20 +48,6 @@ class Plan:
         self.lengths = [row["input_ids"].shape[1] for row in self.rows] or [
             len(example.input_ids) for example in self.examples
         ]
-        self._check_graded()
-
-    def _check_graded(self) -> None:
-        """ValueError for a step without a graded token: now, and not when its turn comes."""
-        labels = [row["labels"][0].tolist() for row in self.rows] or [
-            example.labels for example in self.examples
-        ]
-        ungraded = {i for i, row in enumerate(labels) if set(row[1:]) <= {IGNORE_INDEX}}
-        for step, window in enumerate(self.windows() if ungraded else (), start=1):
-            if all(i in ungraded for batch in window for i in batch):
-                raise ValueError(
-                    f"step {step}: no graded token in its batches; check the examples with "
-                    "check_labels"
-                )
 
     @property
     def steps_an_epoch(self) -> int:
