@@ -1,7 +1,6 @@
 """LoRA by hand is PEFT's LoRA: losses, merges, counts and files; and it trains, resumes and refuses
 as it should."""
 
-import contextlib
 import copy
 import functools
 import json
@@ -9,7 +8,6 @@ import os
 import random
 import shutil
 import warnings
-from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -494,12 +492,15 @@ def test_a_kill_while_saving_leaves_a_whole_adapter_or_none(tmp_path, monkeypatc
         for place, name in zip(places, calls, strict=True):
             monkeypatch.setattr(place, name, killing(getattr(place, name)))
 
-    outcomes = []
-    for count in range(1, 16):
+    outcomes, count, killed = [], 0, True
+    while killed:
         save_adapter(old, tmp_path)
+        count, killed = count + 1, False
         interrupt(count)
-        with contextlib.suppress(Killed):
+        try:
             save_adapter(new, tmp_path)
+        except Killed:
+            killed = True
         monkeypatch.undo()
         try:
             loaded = logits(load_adapter(base(1), tmp_path))
@@ -507,8 +508,8 @@ def test_a_kill_while_saving_leaves_a_whole_adapter_or_none(tmp_path, monkeypatc
             assert torch.equal(loaded, logits(old)) or torch.equal(loaded, logits(new))
         except FileNotFoundError:
             outcomes.append("none")
-    # first the old one, then none, then the new one, and never back
-    assert [outcome for outcome, _ in groupby(outcomes)] == ["old", "none", "new"]
+    assert outcomes == sorted(outcomes, key=["old", "none", "new"].index)
+    assert len(outcomes) >= 7 and set(outcomes) == {"old", "none", "new"}
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
