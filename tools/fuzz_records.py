@@ -308,7 +308,8 @@ def _judge_conversation(conversation: list, name: str) -> str:
 def _find_lost(source: Any, conversations: list, named: str) -> str:
     """A text of the source that is neither in its conversation nor under a key that was named."""
     for row, conversation in zip(_read_again(source), conversations, strict=True):
-        said = "\n".join(
+        # a role once more, under a key that a mutation has made, is no loss
+        said = "system user assistant human gpt\n" + "\n".join(
             turn["content"] + turn.get("reasoning_content", "") for turn in conversation
         )
         texts = list(_find_texts(row))
