@@ -98,15 +98,19 @@ def graded_loss(
 
 
 @torch.no_grad()
-def head_is_last(model: torch.nn.Module, input_ids: torch.Tensor) -> bool:
+def head_is_last(
+    model: torch.nn.Module, input_ids: torch.Tensor, own: torch.Tensor | None = None
+) -> bool:
     """Whether the model's scores are what its output head makes of its decoder's last states, and
-    nothing is done to them afterwards; found out by doing both on `input_ids`, (1, T).
+    nothing is done to them afterwards; found out by doing both on `input_ids`, (1, T). `own` is the
+    model's own scores of them, (1, T, V), where they are known.
 
     Gemma 2 caps its scores, Granite and Cohere scale them: trained without that, they would learn
     for other scores than they answer with. The answer is kept for graded_logits and graded_loss.
     """
     with undisturbed(model):
-        own = model(input_ids=input_ids, use_cache=False).logits
+        if own is None:
+            own = model(input_ids=input_ids, use_cache=False).logits
         try:
             states = model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
             scores = model.get_output_embeddings()(states)

@@ -48,38 +48,43 @@ def check_scores(model: torch.nn.Module, examples: Sequence[Example], pad_token_
     experts add a loss of their own, and some architectures do not shift the labels.
     """
     _check_peft(model)
-    long, short, _ = _draw_documents(examples, pad_token_id)
+    long, _ = _draw_documents(examples, pad_token_id)
     half = _tolerance(model) > TOLERANCE[torch.float32]
     advice = "take a model that goes on with a text" + (", or load it in float32" if half else "")
     with undisturbed(model):
-        with _refusing(f"{_name(model)} cannot be trained on rows of token ids", advice):
-            with torch.enable_grad(), _embeddings(model) as embedded:
-                own_long = _own_scores(model, long)
-                looks_ahead = _reached(own_long[:SHORT], embedded, [range(SHORT)])
-            own_long, own_short = own_long.detach(), _own_scores(model, short)
-        if own_long.isnan().any() or own_short.isnan().any():
+        with (
+            _refusing(f"{_name(model)} cannot be trained on rows of token ids", advice),
+            torch.enable_grad(),
+            _embeddings(model) as embedded,
+        ):
+            own = _own_scores(model, long)
+            looks_ahead = _reached(own[:SHORT], embedded, [range(SHORT)])
+        own = own.detach()
+        if own.isnan().any():
             return  # broken weights: the first step says so, with its number
-        # `short` is how `long` begins
-        if looks_ahead or _differ(own_long[: SHORT - 1], own_short, model):
-            raise ValueError(
-                f"{_name(model)} looks ahead: its scores change with later tokens, which it is "
-                "asked to predict. Take a causal model (a BERT becomes one with config.is_decoder "
-                "= True)"
-            )
-        head_is_last(model, _tensor(model, long))
-        batch = _on_device(model, pad_batch([_graded(long), _graded(short)], pad_token_id))
-        own = torch.cat((own_long, own_short))
+        head_is_last(model, _tensor(model, long), own[None])
+        rows = [_graded(long), _graded(long[:SHORT])]
+        batch = _on_device(model, pad_batch(rows, pad_token_id))
         scores, targets = graded_logits(model, batch)
-        loss, right = graded_loss(model, batch)[0], F.cross_entropy(own, targets, reduction="sum")
+        # the short row is how the long one begins, and so are its scores
+        alone = torch.cat((own[:-1], own[: SHORT - 1]))
+        loss, right = graded_loss(model, batch)[0], F.cross_entropy(alone, targets, reduction="sum")
         tolerance, count = _tolerance(model), len(targets)
         same = torch.isclose(loss, right, rtol=tolerance, atol=tolerance * count)
-        if not same or _differ(scores, own, model):
-            raise ValueError(
-                f"{_name(model)}: two short rows in one padded batch have a loss of "
-                f"{loss / count:.4f} nats per token, but {right / count:.4f} by the model's own "
-                "scores of each row alone. Train it with model(**batch).loss in a loop of your own "
-                "(chapter 04)"
-            )
+        wrong = not same or _differ(scores, alone, model)
+        if wrong and not looks_ahead:  # or without a gradient to show it
+            looks_ahead = _differ(_own_scores(model, long[:SHORT]), own[:SHORT], model)
+    if looks_ahead:
+        raise ValueError(
+            f"{_name(model)} looks ahead: its scores change with later tokens, which it is asked "
+            "to predict. Take a causal model (a BERT becomes one with config.is_decoder = True)"
+        )
+    if wrong:
+        raise ValueError(
+            f"{_name(model)}: two short rows in one padded batch have a loss of {loss / count:.4f} "
+            f"nats per token, but {right / count:.4f} by the model's own scores of a row alone. "
+            "Train it with model(**batch).loss in a loop of your own (chapter 04)"
+        )
 
 
 @torch.no_grad()
@@ -88,15 +93,15 @@ def check_packing(
 ) -> None:
     """Try neighbours in packed rows, `batch_size` rows at once as the loop has them: the scores of
     a document must be those that it has alone, whatever stands before it."""
-    long, short, other = _draw_documents(examples, pad_token_id)
+    long, other = _draw_documents(examples, pad_token_id)
     # one row and several can take different ways through the attention
-    rows = [[long, short], [other, short, short[:SHORTEST]]][:batch_size]
+    rows = [[long, long[:SHORT]], [other, long[:SHORT], long[:SHORTEST]]][:batch_size]
     documents = [document for row in rows for document in row]
     packed = [pack([_graded(document) for document in row], sum(map(len, row)))[0] for row in rows]
     batch = _on_device(model, join_rows(packed, pad_token_id))
     with undisturbed(model):
-        own = [_own_scores(model, document) for document in documents]
-        if any(scores.isnan().any() for scores in own):
+        own = _own_scores(model, long)
+        if own.isnan().any():
             return
         with (
             _refusing(f"{_name(model)} cannot be trained on packed rows", "train without pack_to"),
@@ -108,8 +113,12 @@ def check_packing(
             scores = [joined[start:end] for start, end in pairwise([0, *ends])]
             place = [range(LONG, LONG + SHORT), *[range(0)] * (len(rows) - 1)]
             leaks = _reached(scores[1], embedded, place)
-        pairs = zip(scores, own, strict=True)
-        if leaks or any(_differ(one.detach(), alone, model) for one, alone in pairs):
+        moved = [
+            _differ(one.detach(), own[: len(one)], model)
+            for one, document in zip(scores, documents, strict=True)
+            if document is not other
+        ]
+        if leaks or any(moved):
             raise ValueError(
                 f"{_name(model)} does not keep packed examples apart: the scores of an example "
                 "change with its neighbours or its place in the row. Train without pack_to"
@@ -162,14 +171,12 @@ def _check_peft(model: torch.nn.Module) -> None:
         )
 
 
-def _draw_documents(examples: Sequence[Example], pad_token_id: int) -> tuple[list[int], ...]:
-    """Token ids of three documents, of LONG, SHORT and LONG tokens that occur in the examples; the
-    second is how the first begins."""
+def _draw_documents(examples: Sequence[Example], pad_token_id: int) -> tuple[list[int], list[int]]:
+    """Two documents of LONG token ids each that occur in the first examples."""
     known = chain.from_iterable(example.input_ids for example in examples[:100])
-    vocabulary = sorted({*known, pad_token_id})  # at least two, or all documents would be alike
+    vocabulary = sorted({*known, pad_token_id})  # at least two, or both would be alike
     draw = random.Random(0)
-    long, other = (draw.choices(vocabulary, k=LONG) for _ in range(2))
-    return long, long[:SHORT], other
+    return draw.choices(vocabulary, k=LONG), draw.choices(vocabulary, k=LONG)
 
 
 def _graded(document: list[int]) -> Example:
@@ -177,11 +184,11 @@ def _graded(document: list[int]) -> Example:
 
 
 def _own_scores(model: torch.nn.Module, document: list[int]) -> torch.Tensor:
-    """What the whole model makes of a document alone: (T - 1, V)."""
+    """What the whole model makes of a document alone: (T, V), float32."""
     scores = model(input_ids=_tensor(model, document), use_cache=False).logits
     if scores.shape[:2] != (1, len(document)):
         raise ValueError(f"scores of shape {tuple(scores.shape)} for {len(document)} tokens")
-    return scores[0, :-1].float()
+    return scores[0].float()
 
 
 @contextlib.contextmanager
