@@ -221,19 +221,23 @@ def _find_stop(
 
 @lru_cache(maxsize=16)
 def _explain_tags(tokenizer: PreTrainedTokenizerBase, template: str, controls: Controls) -> str:
-    roles = ("user", "assistant", "user", "assistant")
-    turns = [{"role": role, "content": number} for role, number in zip(roles, NUMBERS, strict=True)]
-    try:
-        text, spans = fill(turns, tokenizer, template)
-    except ValueError:  # each row says so itself
-        return ""
-    written = [text[first:last] for first, last in spans]
-    if any(turn["content"] in part for turn in turns[::2] for part in written):
-        return (
-            "the chat template's {% generation %} tags stand around the user's turns too, so "
-            "questions would be graded. Put them around what the model writes alone: the text of "
-            "an answer and its stop token"
-        )
+    for roles in ("user assistant user assistant", "system user assistant user assistant"):
+        turns = [
+            {"role": role, "content": number}
+            for role, number in zip(roles.split(), NUMBERS, strict=False)
+        ]
+        try:
+            text, spans = fill(turns, tokenizer, template)
+        except ValueError:  # each row says so itself
+            continue
+        graded = [text[first:last] for first, last in spans]
+        for turn in turns:
+            if turn["role"] != "assistant" and any(turn["content"] in part for part in graded):
+                return (
+                    "the chat template's {% generation %} tags stand around the "
+                    f"{turn['role']}'s turns too, so they would be graded. Put them around what "
+                    "the model writes alone: the text of an answer and its stop token"
+                )
     return ""
 
 

@@ -185,6 +185,17 @@ def test_tokens_and_templates_that_are_added_later_count():
     assert call not in encode_text(text, tokenizer)
 
 
+def test_a_word_called_special_is_a_control_token_and_nothing_ends_with_it():
+    tokenizer = next(kind for kind in KINDS if kind.name == "byte-level").make()
+    tokenizer.add_tokens(["answer"], special_tokens=True)
+    word, stop = tokenizer.convert_tokens_to_ids(["answer", "<|im_end|>"])
+    assert control_tokens(tokenizer)["answer"] == word and stop_token_id(tokenizer) == stop
+    example = encode_conversation(as_rounds(("The answer?", "An answer.")), tokenizer)
+    assert word not in example.input_ids
+    [(first, last)] = find_runs(example.labels)
+    assert tokenizer.decode(example.input_ids[first:last]) == "An answer.<|im_end|>"
+
+
 def as_rounds(said):
     roles = ("user", "assistant") * len(said)
     return [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
@@ -200,3 +211,11 @@ def test_what_cannot_be_trained_as_it_is_asked_is_refused_with_its_cause(refusal
         example = encode_conversation(as_rounds(refusal.fine), tokenizer)
         [(first, last)] = find_runs(example.labels)
         assert tokenizer.decode(example.input_ids[first : last - 1]) == refusal.fine[1]
+
+
+def test_messages_that_leave_no_character_to_stand_in_are_refused():
+    tokenizer = KINDS[0].make()
+    text = "".join(map(chr, range(0xE000, 0xF900)))
+    assert tokenizer.decode(encode_text(text, tokenizer)) == text
+    with pytest.raises(ValueError, match="every private-use character there is: remove some"):
+        encode_text(text + "<|im_end|>", tokenizer)
