@@ -12,7 +12,7 @@ no assistant mask, which training needs; tests/test_chat.py compares the two.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -28,7 +28,8 @@ from sft_lab.templates import check_turns, fill
 REASONING = ("<think>", "</think>")
 # 6,400 characters to which Unicode gives no meaning: some of them are always free.
 STAND_INS = range(0xE000, 0xF900)
-NUMBERS = ("271828", "314159", "161803", "141421")  # no template changes the letters of these
+# no template changes the letters of these
+NUMBERS = ("271828", "314159", "161803", "141421", "173205")
 PROBES = ("user", "system user", "user assistant", "system user assistant user", "user tool")
 
 
@@ -91,7 +92,12 @@ def find_controls(tokenizer: PreTrainedTokenizerBase, template: str | None = Non
         template = tokenizer.get_chat_template() if tokenizer.chat_template else ""
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder().items()
     state = tuple((token_id, token.content, token.special) for token_id, token in added)
-    return _find_controls(tokenizer, template, state, tuple(tokenizer.special_tokens_map.items()))
+    names = tuple(
+        (name, text)
+        for name, texts in tokenizer.special_tokens_map.items()
+        for text in ([texts] if isinstance(texts, str) else texts)
+    )
+    return _find_controls(tokenizer, template, state, names)
 
 
 @lru_cache(maxsize=16)
@@ -201,12 +207,20 @@ def guard_messages(
         letters = list(turn["content"])
         for place in _find_places(turn["content"], controls.letters, allowed):
             letter = letters[place]
-            stand_ins.setdefault(letter, stand_ins.get(letter) or next(free))
+            if letter not in stand_ins:
+                stand_ins[letter] = _take(free)
             letters[place] = stand_ins[letter]
         return {"role": turn["role"], "content": "".join(letters)}
 
     hidden = [hide(turn) for turn in conversation]
     return hidden, Guard(tokenizer, controls, {s: letter for letter, s in stand_ins.items()})
+
+
+def _take(free: Iterator[str]) -> str:
+    letter = next(free, None)
+    if letter is None:
+        raise ValueError("the messages hold every private-use character there is: remove some")
+    return letter
 
 
 def _find_places(text: str, letters: tuple[str, ...], allowed: frozenset[str]) -> set[int]:
@@ -277,7 +291,7 @@ def fill_guarded(
     asked = [turn for turn in turns if turn["role"] != "assistant"]
     if not all(turn["content"].strip() in text for turn in asked):
         # The template has changed a message: what does it write where nobody says a letter?
-        letter = next(chr(code) for code in reversed(STAND_INS) if chr(code) not in text)
+        letter = _take(chr(code) for code in STAND_INS if chr(code) not in text)
         mute = [
             turn | {"content": re.sub(r"\S", letter, turn["content"])} if turn in asked else turn
             for turn in turns
@@ -440,7 +454,7 @@ def _explain_forged(token_id: int, letters: str, guard: Guard) -> str:
     names = [
         name
         for name, text in tokenizer.special_tokens_map.items()
-        if tokenizer.convert_tokens_to_ids(text) == token_id
+        if isinstance(text, str) and tokenizer.convert_tokens_to_ids(text) == token_id
     ]
     what = f"a message would become a control token: it holds {letters!r}, "
     if token == _find_unknown(tokenizer) and letters.strip() != token.strip():

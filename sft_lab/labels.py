@@ -271,8 +271,7 @@ def _grade(
                 "the first turn is an answer to nothing: restore the question or drop that turn"
             )
         if start is None:
-            how = rendered.differences[list(turns).index(turn)]
-            raise LabelError(how or _explain_rewritten(turn))
+            raise LabelError(rendered.differences.get(turn) or _explain_rewritten(turn))
     starts = [start for _, _, start in answers]
     # 1 for each character that is graded, 0 for the others, and one more for the end of the text.
     written = bytearray(len(rendered.text) + 1)

@@ -35,8 +35,8 @@ class Rendered:
     tags `render_for_training` finds them. starts: for every answer the character at which it
     begins, which is the length of its inference prompt; None where `text` does not begin with that
     prompt: the template rewrites the history, or no turn stands before the answer. differences: for
-    every answer that is asked for otherwise than its turn begins, even as the last one, how; "" for
-    the others.
+    an answer that is asked for otherwise than its turn begins, even as the last one: the number of
+    its turn, from 1, and how.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Rendered:
     offsets: list[tuple[int, int]]
     spans: list[tuple[int, int]]
     starts: list[int | None]
-    differences: list[str]
+    differences: dict[int, str]
 
 
 def render_conversation(
@@ -132,8 +132,8 @@ def asks_as_taught(
     if len(rendered.starts) < 2 or own == training_template(tokenizer):
         return True
     index = _find_answer_turns(conversation)[len(rendered.starts) - 1]
-    before, guard = guard_messages(conversation[:index], tokenizer)
-    prompt = _fill_prompt(before, conversation[index], tokenizer, own)
+    turns, guard = guard_messages(conversation[: index + 1], tokenizer)
+    prompt = _fill_prompt(turns[:-1], turns[-1], tokenizer, own)
     return guard.show(prompt) == rendered.text[: rendered.starts[-1]]
 
 
@@ -144,9 +144,10 @@ def stop_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Id of the token that ends an answer: the first control token the template writes after one,
     as the tokenizer reads it.
 
-    For ChatML (Qwen, SmolLM, atlas-base) that is <|im_end|>. Where the template writes none, or
-    there is no template, it is the tokenizer's eos token. Raises ValueError when that is missing
-    too, and when the template does not write the text of an answer.
+    For ChatML (Qwen, SmolLM, atlas-base) that is <|im_end|>. Where the template writes none, it is
+    what the variant that training takes writes; where that writes none either, or there is no
+    template, the tokenizer's eos token. Raises ValueError when that is missing too, and when the
+    template does not write the text of an answer.
     """
     if tokenizer.chat_template:
         own = find_template(tokenizer)
@@ -221,19 +222,23 @@ def _find_stop(
 
 @lru_cache(maxsize=16)
 def _explain_tags(tokenizer: PreTrainedTokenizerBase, template: str, controls: Controls) -> str:
-    roles = ("user", "assistant", "user", "assistant")
-    turns = [{"role": role, "content": number} for role, number in zip(roles, NUMBERS, strict=True)]
-    try:
-        text, spans = fill(turns, tokenizer, template)
-    except ValueError:  # each row says so itself
-        return ""
-    written = [text[first:last] for first, last in spans]
-    if any(turn["content"] in part for turn in turns[::2] for part in written):
-        return (
-            "the chat template's {% generation %} tags stand around the user's turns too, so "
-            "questions would be graded. Put them around what the model writes alone: the text of "
-            "an answer and its stop token"
-        )
+    for roles in ("user assistant user assistant", "system user assistant user assistant"):
+        turns = [
+            {"role": role, "content": number}
+            for role, number in zip(roles.split(), NUMBERS, strict=False)
+        ]
+        try:
+            text, spans = fill(turns, tokenizer, template)
+        except ValueError:  # each row says so itself
+            continue
+        graded = [text[first:last] for first, last in spans]
+        for turn in turns:
+            if turn["role"] != "assistant" and any(turn["content"] in part for part in graded):
+                return (
+                    "the chat template's {% generation %} tags stand around the "
+                    f"{turn['role']}'s turns too, so they would be graded. Put them around what "
+                    "the model writes alone: the text of an answer and its stop token"
+                )
     return ""
 
 
@@ -268,7 +273,7 @@ def _locate_answers(draft: Rendered, turns: Conversation, template: str, guard: 
     the answer is encoded apart.
     """
     starts: list[int | None] = []
-    differences = []
+    differences = {}
     for index in _find_answer_turns(turns):
         # A template may look at any turn, so only rendering the turns before shows the prompt.
         prompt = ""
@@ -276,11 +281,9 @@ def _locate_answers(draft: Rendered, turns: Conversation, template: str, guard: 
             prompt = _fill_prompt(turns[:index], turns[index], guard.tokenizer, template)
         found = bool(prompt) and draft.text.startswith(prompt)
         starts.append(len(prompt) if found else None)
-        differences.append(
-            _explain_difference(prompt, turns[: index + 1], template, guard)
-            if prompt and not found
-            else ""
-        )
+        if prompt and not found:
+            how = _explain_difference(prompt, turns[: index + 1], template, guard)
+            differences |= {index + 1: how} if how else {}
     apart = _find_joined(draft, [start for start in starts if start is not None], guard)
     ids, offsets = draft.ids, draft.offsets
     if apart:
@@ -376,7 +379,7 @@ def _end_at_stops(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> lis
 def _encode_draft(text: str, spans: list[tuple[int, int]], guard: Guard) -> Rendered:
     """A guarded text with its ids, before anything is known of its answers."""
     ids, offsets = encode_piece(text, guard)
-    return Rendered(text, ids, offsets, spans, starts=[], differences=[])
+    return Rendered(text, ids, offsets, spans, starts=[], differences={})
 
 
 def _show(rendered: Rendered, guard: Guard) -> Rendered:

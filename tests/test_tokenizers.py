@@ -1,9 +1,12 @@
 """Random conversations through tokenizers of every family: ids against transformers' own, texts
 that forge control tokens, and what is graded, written without a line of the library."""
 
+import copy
+import importlib.util
 import random
 import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from tokenizer_zoo import KINDS, REFUSALS, random_conversation, random_text
@@ -185,6 +188,17 @@ def test_tokens_and_templates_that_are_added_later_count():
     assert call not in encode_text(text, tokenizer)
 
 
+def test_a_word_called_special_is_a_control_token_and_nothing_ends_with_it():
+    tokenizer = next(kind for kind in KINDS if kind.name == "byte-level").make()
+    tokenizer.add_tokens(["answer"], special_tokens=True)
+    word, stop = tokenizer.convert_tokens_to_ids(["answer", "<|im_end|>"])
+    assert control_tokens(tokenizer)["answer"] == word and stop_token_id(tokenizer) == stop
+    example = encode_conversation(as_rounds(("The answer?", "An answer.")), tokenizer)
+    assert word not in example.input_ids
+    [(first, last)] = find_runs(example.labels)
+    assert tokenizer.decode(example.input_ids[first:last]) == "An answer.<|im_end|>"
+
+
 def as_rounds(said):
     roles = ("user", "assistant") * len(said)
     return [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
@@ -200,3 +214,47 @@ def test_what_cannot_be_trained_as_it_is_asked_is_refused_with_its_cause(refusal
         example = encode_conversation(as_rounds(refusal.fine), tokenizer)
         [(first, last)] = find_runs(example.labels)
         assert tokenizer.decode(example.input_ids[first : last - 1]) == refusal.fine[1]
+
+
+def test_messages_that_leave_no_character_to_stand_in_are_refused():
+    tokenizer = KINDS[0].make()
+    text = "".join(map(chr, range(0xE000, 0xF900)))
+    assert tokenizer.decode(encode_text(text, tokenizer)) == text
+    with pytest.raises(ValueError, match="every private-use character there is: remove some"):
+        encode_text(text + "<|im_end|>", tokenizer)
+
+
+# the templates that TRL bundles, on one tokenizer that has their tokens
+
+TRL = Path(importlib.util.find_spec("trl").submodule_search_locations[0])
+BUNDLED = sorted((TRL / "chat_templates").glob("*.jinja"))
+TOKENS = re.compile(r"<[|｜][^<>'\"{}\s]+[|｜]>|<\|[a-z_]+>|<[a-z_]+\|>|</?[a-z_]+>|\[/?[A-Z_]+\]")
+CAUSES = (
+    "is asked for with .* but the template writes",
+    "The template ends this answer with .* Grade the last answer only",
+    "Templates of vision models expect a list of parts",
+)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:the tokenizer's chat template renders earlier answers:UserWarning"
+)
+@pytest.mark.parametrize(
+    "path", [path for path in BUNDLED if path.suffix == ".jinja"], ids=lambda path: path.stem
+)
+def test_bundled_templates_grade_the_answers_or_are_refused_with_the_cause(path, tokenizer):
+    tokenizer = copy.deepcopy(tokenizer)
+    template = path.read_text(encoding="utf-8")
+    tokens = sorted({"<s>", "</s>", *TOKENS.findall(template)})
+    tokenizer.add_tokens(tokens, special_tokens=True)
+    tokenizer.bos_token, tokenizer.eos_token, tokenizer.chat_template = "<s>", "</s>", template
+    for said in (("What is it?", "It is Paris."), ("Why?", "So.", "And?", "It is Rome.")):
+        try:
+            example = encode_conversation(as_rounds(said), tokenizer, max_tokens=10**4)
+        except ValueError as error:
+            assert any(re.search(cause, str(error), re.DOTALL) for cause in CAUSES), error
+            continue
+        stop = tokenizer.convert_ids_to_tokens(stop_token_id(tokenizer))
+        runs = find_runs(example.labels)
+        for (first, last), answer in zip(runs, said[1::2], strict=True):
+            assert tokenizer.decode(example.input_ids[first:last]).rstrip().endswith(answer + stop)

@@ -559,7 +559,17 @@ REFUSALS = [
         "tags around every turn",
         with_template(lambda template: EVERYWHERE),
         ("Why?", "Yes"),
-        r"generation %\} tags stand around the user's turns too, so questions would be graded",
+        r"generation %\} tags stand around the user's turns too, so they would be graded",
+    ),
+    Refusal(
+        "tags around the system's turn",
+        with_template(
+            lambda template: template.replace(
+                "m.role == 'assistant' %}{% gen", "m.role in ('assistant', 'system') %}{% gen"
+            )
+        ),
+        ("Why?", "Yes"),
+        r"generation %\} tags stand around the system's turns too, so they would be graded",
     ),
     Refusal(
         "tags in a comment only",

@@ -14,7 +14,7 @@ import torch
 
 from sft_lab.arguments import SettingError, check_seed, whole_number
 from sft_lab.batches import group_by_length, join_rows, pack, pad_batch
-from sft_lab.examples import Example
+from sft_lab.examples import IGNORE_INDEX, Example
 
 Batch = dict[str, torch.Tensor]
 # Runs with neighbouring seeds must not share their orders, as they would if epoch 1 of seed 0 and
