@@ -101,7 +101,7 @@ def train(
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
     settings = check_settings(plan, learning_rate, warmup_ratio, weight_decay, max_grad_norm)
-    check_watching(eval_examples, evaluate_every, checkpoint_every)
+    eval_examples = check_watching(eval_examples, evaluate_every, checkpoint_every)
     checkpoint = _checkpoint_folder(model, output_dir, resume)
     keep_freed_memory()
     torch.manual_seed(seed)  # dropout, where a model or an adapter has it
