@@ -107,7 +107,7 @@ def train(
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
     settings = check_settings(plan, learning_rate, warmup_ratio, weight_decay, max_grad_norm)
-    check_watching(eval_examples, evaluate_every, checkpoint_every)
+    eval_examples = check_watching(eval_examples, evaluate_every, checkpoint_every)
     watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
     folder = output_folder(output_dir, model, tokenizer, plan.total_steps, checkpoint_every, resume)
     with folder as checkpoint:

@@ -155,6 +155,7 @@ def test_a_step_without_a_graded_token_is_named_before_the_run_wherever_it_comes
         {"seed": 2**64 - 1},
         {"evaluate_every": 100, "eval_examples": EXAMPLES[:3], "checkpoint_every": 1},
         {"examples": (example for example in EXAMPLES)},
+        {"eval_examples": (example for example in EXAMPLES[:3]), "epochs": 2},
         {"examples": [*EXAMPLES[:8], UNGRADED]},
     ],
     ids=" ".join,

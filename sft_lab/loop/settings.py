@@ -3,7 +3,7 @@ refused before its first step; one that has changed no weight says so."""
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -67,9 +67,10 @@ def check_settings(
 
 
 def check_watching(
-    eval_examples: Sequence[Example] | None, evaluate_every: int | None, checkpoint_every: int
-) -> None:
-    """Refuse an evaluation that has nothing to grade, and steps that are not counted from 1."""
+    eval_examples: Iterable[Example] | None, evaluate_every: int | None, checkpoint_every: int
+) -> list[Example] | None:
+    """The examples to evaluate, as a list. SettingError when they have nothing to grade, and for
+    steps that are not counted from 1."""
     whole_number("checkpoint_every", checkpoint_every, advice="It counts steps")
     if evaluate_every is not None:
         whole_number("evaluate_every", evaluate_every, advice="It counts steps; None: each epoch")
@@ -78,13 +79,16 @@ def check_watching(
                 f"evaluate_every is {evaluate_every}, but there is nothing to evaluate: give "
                 "eval_examples"
             )
-    if eval_examples is not None:
-        check_examples(eval_examples, "eval_examples")
-        if not any(grades(example.labels) for example in eval_examples):
-            raise SettingError(
-                f"eval_examples: none of the {len(eval_examples)} has a graded token; check them "
-                "with check_labels"
-            )
+    if eval_examples is None:
+        return None
+    eval_examples = list(eval_examples)
+    check_examples(eval_examples, "eval_examples")
+    if not any(grades(example.labels) for example in eval_examples):
+        raise SettingError(
+            f"eval_examples: none of the {len(eval_examples)} has a graded token; check them with "
+            "check_labels"
+        )
+    return eval_examples
 
 
 @contextlib.contextmanager
