@@ -47,7 +47,10 @@ def exact_match(attempt: Callable) -> str:
     mistakes = [
         (both(lambda text: text), "white space and full stops at the end must not matter"),
         (lambda answer, reference: bare(answer) == reference, "treat both sides alike"),
-        (lambda answer, reference: answer == bare(reference), "treat both sides alike"),
+        (
+            lambda answer, reference: answer == bare(reference),
+            "treat both sides alike: the answer too",
+        ),
         (both(lambda text: bare(text).lower()), "case carries meaning: do not change letters"),
         (
             both(lambda text: bare(text.replace(".", ""))),
@@ -171,6 +174,7 @@ def how_it_ended(attempt: Callable) -> str:
         lambda *given: [by(right)(*given)],
         [(lambda *given, rule=rule: [by(rule)(*given)], name) for rule, name in mistakes],
         form=lambda found: [need_word(found, *ends)],
+        what="the ending",
     )
     return "read from the last token, also when that is the last one allowed"
 
@@ -362,8 +366,14 @@ def mcnemar(attempt: Callable) -> str:
             lambda *given: tails(*given, limit=2.0),
             "an even split gives more than 1: both tails hold the middle, so cap the sum at 1",
         ),
-        (lambda *given: tails(*given, last=lambda gained, lost: lost), one_side),
-        (lambda *given: tails(*given, last=lambda gained, lost: gained), one_side),
+        (
+            lambda *given: tails(*given, last=lambda gained, lost: lost),
+            f"{one_side}, not `lost`",
+        ),
+        (
+            lambda *given: tails(*given, last=lambda gained, lost: gained),
+            f"{one_side}, not `gained`",
+        ),
         (
             lambda *given: tails(*given) if sum(given) < 1000 else 0.0,
             "0.5**1200 is 0 in a float: keep whole numbers until the last division",
@@ -431,7 +441,7 @@ def full_bin_error(attempt: Callable) -> str:
         ),
         (
             error(lambda sure: np.argsort(-sure)),
-            "sorted from the surest on: the larger runs are those of the least sure answers",
+            "sort from the least sure answers on: they make the larger runs",
         ),
         (
             error(join=lambda gaps, shares: gaps.sum()),
