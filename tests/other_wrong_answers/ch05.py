@@ -75,7 +75,7 @@ def _x_in_place(x, weight, bias, A, B, alpha):
 
 
 def _A_in_place(x, weight, bias, A, B, alpha):
-    A *= alpha / len(A)
+    A.mul_(alpha / len(A))
     return F.linear(x, weight + B @ A, bias)
 
 
@@ -122,7 +122,7 @@ def _scaled_A(A, B, alpha, rank):
 
 def _scaled_in_place(A, B, alpha, rank):
     r = len(A)
-    B *= rank / r
+    B.mul_(rank / r)
     return *_pad(A, B, rank), alpha
 
 
@@ -159,7 +159,7 @@ def _same_when_nothing_changes(weight, A, B, alpha):
 
 
 def _factor_in_place(weight, A, B, alpha):
-    B *= alpha / len(A)
+    B.mul_(alpha / len(A))
     return (weight.float() + B @ A).to(weight.dtype)
 
 

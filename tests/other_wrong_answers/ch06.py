@@ -221,18 +221,20 @@ def _weights(scores, hidden):
 
 
 def _prefixed(q, k, v, prefix_k, prefix_v, shift=1, scale=None):
-    P, T = len(prefix_k), len(q)
+    P, tokens = len(prefix_k), len(q)
     scores = q @ torch.cat((prefix_k, k)).T
     scores = scores / q.shape[1] ** 0.5 if scale is None else scores * scale
-    hidden = torch.ones(T, P + T, dtype=torch.bool).triu(shift + P)
+    hidden = torch.ones(tokens, P + tokens, dtype=torch.bool).triu(shift + P)
     return _weights(scores, hidden) @ torch.cat((prefix_v, v))
 
 
 def _library(softmax):
     def answer(q, k, v, prefix_k, prefix_v):
-        P, T = len(prefix_k), len(q)
+        P, tokens = len(prefix_k), len(q)
         scores = q @ torch.cat((prefix_k, k)).T / q.shape[1] ** 0.5
-        scores = scores.masked_fill(torch.ones(T, P + T, dtype=torch.bool).triu(1 + P), -torch.inf)
+        scores = scores.masked_fill(
+            torch.ones(tokens, P + tokens, dtype=torch.bool).triu(1 + P), -torch.inf
+        )
         return softmax(scores) @ torch.cat((prefix_v, v))
 
     return answer
@@ -247,9 +249,11 @@ def _sdpa(q, k, v, prefix_k, prefix_v):
 
 
 def _zero_instead_of_minus_infinity(q, k, v, prefix_k, prefix_v):
-    P, T = len(prefix_k), len(q)
+    P, tokens = len(prefix_k), len(q)
     scores = (q @ torch.cat((prefix_k, k)).T / q.shape[1] ** 0.5).tril(P)
-    return _weights(scores, torch.zeros(T, P + T, dtype=torch.bool)) @ torch.cat((prefix_v, v))
+    return _weights(scores, torch.zeros(tokens, P + tokens, dtype=torch.bool)) @ torch.cat(
+        (prefix_v, v)
+    )
 
 
 def _masked_too_late(q, k, v, prefix_k, prefix_v):
@@ -289,9 +293,9 @@ def _q_in_place(q, k, v, prefix_k, prefix_v):
 
 
 def _values_crossed(q, k, v, prefix_k, prefix_v):
-    P, T = len(prefix_k), len(q)
+    P, tokens = len(prefix_k), len(q)
     scores = q @ torch.cat((prefix_k, k)).T / q.shape[1] ** 0.5
-    hidden = torch.ones(T, P + T, dtype=torch.bool).triu(1 + P)
+    hidden = torch.ones(tokens, P + tokens, dtype=torch.bool).triu(1 + P)
     return _weights(scores, hidden) @ torch.cat((v, prefix_v))
 
 
@@ -321,9 +325,9 @@ def _labels_behind(prompt, embeddings, labels):
 
 
 def _over_the_first_tokens(prompt, embeddings, labels):
-    P, T = len(prompt), embeddings.shape[1]
+    P, tokens = len(prompt), embeddings.shape[1]
     longer, wanted = _prompted(prompt, embeddings, labels, _ungraded(prompt, labels))
-    return longer[:, :T], wanted[:, :T] if P else wanted
+    return longer[:, :tokens], wanted[:, :tokens] if P else wanted
 
 
 def _only_the_first_row(prompt, embeddings, labels):
@@ -345,13 +349,19 @@ def _shifted(prompt, embeddings, labels):
 
 # 6.5
 def _count(**parts):
-    """The right counts, with some replaced by a wrong rule (size, config, shapes, layers, D)."""
+    """The right counts, some by a wrong rule of (size, config, shapes, layers, features)."""
     rules = {
-        "LoRA": lambda size, config, shapes, layers, D: layers * size * sum(map(sum, shapes)),
-        "adapter": lambda size, config, shapes, layers, D: 2 * layers * (2 * D * size + size + D),
-        "prefix": lambda size, config, shapes, layers, D: 2 * layers * size * shapes[1][0],
-        "prompt": lambda size, config, shapes, layers, D: size * D,
-        "BitFit": lambda size, config, shapes, layers, D: layers * sum(out for out, _ in shapes),
+        "LoRA": lambda size, config, shapes, layers, features: (
+            layers * size * sum(map(sum, shapes))
+        ),
+        "adapter": lambda size, config, shapes, layers, features: (
+            2 * layers * (2 * features * size + size + features)
+        ),
+        "prefix": lambda size, config, shapes, layers, features: 2 * layers * size * shapes[1][0],
+        "prompt": lambda size, config, shapes, layers, features: size * features,
+        "BitFit": lambda size, config, shapes, layers, features: (
+            layers * sum(out for out, _ in shapes)
+        ),
     } | parts
 
     def answer(method, size, config):
@@ -576,51 +586,85 @@ OTHER_WRONG_ANSWERS = {
         _shifted,
     ],
     "6.5": [
-        _count(LoRA=lambda size, config, shapes, layers, D: size * sum(map(sum, shapes))),
-        _count(LoRA=lambda size, config, shapes, layers, D: layers * sum(map(sum, shapes))),
+        _count(LoRA=lambda size, config, shapes, layers, features: size * sum(map(sum, shapes))),
+        _count(LoRA=lambda size, config, shapes, layers, features: layers * sum(map(sum, shapes))),
         _count(
-            LoRA=lambda size, config, shapes, layers, D: (
+            LoRA=lambda size, config, shapes, layers, features: (
                 layers * size * sum(o * i for o, i in shapes)
             )
         ),
         _count(
-            LoRA=lambda size, config, shapes, layers, D: layers * size * sum(map(sum, set(shapes)))
+            LoRA=lambda size, config, shapes, layers, features: (
+                layers * size * sum(map(sum, set(shapes)))
+            )
         ),
         _count(
-            LoRA=lambda size, config, shapes, layers, D: layers * size * sum(map(sum, shapes[:4]))
+            LoRA=lambda size, config, shapes, layers, features: (
+                layers * size * sum(map(sum, shapes[:4]))
+            )
         ),
         _count(
-            LoRA=lambda size, config, shapes, layers, D: layers * size * sum(i for _, i in shapes)
+            LoRA=lambda size, config, shapes, layers, features: (
+                layers * size * sum(i for _, i in shapes)
+            )
         ),
-        _count(adapter=lambda size, config, shapes, layers, D: layers * (2 * D * size + size + D)),
-        _count(adapter=lambda size, config, shapes, layers, D: 2 * layers * 2 * D * size),
-        _count(adapter=lambda size, config, shapes, layers, D: 2 * layers * (2 * D * size + size)),
-        _count(adapter=lambda size, config, shapes, layers, D: 2 * layers * (2 * D * size + D)),
-        _count(adapter=lambda size, config, shapes, layers, D: 2 * (2 * D * size + size + D)),
         _count(
-            prefix=lambda size, config, shapes, layers, D: (
+            adapter=lambda size, config, shapes, layers, features: (
+                layers * (2 * features * size + size + features)
+            )
+        ),
+        _count(
+            adapter=lambda size, config, shapes, layers, features: 2 * layers * 2 * features * size
+        ),
+        _count(
+            adapter=lambda size, config, shapes, layers, features: (
+                2 * layers * (2 * features * size + size)
+            )
+        ),
+        _count(
+            adapter=lambda size, config, shapes, layers, features: (
+                2 * layers * (2 * features * size + features)
+            )
+        ),
+        _count(
+            adapter=lambda size, config, shapes, layers, features: (
+                2 * (2 * features * size + size + features)
+            )
+        ),
+        _count(
+            prefix=lambda size, config, shapes, layers, features: (
                 2 * layers * size * config.num_attention_heads * config.head_dim
             )
         ),
-        _count(prefix=lambda size, config, shapes, layers, D: layers * size * shapes[1][0]),
-        _count(prefix=lambda size, config, shapes, layers, D: 2 * size * shapes[1][0]),
-        _count(prefix=lambda size, config, shapes, layers, D: 2 * layers * size * D),
+        _count(prefix=lambda size, config, shapes, layers, features: layers * size * shapes[1][0]),
+        _count(prefix=lambda size, config, shapes, layers, features: 2 * size * shapes[1][0]),
+        _count(prefix=lambda size, config, shapes, layers, features: 2 * layers * size * features),
         _count(
-            prefix=lambda size, config, shapes, layers, D: (
-                2 * layers * size * config.num_key_value_heads * (D // config.num_attention_heads)
+            prefix=lambda size, config, shapes, layers, features: (
+                2
+                * layers
+                * size
+                * config.num_key_value_heads
+                * (features // config.num_attention_heads)
             )
         ),
-        _count(prompt=lambda size, config, shapes, layers, D: layers * size * D),
-        _count(prompt=lambda size, config, shapes, layers, D: size * config.vocab_size),
-        _count(prompt=lambda size, config, shapes, layers, D: D),
-        _count(prompt=lambda size, config, shapes, layers, D: size * D / 1),
-        _count(BitFit=lambda size, config, shapes, layers, D: layers * sum(i for _, i in shapes)),
-        _count(BitFit=lambda size, config, shapes, layers, D: sum(o for o, _ in shapes)),
+        _count(prompt=lambda size, config, shapes, layers, features: layers * size * features),
+        _count(prompt=lambda size, config, shapes, layers, features: size * config.vocab_size),
+        _count(prompt=lambda size, config, shapes, layers, features: features),
+        _count(prompt=lambda size, config, shapes, layers, features: size * features / 1),
         _count(
-            BitFit=lambda size, config, shapes, layers, D: size * layers * sum(o for o, _ in shapes)
+            BitFit=lambda size, config, shapes, layers, features: layers * sum(i for _, i in shapes)
         ),
-        _count(BitFit=lambda size, config, shapes, layers, D: 0),
-        _count(BitFit=lambda size, config, shapes, layers, D: layers * len(shapes) * D),
+        _count(BitFit=lambda size, config, shapes, layers, features: sum(o for o, _ in shapes)),
+        _count(
+            BitFit=lambda size, config, shapes, layers, features: (
+                size * layers * sum(o for o, _ in shapes)
+            )
+        ),
+        _count(BitFit=lambda size, config, shapes, layers, features: 0),
+        _count(
+            BitFit=lambda size, config, shapes, layers, features: layers * len(shapes) * features
+        ),
     ],
     "6.6": [
         _probe,

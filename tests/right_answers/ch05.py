@@ -35,8 +35,9 @@ def _projected(update, rank):
 
 
 def _of_the_transpose(update, rank):
-    U, S, V = torch.svd(update.T)
-    return (V[:, :rank] * S[:rank]) @ U[:, :rank].T, S[rank:].square().sum().sqrt()
+    left, values, right = torch.svd(update.T)
+    best = (right[:, :rank] * values[:rank]) @ left[:, :rank].T
+    return best, values[rank:].square().sum().sqrt()
 
 
 # 5.2

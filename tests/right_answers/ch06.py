@@ -113,9 +113,9 @@ class SmallDown(nn.Module):
 
 # 6.3
 def _masked_softmax(q, k, v, prefix_k, prefix_v):
-    P, T = len(prefix_k), len(q)
+    P, tokens = len(prefix_k), len(q)
     scores = q @ torch.cat((prefix_k, k)).T / q.shape[1] ** 0.5
-    hidden = torch.ones(T, P + T, dtype=torch.bool).triu(1 + P)
+    hidden = torch.ones(tokens, P + tokens, dtype=torch.bool).triu(1 + P)
     scores = scores.masked_fill(hidden, -torch.inf)
     weights = torch.exp(scores - scores.max(dim=1, keepdim=True).values)
     return weights / weights.sum(dim=1, keepdim=True) @ torch.cat((prefix_v, v))
@@ -132,10 +132,10 @@ def _token_by_token(q, k, v, prefix_k, prefix_v):
 
 
 def _through_logsumexp(q, k, v, prefix_k, prefix_v):
-    T = len(q)
+    tokens = len(q)
     scores = torch.einsum("ts,ps->tp", q, torch.cat((prefix_k, k))) * q.shape[1] ** -0.5
-    causal = torch.ones(T, T).tril().log()
-    scores = scores + torch.cat((torch.zeros(T, len(prefix_k)), causal), dim=1)
+    causal = torch.ones(tokens, tokens).tril().log()
+    scores = scores + torch.cat((torch.zeros(tokens, len(prefix_k)), causal), dim=1)
     weights = (scores - scores.logsumexp(dim=1, keepdim=True)).exp()
     return torch.einsum("tp,ps->ts", weights, torch.cat((prefix_v, v)))
 
@@ -163,38 +163,38 @@ def _by_stacking(prompt, embeddings, labels):
 
 
 def _into_new_tensors(prompt, embeddings, labels):
-    (B, T, D), P = embeddings.shape, prompt.shape[0]
-    longer = embeddings.new_empty(B, P + T, D)
+    (batch, tokens, features), P = embeddings.shape, prompt.shape[0]
+    longer = embeddings.new_empty(batch, P + tokens, features)
     longer[:, :P] = prompt
     longer[:, P:] = embeddings
-    wanted = labels.new_full((B, P + T), IGNORE_INDEX)
+    wanted = labels.new_full((batch, P + tokens), IGNORE_INDEX)
     wanted[:, P:] = labels
     return longer, wanted
 
 
 # 6.5
 def _if_by_if(method, size, config):
-    shapes, layers, D = linear_shapes(config), config.num_hidden_layers, config.hidden_size
+    shapes, layers, features = linear_shapes(config), config.num_hidden_layers, config.hidden_size
     if method == "LoRA":
         return layers * sum(size * out + size * width for out, width in shapes)
     if method == "adapter":
-        return layers * 2 * (D * size + size + size * D + D)
+        return layers * 2 * (features * size + size + size * features + features)
     if method == "prefix":
         return layers * 2 * size * config.num_key_value_heads * config.head_dim
     if method == "prompt":
-        return size * D
+        return size * features
     return layers * sum(out for out, _ in shapes)
 
 
 def _match(method, size, config):
-    shapes, D = linear_shapes(config), config.hidden_size
+    shapes, features = linear_shapes(config), config.hidden_size
     match method:
         case "prompt":
-            return size * D
+            return size * features
         case "LoRA":
             one = size * sum(map(sum, shapes))
         case "adapter":
-            one = 4 * D * size + 2 * size + 2 * D
+            one = 4 * features * size + 2 * size + 2 * features
         case "prefix":
             one = 2 * size * shapes[1][0]
         case "BitFit":
@@ -203,9 +203,9 @@ def _match(method, size, config):
 
 
 def _from_modules(method, size, config):
-    D = config.hidden_size
+    features = config.hidden_size
     if method == "prompt":
-        return torch.empty(size, D).numel()
+        return torch.empty(size, features).numel()
     with torch.device("meta"):
         if method == "prefix":
             parts = [torch.empty(2, config.num_key_value_heads, size, config.head_dim)]
@@ -213,7 +213,7 @@ def _from_modules(method, size, config):
             parts = [
                 p
                 for _ in "12"
-                for m in (nn.Linear(D, size), nn.Linear(size, D))
+                for m in (nn.Linear(features, size), nn.Linear(size, features))
                 for p in m.parameters()
             ]
         elif method == "LoRA":
@@ -240,13 +240,13 @@ def _layer_by_layer(method, size, config):
 
 
 def _table(method, size, config):
-    shapes, L, D = linear_shapes(config), config.num_hidden_layers, config.hidden_size
+    shapes, layers, features = linear_shapes(config), config.num_hidden_layers, config.hidden_size
     return {
-        "LoRA": L * size * sum(a + b for a, b in shapes),
-        "adapter": 2 * L * (2 * D * size + size + D),
-        "prefix": 2 * L * size * config.head_dim * config.num_key_value_heads,
-        "prompt": D * size,
-        "BitFit": L * sum(next(zip(*shapes, strict=True))),
+        "LoRA": layers * size * sum(a + b for a, b in shapes),
+        "adapter": 2 * layers * (2 * features * size + size + features),
+        "prefix": 2 * layers * size * config.head_dim * config.num_key_value_heads,
+        "prompt": features * size,
+        "BitFit": layers * sum(next(zip(*shapes, strict=True))),
     }[method]
 
 

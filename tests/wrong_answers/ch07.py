@@ -159,7 +159,7 @@ WRONG_ANSWERS = {
         (lambda folder, rate, batch, steps, share: dict(learning_rate=rate), "return an SFTConfig"),
     ],
     "7.2": [
-        (lambda m: [{"prompt": m[:-1], "completion": m[-1:]}], "only the last answer"),
+        (lambda m: [{"prompt": m[:-1], "completion": m[-1:]}], "every assistant turn makes one"),
         (_rows(lambda m, i: {"prompt": m[:i], "completion": m[i]}), "is a list of turns"),
         (_rows(lambda m, i: _row(m[i - 1 : i], [m[i]])), "only the turn before"),
         (_rows(lambda m, i: _row(m[: i + 1], [m[i]])), "holds the answer itself"),

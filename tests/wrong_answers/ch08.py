@@ -95,9 +95,9 @@ WRONG_ANSWERS = {
         (lambda layers, kept, handed: 1, "sometimes fewer inputs"),
         (lambda layers, kept, handed: round(math.sqrt(layers)), "√L is right only where"),
         (lambda layers, kept, handed: layers, "all of it is kept"),
-        (lambda layers, *sizes: min(layers, _best(layers, *sizes) + 3), "times the least"),
+        (lambda layers, *sizes: min(layers, _best(layers, *sizes) + 3), "the best interval is"),
         (lambda layers, kept, handed: math.sqrt(layers * handed / kept), "is a whole number"),
-        (_upside_down, "times the least"),
+        (_upside_down, "the best interval is"),
     ],
     "8.5": [
         (partial(_operations, frozen=6), "need no gradient of their own"),

@@ -31,10 +31,10 @@ SCALES_ALL = "alpha / rank scales the update alone, not the frozen layer"
 
 def random_layer() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float]:
     """Weight (out, in), bias, A, B and alpha of a random layer: out, in and rank all differ, alpha
-    / rank is not 1."""
+    / rank is no whole number, and not near one."""
     rank = random.randint(2, 4)
     columns, rows = random.sample(range(6, 12), 2)
-    alpha = rank * random.uniform(1.3, 2.5)
+    alpha = rank * random.uniform(2.2, 2.9)
     return normal(rows, columns), normal(rows), normal(rank, columns), normal(rows, rank), alpha
 
 

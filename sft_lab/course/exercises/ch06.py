@@ -161,6 +161,7 @@ def _random_outputs(made: nn.Module) -> Iterator[Case]:
     for parameter in made.parameters():
         nn.init.normal_(parameter)
     x = torch.randn(3, 5, 9, requires_grad=True)
+    _run(made, x.detach())
     inner = down(x)
     update = up(F.gelu(inner))
     hints = [
@@ -172,7 +173,9 @@ def _random_outputs(made: nn.Module) -> Iterator[Case]:
     ]
     found = need_gradient(made(x), "the adapter")
     yield Case(found, x + update, hints)
-    yield Case(*(torch.autograd.grad(y.sum(), x)[0] for y in (found, x + update)))
+    yield Case(
+        *(torch.autograd.grad(y.sum(), x, materialize_grads=True)[0] for y in (found, x + update))
+    )
 
 
 @checks("6.3")
@@ -252,7 +255,7 @@ def put_prompt_in_front(attempt: Callable) -> str:
         labels[-1, 0] = 7  # graded from the first token on
         found = unpack(attempt(prompt, embeddings, labels), "the embeddings", "the labels")
         need_gradient(found[0], "the embeddings")
-        (gradient,) = torch.autograd.grad(found[0].sum(), prompt, allow_unused=True)
+        (gradient,) = torch.autograd.grad(found[0].sum(), prompt, materialize_grads=True)
         prompts = prompt.detach().expand(rows, -1, -1)
         given = f"{rows} rows of {length} tokens and a prompt of {positions}"
         hints = [
@@ -265,9 +268,9 @@ def put_prompt_in_front(attempt: Callable) -> str:
         expected = torch.cat((prompts, embeddings), dim=1)
         longer.append(Case(found[0], expected, hints, given))
         targets.append(_label_case(found[1], labels, positions, given))
-    same_in_all(longer, what="the embeddings")
+    same_in_all(longer, what="the tensor of embeddings")
     same(gradient, torch.full_like(prompt, rows), what="the gradient of the prompt, from all rows,")
-    same_in_all(targets, what="the labels")
+    same_in_all(targets, what="the tensor of labels")
     need_dtype(found[1], torch.long, "the labels", "cross_entropy wants token ids")
     return "the prompt is in front of every row, never graded, and learns from all rows"
 

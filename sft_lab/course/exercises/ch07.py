@@ -118,7 +118,7 @@ def to_prompt_completion(attempt: Callable) -> str:
         given = "turns of " + ", ".join(turn["role"] for turn in messages)
         rows = _rows_of_turns(attempt(messages))
         hints = [
-            (1, "this is one row: every assistant turn makes one, not only the last answer"),
+            (1, "this is one row: every assistant turn makes one"),
             (sum(turn["role"] != "user" for turn in messages), "only assistant turns make a row"),
         ]
         counts.append(Case(len(rows), len(places), hints, given))
@@ -388,8 +388,11 @@ def _misjudgements() -> list[tuple[Callable, str]]:
             _judge(lambda a, b, limit: abs(a - b) > limit),
             "nan compares as False with everything: ask whether a pair is close",
         ),
-        (_judge(lambda a, b, limit: not b - a <= limit), signed),
-        (_judge(lambda a, b, limit: not a - b <= limit), signed),
+        (
+            _judge(lambda a, b, limit: not b - a <= limit),
+            f"a loss that is too low passes: {signed}",
+        ),
+        (_judge(lambda a, b, limit: not a - b <= limit), f"one that is too high passes: {signed}"),
         (
             _judge(lambda a, b, limit: a != b),
             "rounding must pass: compare with the limit, not for equality",

@@ -51,6 +51,8 @@ def _finite_step(attempt: Callable, scaled: list[torch.Tensor], scale: float) ->
     if found[0] is None:
         raise Mistake("these gradients are finite: the step must not be left out")
     gradients = need_list(found[0], torch.Tensor, "gradients, one tensor each")
+    if len(gradients) != len(scaled):
+        raise Mistake(f"{len(scaled)} gradients went in, {len(gradients)} came out")
     cases = []
     for number, (gradient, given) in enumerate(zip(gradients, scaled, strict=True)):
         vanish = "divide in float32: in float16 the small gradients vanish again"
@@ -185,34 +187,38 @@ def _cards() -> list[tuple[float, float, float, float]]:
 
 @checks("8.4")
 def best_interval(attempt: Callable) -> str:
-    cases = []
-    for layers, kept, handed in _depths():
-        interval = need_int(attempt(layers, kept, handed), "an interval", low=1, high=layers)
-        peaks = {k: math.ceil(layers / k) * handed + k * kept for k in range(1, layers + 1)}
-        best = min(peaks, key=peaks.get)
-        given = (
-            f"layers = {layers}, kept = {kept:.3g}, handed = {handed:.3g}: {interval} takes "
-            f"{peaks[interval] / peaks[best]:.2f} times the least"
+    def memory(k: int, layers: int, kept: float, handed: float) -> float:
+        return math.ceil(layers / k) * handed + k * kept
+
+    def best(layers, kept, handed):
+        return min(range(1, layers + 1), key=lambda k: memory(k, layers, kept, handed))
+
+    def found(layers, kept, handed):
+        """The interval of the answer; the best one for another that is as good."""
+        sizes = (layers, kept, handed)
+        interval = need_int(attempt(*sizes), "an interval", low=1, high=layers)
+        right = best(*sizes)
+        as_good = memory(interval, *sizes) <= memory(right, *sizes) * (1 + 1e-9)
+        return right if as_good else interval
+
+    mistakes = [
+        (
+            lambda layers, kept, handed, rounded=rounded: rounded(math.sqrt(layers)),
+            "√L is right only where a layer keeps as much as it hands on: weigh the two",
         )
-        if peaks[interval] <= peaks[best] * (1 + 1e-9):  # two intervals may be equally good
-            interval = best
-        root = math.sqrt(layers)
-        hints = [
-            (near, "√L is right only where a layer keeps as much as it hands on: weigh the two")
-            for near in (round(root), int(root), math.ceil(root))
-        ]
-        hints += [
-            (
-                1,
-                "1 keeps every layer's input; sometimes fewer inputs and more recomputing are less",
-            ),
-            (
-                layers,
-                "one interval of all layers recomputes everything at once: then all of it is kept",
-            ),
-        ]
-        cases.append(Case(interval, best, hints, given))
-    same_in_all(cases, what="the best interval")
+        for rounded in (round, int, math.ceil)
+    ]
+    mistakes += [
+        (
+            lambda layers, kept, handed: 1,
+            "1 keeps every layer's input; sometimes fewer inputs and more recomputing are less",
+        ),
+        (
+            lambda layers, kept, handed: layers,
+            "one interval of all layers recomputes everything at once: then all of it is kept",
+        ),
+    ]
+    same_for_all(found, _depths(), best, mistakes, what="the best interval")
     return "the least memory for random layers, kept and handed bytes"
 
 

@@ -47,7 +47,10 @@ def exact_match(attempt: Callable) -> str:
     mistakes = [
         (both(lambda text: text), "white space and full stops at the end must not matter"),
         (lambda answer, reference: bare(answer) == reference, "treat both sides alike"),
-        (lambda answer, reference: answer == bare(reference), "treat both sides alike"),
+        (
+            lambda answer, reference: answer == bare(reference),
+            "treat both sides alike: the answer too",
+        ),
         (both(lambda text: bare(text).lower()), "case carries meaning: do not change letters"),
         (
             both(lambda text: bare(text.replace(".", ""))),
@@ -171,6 +174,7 @@ def how_it_ended(attempt: Callable) -> str:
         lambda *given: [by(right)(*given)],
         [(lambda *given, rule=rule: [by(rule)(*given)], name) for rule, name in mistakes],
         form=lambda found: [need_word(found, *ends)],
+        what="the ending",
     )
     return "read from the last token, also when that is the last one allowed"
 
@@ -328,12 +332,6 @@ def _small_exams(attempt: Callable) -> None:
 
 @checks("9.4")
 def mcnemar(attempt: Callable) -> str:
-    def tails(gained, lost, times=2.0, last=min, without=0, limit=1.0):
-        """`times` the share of splits with at most last(gained, lost) heads, or fewer."""
-        n = gained + lost
-        ways = _ways(n, last(gained, lost))
-        return min(limit, times * ((ways - without * math.comb(n, gained)) / 2**n))
-
     def this(gained, lost):
         return math.comb(gained + lost, gained) / 2 ** (gained + lost)
 
@@ -341,31 +339,37 @@ def mcnemar(attempt: Callable) -> str:
     exact = "this is the chance of exactly this split: add all that are at least as uneven"
     mistakes = [
         (
-            lambda *given: tails(*given, times=1.0),
+            lambda *given: _tails(*given, times=1.0),
             "one tail only: before the run either side could have won, so double it",
         ),
         (this, exact),
         (lambda *given: 2 * this(*given), exact),
         (
-            lambda *given: 1 - tails(*given, limit=2.0),
+            lambda *given: 1 - _tails(*given, limit=2.0),
             "this is one minus p: a small p means that coins rarely do it",
         ),
         (
-            lambda *given: 2 * (1 - tails(*given, times=1.0)),
+            lambda *given: 2 * (1 - _tails(*given, times=1.0)),
             "the wrong tail: count splits at least as uneven, from 0 to min(gained, lost)",
         ),
         (
-            lambda *given: tails(*given, without=1, limit=2.0),
+            lambda *given: _tails(*given, without=1, limit=2.0),
             "the split itself is missing: at least as uneven includes it",
         ),
         (
-            lambda *given: tails(*given, limit=2.0),
+            lambda *given: _tails(*given, limit=2.0),
             "an even split gives more than 1: both tails hold the middle, so cap the sum at 1",
         ),
-        (lambda *given: tails(*given, last=lambda gained, lost: lost), one_side),
-        (lambda *given: tails(*given, last=lambda gained, lost: gained), one_side),
         (
-            lambda *given: tails(*given) if sum(given) < 1000 else 0.0,
+            lambda *given: _tails(*given, last=lambda gained, lost: lost),
+            f"{one_side}, not `lost`",
+        ),
+        (
+            lambda *given: _tails(*given, last=lambda gained, lost: gained),
+            f"{one_side}, not `gained`",
+        ),
+        (
+            lambda *given: _tails(*given) if sum(given) < 1000 else 0.0,
             "0.5**1200 is 0 in a float: keep whole numbers until the last division",
         ),
     ]
@@ -381,8 +385,24 @@ def mcnemar(attempt: Callable) -> str:
             return attempt(gained, lost)
 
     settings = {"form": lambda found: need_number(found, "p"), "what": "p"}
-    same_for_all(answer, inputs, tails, mistakes, **settings, rtol=1e-6, atol=0.0)
+    same_for_all(answer, inputs, _tails, mistakes, **settings, rtol=1e-6, atol=0.0)
     return "equals the exact binomial tails, symmetric, also for an even split and 1,200 answers"
+
+
+def _tails(
+    gained: int,
+    lost: int,
+    *,
+    times: float = 2.0,
+    last: Callable = min,
+    without: int = 0,
+    limit: float = 1.0,
+) -> float:
+    """`times` the share of splits with at most last(gained, lost) heads, but never above `limit`;
+    `without=1` leaves out the split itself."""
+    n = gained + lost
+    ways = _ways(n, last(gained, lost))
+    return min(limit, times * ((ways - without * math.comb(n, gained)) / 2**n))
 
 
 @functools.cache
@@ -397,19 +417,6 @@ def _ways(coins: int, heads: int) -> int:
 
 @checks("9.5")
 def full_bin_error(attempt: Callable) -> str:
-    def error(order=np.argsort, cut=np.array_split, join=None) -> Callable:
-        """The error; join: of the runs' mean gaps and shares."""
-
-        def answer(confidences, correct, bins):
-            sure, right = np.array(confidences), np.array(correct, dtype=float)
-            placed = order(sure)
-            runs = cut((sure - right)[placed], bins)
-            gaps = np.array([abs(run.mean()) for run in runs])
-            shares = np.array([len(run) / len(sure) for run in runs])
-            return float(join(gaps, shares) if join else gaps @ shares)
-
-        return answer
-
     def equal_width(confidences, correct, bins):
         excess = np.array(confidences) - np.array(correct)
         places = np.minimum((np.array(confidences) * bins).astype(int), bins - 1)
@@ -420,45 +427,61 @@ def full_bin_error(attempt: Callable) -> str:
 
     def equal_ones_once(confidences, correct, bins):
         kept = dict(zip(confidences, correct, strict=True))
-        return error()(list(kept), list(kept.values()), bins)
+        return _error()(list(kept), list(kept.values()), bins)
 
     mistakes = [
         (equal_width, "these are bins of equal width: sort, then cut into runs of equal size"),
-        (error(in_order), "the answers are not sorted: a run holds answers of like confidence"),
+        (_error(in_order), "the answers are not sorted: a run holds answers of like confidence"),
         (
-            lambda confidences, correct, bins: error(in_order)(sorted(confidences), correct, bins),
+            lambda confidences, correct, bins: _error(in_order)(sorted(confidences), correct, bins),
             "the confidences were sorted without their outcomes",
         ),
         (
-            error(lambda sure: np.argsort(-sure)),
-            "sorted from the surest on: the larger runs are those of the least sure answers",
+            _error(lambda sure: np.argsort(-sure)),
+            "sort from the least sure answers on: they make the larger runs",
         ),
         (
-            error(join=lambda gaps, shares: gaps.sum()),
+            _error(join=lambda gaps, shares: gaps.sum()),
             "this is the sum of the gaps: weigh each with its share of answers",
         ),
         (
-            error(join=lambda gaps, shares: gaps.max()),
+            _error(join=lambda gaps, shares: gaps.max()),
             "this is the largest gap: weigh and add all of them",
         ),
         (
-            error(join=lambda gaps, shares: gaps.mean()),
+            _error(join=lambda gaps, shares: gaps.mean()),
             "the runs are not weighed: the first ones hold one answer more",
         ),
         (
-            error(cut=lambda excess, bins: np.array_split(excess, len(excess))),
+            _error(cut=lambda excess, bins: np.array_split(excess, len(excess))),
             "this is the mean gap of single answers: take means inside a run",
         ),
         (
-            error(cut=lambda excess, bins: [excess]),
+            _error(cut=lambda excess, bins: [excess]),
             "this is one gap over all answers: two runs' gaps must not cancel",
         ),
         (equal_ones_once, "answers of equal confidence were taken for one"),
     ]
     what = "the error"
     settings = {"form": lambda found: need_number(found, what), "what": what, "rtol": 1e-5}
-    same_for_all(attempt, _confident_answers(), error(), mistakes, **settings)
+    same_for_all(attempt, _confident_answers(), _error(), mistakes, **settings)
     return "sorted, cut into full bins, weighed, in any order"
+
+
+def _error(
+    order: Callable = np.argsort, cut: Callable = np.array_split, join: Callable | None = None
+) -> Callable:
+    """The error from an order of the confidences, a cut into runs, and what joins gaps and shares."""
+
+    def answer(confidences, correct, bins):
+        sure, right = np.array(confidences), np.array(correct, dtype=float)
+        placed = order(sure)
+        runs = cut((sure - right)[placed], bins)
+        gaps = np.array([abs(run.mean()) for run in runs])
+        shares = np.array([len(run) / len(sure) for run in runs])
+        return float(join(gaps, shares) if join else gaps @ shares)
+
+    return answer
 
 
 def _confident_answers() -> list[tuple[list[float], list[bool], int]]:
