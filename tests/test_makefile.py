@@ -43,3 +43,7 @@ def test_other_processors_are_two_and_each_runs_tests_and_both_editions(tmp_path
     for suite in ("pytest -n 2 tests", "600 notebooks", "600 solutions"):
         assert suite in said
     assert "-m numeric" in dry_run("test-processors-quick", 1000, tmp_path)
+
+
+def test_all_architectures_are_tried_by_one_command(tmp_path):
+    assert "python tools/architectures.py" in dry_run("test-architectures", 1000, tmp_path)

@@ -8,7 +8,7 @@ kernel that computes another function: what a run would learn wrongly without a 
 import contextlib
 import random
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -109,12 +109,12 @@ def check_packing(
             _embeddings(model) as embedded,
         ):
             joined, _ = graded_logits(model, batch)
-            ends = list(accumulate(len(document) - 1 for document in documents))
-            scores = [joined[start:end] for start, end in pairwise([0, *ends])]
+            second = joined[LONG - 1 :][: SHORT - 1]
             place = [range(LONG, LONG + SHORT), *[range(0)] * (len(rows) - 1)]
-            leaks = _reached(scores[1], embedded, place)
+            leaks = _reached(second, embedded, place)
+        scores = joined.detach().split([len(document) - 1 for document in documents])
         moved = [
-            _differ(one.detach(), own[: len(one)], model)
+            _differ(one, own[: len(one)], model)
             for one, document in zip(scores, documents, strict=True)
             if document is not other
         ]
