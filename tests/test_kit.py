@@ -222,12 +222,21 @@ def test_a_mistake_that_explains_only_some_draws_is_shown_with_its_input():
 
 
 def test_two_mistakes_that_explain_every_draw_are_both_named():
-    cases = [kit.Case(1, 2, [(1, "a"), (3, "b"), (1, "c")]), kit.Case(5, 5, [(5, "c"), (5, "a")])]
+    cases = [
+        kit.Case(1, 2, [(1, "a"), (3, "b"), (1, "c")]),
+        kit.Case(5, 5, [(5, "a"), (5, "b"), (5, "c")]),
+    ]
     with pytest.raises(Mistake, match="^a; or: c$"):
         kit.same_in_all(cases)
     with pytest.raises(Mistake, match="^n is 1, expected 2$"):
         kit.same_in_all([*cases, kit.Case(1, 1)], what="n")
     kit.same_in_all(cases[1:])
+
+
+def test_two_mistakes_of_one_name_do_not_explain_a_third():
+    cases = [kit.Case(1, 2, [(1, "a"), (3, "a")]), kit.Case(5, 6, [(4, "a"), (5, "a")])]
+    with pytest.raises(Mistake, match="^your answer is 1, expected 2$"):
+        kit.same_in_all(cases)
 
 
 def test_an_error_in_an_answer_says_for_which_input():

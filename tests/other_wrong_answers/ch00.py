@@ -106,6 +106,9 @@ OTHER_WRONG_ANSWERS = {
         lambda generated, stop: round(
             sum(ids[-1:] == [stop] for ids in generated) / len(generated), 1
         ),
+        lambda generated, stop: (
+            len({tuple(ids) for ids in generated if ids[-1:] == [stop]}) / len(generated)
+        ),
         stops_pops,
         stops_drops_the_empty,
         stops_at_the_first_stop,

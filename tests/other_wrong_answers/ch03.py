@@ -323,6 +323,7 @@ OTHER_WRONG_ANSWERS = {
         lambda p, a: [(p[-1:] + a[:i], a[i]) for i in range(len(a))],
         lambda p, a: [(p[:i] + a[:i], a[i]) for i in range(len(a))],
         lambda p, a: [(p + a[:i], a[i]) for i in range(len(p))],
+        lambda p, a: [(p + a[:i], a[i]) for i in range(len(a)) if a[i] not in a[:i]],
         lambda p, a: steps(p, a)[::-1],
         lambda p, a: steps(p, a)[0],
         lambda p, a: [read for read, _ in steps(p, a)],

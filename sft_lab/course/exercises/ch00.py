@@ -103,7 +103,7 @@ def _responses(stop: int) -> list[tuple[Responses, int]]:
         ([goes_on, passes], stop),
         ([stops, []], stop),
         (mixed, stop),
-        ([stops, twice, [stop]], stop),
+        ([stops, twice, list(stops), [], [stop]], stop),  # two equal responses
     ]
 
 

@@ -80,7 +80,7 @@ def time_steps(attempt: Callable) -> str:
     for _ in range(3):
         a, b, *prompt = random_ids(random.randint(4, 6))
         # tokens twice, in prompt and answer; token id 0 in both
-        answer = [a, *random_ids(random.randint(1, 3)), 0, b, a]
+        answer = [a, *random_ids(random.randint(1, 3)), 0, b, a, *random_ids(1)]
         inputs.append(([*prompt, 0, b], answer))
     same_for_all(attempt, inputs, _steps, mistakes, form=_need_steps, what="the table")
     same(attempt([1, 2], []), [], what="the table of an empty answer")

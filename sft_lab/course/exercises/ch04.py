@@ -164,6 +164,7 @@ _rate = _changed_rate()
 @checks("4.3")
 def clip(attempt: Callable) -> str:
     matrix = normal(random.randint(2, 4), random.randint(2, 4)) + 1.0
+    matrix[0, 0] = -2.0  # signs count
     gradients = [
         0.3 * normal(3) + 0.3,
         matrix,

@@ -132,18 +132,23 @@ def same_in_all(
 ) -> None:
     """Raise `Mistake` unless every case is right; compared as in `same`.
 
-    A usual mistake is named only when the answer is what this mistake gives in **all** cases;
-    otherwise the first wrong case is shown, with its input.
+    A usual mistake is named only when the answer is what this mistake gives in **all** cases, where
+    it stands at the same place among the hints; otherwise the first wrong case is shown, with its
+    input.
     """
     cases = list(cases)
     wrong = [case for case in cases if not _equal(case.actual, case.expected, rtol, atol)]
     if not wrong:
         return
     explained = [
-        {name for value, name in case.hints if _equal(case.actual, value, rtol, atol)}
+        {
+            (number, name)  # two mistakes of one name do not explain a third between them
+            for number, (value, name) in enumerate(case.hints)
+            if _equal(case.actual, value, rtol, atol)
+        }
         for case in cases
     ]
-    names = [name for _, name in wrong[0].hints if all(name in found for found in explained)]
+    names = [name for number, name in sorted(set.intersection(*explained))]
     if names:
         raise Mistake("; or: ".join(dict.fromkeys(names)))
     first = wrong[0]
@@ -184,8 +189,10 @@ def same_for_all(
     for given, found, expected in draws:
         hints = []
         for mistake, name in mistakes:
-            with contextlib.suppress(Exception):  # a mistake that ends in an error gives no value
-                hints.append((mistake(*given), name))
+            value = object()  # equals no answer: a mistake that ends in an error gives none
+            with contextlib.suppress(Exception):
+                value = mistake(*given)
+            hints.append((value, name))
         is_right = _equal(found, expected, rtol, atol)
         cases.append(
             Case(found, expected, hints, "" if is_right else describe_input(attempt, given))
