@@ -471,7 +471,7 @@ def full_bin_error(attempt: Callable) -> str:
 def _error(
     order: Callable = np.argsort, cut: Callable = np.array_split, join: Callable | None = None
 ) -> Callable:
-    """The error from an order of the confidences, a cut into runs, and what joins gaps and shares."""
+    """The error from an order of the confidences, a cut into runs, and what joins the gaps."""
 
     def answer(confidences, correct, bins):
         sure, right = np.array(confidences), np.array(correct, dtype=float)
