@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sft_lab.train import History
 
 from sft_lab.arguments import LARGEST_SEED, SettingError, option, real_number, whole_number
-from sft_lab.files import write_json
+from sft_lab.files import check_writable, write_json
 from sft_lab.formats import format_percent
 
 REPORTS = Path("reports")
@@ -88,6 +88,8 @@ def run(seed: int, data: Path | None, epochs: int, learning_rate: float) -> None
     made = {"seed": seed, "epochs": epochs, "learning_rate": learning_rate}
     made |= {"data": str(data) if data else "atlas"} | describe(material)
     limit = answer_limit(material.questions, base, tokenizer)
+    for report in ("demo.json", "demo.html"):
+        check_writable(REPORTS / report)  # now, and not after training
 
     print("\n3  Ask the base through the chat template")
     question = material.questions[0][:-1]
