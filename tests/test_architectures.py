@@ -51,7 +51,7 @@ def test_each_kind_is_trained_on_its_own_loss_or_refused(model_type):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("model_type", ["qwen3", "gemma2", "mixtral", "bloom"])
+@pytest.mark.parametrize("model_type", ["qwen3", "gemma2", "mixtral", "bloom", "xlnet"])
 def test_half_precision_changes_no_verdict(model_type, dtype):
     words = tuple(verdict.word for verdict in try_type(model_type, dtype).values())
     assert words == KINDS[model_type]

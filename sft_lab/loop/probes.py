@@ -149,8 +149,10 @@ def _reached(scores: torch.Tensor, embedded: list[torch.Tensor], allowed: Sequen
         return False  # a model that reads its embedding's weights by itself
     best = scores.float().log_softmax(-1).amax(-1).sum()
     for gradient in torch.autograd.grad(best, embedded, allow_unused=True):
-        if gradient is None or gradient.dim() != 3 or len(gradient) != len(allowed):
+        if gradient is None or gradient.dim() != 3 or len(allowed) not in gradient.shape[:2]:
             continue
+        if len(gradient) != len(allowed):  # XLNet's positions come before its rows
+            gradient = gradient.transpose(0, 1)
         strength = gradient.float().norm(dim=-1)  # (B, T)
         outside = strength.clone()
         for row, places in zip(outside, allowed, strict=True):
