@@ -73,7 +73,7 @@ def encode_conversation(
     if graded not in POLICIES:
         raise ValueError(f"graded={graded!r}: choose one of {', '.join(POLICIES)}")
     turns = find_graded_turns(conversation, graded)
-    problem = explain_tags(tokenizer)
+    problem = explain_tags(tokenizer, with_system=conversation[0].get("role") == "system")
     if problem:
         raise LabelError(problem)
     rendered = render_for_training(conversation, tokenizer, max_tokens=max_tokens)

@@ -186,11 +186,12 @@ def explain_missing_stop(run: list[int], tokenizer: PreTrainedTokenizerBase) -> 
     return "Likely the template writes none after an answer, or gives it to the next turn"
 
 
-def explain_tags(tokenizer: PreTrainedTokenizerBase) -> str:
+def explain_tags(tokenizer: PreTrainedTokenizerBase, *, with_system: bool) -> str:
     """What is wrong with the {% generation %} tags of the training template: they stand around what
-    a user says. "" where nothing is."""
+    a user says, or, with_system, around a system turn. "" where nothing is."""
     template = training_template(tokenizer)
-    return _explain_tags(tokenizer, template, find_controls(tokenizer, template))
+    controls = find_controls(tokenizer, template)
+    return _explain_tags(tokenizer, template, controls, with_system)
 
 
 def _probe_stop(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[int | None, str]:
@@ -221,8 +222,11 @@ def _find_stop(
 
 
 @lru_cache(maxsize=16)
-def _explain_tags(tokenizer: PreTrainedTokenizerBase, template: str, controls: Controls) -> str:
-    for roles in ("user assistant user assistant", "system user assistant user assistant"):
+def _explain_tags(
+    tokenizer: PreTrainedTokenizerBase, template: str, controls: Controls, with_system: bool
+) -> str:
+    for first in ("", "system ")[: 1 + with_system]:
+        roles = f"{first}user assistant user assistant"
         turns = [
             {"role": role, "content": number}
             for role, number in zip(roles.split(), NUMBERS, strict=False)

@@ -200,7 +200,8 @@ def test_a_word_called_special_is_a_control_token_and_nothing_ends_with_it():
 
 
 def as_rounds(said):
-    roles = ("user", "assistant") * len(said)
+    """A text for each turn; of three, the first is the system's."""
+    roles = ("system",) * (len(said) % 2) + ("user", "assistant") * len(said)
     return [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
 
 

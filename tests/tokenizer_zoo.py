@@ -568,8 +568,9 @@ REFUSALS = [
                 "m.role == 'assistant' %}{% gen", "m.role in ('assistant', 'system') %}{% gen"
             )
         ),
-        ("Why?", "Yes"),
+        ("Be brief.", "Why?", "Yes"),
         r"generation %\} tags stand around the system's turns too, so they would be graded",
+        ("Why?", "Yes"),
     ),
     Refusal(
         "tags in a comment only",
