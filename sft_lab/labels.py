@@ -34,10 +34,10 @@ from sft_lab.rendering import (
     render_for_training,
     stop_token_id,
 )
+from sft_lab.row_files import list_problems
 from sft_lab.templates import find_template, has_tags, training_template
 
 POLICIES = ("assistant", "last", "all")
-PRINTED_PROBLEMS = 20
 
 
 class LabelError(ValueError):
@@ -123,12 +123,7 @@ def encode_conversations(
             problems.append(f"{getattr(conversation, 'place', f'{source}, row {row}')}: {error}")
     if problems:
         lines = [f"{source}: {len(problems)} rows cannot be graded"] if len(problems) > 1 else []
-        lines += problems[:PRINTED_PROBLEMS]
-        if len(problems) > PRINTED_PROBLEMS:
-            lines.append(
-                f"... and {len(problems) - PRINTED_PROBLEMS} more; the error's .problems has all"
-            )
-        raise LabelError("\n".join(lines), problems)
+        raise LabelError("\n".join([*lines, list_problems(problems)]), problems)
     return examples
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sft_lab.row_files import BadRow, NumberedRow, parse_json, read_file, show
+from sft_lab.row_files import BadRow, NumberedRow, list_problems, parse_json, read_file, show
 from sft_lab.row_keys import (
     REASONING_TAGS,
     ROW_REASONING,
@@ -45,7 +45,6 @@ FOLLOWERS = {  # the roles that may come after a role; None stands for the begin
     "user": ("assistant",),
     "assistant": ("user",),
 }
-PRINTED_PROBLEMS = 20
 
 
 class Turn(NamedTuple):
@@ -373,15 +372,12 @@ def _read_list(value: Any, name: str) -> list:
 
 
 class RecordError(ValueError):
-    """Bad data. `.problems` holds every problem, one text each; the message is the first 20 of
-    them."""
+    """Bad data. `.problems` holds every problem, one text each; the message names the first 20
+    causes, each once."""
 
     def __init__(self, problems: list[str]):
         super().__init__(problems)
         self.problems = problems
 
     def __str__(self) -> str:
-        more = f"\n... and {len(self.problems) - PRINTED_PROBLEMS} more, all in .problems"
-        return "\n".join(self.problems[:PRINTED_PROBLEMS]) + (
-            more if len(self.problems) > PRINTED_PROBLEMS else ""
-        )
+        return list_problems(self.problems)

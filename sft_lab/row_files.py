@@ -17,6 +17,12 @@ from typing import Any
 NumberedRow = tuple[int | None, int | None, Any]
 
 SPACE = re.compile(r"[ \t\n\r]*")  # what JSON takes for white space
+LINE_BREAK = re.compile(r"\s*\n\s*")  # a table prints several lines
+PRINTED_PROBLEMS = 20
+# "data.csv, row " or "questions[", the number, and what is wrong there
+PLACED = re.compile(r"(.*?(?:, row |questions\[))(\d+)(.*)", re.DOTALL)
+# numbers, and what stands in quotes (an apostrophe begins no quotation)
+VARYING = re.compile(r"""\d+|(?<!\w)(['"]).*?\1(?!\w)""")
 
 
 class BadRow(Exception):
@@ -27,9 +33,35 @@ def show(value: Any) -> str:
     """The beginning of a value and its type, for an error."""
     kind = type(value).__name__
     try:
-        return f"{value!r:.60} ({kind})"
+        return f"{LINE_BREAK.sub(' ', repr(value)):.60} ({kind})"
     except (ValueError, RecursionError):  # more than 4,300 digits; lists in lists in lists
         return f"a value too large to print ({kind})"
+
+
+def list_problems(problems: list[str]) -> str:
+    """The problems as an error prints them: of the rows that one cause spoils, the first in full
+    and the next ones by their numbers."""
+    causes: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for problem in problems:
+        placed = PLACED.match(problem)
+        name, number, what = placed.groups() if placed else (problem, "", "")
+        causes.setdefault((name, VARYING.sub(_leave_out, what)), []).append((problem, number))
+    lines = []
+    for (first, _), *others in [*causes.values()][:PRINTED_PROBLEMS]:
+        lines.append(first)
+        if others:
+            numbers = ", ".join(number for _, number in others[:5])
+            more = ", …, all in .problems" if len(others) > 5 else ""
+            lines.append(f"    the same in {len(others)} more: {numbers}{more}")
+    if len(causes) > PRINTED_PROBLEMS:
+        lines.append(f"... and {len(causes) - PRINTED_PROBLEMS} other causes, all in .problems")
+    return "\n".join(lines)
+
+
+def _leave_out(varying: re.Match) -> str:
+    """Nothing of what differs between rows with one cause; the name of a column stays."""
+    word = varying[0][1:-1]
+    return word if word.isidentifier() else "…"
 
 
 def read_file(path: Path) -> Iterator[NumberedRow]:

@@ -330,11 +330,36 @@ def test_all_bad_rows_are_named_at_once(tokenizer):
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
         f"data/x.jsonl, row {n}" for n in (2, 3, 5)
     ]
-    assert all(problem in str(caught.value) for problem in caught.value.problems)
+    first, second, third = caught.value.problems
+    printed = str(caught.value).splitlines()
+    assert printed[1:] == [first, "    the same in 1 more: 5", second]
+    assert first.partition(":")[2] == third.partition(":")[2]
     assert (
         "no answer" in caught.value.problems[0]
         and "an answer to nothing" in caught.value.problems[1]
     )
+
+
+def test_too_long_rows_are_named_once_a_file_with_how_many_there_are(tokenizer, tmp_path):
+    conversations = []
+    for name in ("one.jsonl", "two.jsonl"):
+        rows = [{"question": f"Number {n}?", "answer": "x" * (90 + n)} for n in range(40)]
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+        conversations += load_conversations(tmp_path / name)
+    with pytest.raises(LabelError) as caught:
+        encode_conversations([CONVERSATION[:2], *conversations], tokenizer, max_tokens=20)
+    problems = caught.value.problems
+    assert len(problems) == 81
+    more = "    the same in 39 more: 2, 3, 4, 5, 6, …, all in .problems"
+    assert str(caught.value).splitlines() == [
+        "conversations: 81 rows cannot be graded",
+        problems[0],
+        problems[1],
+        more,
+        problems[41],
+        more,
+    ]
+    assert "two.jsonl, row 1: " in problems[41] and "max_tokens=20" in problems[41]
 
 
 def test_a_conversation_from_a_file_is_named_by_its_row_there(tokenizer, tmp_path):

@@ -353,9 +353,44 @@ def test_all_bad_rows_are_reported_at_once_and_the_printed_list_is_capped(tmp_pa
     assert [problem.partition(":")[0] for problem in error.problems] == [
         f"{path}, row {number}" for number in bad
     ]
-    assert str(error).count("'output' is empty") == 20
-    assert str(error).endswith("... and 10 more, all in .problems")
+    assert str(error).splitlines() == [
+        f"{path}, row 1: 'output' is empty (line 2). Write the text or drop the row.",
+        "    the same in 29 more: 3, 5, 7, 9, 11, …, all in .problems",
+    ]
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+SPOILT = {
+    "unwanted": lambda n: GOOD | {"label": False},
+    "wrong columns": lambda n: {"Frage": f"q {n}", "Antwort": f"a {n}"},
+    "numbers": lambda n: GOOD | {"output": n},
+    "texts": lambda n: GOOD | {"history": f'It\'s {n}, "{n}"'},
+    "lost": lambda n: {"messages": [USER, ANSWER], "input": f"text {n}"},
+    "not an object": lambda n: [f"a, {n}"],
+}
+
+
+@pytest.mark.parametrize("suffix", ["rows", "json", "jsonl"])
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_a_cause_is_printed_once_with_how_many_rows_it_spoils(spoil, suffix, tmp_path):
+    rows = [spoil(n) for n in range(1, 601)]
+    rows[299] = GOOD | {"output": " "}
+    source = rows if suffix == "rows" else write_rows(tmp_path / f"x.{suffix}", rows)
+    error = error_of(source)
+    assert len(error.problems) == 600
+    first, more, other = str(error).splitlines()
+    assert first == error.problems[0] and other == error.problems[299]
+    assert more == "    the same in 598 more: 2, 3, 4, 5, 6, …, all in .problems"
+
+
+def test_different_causes_are_printed_apart_and_at_most_twenty_of_them():
+    rows = [{f"{'x' * n}": "1"} for n in range(1, 31)] * 2
+    printed = str(error_of(rows)).splitlines()
+    assert [line.partition(":")[0] for line in printed[:-1:2]] == [
+        f"rows, row {n}" for n in range(1, 21)
+    ]
+    assert printed[1] == "    the same in 1 more: 31"
+    assert printed[-1] == "... and 10 other causes, all in .problems"
 
 
 @pytest.mark.parametrize(
