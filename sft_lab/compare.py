@@ -10,6 +10,7 @@ from the answers.
 
 import html
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -30,16 +31,31 @@ from sft_lab.chat import (
 from sft_lab.files import write_text
 from sft_lab.formats import format_percent
 from sft_lab.metrics import is_right, normalise
-from sft_lab.records import Conversation
+from sft_lab.records import Conversation, RecordError
 from sft_lab.rendering import encode_text
 from sft_lab.report import render_report
-from sft_lab.row_keys import is_absent
+from sft_lab.row_files import BadRow, show
+from sft_lab.row_keys import (
+    carries_text,
+    check_row_keys,
+    is_absent,
+    is_read,
+    plain,
+    read_weight,
+    refuse_keys,
+    says_nothing,
+)
 from sft_lab.row_shapes import OPTIONAL
 from sft_lab.significance import LEVEL, RESAMPLES, Interval, mcnemar_p_value, paired_bootstrap
+from sft_lab.templates import check_turns, find_template
 
 Pair = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 Names = tuple[str, str]
 NAMES: Names = ("base", "tuned")
+FORMS = (
+    "A question is a conversation that ends with the reference answer, (question, answer), or "
+    '{"question", "answer"}.'
+)
 CHANGES = ("improved", "lost", "both_wrong", "both_right")
 
 
@@ -58,18 +74,21 @@ def compare(
     the reference answer; or (question, answer) pairs; or rows {"question", "answer", optional
     "group"}, where the question is a text or a conversation and the group gets a line of its own in
     the results. seed: of the bootstrap; decoding has none. A reference of more than max_new_tokens
-    can never be reached: how many are is said in a warning and with the results. Raises, before the
-    first question is asked, TypeError for anything but a pair; ValueError for no questions or bad
-    ones, naming each by its place, for a setting that means nothing, and when neither model can
-    reach any reference.
+    can never be reached: how many are is said in a warning and with the results. What a row says
+    beside its question is refused (an input, context, pictures, tools, label False) or named by one
+    warning, since the models do not see it. Raises, before the first
+    question is asked, TypeError for anything but a pair; RecordError for no questions or bad ones,
+    naming each by its place; ValueError for a setting that means nothing, and when neither model
+    can reach any reference.
     """
-    pairs = _check_pairs(base, tuned)
+    pairs, questions = _check_pairs(base, tuned), [*questions]
     seed, names, asked = check_seed(seed), tuple(names), read_questions(questions)
     if len(names) != 2:
         raise SettingError(f"names is {names!r:.80}; it must be two, as {NAMES}")
     prompts = [prompt for prompt, _, _ in asked]
     # all is encoded before one answers: a question that is too long is found out now
-    encoded = [encode_prompts(tokenizer, prompts) for _, tokenizer in pairs]
+    places = [_place(question, index) for index, question in enumerate(questions)]
+    encoded = [_encode_questions(prompts, places, tokenizer) for _, tokenizer in pairs]
     for (model, _), ids in zip(pairs, encoded, strict=True):
         max_new_tokens = check_lengths(model, ids, max_new_tokens)
     too_long = _count_too_long(asked, pairs, max_new_tokens)
@@ -127,45 +146,117 @@ def _count_too_long(
 
 
 def read_questions(questions: Sequence[Any]) -> list[tuple[str | Conversation, str, str]]:
-    """(prompt, reference answer, group or "") of each question in the forms `compare` takes; all
-    bad ones are named."""
-    read, problems = [], []
+    """(prompt, reference answer, group or "") of each question in the forms `compare` takes.
+
+    Raises RecordError naming all bad ones; one warning names what else rows say and is not asked.
+    """
+    read, problems, unread = [], [], Counter()
     for index, question in enumerate(questions):
-        prompt, answer, group = _read_question(question)
-        askable = bool(prompt) and isinstance(prompt, (str, list))
-        gradable = isinstance(answer, str) and bool(normalise(answer))
-        row = question if isinstance(question, dict) else {}
-        if lost := [name for name in OPTIONAL if not is_absent(row.get(name))]:
-            problems.append(f"questions[{index}] has {lost} beside its question: join them to it")
-        elif not (askable and gradable):
-            place = getattr(question, "place", f"questions[{index}]")  # the row of a file
-            problems.append(f"{place} has no question or no answer: {question!r:.120}")
-        read.append((prompt, answer, group))
-    if problems or not read:
-        listed = "\n".join(problems[:10]) or "no questions"
-        if len(problems) > 10:
-            listed += f"\n… and {len(problems) - 10} more"
-        forms = (
-            "a conversation that ends with the reference answer, (question, answer), or "
-            '{"question", "answer"}'
+        try:
+            read.append(_read_question(question, unread))
+        except BadRow as bad:
+            what, advice = bad.args
+            problems.append(f"{_place(question, index)}: {what}. {advice}")
+    if not problems and not read:
+        problems.append(f"no questions. {FORMS}")
+    if problems:
+        raise RecordError(problems)
+    if unread:
+        listed = ", ".join(f"{key} in {count}" for key, count in unread.most_common())
+        warnings.warn(
+            f"not asked, though it may belong to the question: {listed} of {len(read)} questions. "
+            "What the models are to see must stand in the question",
+            stacklevel=3,
         )
-        raise ValueError(f"{listed}\nEach question is {forms}.")
     return read
 
 
-def _read_question(question: Any) -> tuple[Any, Any, str]:
-    """(prompt, answer, group) of one question, unchecked; None for what it does not have."""
+def _place(question: Any, index: int) -> str:
+    """What an error calls a question: the row of its file where that is known."""
+    return getattr(question, "place", f"questions[{index}]")
+
+
+def _read_question(question: Any, unread: Counter) -> tuple[str | Conversation, str, str]:
+    """(prompt, answer, group) of one question, or BadRow. Adds to `unread` what a row says beside
+    them."""
+    group = ""
     if isinstance(question, dict):
-        group = question.get("group") or ""
-        return question.get("question"), question.get("answer"), str(group)
-    if not isinstance(question, (list, tuple)):
-        return None, None, ""
-    if question and all(isinstance(turn, dict) for turn in question):
+        row = plain(question)
+        others = {name: row[name] for name in row if name not in ("question", "answer", "group")}
+        _check_others(others, unread)
+        if missing := [name for name in ("question", "answer") if is_absent(row.get(name))]:
+            raise BadRow(f"no {' and no '.join(missing)}, only {list(others)!s:.200}", FORMS)
+        prompt, answer, group = row["question"], row["answer"], str(row.get("group") or "")
+    elif isinstance(question, list | tuple) and question and all(map(_is_turn, question)):
         *prompt, last = question
-        refers = last.get("role") == "assistant" and last.get("weight") != 0  # 0: not to be learned
-        answer = last.get("content") if refers else None
-        return prompt, answer, ""
-    return (*question, "") if len(question) == 2 else (None, None, "")
+        if last.get("role") != "assistant":
+            raise BadRow(f"the last turn, {show(last)}, is no answer", "Add the reference answer.")
+        if read_weight(last, "the last answer") is False:
+            raise BadRow(
+                "the last answer has weight 0: it is no reference", "End with the right one."
+            )
+        refuse_keys(last, "the last answer")
+        answer = last.get("content")
+    elif isinstance(question, list | tuple) and len(question) == 2:
+        prompt, answer = question
+    else:
+        raise BadRow(f"{show(question)} is no question with its answer", FORMS)
+    _check_pair(prompt, answer)
+    return prompt, answer, group
+
+
+def _is_turn(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _check_others(others: dict, unread: Counter) -> None:
+    """Raises BadRow for what a row says beside its question and cannot be honoured."""
+    check_row_keys(others, chosen=True)  # a worse answer is only named
+    belongs = [name for name in others if str(name).casefold() in OPTIONAL]
+    if lost := [name for name in belongs if not is_absent(others[name])]:
+        raise BadRow(f"the row has {lost} beside its question", "Join them to it.")
+    unread.update(
+        repr(name)
+        for name, value in others.items()
+        if not is_read(name, value, reasoning=()) and not says_nothing(value)
+        if carries_text(value) or isinstance(value, list | dict)
+    )
+
+
+def _check_pair(prompt: Any, answer: Any) -> None:
+    """Raises BadRow for a question that cannot be asked, or an answer that cannot be graded."""
+    if not isinstance(prompt, str | list):
+        raise BadRow(f"the question is {show(prompt)}, not a text", FORMS)
+    if is_absent(prompt):
+        raise BadRow("the question is empty", FORMS)
+    if not isinstance(answer, str):
+        raise BadRow(f"the answer is {show(answer)}, not a text", "Write it as text.")
+    if not normalise(answer):
+        raise BadRow(
+            f"the answer, {show(answer)}, is empty up to white space and final punctuation",
+            "Any reply as empty would be right; write an answer.",
+        )
+    for number, turn in enumerate(prompt if isinstance(prompt, list) else [], start=1):
+        if isinstance(turn, dict):
+            refuse_keys(turn, f"turn {number}")
+
+
+def _encode_questions(
+    prompts: list[str | Conversation], places: list[str], tokenizer: PreTrainedTokenizerBase
+) -> list[list[int]]:
+    """The ids with which each question is asked; RecordError naming those that cannot be."""
+    find_template(tokenizer)  # a missing template is no question's fault
+    encoded, problems = [], []
+    for prompt, place in zip(prompts, places, strict=True):
+        try:
+            if not isinstance(prompt, str):
+                check_turns(prompt)
+            encoded += encode_prompts(tokenizer, [prompt])
+        except ValueError as error:
+            problems.append(f"{place}: {error}")
+    if problems:
+        raise RecordError(problems)
+    return encoded
 
 
 @dataclass(frozen=True)

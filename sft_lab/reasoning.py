@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from sft_lab.records import Conversation
+from sft_lab.row_files import show
 
 THINK_BLOCK = "<think>\n{}\n</think>\n\n{}"  # thoughts, answer
 # what a template looks for: Qwen's and DeepSeek's name, LFM's and gpt-oss's, vLLM's
@@ -25,6 +26,15 @@ def write_reasoning(conversation: Conversation, tokenizer: PreTrainedTokenizerBa
     """
     if not any(turn.get("reasoning_content") for turn in conversation):
         return conversation
+    for number, turn in enumerate(conversation, start=1):
+        thoughts = turn.get("reasoning_content")
+        if thoughts and turn["role"] != "assistant":
+            raise ValueError(
+                f"turn {number}, {turn['role']}, has reasoning_content, and is no answer: put it "
+                "into the answer's turn"
+            )
+        if thoughts and not isinstance(thoughts, str):
+            raise ValueError(f"reasoning_content of turn {number} is {show(thoughts)}, not a text")
     if not _has_think_block(tokenizer, tokenizer.get_chat_template()):
         raise ValueError(
             "an answer has reasoning_content, but the chat template of "
@@ -34,8 +44,6 @@ def write_reasoning(conversation: Conversation, tokenizer: PreTrainedTokenizerBa
     written = []
     for turn in conversation:
         thoughts, content = turn.get("reasoning_content"), turn["content"]
-        if thoughts and not (isinstance(thoughts, str) and turn["role"] == "assistant"):
-            raise ValueError(f"reasoning_content {thoughts!r:.60} is no text beside an answer")
         if thoughts:
             content = THINK_BLOCK.format(thoughts.strip("\n"), content.lstrip("\n"))
         written.append({"role": turn["role"], "content": content})

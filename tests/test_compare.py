@@ -29,7 +29,7 @@ from sft_lab.compare import (
     read_questions,
 )
 from sft_lab.models import ATLAS_FOLDER
-from sft_lab.records import load_conversations
+from sft_lab.records import RecordError, load_conversations
 from sft_lab.report import mark_differences
 from sft_lab.significance import paired_bootstrap
 
@@ -192,18 +192,81 @@ def test_the_last_answer_to_learn_is_the_reference_and_a_row_of_a_file_is_named(
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
     first, second = load_conversations(tmp_path / "x.jsonl")
     assert read_questions([first]) == [([user, bad, user], "good", "")]
-    with pytest.raises(ValueError, match=f"^{tmp_path / 'x.jsonl'}, row 2 has no question or"):
+    with pytest.raises(
+        ValueError, match=f"^{tmp_path / 'x.jsonl'}, row 2: the answer, '!!!' \\(str\\), is empty"
+    ):
         read_questions([second, first])
-    with pytest.raises(ValueError, match=r"^questions\[1\] has no question or no answer"):
+    with pytest.raises(
+        ValueError, match=r"^questions\[1\]: the last answer has weight 0: it is no re"
+    ):
         read_questions([("q", "a"), [user, bad]])
 
 
-@pytest.mark.parametrize("name", ["input", "context", "history", "system"])
+@pytest.mark.parametrize("name", ["input", "context", "Context", "HISTORY", "system"])
 def test_what_belongs_to_a_question_and_would_be_lost_is_named(name):
     row = {"question": "q", "answer": "a", "group": "g"}
     assert read_questions([row | {name: ""}]) == [("q", "a", "g")]
-    with pytest.raises(ValueError, match=rf"questions\[1\] has \['{name}'\] beside its question"):
+    with pytest.raises(ValueError, match=rf"questions\[1\]: the row has \['{name}'\] beside"):
         read_questions([row, row | {name: "text"}])
+
+
+REFUSED = {
+    "images": ({"images": ["a.png"]}, "the row has 'images', ['a.png'] (list): only text is"),
+    "tools": ({"tools": [{"name": "f"}]}, "the row has 'tools', "),
+    "unwanted": ({"label": False}, "the row has 'label' False: KTO's mark"),
+    "weight": ({"weight": 0}, "the row says that it is not to be learned (its weight is 0)"),
+    "no answer": ({"answer": None}, "no answer, only []"),
+    "number": ({"answer": 4}, "the answer is 4 (int), not a text. Write it as text."),
+    "several": ({"answer": ["a", "b"]}, "the answer is ['a', 'b'] (list), not a text"),
+    "blank": ({"question": " "}, "no question, only []"),
+}
+
+
+@pytest.mark.parametrize("beside, cause", REFUSED.values(), ids=REFUSED)
+def test_a_cause_is_named_once_with_how_many_questions_it_spoils(beside, cause):
+    good = {"question": "q", "answer": "a"}
+    with pytest.raises(RecordError) as error:
+        read_questions([good] + [good | beside] * 600)
+    first, more = str(error.value).splitlines()
+    assert first.startswith(f"questions[1]: {cause}") and len(error.value.problems) == 600
+    assert more == "    the same in 599 more: 2, 3, 4, 5, 6, …, all in .problems"
+
+
+def test_what_no_model_is_shown_is_named_by_one_warning_and_what_is_about_the_row_is_not():
+    row = {"question": "q", "answer": "a", "id": "x", "source": "s", "score": 0.5, "label": True}
+    rows = [row | {"choices": [3, 4], "passage": "P"}, row | {"passage": "P", "hint": ""}]
+    with pytest.warns(UserWarning) as caught:
+        assert read_questions([*rows, row | {"thinking": "T"}]) == [("q", "a", "")] * 3
+    [warning] = caught
+    assert str(warning.message).startswith(
+        "not asked, though it may belong to the question: "
+        "'passage' in 2, 'choices' in 1, 'thinking' in 1 of 3 questions. "
+    )
+
+
+USER, ANSWER = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+UNASKABLE = {
+    "picture": ([USER | {"images": ["a.png"]}, ANSWER], "turn 1 has 'images', ['a.png'] (list)"),
+    "picture of the answer": ([USER, ANSWER | {"images": ["a"]}], "the last answer has 'images'"),
+    "picture beside an answer": (([USER | {"image": "a"}], "a"), "turn 1 has 'image', 'a' (str)"),
+    "unknown key": ([USER | {"mood": "calm"}, ANSWER], "turn 1 has mood, which would be lost"),
+    "answer in the prompt": (([USER, ANSWER], "a"), "the prompt ends with an answer, 'a'"),
+    "ShareGPT": (([{"from": "human", "value": "q"}], "a"), "turn 1 is {'from': 'human'"),
+    "no answer": ([USER], "the last turn, {'role': 'user', 'content': 'q'} (dict), is no answer"),
+    "a list in the answer": ([USER, ANSWER | {"content": ["a"]}], "the answer is ['a'] (list)"),
+    "thoughts of a user": (
+        [USER | {"reasoning_content": "T"}, ANSWER],
+        "turn 1, user, has reasoning_content, and is no answer",
+    ),
+}
+
+
+@pytest.mark.parametrize("question, cause", UNASKABLE.values(), ids=UNASKABLE)
+def test_a_question_that_cannot_be_asked_is_named_by_its_place_and_cause(question, cause, pairs):
+    with pytest.raises(RecordError) as error:
+        compare(*pairs, [("Q?", "A"), question, question])
+    first, more = str(error.value).splitlines()
+    assert first.startswith(f"questions[1]: {cause}") and more == "    the same in 1 more: 2"
 
 
 def test_no_questions_is_an_error():
