@@ -30,6 +30,7 @@ spare      shapes                 what a config alone says: layers, widths, para
            low_rank               how much of a matrix a lower rank keeps
 learn      loop.plan              which examples meet in which step
            loop.settings          settings of a run that would teach nothing, or something else
+           loop.limits            before the first step: can the model take these rows at all?
            loop.probes            before the first step: does the loop score this model rightly?
            loop.process           what the loop asks of its process: memory and signals
            loop.checkpoints       what a run leaves; checkpoints that a kill cannot break

@@ -19,10 +19,7 @@ def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch
     """
     if not examples:
         raise ValueError("an empty batch: there is nothing to pad")
-    if pad_token_id is None:
-        raise ValueError(
-            "pad_token_id is None: the tokenizer has no pad token. sft_lab.models.load sets one"
-        )
+    check_pad(pad_token_id)
     longest = max(len(example.input_ids) for example in examples)
 
     def padded(rows: list[list[int]], filler: int) -> torch.Tensor:
@@ -33,6 +30,14 @@ def pad_batch(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch
         "labels": padded([example.labels for example in examples], IGNORE_INDEX),
         "attention_mask": padded([[1] * len(example.input_ids) for example in examples], 0),
     }
+
+
+def check_pad(pad_token_id: int | None) -> None:
+    """Raise ValueError where there is no pad token, with what sets one."""
+    if pad_token_id is None:
+        raise ValueError(
+            "pad_token_id is None: the tokenizer has no pad token. sft_lab.models.load sets one"
+        )
 
 
 def group_by_length(lengths: Sequence[int], batch_size: int, *, seed: int) -> list[list[int]]:
@@ -107,16 +112,18 @@ def join_rows(
     """Several packed rows of (1, T) as one batch, (B, longest T), padded on the right by an example
     of padding.
 
-    Its position_ids start again at 0, so that no example sees it, and its labels are IGNORE_INDEX.
+    Its position_ids start again at 0, so that no example sees it, and as often as it takes not to
+    go beyond those of the rows: a model may have no more positions. Its labels are IGNORE_INDEX.
     """
     longest = max(row["input_ids"].shape[1] for row in rows)
+    positions = 1 + max(int(row["position_ids"].max()) for row in rows)
 
     def filled(row: dict[str, torch.Tensor], name: str) -> torch.Tensor:
         missing = longest - row[name].shape[1]
         filler = {
             "input_ids": torch.full((missing,), pad_token_id),
             "labels": torch.full((missing,), IGNORE_INDEX),
-            "position_ids": torch.arange(missing),
+            "position_ids": torch.arange(missing) % positions,
         }[name]
         return torch.cat((row[name], filler[None]), dim=1)
 

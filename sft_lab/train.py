@@ -28,6 +28,7 @@ from sft_lab.loop.checkpoints import (
     save_checkpoint,
     set_rng_state,
 )
+from sft_lab.loop.limits import check_rows
 from sft_lab.loop.output import output_folder, save_in_folder
 from sft_lab.loop.plan import Plan
 from sft_lab.loop.probes import check_model, check_scores
@@ -99,19 +100,18 @@ def train(
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model, or its LoRA adapter; `resume=True` goes on exactly where the
-    checkpoint was made (from the start if there is none). With `log_dir` it writes TensorBoard
-    events. Before the first step it raises OutputError for a folder that it cannot write or must
-    not touch, and ValueError for settings that teach nothing and a model that the loop would score
-    wrongly; later UnsavedError where the result cannot be saved, and FloatingPointError, with the
-    weights of the step before, at a loss not finite.
+    checkpoint was made, if there is one. With `log_dir` it writes TensorBoard events. Before the
+    first step it raises OutputError for a folder that it cannot write or must not touch, ValueError
+    for settings that teach nothing and for rows or a model that it cannot score rightly; later
+    UnsavedError (the result), FloatingPointError (a loss not finite; weights of the step before).
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
     settings = check_settings(plan, learning_rate, warmup_ratio, weight_decay, max_grad_norm)
     eval_examples = check_watching(eval_examples, evaluate_every, checkpoint_every)
     watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
+    check_rows(model, tokenizer.pad_token_id, examples=plan.examples, eval_examples=eval_examples)
     folder = output_folder(output_dir, model, tokenizer, plan.total_steps, checkpoint_every, resume)
     with folder as checkpoint:
-        name_stop_token(model, tokenizer)
         keep_freed_memory()
         torch.manual_seed(seed)  # dropout, where a model or an adapter has it
         with notice_no_change(model), mixed_precision(model) as (autocast, scaler):
@@ -120,6 +120,7 @@ def train(
                 run.resume(checkpoint)
             with autocast:
                 check_model(model, plan, tokenizer.pad_token_id)
+            name_stop_token(model, tokenizer)
             _take_steps(run, watched, checkpoint, checkpoint_every)
         if checkpoint:
             with interrupt_between_steps():  # comes too late: there is no step after these
@@ -141,6 +142,7 @@ def evaluate(
     batch_size = whole_number("batch_size", batch_size)
     if not examples:
         raise ValueError("no examples to evaluate")
+    check_rows(model, tokenizer.pad_token_id, examples=examples)
     check_scores(model, examples, tokenizer.pad_token_id)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()

@@ -49,11 +49,9 @@ def check_scores(model: torch.nn.Module, examples: Sequence[Example], pad_token_
     """
     _check_peft(model)
     long, _ = _draw_documents(examples, pad_token_id)
-    half = _tolerance(model) > TOLERANCE[torch.float32]
-    advice = "take a model that goes on with a text" + (", or load it in float32" if half else "")
     with undisturbed(model):
         with (
-            _refusing(f"{_name(model)} cannot be trained on rows of token ids", advice),
+            _refusing(f"{_name(model)} cannot be trained on rows of token ids", _advise(model)),
             torch.enable_grad(),
             _embeddings(model) as embedded,
         ):
@@ -85,6 +83,17 @@ def check_scores(model: torch.nn.Module, examples: Sequence[Example], pad_token_
             f"nats per token, but {right / count:.4f} by the model's own scores of a row alone. "
             "Train it with model(**batch).loss in a loop of your own (chapter 04)"
         )
+
+
+def _advise(model: torch.nn.Module) -> str:
+    """What to do about a model that gives no scores."""
+    if isinstance(getattr(model, "module", None), torch.nn.Module):
+        return "it wraps another model, and that one can be asked: give model.module"
+    half = _tolerance(model) > TOLERANCE[torch.float32]
+    return (
+        "take a model that goes on with a text, loaded with AutoModelForCausalLM (AutoModel's has "
+        "no output head)" + (", or load it in float32" if half else "")
+    )
 
 
 @torch.no_grad()
