@@ -162,13 +162,16 @@ def remove_folder(folder: Path | str) -> None:
 
 
 @contextlib.contextmanager
-def whole_files(folder: Path | str, *, last: Sequence[str] = ()) -> Iterator[Path]:
+def whole_files(
+    folder: Path | str, *, last: Sequence[str] = (), keep: bool = False
+) -> Iterator[Path]:
     """Yield an empty folder to fill; when the block ends without an error, its files take their
     places in `folder`, beside those of others.
 
-    What an earlier call wrote in `folder` is replaced, or deleted if it is not written again; the
-    files named `last`, without which the others say nothing, go first and come last. After an error
-    `folder` is as it was. OutputError where a file of somebody else would be replaced.
+    What an earlier call wrote in `folder` is replaced, or deleted if it is not written again (with
+    `keep` it stays); the files named `last`, without which the others say nothing, go first and
+    come last. After an error `folder` is as it was. OutputError where a file of somebody else would
+    be replaced.
     """
     folder = Path(folder)
     check_files(folder, ())
@@ -189,13 +192,14 @@ def whole_files(folder: Path | str, *, last: Sequence[str] = ()) -> Iterator[Pat
         _discard(new, folder)
         raise
     _mark(folder, before | names)  # before they move: after a kill they are known to be ours
-    for name in [*last, *(before - names)]:
+    kept = before - names if keep else set()
+    for name in [*last, *(before - names - kept)]:
         if name in before:
             (folder / name).unlink(missing_ok=True)
     for name in sorted(names, key=lambda name: (name in last, name)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(new / name, folder / name)
-    _mark(folder, names)
+    _mark(folder, names | kept)
     _discard(new, folder)
 
 
