@@ -10,6 +10,7 @@ deleted, and no symbolic link is followed to do so.
 """
 
 import contextlib
+import fnmatch
 import itertools
 import json
 import os
@@ -88,6 +89,24 @@ def check_folder_writable(folder: Path | str) -> None:
         raise OutputError(
             f"nothing can be written in {folder} ({reason}): give another folder"
         ) from error
+
+
+def as_folder(name: str, value: Path | str) -> Path:
+    """`value`, which a caller gave as `name`, as the path of a folder; "~" is the home folder.
+    OutputError for what no folder can be called."""
+    try:
+        if not isinstance(value, str | os.PathLike):
+            raise TypeError("it must be the name of a folder, a text or a Path")
+        folder = Path(value).expanduser()
+        os.lstat(folder)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # there is none yet, or check_folder_writable says more
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OutputError(
+            f"{name} is {value!r:.60}: no folder can be called that ({reason})"
+        ) from error
+    return folder
 
 
 @contextlib.contextmanager
@@ -205,14 +224,17 @@ def whole_files(
 
 def check_files(folder: Path | str, patterns: Sequence[str]) -> None:
     """Raise OutputError if `folder` holds a file that `whole_files` did not write and would
-    replace: its list, or one whose name matches one of `patterns` (as in Path.glob)."""
+    replace: its list, or one whose name matches one of `patterns` ("*" is any text)."""
     folder = Path(folder)
     check_folder(folder / STAGING)
     if os.path.lexists(folder / MARK) and not _read_mark(folder):
         raise _not_ours(folder / MARK)
-    found = {path for pattern in patterns for path in folder.glob(pattern)}
-    if theirs := {path for path in found if path.name not in _written(folder)}:
-        raise _not_ours(min(theirs))
+    # by their names: Path.glob finds no link that leads nowhere
+    names = set(os.listdir(folder)) - _written(folder) if folder.exists() else set()
+    if theirs := [
+        name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    ]:
+        raise _not_ours(folder / min(theirs))
 
 
 def _not_ours(place: Path, kind: str = "") -> OutputError:

@@ -22,7 +22,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sft_lab.arguments import real_number, whole_number
-from sft_lab.files import whole_files
+from sft_lab.files import as_folder, whole_files
 from sft_lab.fingerprint import check_fingerprint, fingerprint
 from sft_lab.stopping import end_ids, name_end_ids
 
@@ -153,6 +153,7 @@ def save_adapter(model: PreTrainedModel, folder: Path | str) -> None:
     are somebody else's.
     """
     _lora_layers(model)
+    folder = as_folder("folder", folder)
     check_kind(folder, adapter=True)
     with whole_files(folder, last=(CONFIG_FILE,), keep=True) as new:
         write_adapter(model, new)
@@ -237,7 +238,7 @@ def load_adapter(model: PreTrainedModel, folder: Path | str) -> PreTrainedModel:
     modules_to_save, …), another base, a whole model in the same folder, and a model with LoRA in
     it.
     """
-    folder = Path(folder)
+    folder = as_folder("folder", folder)
     config = _read_config(folder)
     check_kind(folder, adapter=True)
     tensors, base = _read_tensors(folder)

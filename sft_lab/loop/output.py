@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.files import (
     OutputError,
+    as_folder,
     check_files,
     check_folder,
     check_folder_writable,
@@ -67,7 +68,7 @@ def output_folder(
             raise ValueError("resume=True needs the output_dir of the run to go on with")
         yield None
         return
-    folder = Path(folder)
+    folder = as_folder("output_dir", folder)
     check_result(model, folder)  # now, and not after hours of training
     check_folder_writable(folder)
     with lock_folder(folder):
