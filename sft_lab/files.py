@@ -10,6 +10,7 @@ deleted, and no symbolic link is followed to do so.
 """
 
 import contextlib
+import fnmatch
 import itertools
 import json
 import os
@@ -90,6 +91,24 @@ def check_folder_writable(folder: Path | str) -> None:
         ) from error
 
 
+def as_folder(name: str, value: Path | str) -> Path:
+    """`value`, which a caller gave as `name`, as the path of a folder; "~" is the home folder.
+    OutputError for what no folder can be called."""
+    try:
+        if not isinstance(value, str | os.PathLike):
+            raise TypeError("it must be the name of a folder, a text or a Path")
+        folder = Path(value).expanduser()
+        os.lstat(folder)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # there is none yet, or check_folder_writable says more
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OutputError(
+            f"{name} is {value!r:.60}: no folder can be called that ({reason})"
+        ) from error
+    return folder
+
+
 @contextlib.contextmanager
 def whole_folder(folder: Path | str) -> Iterator[Path]:
     """Yield an empty folder to fill; when the block ends without an error, it becomes `folder`.
@@ -162,13 +181,16 @@ def remove_folder(folder: Path | str) -> None:
 
 
 @contextlib.contextmanager
-def whole_files(folder: Path | str, *, last: Sequence[str] = ()) -> Iterator[Path]:
+def whole_files(
+    folder: Path | str, *, last: Sequence[str] = (), keep: bool = False
+) -> Iterator[Path]:
     """Yield an empty folder to fill; when the block ends without an error, its files take their
     places in `folder`, beside those of others.
 
-    What an earlier call wrote in `folder` is replaced, or deleted if it is not written again; the
-    files named `last`, without which the others say nothing, go first and come last. After an error
-    `folder` is as it was. OutputError where a file of somebody else would be replaced.
+    What an earlier call wrote in `folder` is replaced, or deleted if it is not written again (with
+    `keep` it stays); the files named `last`, without which the others say nothing, go first and
+    come last. After an error `folder` is as it was. OutputError where a file of somebody else would
+    be replaced.
     """
     folder = Path(folder)
     check_files(folder, ())
@@ -189,26 +211,30 @@ def whole_files(folder: Path | str, *, last: Sequence[str] = ()) -> Iterator[Pat
         _discard(new, folder)
         raise
     _mark(folder, before | names)  # before they move: after a kill they are known to be ours
-    for name in [*last, *(before - names)]:
+    kept = before - names if keep else set()
+    for name in [*last, *(before - names - kept)]:
         if name in before:
             (folder / name).unlink(missing_ok=True)
     for name in sorted(names, key=lambda name: (name in last, name)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(new / name, folder / name)
-    _mark(folder, names)
+    _mark(folder, names | kept)
     _discard(new, folder)
 
 
 def check_files(folder: Path | str, patterns: Sequence[str]) -> None:
     """Raise OutputError if `folder` holds a file that `whole_files` did not write and would
-    replace: its list, or one whose name matches one of `patterns` (as in Path.glob)."""
+    replace: its list, or one whose name matches one of `patterns` ("*" is any text)."""
     folder = Path(folder)
     check_folder(folder / STAGING)
     if os.path.lexists(folder / MARK) and not _read_mark(folder):
         raise _not_ours(folder / MARK)
-    found = {path for pattern in patterns for path in folder.glob(pattern)}
-    if theirs := {path for path in found if path.name not in _written(folder)}:
-        raise _not_ours(min(theirs))
+    # by their names: Path.glob finds no link that leads nowhere
+    names = set(os.listdir(folder)) - _written(folder) if folder.exists() else set()
+    if theirs := [
+        name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    ]:
+        raise _not_ours(folder / min(theirs))
 
 
 def _not_ours(place: Path, kind: str = "") -> OutputError:

@@ -22,7 +22,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sft_lab.arguments import real_number, whole_number
-from sft_lab.files import whole_file, write_text
+from sft_lab.files import as_folder, whole_files
 from sft_lab.fingerprint import check_fingerprint, fingerprint
 from sft_lab.stopping import end_ids, name_end_ids
 
@@ -145,14 +145,23 @@ def save_adapter(model: PreTrainedModel, folder: Path | str) -> None:
     PEFT's PeftModel; and where the model stops, as generation_config.json. (PEFT reads its base's;
     there, model.generate(…, generation_config=GenerationConfig.from_pretrained(folder)).)
 
-    With the weights goes the fingerprint of the base, which load_adapter compares. Both files are
+    With the weights goes the fingerprint of the base, which load_adapter compares. All files are
     written under other names, and the configuration, without which a folder is no adapter, takes
     its name last: a kill leaves a whole adapter or none. Other files in the folder stay. Raises
     ValueError for a model without LoRA, for one that trains more than LoRA, which these files
-    cannot hold, and for a folder that holds a whole model.
+    cannot hold, and for a folder that holds a whole model; OutputError where files of these names
+    are somebody else's.
     """
-    layers, folder = _lora_layers(model), Path(folder)
+    _lora_layers(model)
+    folder = as_folder("folder", folder)
     check_kind(folder, adapter=True)
+    with whole_files(folder, last=(CONFIG_FILE,), keep=True) as new:
+        write_adapter(model, new)
+
+
+def write_adapter(model: PreTrainedModel, folder: Path) -> None:
+    """Write the files of `save_adapter` into a folder that is there, and empty."""
+    layers = _lora_layers(model)
     if rest := trained_beside_lora(model):
         raise ValueError(
             f"an adapter cannot hold {rest[0]} (one of {len(rest)} that require gradients beside "
@@ -188,17 +197,33 @@ def save_adapter(model: PreTrainedModel, folder: Path | str) -> None:
     }
     # in the header of the weights' file, so that it cannot stand beside other weights
     metadata = {"format": "pt", FINGERPRINT: fingerprint(_base_parameters(model))}
-    # use_diff: what differs from the defaults of the library
-    write_text(folder / GENERATION_FILE, model.generation_config.to_json_string(use_diff=True))
-    # Renamed in reverse order: the weights, then the configuration. The old configuration goes
-    # before either, so that new weights never stand beside it.
-    with (
-        whole_file(folder / CONFIG_FILE) as new_config,
-        whole_file(folder / WEIGHTS_FILE) as new_weights,
-    ):
-        save_file(tensors, new_weights, metadata=metadata)
-        new_config.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (folder / CONFIG_FILE).unlink(missing_ok=True)
+    save_file(tensors, folder / WEIGHTS_FILE, metadata=metadata)
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    _write_generation(model, folder)
+
+
+def write_peft_adapter(model: nn.Module, folder: Path) -> None:
+    """Write the adapters of PEFT's model as PEFT does, into an empty folder, and what PEFT leaves
+    out: the fingerprint of the base and where the model stops. PEFT's README.md is not kept."""
+    # False: "auto" may ask the hub whether the base has other embeddings
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    metadata = {"format": "pt", FINGERPRINT: fingerprint(_base_parameters(model))}
+    for path in folder.rglob(WEIGHTS_FILE):  # adapters with a name have a folder of that name
+        tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}  # off the file
+        save_file(tensors, path, metadata)
+    _write_generation(model, folder)
+
+
+def adapts(model: nn.Module) -> bool:
+    """Whether a run on `model` makes an adapter: it has LoRA layers, or is a model of PEFT."""
+    return is_of_peft(model) or any(isinstance(module, LoRALinear) for module in model.modules())
+
+
+def is_of_peft(model: nn.Module) -> bool:
+    """Whether PEFT's get_peft_model made it; by the name of its class, so that PEFT need not be
+    imported."""
+    return any(kind.__name__ == "PeftModel" for kind in type(model).__mro__)
 
 
 def load_adapter(model: PreTrainedModel, folder: Path | str) -> PreTrainedModel:
@@ -213,7 +238,7 @@ def load_adapter(model: PreTrainedModel, folder: Path | str) -> PreTrainedModel:
     modules_to_save, …), another base, a whole model in the same folder, and a model with LoRA in
     it.
     """
-    folder = Path(folder)
+    folder = as_folder("folder", folder)
     config = _read_config(folder)
     check_kind(folder, adapter=True)
     tensors, base = _read_tensors(folder)
@@ -255,7 +280,9 @@ def check_kind(folder: Path | str, *, adapter: bool) -> None:
 
 
 def trained_beside_lora(model: nn.Module) -> list[str]:
-    """Names of the parameters that require gradients and belong to no LoRA layer."""
+    """Names of the parameters that require gradients and that no adapter's file would hold."""
+    if is_of_peft(model):
+        return _trained_beside_peft(model)
     layers = [module for module in model.modules() if isinstance(module, LoRALinear)]
     # by identity: a parameter that two modules share has two names
     own = {id(parameter) for layer in layers for parameter in layer.parameters()}
@@ -266,11 +293,39 @@ def trained_beside_lora(model: nn.Module) -> list[str]:
     ]
 
 
-def _base_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters of a model without its LoRA, by the names they have without it."""
+def _trained_beside_peft(model: nn.Module) -> list[str]:
+    from peft import get_peft_model_state_dict  # whoever made the model has imported it
+
+    if model.active_peft_config.is_prompt_learning:
+        return []  # refused for another reason
+    # by address: in the file the names are shorter
+    held = {
+        tensor.data_ptr()
+        for adapter in model.peft_config
+        for tensor in get_peft_model_state_dict(
+            model, adapter_name=adapter, save_embedding_layers=False
+        ).values()
+    }
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.data_ptr() not in held
+    ]
+
+
+def _base_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters of a model without its LoRA, ours or PEFT's, by the names they have without
+    it."""
+    prefix = PREFIX if is_of_peft(model) else ""
     for name, parameter in model.named_parameters():
-        if ".lora_A." not in name and ".lora_B." not in name:
-            yield name.replace(".base_layer.", "."), parameter
+        if ".lora_" not in name:
+            yield name.removeprefix(prefix).replace(".base_layer.", "."), parameter
+
+
+def _write_generation(model: nn.Module, folder: Path) -> None:
+    # use_diff: what differs from the defaults of the library
+    text = model.generation_config.to_json_string(use_diff=True)
+    (folder / GENERATION_FILE).write_text(text, encoding="utf-8")
 
 
 def _read_ends(folder: Path) -> list[int]:

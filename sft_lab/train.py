@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sft_lab.arguments import whole_number
 from sft_lab.batches import group_by_length, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
-from sft_lab.files import check_folder_writable
+from sft_lab.files import as_folder, check_folder_writable
 from sft_lab.loop.checkpoints import (
     find_checkpoint,
     load_checkpoint,
@@ -125,7 +125,7 @@ def train(
         if checkpoint:
             with interrupt_between_steps():  # comes too late: there is no step after these
                 save_in_folder(model, tokenizer, checkpoint, run.history)
-    name_result(model, output_dir)
+    name_result(model, checkpoint and checkpoint.parent)
     return run.history
 
 
@@ -284,11 +284,12 @@ class _Watched:
         if self.log_dir is None:
             yield _Log(None)
             return
-        check_folder_writable(self.log_dir)
+        folder = as_folder("log_dir", self.log_dir)
+        check_folder_writable(folder)
         # slow to import, and few runs ask for it
         from torch.utils.tensorboard import SummaryWriter
 
-        log = _Log(SummaryWriter(str(self.log_dir), purge_step=first))
+        log = _Log(SummaryWriter(str(folder), purge_step=first))
         try:
             yield log
         finally:

@@ -20,6 +20,7 @@ from file_calls import Killed, killed_before_call
 from sft_lab.files import (
     MARK,
     OutputError,
+    as_folder,
     check_files,
     check_folder,
     check_folder_writable,
@@ -313,6 +314,11 @@ def test_whole_files_replaces_and_deletes_its_own_and_keeps_the_rest(tmp_path):
     write_files(tmp_path, NEW)
     assert read_folder(tmp_path) == NEW | {"notes": "of the reader"}
     check_files(tmp_path, ["a", "b", "c", "d*"])
+    (tmp_path / "link").symlink_to("nowhere")
+    for pattern in ("link", "li*"):
+        with pytest.raises(OutputError, match="link was not written by this program"):
+            check_files(tmp_path, ["a", pattern])
+    (tmp_path / "link").unlink()
     with pytest.raises(OutputError, match="notes was not written by this program"):
         check_files(tmp_path, ["a", "no*"])
     before = snapshot(tmp_path)
@@ -399,6 +405,15 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_work(place, tmp_pat
         with pytest.raises(OutputError, match=f"nothing can be written in .*{Path(place).name}"):
             check(tmp_path / place)
     assert (tmp_path / "file").read_text() == "of the reader"
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "a\0b", "\ud800", 7, False, b"x", "~no such reader/x"])
+def test_what_no_folder_can_be_called_is_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match=r"^output_dir is .*: no folder can be called that") as e:
+        as_folder("output_dir", name)
+    assert len(str(e.value).splitlines()) == 1 and len(str(e.value)) < 200
+    assert as_folder("output_dir", "a/b c") == Path("a/b c")
 
 
 def test_a_full_disk_is_found_by_writing(tmp_path, small_disk):

@@ -21,6 +21,7 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 import sft_lab.lora
+from sft_lab.files import OutputError
 from sft_lab.lora import LoRALinear, add_lora, load_adapter, merge_lora, remove_lora, save_adapter
 from sft_lab.train import train
 
@@ -515,6 +516,7 @@ def test_a_kill_while_saving_leaves_a_whole_adapter_or_none(tmp_path, monkeypatc
         "adapter_model.safetensors",
         "generation_config.json",
         "notes.txt",
+        "written_files.json",
     ]
 
 
@@ -775,6 +777,91 @@ def test_the_same_kind_is_written_again_and_other_files_do_not_matter(tmp_path):
     load_adapter(base(1), tmp_path)
 
 
+def test_an_adapter_that_save_adapter_wrote_is_known_as_ours_and_no_other(tmp_path):
+    own, foreign = tmp_path / "own", tmp_path / "foreign"
+    save_adapter(add_lora(base(1)), own)
+    tuned = load_adapter(base(1), own)
+    train(tuned, TOKENIZER, EXAMPLES, output_dir=own, progress=False)
+    trained(tuned)
+    save_adapter(tuned, own)
+    assert (own / "tokenizer.json").is_file()  # of the run before, and kept
+    assert_close(logits(load_adapter(base(1), own)), logits(tuned), **LOGITS)
+    with_peft(base(1)).save_pretrained(foreign)
+    before = {path.name: path.read_bytes() for path in foreign.iterdir()}
+    with pytest.raises(OutputError, match="was not written by this program"):
+        save_adapter(add_lora(base(1)), foreign)
+    assert before == {path.name: path.read_bytes() for path in foreign.iterdir()}
+
+
+def killed_in_step(number: int):
+    """An optimizer_step that is killed when it should make this step."""
+    real = sft_lab.train.optimizer_step
+
+    def step(*arguments, **settings):
+        if settings["step"] == number:
+            raise Killed
+        return real(*arguments, **settings)
+
+    return step
+
+
+# --- a model of PEFT in the loop
+# -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_run_on_a_model_of_peft_leaves_an_adapter_for_its_own_base_alone(seed, tmp_path):
+    (tmp_path / "README.md").write_text("of the reader")
+    tuned_base = base(seed)
+    train(tuned_base, TOKENIZER, EXAMPLES, progress=False)
+    same = copy.deepcopy(tuned_base)
+    for _ in range(2):  # the second replaces the first
+        model = with_peft(copy.deepcopy(tuned_base))
+        train(model, TOKENIZER, EXAMPLES, output_dir=tmp_path, progress=False)
+    assert (tmp_path / "README.md").read_text() == "of the reader"
+    ends = json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"]
+    assert ends == model.generation_config.eos_token_id
+    assert_close(logits(load_adapter(copy.deepcopy(same), tmp_path)), logits(model), **LOGITS)
+    assert_close(logits(PeftModel.from_pretrained(same, tmp_path)), logits(model), **LOGITS)
+    refused(base(seed), lambda fresh: load_adapter(fresh, tmp_path), "these are other weights")
+
+
+def test_a_model_of_peft_is_refused_before_a_run_that_would_lose_something(tmp_path):
+    train(base(1), TOKENIZER, EXAMPLES, output_dir=tmp_path / "whole", progress=False)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    with pytest.raises(ValueError, match="holds a whole model"):
+        train(with_peft(base(1)), TOKENIZER, EXAMPLES, output_dir=tmp_path / "whole")
+    after = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert {name: after[name] for name in before} == before
+    model = with_peft(base(1))
+    model.get_base_model().model.embed_tokens.weight.requires_grad_(True)
+    with pytest.raises(ValueError, match="cannot hold .*embed_tokens.weight .*merge_and_unload"):
+        train(model, TOKENIZER, EXAMPLES, output_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    whole_part = with_peft(base(1), targets=["q_proj"], modules_to_save=["embed_tokens"])
+    train(whole_part, TOKENIZER, EXAMPLES, output_dir=tmp_path / "run", progress=False)
+    again = PeftModel.from_pretrained(base(1), tmp_path / "run")
+    assert_close(logits(again), logits(whole_part), **LOGITS)
+
+
+@pytest.mark.parametrize("other", [{"alpha": 32}, {"dropout": 0.5}, {"use_rslora": True}])
+def test_a_run_on_a_model_of_peft_goes_on_with_the_same_settings_alone(other, tmp_path):
+    settings = {"output_dir": tmp_path, "batch_size": 8, "checkpoint_every": 2, "progress": False}
+    first, whole = (with_peft(base(1), dropout=0.1) for _ in range(2))
+    trained(first, 1), trained(whole, 1)
+    expected = train(whole, TOKENIZER, EXAMPLES, batch_size=8, progress=False).losses
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(sft_lab.train, "optimizer_step", killed_in_step(3))
+        train(first, TOKENIZER, EXAMPLES, **settings)
+    name = {"alpha": "lora_alpha", "dropout": "lora_dropout"}.get(*other, *other)
+    with pytest.raises(ValueError, match=rf"other default\.{name} of the model"):
+        changed = with_peft(base(1), **{"dropout": 0.1, **other})
+        train(changed, TOKENIZER, EXAMPLES, resume=True, **settings)
+    resumed = with_peft(base(1), dropout=0.1)
+    history = train(resumed, TOKENIZER, EXAMPLES, resume=True, **settings)
+    assert_close(history.losses, expected, **LOSS)
+
+
 # --- going on with a run
 # -----------------------------------------------------------------------------------------------
 
@@ -784,15 +871,9 @@ RUN = {"epochs": 2, "batch_size": 8, "checkpoint_every": 2, "progress": False}
 @pytest.fixture(scope="module")
 def killed_run(tmp_path_factory) -> Path:
     """A run on add_lora(base(1), rank=2, alpha=8, dropout=0.1), killed in its fourth step."""
-    folder, real = tmp_path_factory.mktemp("killed"), sft_lab.train.optimizer_step
-
-    def step(*arguments, **settings):
-        if settings["step"] == 4:
-            raise Killed
-        return real(*arguments, **settings)
-
+    folder = tmp_path_factory.mktemp("killed")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(sft_lab.train, "optimizer_step", step)
+        patch.setattr(sft_lab.train, "optimizer_step", killed_in_step(4))
         train(begin(), TOKENIZER, EXAMPLES, output_dir=folder, **RUN)
     return folder
 

@@ -27,7 +27,7 @@ import sft_lab.train
 from sft_lab.files import OutputError
 from sft_lab.loop.output import RESULT_FILES, UnsavedError, bytes_needed
 from sft_lab.loop.process import lock_folder
-from sft_lab.lora import add_lora, load_adapter
+from sft_lab.lora import add_lora, load_adapter, save_adapter
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
@@ -136,6 +136,20 @@ def test_an_output_folder_may_be_a_link_to_a_folder(tmp_path):
     assert same_weights(AutoModelForCausalLM.from_pretrained(tmp_path / "disk"), model)
 
 
+def test_the_home_folder_is_meant_by_its_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    tuned = add_lora(make_model(), rank=2)
+    run(tuned, output_dir="~/run", log_dir="~/log", epochs=1)
+    save_adapter(tuned, "~/adapter")
+    for name in ("~/run", "~/adapter"):
+        assert same_weights(load_adapter(make_model(), name), tuned)
+    _, whole = run(output_dir="~/whole", epochs=1)
+    assert whole.name_or_path == str(tmp_path / "home" / "whole")
+    assert os.listdir(tmp_path) == ["home"]
+    assert sorted(os.listdir(tmp_path / "home")) == ["adapter", "log", "run", "whole"]
+
+
 # --- known before the first step
 # ------------------------------------------------------------------------------------------
 
@@ -150,6 +164,21 @@ def test_a_folder_that_cannot_be_one_is_refused_before_the_first_step(place, set
     with no_step(), pytest.raises(OutputError, match="nothing can be written in"):
         run(**{setting: tmp_path / place})
     assert (tmp_path / "file").read_text() == "of the reader"
+
+
+@pytest.mark.parametrize("setting", ["output_dir", "log_dir"])
+@pytest.mark.parametrize("name", ["x" * 256, "a\0b", 7, False])
+def test_what_no_folder_can_be_called_is_refused_before_the_first_step(name, setting):
+    with no_step(), pytest.raises(OutputError, match=f"^{setting} is .* no folder can be called"):
+        run(**{setting: name})
+
+
+@pytest.mark.parametrize("pattern", RESULT_FILES)
+def test_a_link_that_leads_nowhere_is_refused_before_the_first_step(pattern, tmp_path):
+    (tmp_path / name_like(pattern)).symlink_to("nowhere")
+    with no_step(), pytest.raises((OutputError, ValueError), match="was not written|holds an"):
+        run(output_dir=tmp_path)
+    assert os.listdir(tmp_path) == [name_like(pattern)]
 
 
 def test_a_folder_that_may_not_be_written_is_refused_before_the_first_step(tmp_path, monkeypatch):

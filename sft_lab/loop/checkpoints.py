@@ -12,7 +12,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.files import recover_folder, whole_folder
 from sft_lab.fingerprint import check_fingerprint, fingerprint
-from sft_lab.lora import LoRALinear, check_kind, save_adapter, trained_beside_lora
+from sft_lab.lora import (
+    LoRALinear,
+    adapts,
+    check_kind,
+    is_of_peft,
+    trained_beside_lora,
+    write_adapter,
+    write_peft_adapter,
+)
 
 WEIGHTS_FILE, OPTIMIZER_FILE = "weights.safetensors", "optimizer.safetensors"
 STATE_FILE = "state.json"
@@ -21,6 +29,8 @@ NOT_COMPUTED = {
     *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"),
     *("bos_token_id", "eos_token_id", "pad_token_id", "use_cache"),
 }
+# and of PEFT's configuration of an adapter
+NOT_OF_PEFT = {"base_model_name_or_path", "inference_mode", "peft_version", "revision"}
 
 
 def save_checkpoint(
@@ -97,18 +107,19 @@ def load_checkpoint(
 def check_result(model: torch.nn.Module, folder: Path | str) -> None:
     """Refuse, before a run, a model whose result save_result could not save so that it can be
     loaded again, and a folder that holds a result of another kind."""
-    has_lora = _has_lora(model)
-    check_kind(folder, adapter=has_lora)
-    rest = trained_beside_lora(model)
-    if has_lora and rest:
+    adapter = adapts(model)
+    check_kind(folder, adapter=adapter)
+    rest = trained_beside_lora(model) if adapter else []
+    if rest:
+        merged = "model.merge_and_unload()" if is_of_peft(model) else "merge_lora(model)"
         raise ValueError(
             f"an adapter's files cannot hold {rest[0]} (one of {len(rest)} that train beside "
             "LoRA): freeze them, or train without output_dir and then save "
-            "merge_lora(model).save_pretrained(folder)"
+            f"{merged}.save_pretrained(folder)"
         )
     # a model without an output head has none, and loop.probes refuses it
     generates = getattr(model, "generation_config", None) is not None
-    if isinstance(model, PreTrainedModel) and generates and not has_lora:
+    if isinstance(model, PreTrainedModel) and generates and not adapter:
         try:
             model.generation_config.validate(strict=True)
         except ValueError as error:  # as some models of the hub ship, and save_pretrained refuses
@@ -129,10 +140,12 @@ def check_result(model: torch.nn.Module, folder: Path | str) -> None:
 def save_result(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str
 ) -> None:
-    """Save what a run has made: the adapter of a model with LoRA layers (chapter 05), else the
-    model; the tokenizer."""
-    if _has_lora(model):
-        save_adapter(model, folder)
+    """Save what a run has made, into an empty folder: the adapter of a model with LoRA layers
+    (chapter 05) or of PEFT, else the model; the tokenizer."""
+    if is_of_peft(model):
+        write_peft_adapter(model, Path(folder))
+    elif adapts(model):
+        write_adapter(model, Path(folder))
     else:
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -141,7 +154,7 @@ def save_result(
 def name_result(model: PreTrainedModel, folder: Path | str | None) -> None:
     """A whole model that was trained is another base than the one it was loaded from: from now on
     it is called after the folder its run saved it in, or nothing."""
-    if not _has_lora(model):
+    if not adapts(model):
         model.name_or_path = str(folder or "")
 
 
@@ -169,10 +182,6 @@ def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     }
 
 
-def _has_lora(model: torch.nn.Module) -> bool:
-    return any(isinstance(module, LoRALinear) for module in model.modules())
-
-
 def _check_rest(folder: Path, model: torch.nn.Module) -> None:
     """Refuse a model that differs from the checkpoint's in what a checkpoint does not hold."""
     state = read_state(folder)
@@ -190,18 +199,33 @@ def _check_rest(folder: Path, model: torch.nn.Module) -> None:
 def _describe(model: torch.nn.Module) -> dict[str, Any]:
     """What a run that goes on must find as it was, beside weights: JSON values by name.
 
-    The entries of the model's configuration (its dropout among them), and what LoRA's layers have
-    for rank, alpha and dropout.
+    The entries of the model's configuration (its dropout among them), what LoRA's layers have for
+    rank, alpha and dropout, and the configurations of PEFT's adapters.
     """
     described = {}
+    if is_of_peft(model):
+        described["active adapters"] = list(model.active_adapters)
+        for adapter, settings in model.peft_config.items():
+            text = json.dumps(settings.to_dict(), default=_as_text)
+            described |= {
+                f"{adapter}.{name}": value
+                for name, value in json.loads(text).items()
+                if name not in NOT_OF_PEFT
+            }
+        model = model.get_base_model()
     if isinstance(model, PreTrainedModel):
         config = json.loads(json.dumps(model.config.to_dict(), default=str))
-        described = {name: value for name, value in config.items() if name not in NOT_COMPUTED}
+        described |= {name: value for name, value in config.items() if name not in NOT_COMPUTED}
     layers = [module for module in model.modules() if isinstance(module, LoRALinear)]
     for name in ("rank", "alpha"):
         described[name] = sorted({getattr(layer, name) for layer in layers})
     described["dropout"] = sorted({layer.lora_dropout.p for layer in layers})
     return described
+
+
+def _as_text(value: Any) -> str | list[str]:
+    # the names of targets are a set, which has no order
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
 def _frozen(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.files import (
     OutputError,
+    as_folder,
     check_files,
     check_folder,
     check_folder_writable,
@@ -22,7 +23,7 @@ from sft_lab.files import (
 from sft_lab.formats import format_bytes
 from sft_lab.loop.checkpoints import check_result, save_result
 from sft_lab.loop.process import lock_folder
-from sft_lab.lora import LoRALinear
+from sft_lab.lora import adapts
 
 CONFIG_FILES = ("config.json", "adapter_config.json")  # without one, a folder is no model
 RESULT_FILES = (
@@ -67,7 +68,7 @@ def output_folder(
             raise ValueError("resume=True needs the output_dir of the run to go on with")
         yield None
         return
-    folder = Path(folder)
+    folder = as_folder("output_dir", folder)
     check_result(model, folder)  # now, and not after hours of training
     check_folder_writable(folder)
     with lock_folder(folder):
@@ -93,9 +94,8 @@ def bytes_needed(
     and stands until the next is whole; the last one stands until the result is.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    adapter_alone = any(isinstance(module, LoRALinear) for module in model.modules())
     one = sum(3 * max(4, tensor.element_size()) * tensor.numel() for tensor in trained)
-    saved = trained if adapter_alone else [*model.parameters(), *model.buffers()]
+    saved = trained if adapts(model) else [*model.parameters(), *model.buffers()]
     result = sum(tensor.element_size() * tensor.numel() for tensor in saved)
     count = (steps - 1) // checkpoint_every
     kept = max(one - replaced, 0) if count else 0
