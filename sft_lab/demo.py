@@ -210,7 +210,8 @@ def check_reports() -> None:
         check_files(tuned, RESULT_FILES)
     except OutputError as error:
         raise OutputError(
-            f"{error.what}, or by an earlier version: move {tuned} away, or delete it"
+            f"{error.what}. If an earlier version of the demo wrote it: move {tuned} away, or "
+            "delete it"
         ) from error
 
 

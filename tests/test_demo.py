@@ -398,7 +398,9 @@ def test_a_tuned_model_of_an_earlier_version_is_refused_with_what_to_move(
     path.parent.mkdir(parents=True)
     path.write_text("old", encoding="utf-8")
     ended, _ = tell("--data", "mine.json")
-    assert "or by an earlier version: move reports/tuned away, or delete it" in ended
+    assert (
+        "If an earlier version of the demo wrote it: move reports/tuned away, or delete it" in ended
+    )
     assert "give another" not in ended and path.read_text(encoding="utf-8") == "old"
 
 
