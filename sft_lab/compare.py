@@ -29,7 +29,7 @@ from sft_lab.chat import (
     stop_token_id,
 )
 from sft_lab.files import write_text
-from sft_lab.formats import format_percent
+from sft_lab.formats import format_number_of, format_percent
 from sft_lab.metrics import is_right, normalise
 from sft_lab.records import Conversation, RecordError
 from sft_lab.rendering import encode_text
@@ -351,8 +351,8 @@ class Comparison:
         one, other = self.names
         if mcnemar_p_value(gained, lost) >= LEVEL:
             return (
-                f"Right answers: {one} {base}, {other} {tuned}; {len(self.rows)} questions "
-                "cannot tell them apart"
+                f"Right answers: {one} {base}, {other} {tuned}; "
+                f"{format_number_of(len(self.rows), 'question')} cannot tell them apart"
             )
         if self.names == NAMES:
             return (
@@ -411,7 +411,8 @@ class Comparison:
     def _footnote(self) -> str:
         result, questions = self.to_dict(), len(self.rows)
         note = (
-            f"{questions} questions, greedy decoding, at most {self.max_new_tokens} tokens. "
+            f"{format_number_of(questions, 'question')}, greedy decoding, at most "
+            f"{format_number_of(self.max_new_tokens, 'token')}. "
             "Right: the reference, up to white space and final punctuation. Paired bootstrap, "
             f"{RESAMPLES:,} resamples, seed {self.seed}."
         )

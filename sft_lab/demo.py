@@ -7,6 +7,8 @@ python -m sft_lab.demo --data my_file.jsonl    # your own questions and answers
 
 import argparse
 import copy
+import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,14 +21,20 @@ if TYPE_CHECKING:
     from sft_lab.train import History
 
 from sft_lab.arguments import LARGEST_SEED, SettingError, option, real_number, whole_number
-from sft_lab.files import check_writable, write_json
-from sft_lab.formats import format_percent
+from sft_lab.files import OutputError, check_files, check_folder, check_writable, write_json
+from sft_lab.formats import format_number_of, format_percent
 
 REPORTS = Path("reports")
+# What every version's reports hold, and nobody else's. Here, because a page of an earlier version
+# has no other mark.
+JSON_KEYS = {"base", "tuned", "changes", "answers", "resamples", "steps", "tokens_per_second"}
+PAGE_PARTS = ('<p class="kicker">base against tuned</p>', 'name="show" id="show-improved"')
+BATCH_SIZE = 16
 MOST_TOKENS = 1024  # of a conversation
 MOST_QUESTIONS = 2000  # about Atlas, asked after tuning
-MOST_MEASURED = 200  # of the questions, on which the loss is measured before and after
-LITTLE = 0.95  # a loss on kept-back answers above this share of the base's has hardly moved
+MOST_MEASURED = 200  # of what is learned and of the questions: their loss before and after
+LITTLE = 0.05  # a loss that changed by less than this share of the base's has hardly moved
+LEAST_LOSS = 0.1  # nats; of a base that knew the answers before, no share is taken
 
 
 class Material(NamedTuple):
@@ -64,6 +72,9 @@ def main() -> None:
         epochs = 3 if arguments.data else 1
     try:
         run(arguments.seed, arguments.data, epochs, arguments.learning_rate)
+    except OutputError as error:
+        instead = ": put that right, or run the demo in another folder" if error.advice else ""
+        sys.exit(f"{error.what}{instead}")
     # what is wrong with rows, labels, settings and templates is a ValueError
     except (ValueError, ModelError, FloatingPointError, OSError) as error:
         sys.exit(f"{error}")
@@ -87,9 +98,9 @@ def run(seed: int, data: Path | None, epochs: int, learning_rate: float) -> None
     material = split_file(data, base, tokenizer, seed) if data else ask_atlas(tokenizer, seed)
     made = {"seed": seed, "epochs": epochs, "learning_rate": learning_rate}
     made |= {"data": str(data) if data else "atlas"} | describe(material)
+    check_steps(material, epochs, data)
     limit = answer_limit(material.questions, base, tokenizer)
-    for report in ("demo.json", "demo.html"):
-        check_writable(REPORTS / report)  # now, and not after training
+    check_reports()  # now, and not after training
 
     print("\n3  Ask the base through the chat template")
     question = material.questions[0][:-1]
@@ -107,8 +118,9 @@ def run(seed: int, data: Path | None, epochs: int, learning_rate: float) -> None
         both = (base, tokenizer), (tuned, tokenizer)
         compare_and_report(both, material.questions, limit, made)
     except (Exception, KeyboardInterrupt) as error:
+        told = error.what if isinstance(error, OutputError) else error
         sys.exit(
-            f"\nThe comparison was not finished: {type(error).__name__}: {error}\n"
+            f"\nThe comparison was not finished: {type(error).__name__}: {told}\n"
             f"The tuned model is whole: {REPORTS / 'tuned'}"
         )
 
@@ -146,7 +158,7 @@ def split_file(
     asked, learned, notes = keep_back(
         conversations, lambda turns: why_not_asked(turns, base, tokenizer), seed
     )
-    told = [f"{count} of the rows drawn {note}" for note, count in notes.items()]
+    told = [f"{count} of the rows drawn {agree(note, count)}" for note, count in notes.items()]
     if not asked:
         raise SettingError(
             f"{data}: nothing can be kept back to be asked after training; at least two questions "
@@ -162,6 +174,59 @@ def split_file(
     )
 
 
+def agree(note: str, count: int) -> str:
+    """A note of `keep_back`, which begins with a verb in the plural, about so many rows."""
+    verb, _, rest = note.partition(" ")
+    if count == 1:
+        verb = "has" if verb == "have" else f"{verb}s"
+    return f"{verb} {rest}"
+
+
+def check_steps(material: Material, epochs: int, data: Path | None) -> None:
+    """SettingError for a run of one step, whose learning rate is the first of the warm-up: 0."""
+    count = len(material.examples)
+    if epochs == 1 and count <= BATCH_SIZE:
+        raise SettingError(
+            f"{data}: one epoch of {format_number_of(count, 'row')} to learn is one step, which a "
+            f"warm-up takes at learning rate 0: give more rows (over {BATCH_SIZE} to learn) or "
+            "more epochs (--epochs 2)"
+        )
+
+
+def check_reports() -> None:
+    """OutputError where a report could not be written, or would replace what no demo wrote."""
+    from sft_lab.loop.output import RESULT_FILES
+
+    for report in (REPORTS / "demo.json", REPORTS / "demo.html"):
+        check_writable(report)
+        if report.is_symlink() or (report.exists() and not is_ours(report)):
+            raise OutputError(
+                f"{report} was not written by the demo, which would replace it: move it away, or "
+                "run the demo in another folder"
+            )
+    tuned = REPORTS / "tuned"
+    try:
+        check_folder(tuned / "checkpoint")
+        check_files(tuned, RESULT_FILES)
+    except OutputError as error:
+        raise OutputError(
+            f"{error.what}. If an earlier version of the demo wrote it: move {tuned} away, or "
+            "delete it"
+        ) from error
+
+
+def is_ours(report: Path) -> bool:
+    """Whether a demo of this version or an earlier one wrote the file, by what it holds."""
+    try:
+        text = report.read_text(encoding="utf-8")
+        if report.suffix == ".html":
+            return all(part in text for part in PAGE_PARTS)
+        content = json.loads(text)
+    except (OSError, ValueError, RecursionError):  # not to be read, no text, no JSON
+        return False
+    return isinstance(content, dict) and content.keys() >= JSON_KEYS
+
+
 def describe(material: Material) -> dict[str, float]:
     """Say how much there is to learn and to ask, and one conversation of it; returns what a model
     would reach that never reads the question, for the report."""
@@ -171,10 +236,11 @@ def describe(material: Material) -> dict[str, float]:
     graded = sum(label >= 0 for example in examples for label in example.labels)
     total = sum(len(example.input_ids) for example in examples)
     print(
-        f"{len(examples)} conversations, {total} tokens, {graded} of them graded: the answers "
-        "and their stop tokens"
+        f"{format_number_of(len(examples), 'conversation')}, {total} tokens, {graded} of them "
+        "graded: the answers and their stop tokens"
     )
-    print(f"{len(material.questions)} questions to ask afterwards, {material.words}")
+    asked = format_number_of(len(material.questions), "question")
+    print(f"{asked} to ask afterwards, {material.words}")
     *_, question, answer = material.conversations[0]
     print(f"one of them: {question['content']!r} → {answer['content']!r}")
     commonest, share = commonest_answer(material.conversations, material.questions)
@@ -204,7 +270,7 @@ def tune(
         material.examples,
         epochs=epochs,
         learning_rate=learning_rate,
-        batch_size=16,
+        batch_size=BATCH_SIZE,
         seed=seed,
         output_dir=REPORTS / "tuned",
     )
@@ -218,39 +284,54 @@ def describe_training(
     material: Material,
     history: "History",
 ) -> dict[str, Any]:
-    """Say what the run did to the loss, on what it learned and on what was kept back; returns its
-    numbers, for the report."""
+    """Say what the run did to the loss, on some of what it learned and on what was kept back;
+    returns its numbers, for the report.
+
+    The losses of the steps are not compared: each is of other rows.
+    """
     from sft_lab.train import evaluate
 
-    steps = len(history.steps)
-    # several steps, for the loss of one depends on which examples it drew; none of them twice
-    part = min(10, steps // 2)
-    first, last = (sum(some) / part for some in (history.losses[:part], history.losses[-part:]))
-    before, after = (
-        evaluate(model, tokenizer, material.held_out)["loss"] for model in (base, tuned)
+    every = math.ceil(len(material.examples) / MOST_MEASURED)
+    learned, held_out = (
+        [evaluate(model, tokenizer, some)["loss"] for model in (base, tuned)]
+        for some in (material.examples[::every], material.held_out)
     )
+    steps = format_number_of(len(history.steps), "step")
     print(
-        f"{steps} steps in {history.seconds:.0f} s, {history.tokens_per_second:,.0f} tokens/s; "
-        f"loss {first:.2f} → {last:.2f} nats per graded token (mean of the first {part} steps and "
-        f"of the last {part}); on answers kept back {before:.2f} → {after:.2f}"
+        f"{steps} in {history.seconds:.0f} s, {history.tokens_per_second:,.0f} tokens/s; nats per "
+        f"graded token: on answers learned {learned[0]:.2f} → {learned[1]:.2f}, on answers kept "
+        f"back {held_out[0]:.2f} → {held_out[1]:.2f}"
     )
-    if after > LITTLE * before:
-        print(
-            "Learned by heart: the loss fell, but not on the answers kept back. More rows help, or "
-            "fewer epochs"
-            if last < LITTLE * first
-            else f"Next to nothing was learned in {steps} steps. More rows help, more epochs, or "
-            "another learning rate"
-        )
+    if verdict := judge_losses(learned, held_out):
+        print(verdict)
     return {
         "examples": len(material.examples),
-        "steps": steps,
+        "steps": len(history.steps),
         "seconds_training": history.seconds,
         "tokens_per_second": history.tokens_per_second,
-        "loss_first": first,
-        "loss_last": last,
-        "held_out_loss": [before, after],
+        "learned_loss": learned,
+        "held_out_loss": held_out,
     }
+
+
+def judge_losses(learned: list[float], held_out: list[float]) -> str:
+    """What went wrong in a run that took the loss on learned answers, and on others, from the first
+    to the second number; "" where others fell."""
+    fall, fall_held_out = (
+        (before - after) / max(before, LEAST_LOSS) for before, after in (learned, held_out)
+    )
+    if not fall >= -LITTLE:  # nor if it is nan
+        return "The training diverged: the loss rose. Lower the learning rate"
+    if fall_held_out >= LITTLE:
+        return ""
+    if fall >= LITTLE and fall > 2 * fall_held_out:
+        return (
+            "Learned by heart: the loss fell, but not on the answers kept back. More rows help, or "
+            "fewer epochs"
+        )
+    if fall_held_out < -LITTLE:
+        return "The loss on the answers kept back rose. Lower the learning rate, or give more rows"
+    return "Next to nothing was learned. More rows help, more epochs, or another learning rate"
 
 
 def compare_and_report(
@@ -264,6 +345,7 @@ def compare_and_report(
 
     comparison = compare(*both, questions, seed=made["seed"], max_new_tokens=max_new_tokens)
     print(comparison.table())
+    check_reports()  # somebody may have put a file there since
     write_json(REPORTS / "demo.json", comparison.to_dict() | made)
     comparison.to_html(REPORTS / "demo.html")
     print(

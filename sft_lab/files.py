@@ -27,9 +27,20 @@ STAGING = "result.new"  # in a folder that is shared with files of others
 _count = itertools.count()
 
 
+ANOTHER_FOLDER = "give another folder"
+
+
 class OutputError(OSError):
     """A file or folder that cannot be written, or is not ours to replace; it has not been
-    touched."""
+    touched.
+
+    `what` is wrong, and the `advice` is for those who can choose where to write ("" where it stands
+    in `what`).
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(f"{what}: {advice}" if advice else what)
+        self.what, self.advice = what, advice
 
 
 @contextlib.contextmanager
@@ -42,7 +53,7 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, and a file is to be written: give another name")
+        raise OutputError(f"{path} is a folder, and a file is to be written", "give another name")
     _remove_leftovers(path)
     # process and count in the name: two notebooks, or two threads, do not write into one file
     new = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}-{next(_count)}.new")
@@ -74,7 +85,7 @@ def check_writable(path: Path | str) -> None:
     path = Path(path)
     check_folder_writable(path.parent)
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, and a file is to be written: give another name")
+        raise OutputError(f"{path} is a folder, and a file is to be written", "give another name")
 
 
 def check_folder_writable(folder: Path | str) -> None:
@@ -87,7 +98,7 @@ def check_folder_writable(folder: Path | str) -> None:
         is_file = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "it, or what it lies in, is a file" if is_file else error.strerror
         raise OutputError(
-            f"nothing can be written in {folder} ({reason}): give another folder"
+            f"nothing can be written in {folder} ({reason})", ANOTHER_FOLDER
         ) from error
 
 
@@ -239,8 +250,8 @@ def check_files(folder: Path | str, patterns: Sequence[str]) -> None:
 
 def _not_ours(place: Path, kind: str = "") -> OutputError:
     return OutputError(
-        f"{place}{kind} was not written by this program, which would replace it: move it away, or "
-        "give another folder"
+        f"{place}{kind} was not written by this program, which would replace it",
+        f"move it away, or {ANOTHER_FOLDER}",
     )
 
 

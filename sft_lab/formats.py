@@ -11,6 +11,11 @@ def format_count(count: int) -> str:
     return str(count)
 
 
+def format_number_of(count: int, noun: str) -> str:
+    """1, "question" -> "1 question"; 0 or 2 -> "2 questions"."""
+    return f"{count} {noun}" + "s" * (count != 1)
+
+
 def format_percent(fraction: float) -> str:
     """0.975 -> "97.5 %", 1.0 -> "100 %"; what is not 0 or 100 % is never rounded to it."""
     text = f"{100 * fraction:.1f}".removesuffix(".0")

@@ -70,10 +70,10 @@ def read_file(path: Path) -> Iterator[NumberedRow]:
     try:
         if str(path).lstrip()[:1] in ("[", "{"):
             raise BadRow("this is JSON text, not the path of a file", "Pass json.loads(text).")
+        if path.is_dir():
+            raise BadRow("a folder, and only a file is read", "Pass the path of a file in it.")
         if not path.is_file():
-            raise BadRow(
-                f"no such file, seen from {Path.cwd()}", "Check the path; a folder is not read."
-            )
+            raise BadRow(f"no such file, seen from {Path.cwd()}", "Check the path.")
         if path.suffix.lower() not in readers:
             raise BadRow(
                 f"file type {path.suffix!r} is not one of {list(readers)}",

@@ -491,6 +491,16 @@ def test_the_finding_claims_a_difference_only_when_chance_would_rarely_give_it()
         make_comparison(*["wr"] * 1400).finding().startswith("Tuning raised")
     )  # 2^1400 is more than a float holds
     assert make_comparison("rr", "ww").finding().endswith("2 questions cannot tell them apart")
+    assert make_comparison("rw").finding().endswith("; 1 question cannot tell them apart")
+
+
+@pytest.mark.parametrize(
+    ("questions", "most", "words"),
+    [(1, 1, "1 question, greedy decoding, at most 1 token. "), (2, 2, "2 questions, greedy")],
+)
+def test_the_footnote_counts_in_the_singular_and_the_plural(questions, most, words):
+    comparison = Comparison(make_comparison(*["wr"] * questions).rows, 0, most)
+    assert words in comparison.table()
 
 
 class Page(HTMLParser):

@@ -2,7 +2,13 @@
 
 import pytest
 
-from sft_lab.formats import format_bytes, format_count, format_percent, format_share
+from sft_lab.formats import (
+    format_bytes,
+    format_count,
+    format_number_of,
+    format_percent,
+    format_share,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +23,14 @@ from sft_lab.formats import format_bytes, format_count, format_percent, format_s
 )
 def test_counts_read_in_three_digits(count, text):
     assert format_count(count) == text
+
+
+def test_a_noun_is_in_the_singular_for_one_alone():
+    assert [format_number_of(count, "step") for count in (0, 1, 2)] == [
+        "0 steps",
+        "1 step",
+        "2 steps",
+    ]
 
 
 @pytest.mark.parametrize(

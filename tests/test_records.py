@@ -482,7 +482,7 @@ def test_what_cannot_be_a_source_is_refused_with_its_name(tmp_path):
     assert str(error_of(tmp_path / "gone.json")).startswith(
         f"{tmp_path / 'gone.json'}: no such file"
     )
-    assert str(error_of(str(tmp_path))).startswith(f"{tmp_path}: no such file")
+    assert str(error_of(str(tmp_path))).startswith(f"{tmp_path}: a folder, and only a file is read")
     assert "x.txt: file type '.txt' is not one of" in str(
         error_of(write_bytes(tmp_path / "x.txt", b"x"))
     )

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.files import (
+    ANOTHER_FOLDER,
     OutputError,
     as_folder,
     check_files,
@@ -166,6 +167,7 @@ def _check_room(
     if disk.total and disk.free < needed:  # some network disks say 0 of 0
         raise OutputError(
             f"{checkpoint.parent} has {format_bytes(disk.free)} free, and this run needs about "
-            f"{format_bytes(needed)} for its checkpoints and its result: free some, give another "
-            "folder, or make no checkpoints (checkpoint_every above the number of steps)"
+            f"{format_bytes(needed)} for its checkpoints and its result",
+            f"free some, {ANOTHER_FOLDER}, or make no checkpoints (checkpoint_every above the "
+            "number of steps)",
         )

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from sft_lab.files import OutputError
+from sft_lab.files import ANOTHER_FOLDER, OutputError
 
 try:
     import fcntl
@@ -83,8 +83,8 @@ def lock_folder(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
                     continue
                 owner = file.read().removeprefix(LOCK_WORDS) or "another process"
                 raise OutputError(
-                    f"{folder} is in use by another run ({owner}): wait for its end, or give "
-                    "another folder"
+                    f"{folder} is in use by another run ({owner})",
+                    f"wait for its end, or {ANOTHER_FOLDER}",
                 )
             # the run before may have deleted its lock between our opening and our locking it
             if not _is_at(file, path):
