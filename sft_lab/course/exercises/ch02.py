@@ -447,7 +447,6 @@ def pad_left(attempt: Callable) -> str:
 
     inputs = [_random_rows(pad) for pad in (random.randint(2, 9), random.randint(10, 99), 0)]
     inputs += [([random_ids(3), random_ids(3)], 7), ([random_ids(4)], 7)]  # nothing to pad
-    inputs += [([random_ids(2), [], random_ids(3)], 7)]  # an empty row
     for part, (what, mistakes) in enumerate(_PADDING_MISTAKES.items()):
         same_for_all(
             attempt,
