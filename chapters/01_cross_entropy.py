@@ -410,7 +410,8 @@ assert pull_of_log > 0.99 and pull_of_line < 0.01
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.2 · The gradient without autograd · 8 min · ●●○
 # Write the gradient of the **mean** step loss over N predictions by their logits, in closed form.
-# Production kernels compute it so, without building a graph: autograd is off here.
+# Production kernels compute it so, without building a graph: autograd is off here. Logits may be
+# large and far apart.
 
 
 # %% tags=["stub"]
@@ -555,7 +556,7 @@ assert_close(-half.log().sum(), torch.tensor(200 * math.log(2)))
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.3 · The loss of a whole answer · 8 min · ●●○
 # Return $-\ln P(y \mid x)$ from logits. Row t already predicts `targets[t]`: the shift is done. It
-# must also work for 600 tokens.
+# must also work for 600 tokens, and for logits that are hundreds apart.
 
 
 # %% tags=["stub"]

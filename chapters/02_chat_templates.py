@@ -413,8 +413,8 @@ assert taught[: len(asked)] != asked
 # ### Exercise 2.2 · ChatML, to the character · 10 min · ●●○
 # Write the Jinja text. Every turn is `<|im_start|>`, the role, a line break, the content,
 # `<|im_end|>`, a line break. With `add_generation_prompt` it then opens an answer:
-# `<|im_start|>assistant` and a line break. The check compares with `qwen3_instruct_2507.jinja`,
-# which TRL bundles, character by character.
+# `<|im_start|>assistant` and a line break. Roles may come in any order and contents may be empty.
+# The check compares with `qwen3_instruct_2507.jinja`, which TRL bundles, character by character.
 
 # %% tags=["stub"]
 chatml = ...

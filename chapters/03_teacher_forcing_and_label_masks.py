@@ -606,8 +606,8 @@ check("3.2", label_turns)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.3 · Shift, mask, mean · 8 min · ●●○
-# Write the whole loss. It must not change when padding is added, and token id 0 is a token like any
-# other.
+# Write the whole loss. It must not change when padding is added, token id 0 is a token like any
+# other, and logits may be hundreds apart.
 
 
 # %% tags=["stub"]

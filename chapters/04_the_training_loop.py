@@ -412,7 +412,8 @@ assert statistics.mean(clipped[59:]) > 0.99 and slow < 0.1 and max(free) < 1.01
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.3 · Clip by the global norm · 6 min · ●●○
-# Return clipped copies of the gradients. A gradient that is short enough stays as it is.
+# Return the clipped gradients; leave the tensors you are given as they are. A gradient that is short
+# enough stays as it is.
 
 
 # %% tags=["stub"]
@@ -603,7 +604,8 @@ assert (
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.5 · Three numbers from logits · 8 min · ●●○
-# Compute all three from full logits and labels. Shift and mask yourself.
+# Compute all three from full logits and labels. Shift and mask yourself. Logits may be hundreds
+# apart.
 
 
 # %% tags=["stub"]

@@ -81,6 +81,7 @@ OTHER_WRONG_ANSWERS = {
         share_stops_at_the_last_graded,
         share_after_the_first_graded,
         lambda labels: 0.5,
+        lambda labels: (sum(label != IGNORE_INDEX for label in labels) - 1) / len(labels),
     ],
     "0.2": [
         lambda generated, stop: sum(stop in ids for ids in generated) / len(generated),

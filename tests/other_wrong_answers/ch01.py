@@ -147,6 +147,13 @@ def row_max(logits):
     return logits.max(dim=-1, keepdim=True).values
 
 
+def gradient_by_bare_exp(logits, targets):
+    """Overflows for large logits."""
+    exponentials = logits.exp()
+    softmax = exponentials / exponentials.sum(dim=1, keepdim=True)
+    return (softmax - F.one_hot(targets, logits.shape[1])) / len(logits)
+
+
 OTHER_WRONG_ANSWERS = {
     "1.1": [
         lambda p, q: -(p * q.log()).sum(),
@@ -197,6 +204,7 @@ OTHER_WRONG_ANSWERS = {
         gradient_all_targets_of_all_rows,
         gradient_in_place,
         gradient_of_the_targets_alone,
+        gradient_by_bare_exp,
     ],
     "1.3": [
         lambda x, t: -picked(x, t).mean(),
@@ -224,6 +232,12 @@ OTHER_WRONG_ANSWERS = {
         lambda x, t: F.cross_entropy(x, t, reduction="sum", label_smoothing=0.1),
         nll_until_repeated,
         nll_in_place,
+        lambda x, t: -x.softmax(-1).log()[range(len(t)), t].sum(),
+        lambda x, t: -x.softmax(-1).clamp(min=1e-3).log()[range(len(t)), t].sum(),
+        lambda x, t: -x.softmax(-1).clamp(min=1e-9).log()[range(len(t)), t].sum(),
+        lambda x, t: -(x.softmax(-1) + 1e-12).log()[range(len(t)), t].sum(),
+        lambda x, t: (x.exp().sum(-1).log() - x[range(len(t)), t]).sum(),
+        lambda x, t: -picked(x.clamp(-100, 100), t).sum(),
     ],
     "1.4": [
         lambda m, n: statistics.mean(not_empty(m, n)),
@@ -286,5 +300,9 @@ OTHER_WRONG_ANSWERS = {
         lambda x: (x - row_max(x)) + (x - row_max(x)).exp().sum(-1, keepdim=True).log(),
         lambda x: log_softmax_over(-1)(x.clamp(-50, 50)),
         lambda x: log_softmax_over(-1)(x).float().half(),
+        shifted_by(lambda x: x[..., :1]),
+        shifted_by(lambda x: x.median(dim=-1, keepdim=True).values),
+        shifted_by(lambda x: row_max(x).max(dim=max(-2, -x.dim()), keepdim=True).values),
+        shifted_by(lambda x: row_max(x).mean() if x.dim() > 2 else row_max(x)),
     ],
 }

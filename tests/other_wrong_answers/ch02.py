@@ -287,6 +287,29 @@ def pad_unique(rows, pad_token_id):
     return ids[[rows.index(row) for row in rows]].unique(dim=0), mask.unique(dim=0)
 
 
+def encode_some(word, ranks, merges):
+    """Stops after so many merges."""
+    tokens = [bytes([byte]) for byte in word.encode()]
+    for _ in range(merges):
+        places = [i for i, (a, b) in enumerate(pairwise(tokens)) if a + b in ranks]
+        if not places:
+            break
+        i = min(places, key=lambda i: ranks[tokens[i] + tokens[i + 1]])
+        tokens[i : i + 2] = [tokens[i] + tokens[i + 1]]
+    return tokens
+
+
+def encode_fewer_merges_than_letters(word, ranks):
+    """Takes letters for bytes: a letter of several bytes needs more merges."""
+    return encode_some(word, ranks, len(word) - 1)
+
+
+def word_by_word_with_blanks(question, tokenizer):
+    spell = spelled(tokenizer)
+    words = question.split(" ")
+    return turns(question, tokenizer, spell=lambda _: [i for w in words for i in spell(f" {w}")])
+
+
 OTHER_WRONG_ANSWERS = {
     "2.1": [
         lambda word, ranks: encode(word, ranks, choose=max),
@@ -315,6 +338,11 @@ OTHER_WRONG_ANSWERS = {
         encode_and_fill_the_ranks,
         encode_without_truth_of_zero,
         encode_never_to_one,
+        encode_fewer_merges_than_letters,
+        lambda word, ranks: encode_some(word, ranks, 6),
+        lambda word, ranks: encode_some(word, ranks, 10),
+        lambda word, ranks: encode(word, {token: place for place, token in enumerate(ranks)}),
+        lambda word, ranks: encode(word, {token: -len(token) for token in ranks}),
     ],
     "2.2": [
         chatml(after_end=""),
@@ -353,6 +381,11 @@ OTHER_WRONG_ANSWERS = {
         chatml().replace("add_generation_prompt", "generation_prompt"),
         "<|im_start|>user\n{{ messages[0].content }}<|im_end|>\n<|im_start|>assistant\n",
         ["a list"],
+        chatml(condition="add_generation_prompt and messages[-1].role == 'user'"),
+        chatml(condition="add_generation_prompt and messages[-1].role != 'assistant'"),
+        chatml(loop="message in messages if message.content"),
+        chatml(loop="message in messages if message.role != 'system' or message == messages[0]"),
+        chatml(content="message.content.split('</think>')[-1]"),
     ],
     "2.3": [
         chatml(),
@@ -388,6 +421,14 @@ OTHER_WRONG_ANSWERS = {
         tagged(header="{{- '<|im_start|>' + m.role + ' ' }}"),
         tagged(open_tag="{%- generation %}{{- '<think>\\n\\n</think>\\n\\n' }}"),
         tagged(open_tag="<|generation|>", close_tag="<|endgeneration|>"),
+        tagged(condition="m.role == 'assistant' and m.content"),
+        tagged(body="{{- m.content.split('</think>')[-1] + '<|im_end|>' }}"),
+        tagged().replace("in messages", "in messages if m.content"),
+        tagged().replace("in messages", "in messages if m.role != 'system' or m == messages[0]"),
+        tagged().replace(
+            "if add_generation_prompt",
+            "if add_generation_prompt and messages[-1].role == 'user'",
+        ),
     ],
     "2.4": [
         by_the_template,
@@ -427,6 +468,7 @@ OTHER_WRONG_ANSWERS = {
         lambda question, tokenizer: [
             float(i) for i in turns(question, tokenizer, spell=spelled(tokenizer))
         ],
+        word_by_word_with_blanks,
     ],
     "2.5": [
         pad_right,

@@ -306,6 +306,21 @@ def pack_shifts_the_labels(rows):
     return ids, torch.cat([labels[:, 1:], torch.tensor([[PAD]])], dim=1), positions
 
 
+def label_by_header_length(turns, last_only, length):
+    """Ignores as many tokens of each turn as `length(header)` says."""
+    _, right = label(turns, last_only)
+    ids, labels = [], []
+    for _, header, content in turns:
+        start = len(ids) + len(header)
+        ids += header + content
+        labels += [PAD] * length(header) + right[start : len(ids)]
+    return ids, labels
+
+
+def label_by_the_first_header(turns, last_only):
+    return label_by_header_length(turns, last_only, lambda header: len(turns[0][1]))
+
+
 OTHER_WRONG_ANSWERS = {
     "3.1": [
         lambda p, a: [(p + a[: i + 1], a[i]) for i in range(len(a))],
@@ -386,6 +401,10 @@ OTHER_WRONG_ANSWERS = {
         lambda turns, last_only: label(
             [(role, [], content) for role, _, content in turns], last_only
         ),
+        label_by_the_first_header,
+        lambda turns, last_only: label_by_header_length(turns, last_only, lambda header: 3),
+        labelled(last=lambda turns, answers: [a for a in answers if a >= len(turns) - 2]),
+        labelled(last=lambda turns, answers: [len(turns) - 1 - (turns[-1][0] != "assistant")]),
     ],
     "3.3": [
         loss_of_row_means,
@@ -419,6 +438,16 @@ OTHER_WRONG_ANSWERS = {
         ),
         lambda x, y: token_losses(x[:, :5], y[:, :5]).mean(),
         loss_from_the_first_graded_on,
+        lambda x, y: (
+            -x[:, :-1]
+            .softmax(-1)
+            .log()
+            .gather(-1, y[:, 1:].clamp(min=0)[..., None])[..., 0][y[:, 1:] != PAD]
+            .mean()
+        ),
+        lambda x, y: token_losses(x, y).clamp(max=-math.log(1e-9)).mean(),
+        lambda x, y: token_losses(x.clamp(-100, 100), y).mean(),
+        lambda x, y: -(token_losses(x, y).neg().exp() + 1e-12).log().mean(),
     ],
     "3.4": [
         collate_on_the_left,

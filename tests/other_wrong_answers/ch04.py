@@ -277,6 +277,25 @@ def last_of_equals(losses, patience):
     return max(i for i, loss in enumerate(seen) if loss == min(seen)), last
 
 
+def clip_with_a_slack(gradients, max_norm):
+    return (
+        clip(gradients, norm_of(gradients), max_norm)
+        if (norm_of(gradients) > max_norm + 0.05)
+        else [g.clone() for g in gradients]
+    )
+
+
+def micro_counts_no_zeros(token_losses):
+    """A token whose loss is exactly 0 is a token too."""
+    total = sum(int((losses > 0).sum()) for losses in token_losses)
+    return [losses.sum() / total for losses in token_losses]
+
+
+def micro_none_for_the_empty(token_losses):
+    total = sum(map(len, token_losses))
+    return [losses.sum() / total if len(losses) else None for losses in token_losses]
+
+
 OTHER_WRONG_ANSWERS = {
     "4.1": [
         adamw(slope=lambda g, w, decay: g + decay * w, decay=lambda w, new, lr, rate: new),
@@ -383,6 +402,8 @@ OTHER_WRONG_ANSWERS = {
         lambda gs, limit: gs,
         lambda gs, limit: [g / norm_of(gs) if norm_of(gs) > limit else g for g in gs],
         lambda gs, limit: [g.half() for g in clip(gs, norm_of(gs), limit)],
+        clip_with_a_slack,
+        lambda gs, limit: clip(gs, norm_of(gs) + 1e-2, limit),
     ],
     "4.4": [
         micro_divisors(lambda n, counts: n),
@@ -412,6 +433,8 @@ OTHER_WRONG_ANSWERS = {
         lambda parts: micro_right(parts)[::-1],
         lambda parts: [-x for x in micro_right(parts)],
         lambda parts: [x.sum() / sum(len(p) for p in parts[: i + 1]) for i, x in enumerate(parts)],
+        micro_counts_no_zeros,
+        micro_none_for_the_empty,
     ],
     "4.5": [
         unshifted,
@@ -459,6 +482,10 @@ OTHER_WRONG_ANSWERS = {
         measures(lambda *three: tuple(map(torch.tensor, three))),
         measures(lambda *three: [round(x, 2) for x in three]),
         measures(lambda *three: {"loss": three[0], "accuracy": three[1], "perplexity": three[2]}),
+        with_loss(lambda x, y: losses_of(x, y).clamp(max=-math.log(1e-9)).mean()),
+        with_loss(lambda x, y: -(losses_of(x, y).neg().exp() + 1e-12).log().mean()),
+        with_loss(lambda x, y: -losses_of(x, y).neg().exp().log().mean()),
+        with_loss(lambda x, y: losses_of(x.clamp(-50, 50), y).mean()),
     ],
     "4.6": [
         stop_at_the_overall_best,
@@ -496,5 +523,8 @@ OTHER_WRONG_ANSWERS = {
         lambda losses, patience: stop(losses, patience + 1),
         lambda losses, patience: stop(losses[1:], patience),
         lambda losses, patience: stop(sorted(losses), patience),
+        stops(better=lambda loss, best: loss < best - 1e-3),
+        stops(better=lambda loss, best: loss < best - 1e-4),
+        stops(better=lambda loss, best: round(loss, 4) < round(best, 4), first=1e9),
     ],
 }

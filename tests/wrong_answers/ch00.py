@@ -20,12 +20,18 @@ def _without_empty(generated, stop):
     return sum(ids[-1:] == [stop] for ids in generated) / max(1, sum(map(bool, generated)))
 
 
+def _graded(labels):
+    return sum(label != IGNORED for label in labels)
+
+
 WRONG_ANSWERS = {
     "0.1": [
         (lambda labels: sum(x > 0 for x in labels) / len(labels), "token id 0 is a real token"),
         (lambda labels: labels.count(IGNORED) / len(labels), "the share that is ignored"),
         (lambda labels: sum(label != IGNORED for label in labels), "divide by all of them"),
         (_of_the_ignored, "not by the ignored ones"),
+        (lambda labels: len({*labels} - {IGNORED}) / len(labels), "your answer is 0"),
+        (lambda labels: (_graded(labels) - 1) / len(labels), "your answer is 0"),
     ],
     "0.2": [
         (_anywhere, "only the last token counts"),

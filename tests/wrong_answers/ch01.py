@@ -64,6 +64,16 @@ def _one_maximum_for_all(logits):
     return shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
 
 
+def _by_bare_exp(logits, targets):
+    exponentials = logits.exp()
+    softmax = exponentials / exponentials.sum(dim=-1, keepdim=True)
+    return (softmax - F.one_hot(targets, logits.shape[-1])) / len(targets)
+
+
+def _shifted_by(logits, shift):
+    return logits - shift - (logits - shift).exp().sum(dim=-1, keepdim=True).log()
+
+
 WRONG_ANSWERS = {
     "1.1": [
         (lambda p, q: torch.xlogy(p, q).sum(), "the minus sign is missing"),
@@ -87,6 +97,7 @@ WRONG_ANSWERS = {
         (lambda z, y: (z.softmax(-1) - F.one_hot(y, z.shape[-1])) / z.numel(), "not by N · V"),
         (_changes_its_input, "changed `logits` in place"),
         (_by_autograd, "autograd is not to be used here"),
+        (_by_bare_exp, "exp overflows"),
     ],
     "1.3": [
         (lambda z, y: _pick(z.log_softmax(-1), y).sum(), "the minus sign is missing"),
@@ -99,6 +110,7 @@ WRONG_ANSWERS = {
         (lambda z, y: -_pick(z.log_softmax(-1), y)[1:].sum(), "a token is missing"),
         (lambda z, y: -_pick(z.log_softmax(-1), y)[:-1].sum(), "a token is missing"),
         (lambda z, y: -_pick(z.softmax(-1), y).prod().log(), "underflows to 0"),
+        (lambda z, y: -_pick(z.softmax(-1), y).log().sum(), "keep the logarithm exact"),
     ],
     "1.4": [
         (lambda means, tokens: sum(means) / len(means), "this is the mean of means"),
@@ -123,5 +135,7 @@ WRONG_ANSWERS = {
         (lambda z: _softmax(z).clamp(min=1e-12).log(), "keep the logarithm exact"),
         (lambda z: z.log_softmax(-1), "log_softmax is not to be used here"),
         (lambda z: z - z.logsumexp(-1, keepdim=True), "logsumexp is not to be used here"),
+        (lambda z: _shifted_by(z, z[..., :1]), "log_softmax of the logits [["),
+        (lambda z: _shifted_by(z, z.mean(-1, keepdim=True)), "log_softmax of the logits [["),
     ],
 }

@@ -142,6 +142,19 @@ def _in_place(rows, pad):
     return answer
 
 
+def _longest_pair(word, ranks):
+    return _encode(word, {token: -len(token) for token in ranks})
+
+
+def _dictionary_order(word, ranks):
+    return _encode(word, {token: place for place, token in enumerate(ranks)})
+
+
+def _spelled(question, tokenizer):
+    head, tail = (tokenizer(text).input_ids for text in _wrap("?").split("?"))
+    return [*head, *tokenizer(question, split_special_tokens=True).input_ids, *tail]
+
+
 WRONG_ANSWERS = {
     "2.1": [
         (partial(_encode, key=lambda place: place), "you glue the leftmost known pair"),
@@ -151,6 +164,8 @@ WRONG_ANSWERS = {
         (partial(_encode, passes=0), "nothing was glued"),
         (_ascii_alone, "do not join to its bytes"),
         (lambda word, ranks: word, "return a list of bytes"),
+        (_longest_pair, "you glue the pair that makes the longest token"),
+        (_dictionary_order, "you go by the order of the dictionary"),
     ],
     "2.2": [
         (TURN, "the generation prompt is missing"),
@@ -183,6 +198,7 @@ WRONG_ANSWERS = {
         (_no_opening, "the end is missing"),
         (lambda question, tokenizer: _wrap(question), "return a list of token ids"),
         (_another_role, "the text around the question is not ChatML's"),
+        (lambda question, tokenizer: _spelled(" " + question, tokenizer), "a blank stands before"),
     ],
     "2.5": [
         (lambda rows, pad: _pad(rows, pad, side="right"), "the padding stands on the right"),

@@ -171,6 +171,12 @@ def _overwrites_first_labels(rows):
     return _pack(rows)
 
 
+def _log_of_softmax(logits, labels):
+    graded = labels[:, 1:] != IGNORE
+    targets = labels[:, 1:][graded]
+    return -logits[:, :-1][graded].softmax(-1).log()[range(len(targets)), targets].mean()
+
+
 WRONG_ANSWERS = {
     "3.1": [
         (_reads_its_target, "the target stands in its own input"),
@@ -213,6 +219,7 @@ WRONG_ANSWERS = {
             "is a float, expected a tensor",
         ),
         (lambda z, y: _nll(z, y)[y[:, 1:] != IGNORE].mean().detach(), "no gradient flows"),
+        (_log_of_softmax, "take log_softmax"),
     ],
     "3.4": [
         (lambda rows, pad: _pad(rows, pad, label=pad), "the padding is graded"),

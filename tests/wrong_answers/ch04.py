@@ -144,6 +144,16 @@ def _equal_is_new(losses, patience):
     return best, len(losses) - 1
 
 
+def _none_for_the_empty(parts):
+    return [share if len(p) else None for share, p in zip(_shares(parts), parts, strict=True)]
+
+
+def _log_of_softmax(logits, labels):
+    rows, targets = _shifted(logits, labels)
+    loss = -rows.softmax(-1).log()[range(len(targets)), targets].mean().item()
+    return loss, (rows.argmax(-1) == targets).double().mean().item(), math.exp(loss)
+
+
 WRONG_ANSWERS = {
     "4.1": [
         (_adamw(hats=False), "the hats are missing"),
@@ -187,6 +197,7 @@ WRONG_ANSWERS = {
         (lambda parts: [part.detach() for part in _shares(parts)], "no gradient flows"),
         (lambda parts: torch.cat(parts).mean(), "a list of 4 numbers"),
         (_weighs_means, "gave nan"),
+        (_none_for_the_empty, "one of your numbers is None"),
     ],
     "4.5": [
         (lambda logits, labels: _three(logits[labels != -100], labels[labels != -100]), "no shift"),
@@ -194,6 +205,7 @@ WRONG_ANSWERS = {
         (_mean_of_exp, "the exponential comes last"),
         (_power_of_2, "the loss is in nats"),
         (lambda logits, labels: _three(*_shifted(logits, labels))[:2], "return three things, loss"),
+        (_log_of_softmax, "take log_softmax"),
     ],
     "4.6": [
         (_looks_ahead, "epochs seen by then"),

@@ -38,7 +38,7 @@ def graded_share(attempt: Callable) -> str:
             "divide by all tokens, not by the ignored ones",
         ),
     ]
-    inputs = [(_random_labels(),) for _ in range(20)]
+    inputs = [(_random_labels(zero),) for zero in [True] * 18 + [False] * 2]
     same_for_all(attempt, inputs, _share, mistakes, form=need_number, rtol=1e-6)
     return "a label is graded when it is not IGNORE_INDEX"
 
@@ -47,11 +47,11 @@ def _share(labels: list[int]) -> float:
     return sum(label != IGNORE_INDEX for label in labels) / len(labels)
 
 
-def _random_labels() -> list[int]:
-    """A prompt, an answer with token id 0 and an id twice, a question and an answer more; a number
-    of labels that gives no round share."""
+def _random_labels(zero: bool) -> list[int]:
+    """A prompt, an answer with an id twice and, if `zero`, token id 0, a question and an answer
+    more; a number of labels that gives no round share."""
     size = random.choice([11, 13, 17])
-    first = [0, *random_ids(random.randint(1, 2))]
+    first = [0 if zero else 7, *random_ids(random.randint(1, 2))]
     answers = random.sample(first, len(first)), [first[-1], *random_ids(random.randint(1, 2))]
     question = [IGNORE_INDEX] * random.randint(1, 2)
     rest = size - sum(map(len, (*answers, question)))

@@ -22,6 +22,10 @@ from sft_lab.course.exercises.kit import (
 
 MINUS = "the minus sign is missing: a log-probability is never positive, a loss is never negative"
 BITS = "this is in bits: use the natural logarithm for nats"
+LOG_OF_SOFTMAX = (
+    "the softmax of a token hundreds of nats below the best is 0 in floating point, and its "
+    "logarithm -inf: keep the logarithm exact, as log_softmax does"
+)
 DRAWS = 4
 
 
@@ -107,12 +111,20 @@ def loss_gradient(attempt: Callable) -> str:
             lambda x, y: -F.one_hot(y, x.shape[1]) / x.softmax(dim=-1) / len(x),
             "the gradient by the probabilities q: go on to the logits",
         ),
+        (
+            lambda x, y: (x.exp() / x.exp().sum(-1, True) - F.one_hot(y, x.shape[1])) / len(x),
+            "exp overflows where logits are large: take softmax, which subtracts the maximum first",
+        ),
     ]
     inputs = []
     for rows, size in ((2, 9), (random.choice([5, 6, 7]), 8), (1, 7)):
         targets = torch.randint(1, size - 1, (rows,))
         targets[: rows // 2] = 0  # some rows share a target; the last token is never one
         inputs.append((2 * normal(rows, size), targets[torch.randperm(rows)]))
+    logits, targets = 2 * normal(3, 6), torch.tensor([2, 0, 2])
+    logits[0, 2] -= 300.0
+    logits[1] += 1000.0
+    inputs.append((logits, targets))
     with without_autograd("write softmax minus one-hot, the form that needs no graph"):
         same_for_all(attempt, inputs, _gradient, mistakes, form=need_tensor, what="the gradient")
 
@@ -177,7 +189,10 @@ def sequence_nll(attempt: Callable) -> str:
     same_for_all(attempt, [_random_answer(600)], total, mistakes, form=need_tensor, what=what)
     what = "the loss of an answer of one token"
     same_for_all(attempt, [_random_answer(1)], total, form=need_tensor, what=what)
-    return "equals the summed F.cross_entropy, for 600 tokens and for one"
+    mistakes = [(lambda x, y: -x.softmax(dim=-1)[range(len(y)), y].log().sum(), LOG_OF_SOFTMAX)]
+    what = "the loss of an answer with logits far apart"
+    same_for_all(attempt, [_far_answer()], total, mistakes, form=need_tensor, what=what)
+    return "equals the summed F.cross_entropy, for 600 tokens, for one, and for logits far apart"
 
 
 def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -191,6 +206,15 @@ def _random_answer(steps: int) -> tuple[torch.Tensor, torch.Tensor]:
     if steps > 3:
         targets[:4] = torch.tensor([0, 5, 0, 5])
     return torch.randn(steps, size), targets[torch.randperm(steps)]
+
+
+def _far_answer() -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and targets, where one target is hundreds of nats below the best token, and all logits
+    of another row are large."""
+    logits, targets = _random_answer(5)
+    logits[1, targets[1]] -= random.uniform(200.0, 400.0)
+    logits[3] += 1000.0
+    return logits, targets
 
 
 @checks("1.4")
@@ -310,6 +334,9 @@ def _compare_far(attempt: Callable) -> None:
         "logits near +1000": logits + 1000.0,
         "logits near -1000": logits - 1000.0,
         "rows far below the others": logits - torch.arange(rows)[:, None] * 500.0,
+        "rows of a batch, shape (B, T, V), far below the others": (
+            torch.randn(2, rows, size) - torch.arange(2 * rows).reshape(2, rows, 1) * 500.0
+        ),
     }
     for where, x in far.items():
         own = "subtract each row's own maximum before exp"
@@ -320,10 +347,12 @@ def _compare_far(attempt: Callable) -> None:
         torch.tensor([[0.0, low]]),
         torch.tensor([[low, 0.0, low - 100.0], [0.0, low, 1]]),
     ):
-        what = (
-            "keep the logarithm exact, also of a token hundreds of nats below the best: the result"
-        )
-        same(attempt(rare), _log_softmax(rare), what=what)
+        found = attempt(rare)
+        mistakes = [
+            (rare.softmax(dim=-1).clamp(min=least).log(), LOG_OF_SOFTMAX) for least in (0, 1e-12)
+        ]
+        what = f"log_softmax of the logits {[[round(x, 1) for x in row] for row in rare.tolist()]}"
+        same(found, _log_softmax(rare), mistakes, what=what)
 
 
 def _log_softmax(logits: torch.Tensor) -> torch.Tensor:

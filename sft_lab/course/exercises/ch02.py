@@ -42,14 +42,18 @@ Conversation = list[dict[str, str]]
 @checks("2.1")
 def encode_word(attempt: Callable) -> str:
     told_apart = False
-    # until each mistake shows in some word, and no more than two look alike (the leftmost pair and
-    # the longest token nearly always do)
+    # until each mistake shows in some word, and no more than three look alike (the leftmost pair,
+    # the longest pair and the longest token nearly always do), and some word needs many merges
     while not told_apart:
         words, ranks = _random_words()
         expected = [_encode(word, ranks) for word in words]
         hints = [([split(word, ranks) for word in words], text) for split, text in _ENCODERS]
         kinds = {str(wrong) for wrong, _ in hints} - {str(expected)}
-        told_apart = len(kinds) >= len(hints) - 1 and all(wrong != expected for wrong, _ in hints)
+        told_apart = len(kinds) >= len(hints) - 2 and all(wrong != expected for wrong, _ in hints)
+        merges = (
+            len(word.encode()) - len(right) for word, right in zip(words, expected, strict=True)
+        )
+        told_apart = told_apart and max(merges) > 10
     found = [attempt(word, dict(ranks)) for word in words]
     for word, tokens in zip(words, found, strict=True):
         need_list(tokens, bytes, f"bytes for {word!r}, such as [b'ca', b't']")
@@ -65,13 +69,15 @@ def encode_word(attempt: Callable) -> str:
 
 
 def _random_words() -> tuple[list[str], dict[bytes, int]]:
-    """Words and the ranks of a small vocabulary. The token of rank 0, a token of two equal letters,
-    capitals, letters of several bytes and leading blanks occur; one word is a single token."""
+    """Words and the ranks of a small vocabulary, in any order. The token of rank 0, a token of two
+    equal letters, capitals, letters of several bytes (whose first bytes make a token) and leading
+    blanks occur; one word is a single token."""
     letters = [*random.sample("abcde", 2), random.choice("KT"), random.choice("我é")]
     ranks = _random_ranks(letters, 24)
     whole = next(token.decode() for token in reversed(ranks) if token.isascii() and len(token) > 2)
-    long = ["".join(random.choices(letters, k=random.randint(6, 16))) for _ in range(24)]
+    long = ["".join(random.choices(letters, k=random.randint(6, 24))) for _ in range(24)]
     equal = letters[0] * 3
+    ranks = dict(random.sample(list(ranks.items()), len(ranks)))
     words = [*letters, whole, equal, letters[0] + letters[1], *long, f" {long[0]}"]
     # where gluing all occurrences of the pair in one go ends in the same tokens: it is as good
     return [w for w in words if _encode(w, ranks) == _encode_every(w, ranks)], ranks
@@ -120,6 +126,14 @@ def _encode_without_rank_0(word: str, ranks: dict[bytes, int]) -> list[bytes]:
     return _encode(word, {token: rank for token, rank in ranks.items() if rank})
 
 
+def _encode_in_dictionary_order(word: str, ranks: dict[bytes, int]) -> list[bytes]:
+    return _encode(word, {token: place for place, token in enumerate(ranks)})
+
+
+def _encode_longest_pair(word: str, ranks: dict[bytes, int]) -> list[bytes]:
+    return _encode(word, {token: -len(token) for token in ranks})
+
+
 def _longest_from_left(word: str, ranks: dict[bytes, int]) -> list[bytes]:
     rest, tokens = word.encode(), []
     while rest:
@@ -150,6 +164,14 @@ _ENCODERS = [
     ),
     (_encode_without_rank_0, "rank 0 is a rank: ask whether the pair is in `ranks`"),
     (
+        _encode_in_dictionary_order,
+        "you go by the order of the dictionary: its values are the ranks",
+    ),
+    (
+        _encode_longest_pair,
+        "you glue the pair that makes the longest token: the pair of lowest rank comes first",
+    ),
+    (
         _longest_from_left,
         "you take the longest known token from the left: BPE replays its merges by rank",
     ),
@@ -162,6 +184,7 @@ def _random_ranks(letters: list[str], size: int) -> dict[bytes, int]:
     meet many of them."""
     parts = _single_bytes("".join(letters))
     ranks = {parts[0] + parts[1]: 0, parts[0] * 2: 1, parts[0] + parts[1] + parts[2]: 2}
+    ranks[parts[3] + parts[4]] = 3  # of the letter of several bytes
     while len(ranks) < size:
         parts += [token for token in ranks if len(token) == 2 and token not in parts]
         ranks.setdefault(random.choice(parts) + random.choice(parts), len(ranks))
@@ -182,6 +205,7 @@ def tagged(attempt: str) -> str:
     _compare_text(template)
     for system, opened in ((True, False), (False, False), (True, True)):
         _compare_graded(template, random_conversation(3, system=system), opened)
+    _compare_graded(template, _odd_conversation(), opened=False)
     return "graded are exactly the answers and their stop tokens; the text is still ChatML's"
 
 
@@ -214,6 +238,16 @@ def _compare_graded(template: str, turns: Conversation, opened: bool) -> None:
     same(len(graded), len(expected), what="the number of graded texts")
 
 
+def _odd_conversation() -> Conversation:
+    """An empty answer, an empty question, an answer with a block of thoughts, two answers and two
+    system turns, the second of them at the end but for a question."""
+    first, second = random_conversation(2), random_conversation(2)
+    first[2]["content"] = second[1]["content"] = ""
+    second[2]["content"] = f"<think>\nso\n</think>\n\n{second[2]['content']}"
+    more = {"role": "assistant", "content": str(random.randrange(10**6))}
+    return [*first, *second[1:], more, *second[:1], {"role": "user", "content": "and then?"}]
+
+
 def _graded(text: str, spans: list[tuple[int, int]]) -> list[str]:
     """The texts of the spans; one that begins where another ends belongs to it."""
     joined: list[tuple[int, int]] = []
@@ -228,9 +262,9 @@ def _compare_text(template: str) -> None:
     bundled = Path(importlib.util.find_spec("trl").submodule_search_locations[0]) / "chat_templates"
     reference = (bundled / "qwen3_instruct_2507.jinja").read_text("utf-8")
     cases = []
-    for rounds in (1, 2, 3):
-        turns = random_conversation(rounds)
-        asked = ((turns, False), (turns[:-1], True), (turns[1:], False), (turns[:-1], False))
+    for turns in (*map(random_conversation, (1, 2, 3)), _odd_conversation()):
+        asked = [(turns, False), (turns[:-1], True), (turns[1:], False), (turns[:-1], False)]
+        asked += [(turns, True), (turns[:1], True)]  # the last turn need not be a question
         for conversation, opened in asked:
             expected, _ = _fill(reference, conversation, opened)
             found, _ = _fill(template, conversation, opened)
@@ -386,9 +420,12 @@ def _describe_encoding(question: str, found: list[int], expected: list[int], tok
     """How the ids of a question differ from the right ones."""
     text, right = tokenizer.decode(found), tokenizer.decode(expected)
     if text != right:
+        before, message, _ = text.partition(question)
         kind = "the text around the question is not ChatML's"
-        if question not in text:
+        if not message:
             kind = "the message was changed"
+        elif before.endswith(" "):
+            kind = "a blank stands before the message"
         return f"{kind}: {question!r} decodes to {shorten(text, 120)}"
     controls = sum(token_id in tokenizer.added_tokens_decoder for token_id in found)
     if controls != 3:

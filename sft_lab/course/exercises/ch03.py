@@ -114,11 +114,12 @@ def label_turns(attempt: Callable) -> str:
     inputs = [
         (_random_turns(rounds, system=system, closing=closing), last_only)
         for rounds, system, closing, last_only in [
-            (3, True, True, True),
-            (4, False, False, True),
-            (2, False, True, False),
-            (3, True, False, False),
-            (1, False, True, True),
+            (3, True, 1, True),
+            (4, False, 0, True),
+            (2, False, 1, False),
+            (3, True, 0, False),
+            (1, False, 1, True),
+            (2, False, 3, True),
         ]
     ]
     what = {"form": lambda found: parts(found)[0], "what": "input_ids"}
@@ -217,11 +218,12 @@ _LABEL_MISTAKES = [
 ]
 
 
-def _random_turns(rounds: int, *, system: bool, closing: bool) -> list[Turn]:
+def _random_turns(rounds: int, *, system: bool, closing: int) -> list[Turn]:
     """Questions and answers, the last answer equal to an earlier one; token id 0 in every content.
-    closing: a question stands behind the last answer."""
+    closing: so many questions stand behind the last answer."""
     roles = ["system"] * system + ["user", "assistant"] * rounds + ["user"] * closing
-    headers = {"system": [1, 2, 3], "user": [1, 4, 3], "assistant": [1, 5, 3]}
+    names = {"system": [2], "user": [4], "assistant": random.choice([[5, 6], [5, 6, 8]])}
+    headers = {role: [1, *name, 3] for role, name in names.items()}
     said = [[0, *random_ids(random.randint(1, 3)), 7] for _ in roles]
     answers = [place for place, role in enumerate(roles) if role == "assistant"]
     said[answers[1 if rounds > 3 else 0]] = list(said[answers[-1]])
@@ -297,7 +299,23 @@ def masked_loss(attempt: Callable) -> str:
     graded = labels[:, 1:] != IGNORE_INDEX
     if (gradient[:, :-1][~graded] != 0).any() or (gradient[:, -1] != 0).any():
         raise Mistake("an ungraded position has a gradient: multiply by the mask before the sum")
+    _compare_far(attempt)
     return "equals F.cross_entropy with ignore_index after the shift; the mask stops gradients"
+
+
+def _compare_far(attempt: Callable) -> None:
+    """Raise Mistake where the loss of logits hundreds apart is not exact."""
+    logits, labels = torch.randn(2, 9, 8), random_labels(2, 9, 8)
+    row = int((labels[0] != IGNORE_INDEX).nonzero()[-1])
+    logits[0, row - 1, labels[0, row]] -= random.uniform(200.0, 400.0)
+    logits[1] += 1000.0
+    log_of_softmax = (
+        "the softmax of a token hundreds of nats below the best is 0 in floating point, and its "
+        "logarithm -inf: take log_softmax"
+    )
+    mistakes = [(lambda x, y: torch.tensor(torch.inf), log_of_softmax)]
+    what = "the loss of logits far apart"
+    same_for_all(attempt, [(logits, labels)], _right_loss, mistakes, form=need_tensor, what=what)
 
 
 def _make_a_hole(labels: torch.Tensor) -> None:

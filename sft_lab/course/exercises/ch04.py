@@ -178,8 +178,8 @@ def clip(attempt: Callable) -> str:
     def ask(gradients: list[torch.Tensor], limit: float) -> torch.Tensor:
         return _clipped(attempt, gradients, limit)
 
-    # below the norm of every tensor, of some, of none
-    limits = (0.5 * norms[0], 0.5 * (norms[1] + norms[2]), 0.5 * (norms[-1] + norm))
+    # below the norm of every tensor, of some, of none, and hardly below the global norm
+    limits = [0.5 * norms[0], 0.5 * (norms[1] + norms[2]), 0.5 * (norms[-1] + norm), 0.999 * norm]
     limits = [(gradients, limit) for limit in limits]
     same_for_all(
         ask, limits, _clip, _CLIP_MISTAKES, what="the clipped gradient", rtol=1e-5, atol=1e-9
@@ -190,7 +190,7 @@ def clip(attempt: Callable) -> str:
             "a short gradient was scaled up: leave it as it is",
         )
     ]
-    short = [(gradients, 1.5 * norm), (gradients, 3.0 * norm)]
+    short = [(gradients, factor * norm) for factor in (1.001, 1.5, 3.0)]
     same_for_all(ask, short, _clip, scaled_up, what="a gradient shorter than the limit")
     zeros = ask([torch.zeros(3), torch.zeros(2, 2)], 1.0)
     same(
@@ -284,6 +284,8 @@ def micro_losses(attempt: Callable) -> str:
             raise Mistake(
                 f"return a list of {len(parts)} numbers, one a micro-batch, not {shorten(scalars)}"
             )
+        if any(scalar is None for scalar in scalars):
+            raise Mistake("one of your numbers is None: `backward` is called on each of them")
         return [need_gradient(scalar, "what you return") for scalar in scalars]
 
     weight, losses = _random_losses()
@@ -307,9 +309,11 @@ def micro_losses(attempt: Callable) -> str:
 
 
 def _random_losses() -> tuple[torch.Tensor, torch.Tensor]:
-    """A weight, and token losses that depend on it: the first three are dear, two are equal."""
+    """A weight, and token losses that depend on it: the first three are dear, two are equal, two
+    are exactly 0."""
     weight = normal(5).requires_grad_()
     rows = normal(random.randint(24, 36), 5)
+    rows[10:12] = 0.0
     dear = 20 * rows[:, 0].abs() * (torch.arange(len(rows)) < 3)  # what three tokens cost more
     losses = (rows @ weight) ** 2 + dear
     return weight, torch.cat([losses, losses[7:8]])
@@ -344,7 +348,26 @@ def measure_logits(attempt: Callable) -> str:
             form=lambda found, number=number: part(found, number),
             what=f"the {name}",
         )
+    far = [_far_logits()]
+    for number, name in enumerate(names):
+        log_of_softmax = [(lambda x, y: math.inf, _LOG_OF_SOFTMAX)]
+        same_for_all(
+            attempt,
+            far,
+            lambda x, y, number=number: _measure(x, y)[number],
+            log_of_softmax,
+            form=lambda found, number=number: part(found, number),
+            what=f"the {name} of logits far apart",
+        )
     return "equals torch's masked cross-entropy, shifted; all three over the same tokens"
+
+
+def _far_logits() -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and labels, where one graded token is hundreds of nats below the best."""
+    logits, labels = _random_logits(2)
+    place = int((labels[0] != IGNORE_INDEX).nonzero()[-1])
+    logits[0, place - 1, labels[0, place]] = -random.uniform(200.0, 400.0)
+    return logits, labels
 
 
 def _random_logits(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -399,6 +422,10 @@ _FIRST_LABELS = "the first label of a row is counted, which nothing predicts"
 _ROW_MEANS = "a mean of row means: every graded token weighs the same"
 _MEAN_OF_EXP = (
     "the exponential comes last: exp of the mean over all graded tokens, not a mean of exp"
+)
+_LOG_OF_SOFTMAX = (
+    "the softmax of a token hundreds of nats below the best is 0 in floating point, and its "
+    "logarithm -inf: take log_softmax"
 )
 _MEASURE_MISTAKES = {
     "loss": [
@@ -501,6 +528,7 @@ def _random_runs() -> list[tuple[list[float], int]]:
         (go_on(0.2, -0.1, 0.1), 2),  # ends before the patience does
         ([go_on()[0]], 1),  # one epoch
         ([15.2, 14.9, 15.0, 15.1], 2),  # high, as with a large vocabulary
+        (go_on() + [go_on()[-1] - step * 1e-5 for step in (1, 2, 0, 0)], 2),  # hardly lower
     ]
     for _ in range(6):
         losses = [round(start + random.choice([0.0, 0.1, 0.2, 0.3]), 2) for _ in range(8)]
