@@ -178,7 +178,7 @@ assert before["right"] == 0 and before["kept"] > 0.97
 # %% [markdown] tags=["exercise"]
 # ### Exercise 6.1 · Exact match in one pass · 7 min · ●●○
 # From full logits and labels, say for each row whether greedy decoding would write the graded
-# answer.
+# answer. Every row has one.
 
 
 # %% tags=["stub"]
@@ -307,8 +307,8 @@ assert all(
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 6.2 · An adapter · 6 min · ●○○
-# Write the module: linear layers `self.down` and `self.up` with biases, GELU, residual, and a start
-# that changes nothing.
+# Write the module: linear layers `self.down` and `self.up` with biases, `F.gelu`, residual, and a
+# start that changes nothing.
 
 
 # %% tags=["stub"]
@@ -498,7 +498,7 @@ print("with the prefix:", {name: round(value, 2) for name, value in measure(mode
 # %% [markdown] tags=["exercise"]
 # ### Exercise 6.3 · A head with a prefix · 9 min · ●●○
 # Return the output of one causal head whose prefix is visible to every token. Write the softmax
-# yourself.
+# from exp and sum.
 
 
 # %% tags=["stub"]

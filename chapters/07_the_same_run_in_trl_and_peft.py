@@ -771,9 +771,9 @@ for row in renamed.RENAMED:
 # ### Exercise 7.4 · Translate an old call · 10 min · ●●○
 # `old` holds the keywords of an old tutorial, of its `TrainingArguments` and its `SFTTrainer`
 # together. Return the keywords for `SFTConfig` and those for `SFTTrainer`. Names that may occur:
-# those of the table, and any that is still valid. `SFTTrainer` keeps `model`, `train_dataset`,
-# `eval_dataset` and `peft_config`. What asks for a default, as `group_by_length=False` does, may be
-# left out, or be said in the new words.
+# those of the table, and any that `SFTConfig` still takes. `SFTTrainer` keeps `model`,
+# `train_dataset`, `eval_dataset` and `peft_config`, and gets the tokenizer. What asks for a
+# default, as `group_by_length=False` does, may be left out, or be said in the new words.
 
 
 # %% tags=["stub"]
@@ -1067,9 +1067,10 @@ assert together[128] > 5
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 7.5 · Is it the same run? · 7 min · ●●○
-# Two logs, one verdict. Compare the steps that both have. Return "same" when all differences, in
-# nats, stay within the limit, "start" when the very first loss is off (data, labels, template or
-# number format), and "drift" otherwise (something that acts through the updates).
+# Two logs, one verdict. Both begin with the first step; compare the steps that both have. Return
+# "same" when no difference, in nats, is above the limit, "start" when the very first loss is off
+# (data, labels, template or number format), and "drift" otherwise (something that acts through the
+# updates).
 
 
 # %% tags=["stub"]

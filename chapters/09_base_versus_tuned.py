@@ -461,13 +461,15 @@ _ = plots.bars_with_spread(
 
 # %% tags=["stub"]
 def how_it_ended(ids: list[int], stop: int, other_ends: set[int], max_new_tokens: int) -> str:
-    """Return "stopped", "document" or "cut". ids: the generated tokens, the end token included."""
+    """Return "stopped", "document" or "cut". ids: the generated tokens, one or more, the end token
+    included."""
     raise NotImplementedError
 
 
 # %% tags=["solution"]
 def how_it_ended(ids: list[int], stop: int, other_ends: set[int], max_new_tokens: int) -> str:
-    """Return "stopped", "document" or "cut". ids: the generated tokens, the end token included."""
+    """Return "stopped", "document" or "cut". ids: the generated tokens, one or more, the end token
+    included."""
     if ids[-1] == stop:
         return "stopped"
     return "document" if ids[-1] in other_ends else "cut"
@@ -993,13 +995,15 @@ print(
 
 # %% tags=["stub"]
 def full_bin_error(confidences: list[float], correct: list[bool], bins: int) -> float:
-    """Return Σ over runs of (share of answers in the run) · |mean confidence − share correct|."""
+    """Return Σ over runs of (share of answers in the run) · |mean confidence − share correct|.
+    There are at least as many answers as bins."""
     raise NotImplementedError
 
 
 # %% tags=["solution"]
 def full_bin_error(confidences: list[float], correct: list[bool], bins: int) -> float:
-    """Return Σ over runs of (share of answers in the run) · |mean confidence − share correct|."""
+    """Return Σ over runs of (share of answers in the run) · |mean confidence − share correct|.
+    There are at least as many answers as bins."""
     order = np.argsort(confidences)
     gaps = (np.array(confidences) - np.array(correct))[order]
     return float(sum(abs(run.sum()) for run in np.array_split(gaps, bins)) / len(gaps))

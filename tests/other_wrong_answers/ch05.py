@@ -167,6 +167,20 @@ def _copied_into_the_old(weight, A, B, alpha):
     return weight.copy_(weight.float() + _delta(A, B, alpha))
 
 
+def _cut_off_to_half(weight, A, B, alpha):
+    """bfloat16 are the first 16 bits of a float32: the others cut off instead of rounded."""
+    merged = weight.float() + _delta(A, B, alpha)
+    if weight.dtype == torch.bfloat16:
+        merged = (merged.view(torch.int32) & -(2**16)).view(torch.float32)
+    return merged.to(weight.dtype)
+
+
+def _float16_rounded_twice(weight, A, B, alpha):
+    update = _delta(A, B, alpha)
+    half = weight.dtype == torch.float16
+    return weight + update.half() if half else (weight.float() + update).to(weight.dtype)
+
+
 # 5.6
 def _dora(x, weight, bias, A, B, alpha, magnitude, length, scale=None):
     turned = weight + (alpha / len(A) if scale is None else scale) * B @ A
@@ -302,6 +316,8 @@ OTHER_WRONG_ANSWERS = {
         _scaled_A,
         _scaled_in_place,
         _split_in_two,
+        lambda A, B, alpha, rank: (*_pad(A, B, rank), alpha * rank / len(B)),
+        lambda A, B, alpha, rank: (*_pad(A, B, rank), round(alpha * rank / len(A))),
     ],
     "5.4": [
         _per_layer(lambda out, width, rank: rank * (out + width), 16),
@@ -328,6 +344,7 @@ OTHER_WRONG_ANSWERS = {
         ),
         lambda shapes, rank: _per_layer(lambda o, w, r: r * (o + w))(shapes, rank)[::-1],
         lambda shapes, rank: _per_layer(lambda o, w, r: r * (o + w))(shapes, rank)[0],
+        lambda shapes, rank: _per_layer(lambda o, w, r: min(r, o, w) * (o + w))(shapes, rank),
     ],
     "5.5": [
         lambda weight, A, B, alpha: weight + _delta(A, B, alpha).to(weight.dtype),
@@ -359,6 +376,8 @@ OTHER_WRONG_ANSWERS = {
         _same_when_nothing_changes,
         _factor_in_place,
         _copied_into_the_old,
+        _cut_off_to_half,
+        _float16_rounded_twice,
     ],
     "5.6": [
         lambda *given: _dora(*given, lambda turned, weight: turned.norm(dim=0, keepdim=True)),

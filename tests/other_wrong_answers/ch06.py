@@ -50,6 +50,27 @@ def _most(logits, labels):
     return right >= 0.6 * graded.sum(1)
 
 
+def _chances(logits, labels):
+    """The probability of each token, 1 where it is not graded."""
+    wanted = labels[:, 1:]
+    chances = logits[:, :-1].softmax(-1).gather(-1, wanted.clamp(min=0)[..., None])[..., 0]
+    return torch.where(wanted == -100, 1.0, chances)
+
+
+def _same_tokens_in_any_order(logits, labels):
+    rows = []
+    for guesses, wanted in zip(logits[:, :-1].argmax(-1), labels[:, 1:], strict=True):
+        graded = wanted != -100
+        rows.append(guesses[graded].sort().values.equal(wanted[graded].sort().values))
+    return torch.tensor(rows)
+
+
+def _among_the_best_two(logits, labels):
+    wanted = labels[:, 1:]
+    found = (logits[:, :-1].topk(2).indices == wanted[..., None]).any(-1)
+    return (found | (wanted == -100)).all(1)
+
+
 # 6.2
 class Plain(nn.Module):
     """A right adapter; the classes below change one thing each."""
@@ -451,6 +472,13 @@ def _returned_in_turn(part, features):
     return _tested_on(lambda n: torch.randn(64, n))(part, features)[::-1]
 
 
+def _returns_the_error(part, features):
+    try:
+        return _tested_on(lambda n: torch.randn(64, n))(part, features)
+    except ValueError as error:
+        return error
+
+
 OTHER_WRONG_ANSWERS = {
     "6.1": [
         lambda logits, labels: ((logits.argmax(-1) == labels) | (labels == -100)).all(1),
@@ -479,6 +507,12 @@ OTHER_WRONG_ANSWERS = {
         _labels_overwritten,
         _equal_numbers_of_graded,
         _most,
+        lambda logits, labels: (logits[:, :-1].argmax(-1) == labels[:, 1:].clamp(min=0)).all(1),
+        lambda logits, labels: ((_chances(logits, labels) > 0.5) | (labels[:, 1:] < 0)).all(1),
+        lambda logits, labels: _chances(logits, labels).prod(1) > 0.5,
+        lambda logits, labels: _chances(logits, labels).log().mean(1) > -0.1,
+        _same_tokens_in_any_order,
+        _among_the_best_two,
     ],
     "6.2": [
         BothZero,
@@ -549,41 +583,6 @@ OTHER_WRONG_ANSWERS = {
             _prompted(prompt, embeddings, labels, _ungraded(prompt, labels))[0],
             labels,
         ),
-        lambda prompt, embeddings, labels: (
-            _prompted(prompt, embeddings, labels, labels)[0],
-            _ungraded(torch.zeros(len(prompt) + labels.shape[1]), labels),
-        ),
-        lambda prompt, embeddings, labels: _prompted(
-            prompt.detach(), embeddings, labels, _ungraded(prompt, labels)
-        ),
-        lambda prompt, embeddings, labels: _prompted(
-            torch.tensor(prompt.tolist()), embeddings, labels, _ungraded(prompt, labels)
-        ),
-        lambda prompt, embeddings, labels: _prompted(
-            prompt.flip(0), embeddings, labels, _ungraded(prompt, labels)
-        ),
-        lambda prompt, embeddings, labels: _prompted(
-            prompt.mean(0, keepdim=True), embeddings, labels, _ungraded(prompt[:1], labels)
-        ),
-        lambda prompt, embeddings, labels: _prompted(
-            prompt, embeddings, labels, labels[:, :1].expand(-1, len(prompt))
-        ),
-        lambda prompt, embeddings, labels: _prompted(
-            prompt, embeddings, labels, _ungraded(prompt[1:], labels)
-        ),
-        lambda prompt, embeddings, labels: tuple(
-            part.tolist()
-            for part in _prompted(prompt, embeddings, labels, _ungraded(prompt, labels))
-        ),
-        lambda prompt, embeddings, labels: _prompted(
-            prompt, embeddings, labels, _ungraded(prompt, labels)
-        )[::-1],
-        _behind,
-        _labels_behind,
-        _over_the_first_tokens,
-        _only_the_first_row,
-        _labels_blanked,
-        _shifted,
     ],
     "6.5": [
         _count(LoRA=lambda size, config, shapes, layers, features: size * sum(map(sum, shapes))),
@@ -689,5 +688,6 @@ OTHER_WRONG_ANSWERS = {
         _always_refuses,
         _residual_added,
         _returned_in_turn,
+        _returns_the_error,
     ],
 }

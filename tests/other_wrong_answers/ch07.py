@@ -3,6 +3,8 @@
 import itertools
 import math
 
+import numpy as np
+import torch
 from transformers import TrainingArguments
 from trl import SFTConfig
 
@@ -109,6 +111,11 @@ def _changed(prompt=lambda turns: turns, completion=lambda turns: turns):
         ]
 
     return answer
+
+
+def _plain_turns(turns):
+    """The turns without what else they hold, such as the calls of tools."""
+    return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
 
 
 # 7.3
@@ -443,6 +450,10 @@ OTHER_WRONG_ANSWERS = {
         _without_earlier_answers,
         _without_system,
         _answers_together,
+        _changed(prompt=_plain_turns),
+        _changed(completion=_plain_turns),
+        lambda messages: [row for row in _rows(messages) if row["prompt"]],
+        lambda messages: [row for row in _rows(messages) if row["completion"][0]["content"]],
     ],
     "7.3": [
         _by_rule(any),
@@ -521,6 +532,7 @@ OTHER_WRONG_ANSWERS = {
         _warmup_in_whole_steps,
         _only_the_table,
         _length_as_text,
+        _translate(keep=lambda value: value is not None),
     ],
     "7.5": [
         _verdict(lambda a, b, limit: abs(a - b) > limit),
@@ -561,5 +573,11 @@ OTHER_WRONG_ANSWERS = {
         _drift_first,
         _from_the_end,
         _sorted,
+        _verdict(lambda a, b, limit: not abs(a - b) < limit),
+        _verdict(lambda a, b, limit: not np.isclose(a, b, atol=limit)),
+        _verdict(lambda a, b, limit: not torch.isclose(*torch.tensor([a, b]), atol=limit)),
+        lambda reference, losses, limit=1e-5: (
+            "same" if reference == losses else _verdict(_apart)(reference, losses, limit)
+        ),
     ],
 }

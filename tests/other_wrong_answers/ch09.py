@@ -116,6 +116,16 @@ def _entity_sorted_in_place(before, after, entity, resamples, seed):
     return found
 
 
+def _drawn_twice_counts_once(before, after, entity, resamples, seed):
+    _, place = np.unique(entity, return_inverse=True)
+    counts, gains = np.bincount(place), np.bincount(place, weights=after - before)
+    drawn = np.random.default_rng(seed).integers(len(counts), size=(resamples, len(counts)))
+    taken = np.zeros(drawn.shape)
+    np.put_along_axis(taken, drawn, 1.0, axis=1)
+    means = 100 * (taken @ gains) / (taken @ counts)
+    return tuple(np.percentile(means, (2.5, 97.5)).tolist())
+
+
 # 9.4
 def _tail(gained, lost, most=None):
     n, least = gained + lost, min(gained, lost)
@@ -414,6 +424,18 @@ OTHER_WRONG_ANSWERS = {
             if ids[-1] in ends and len(ids) < limit
             else "cut"
         ),
+        lambda ids, stop, ends, limit: (
+            "stopped" if ids[-1] == stop else "document" if ends & {*ids} else "cut"
+        ),
+        lambda ids, stop, ends, limit: (
+            "document" if (ends - {stop}) & {*ids} else "stopped" if ids[-1] == stop else "cut"
+        ),
+        lambda ids, stop, ends, limit: (
+            "stopped" if stop in ids[-2:] else "document" if ids[-1] in ends else "cut"
+        ),
+        lambda ids, stop, ends, limit: (
+            "stopped" if ids[-1] is stop else "document" if ids[-1] in ends else "cut"
+        ),
     ],
     "9.3": [
         _interval(group=lambda entity: np.arange(len(entity))),
@@ -463,6 +485,7 @@ OTHER_WRONG_ANSWERS = {
         _normal,
         _in_place,
         _entity_sorted_in_place,
+        _drawn_twice_counts_once,
     ],
     "9.4": [
         lambda gained, lost: _tail(gained, lost),

@@ -189,7 +189,7 @@ WRONG_ANSWERS = {
         (lambda w, a, b, s: s / len(a) * (w + b @ a), "scales the update alone"),
         (_merged_in_place, "changed `weight` in place"),
         (lambda w, a, b, s: w.float() + s / len(a) * (b @ a), "give back weight's own dtype"),
-        (lambda w, a, b, s: w + (s / len(a) * (b @ a)).to(w.dtype), "rounded more than once"),
+        (lambda w, a, b, s: w + (s / len(a) * (b @ a)).to(w.dtype), "one rounding gives at most"),
     ],
     "5.6": [
         (_dora(lambda turned, w, m: turned), "this is LoRA"),

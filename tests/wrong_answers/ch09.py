@@ -205,7 +205,8 @@ WRONG_ANSWERS = {
     "9.6": [
         (_swaps(lambda p, seed: [random.Random(seed).random() < 0.5] * len(p)), "one coin for all"),
         (_swaps(lambda p, seed: [random.Random(seed).random() < 0.5 for _ in p]), "one coin for"),
-        (_swaps(lambda p, seed: [i % 2 == 0 for i in range(len(p))]), "that follow a pattern"),
+        (_swaps(lambda p, seed: [i % 2 == 0 for i in range(len(p))]), "must come from the seed"),
+        (_swaps(lambda p, seed: [bool(seed >> i % 4 & 1) for i in range(len(p))]), "a pattern"),
         (_swaps(_half), "the last side follows from the others"),
         (_swaps(lambda p, seed: [random.random() < 0.5 for _ in p]), "the same seed gives another"),
         (_swaps(_two_coins), "a fair coin swaps half"),

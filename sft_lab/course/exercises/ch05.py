@@ -29,13 +29,21 @@ UPSIDE_DOWN = "the scale is upside down: alpha / rank"
 SCALES_ALL = "alpha / rank scales the update alone, not the frozen layer"
 
 
-def random_layer() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float]:
-    """Weight (out, in), bias, A, B and alpha of a random layer: out, in and rank all differ, alpha
-    / rank is no whole number, and not near one."""
-    rank = random.randint(2, 4)
-    columns, rows = random.sample(range(6, 12), 2)
-    alpha = rank * random.uniform(2.2, 2.9)
-    return normal(rows, columns), normal(rows), normal(rank, columns), normal(rows, rank), alpha
+Layer = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float]
+
+
+def random_layers(count: int) -> list[Layer]:
+    """Weight (out, in), bias, A, B and alpha of at most three random layers: no size occurs twice,
+    so that no fixed number divides all of them rightly; alpha / rank is no whole number, and not
+    near one."""
+    layers = []
+    sizes = random.sample(range(6, 6 + 2 * count + 2), 2 * count)
+    for rank in random.sample(range(2, 5), count):
+        columns, rows = sizes.pop(), sizes.pop()
+        alpha = rank * random.uniform(2.2, 2.9)
+        frozen = normal(rows, columns), normal(rows)
+        layers.append((*frozen, normal(rank, columns), normal(rows, rank), alpha))
+    return layers
 
 
 @checks("5.1")
@@ -104,46 +112,57 @@ def _error_of(update: torch.Tensor, rank: int) -> tuple[torch.Tensor, list]:
 
 @checks("5.2")
 def lora_forward(attempt: Callable) -> str:
-    weight, bias, lora_a, lora_b, alpha = random_layer()
-    x, rank = normal(2, 3, weight.shape[1]), len(lora_a)
+    inputs = []
+    for weight, bias, lora_a, lora_b, alpha in random_layers(2):
+        x = normal(2, 3, weight.shape[1])
+        inputs += [
+            (x, weight, bias, lora_a, lora_b, alpha),
+            (x, weight, None, lora_a, lora_b, alpha),
+            (x[0, 0], weight, bias, lora_a, lora_b, alpha),
+            (x, weight, bias, lora_a, torch.zeros_like(lora_b), alpha),  # the base layer
+        ]
 
-    def output(scale: float, frozen: float = 1.0, biases: float = 1.0) -> Callable:
+    def scale(alpha, rank, columns, rows):
+        return alpha / rank
+
+    def one(*sizes):
+        return 1.0
+
+    def output(update=scale, frozen=one, biases=one) -> Callable:
         def forward(x, weight, bias, A, B, alpha):
+            sizes = (alpha, len(A), A.shape[1], len(B))
             bias = 0.0 if bias is None else bias
-            return frozen * (x @ weight.T) + scale * (x @ A.T @ B.T) + biases * bias
+            base = frozen(*sizes) * (x @ weight.T) + biases(*sizes) * bias
+            return base + update(*sizes) * (x @ A.T @ B.T)
 
         return forward
 
-    scale = alpha / rank
-    inputs = [
-        (x, weight, bias, lora_a, lora_b, alpha),
-        (x, weight, None, lora_a, lora_b, alpha),
-        (x[0, 0], weight, bias, lora_a, lora_b, alpha),
-        (x, weight, bias, lora_a, torch.zeros_like(lora_b), alpha),  # the base layer
-    ]
+    def none(*sizes):
+        return 0.0
+
     mistakes = [
-        (output(alpha), TOO_LARGE),
-        (output(1.0), NO_SCALE),
-        (output(rank / alpha), UPSIDE_DOWN),
+        (output(lambda alpha, rank, columns, rows: alpha), TOO_LARGE),
+        (output(one), NO_SCALE),
+        (output(lambda alpha, rank, columns, rows: rank / alpha), UPSIDE_DOWN),
         (
-            output(alpha / weight.shape[1]),
+            output(lambda alpha, rank, columns, rows: alpha / columns),
             "you divided by the inputs of A: the rank is the other dimension",
         ),
         (
-            output(alpha / len(weight)),
+            output(lambda alpha, rank, columns, rows: alpha / rows),
             "you divided by the outputs of B: the rank is the other dimension",
         ),
         (
-            output(alpha / rank**0.5),
+            output(lambda alpha, rank, columns, rows: alpha / rank**0.5),
             "this is rsLoRA's scale: here alpha / rank, without the root",
         ),
-        (output(scale, frozen=scale, biases=scale), SCALES_ALL),
-        (output(scale, frozen=0.0, biases=0.0), "the frozen layer is missing: LoRA adds to it"),
-        (output(0.0), "the update is missing"),
-        (output(scale, biases=2.0), "the bias is added twice"),
-        (output(scale, biases=0.0), "the bias is missing"),
+        (output(frozen=scale, biases=scale), SCALES_ALL),
+        (output(frozen=none, biases=none), "the frozen layer is missing: LoRA adds to it"),
+        (output(none), "the update is missing"),
+        (output(biases=lambda *sizes: 2.0), "the bias is added twice"),
+        (output(biases=none), "the bias is missing"),
     ]
-    same_for_all(attempt, inputs, output(scale), mistakes, form=need_tensor, what="the output")
+    same_for_all(attempt, inputs, output(), mistakes, form=need_tensor, what="the output")
     return "the frozen layer plus (alpha / rank) B A x, for any leading dimensions"
 
 
@@ -152,11 +171,11 @@ def widen(attempt: Callable) -> str:
     alphas = []
     for growth in random.sample((3, 5, 7), 2):  # never a whole multiple of rank 2 or 4
         rank = random.choice((2, 4))
-        lora_a, lora_b = torch.randn(rank, 7), torch.randn(9, rank)
+        lora_a, lora_b = torch.randn(rank, 16), torch.randn(13, rank)  # wider than any rank here
         alpha, new = random.choice((1.3, 2.9, 3.1)), rank + growth
         found = unpack(attempt(lora_a, lora_b, alpha, new), "A", "B", "alpha")
-        _is_filled_up(found[0], lora_a, "A", (new, 7))
-        _is_filled_up(found[1], lora_b, "B", (9, new))
+        _is_filled_up(found[0], lora_a, "A", (new, 16))
+        _is_filled_up(found[1], lora_b, "B", (13, new))
         found_a, found_b = (factor.double() for factor in found[:2])
         product = lora_b.double() @ lora_a.double()
         same(found_b @ found_a, product, what="the product B A")
@@ -197,7 +216,7 @@ def _is_filled_up(wide: object, factor: torch.Tensor, name: str, shape: tuple[in
 def lora_budget(attempt: Callable) -> str:
     sizes = ((20, 24, 6, 8), (40, 49, 25, 29), (60, 69, 30, 34))  # the least and the largest
     counts, bytes_of = [], []
-    for rank in random.sample((2, 3, 5, 7), 2):
+    for rank in (random.choice((2, 3, 5, 7)), 11):  # 11: above the smaller side of some layers
         shapes = [(random.randint(*size[:2]), random.randint(*size[2:])) for size in sizes]
         shapes.append(random.choice(shapes))  # layers may have equal shapes
         found = unpack(attempt(shapes, rank), "the number of trained parameters", "of bytes")
@@ -270,8 +289,7 @@ def _bytes_of_a_step(module: nn.Module) -> int:
 @checks("5.5")
 def merge_weight(attempt: Callable) -> str:
     cases = []
-    for _ in range(2):
-        weight, _, lora_a, lora_b, alpha = random_layer()
+    for weight, _, lora_a, lora_b, alpha in random_layers(2):
         weight, lora_a, lora_b = weight.float(), lora_a.float(), lora_b.float()
         scale, update = alpha / len(lora_a), lora_b @ lora_a
         hints = [
@@ -305,23 +323,26 @@ def _is_rounded_once(attempt: Callable, dtype: torch.dtype) -> None:
     exact = half.double() + 8.0 / 4 * (lora_b.double() @ lora_a.double())
     spacing = torch.finfo(dtype).eps * 2.0 ** exact.abs().log2().floor().clamp(min=-14)
     # one rounding is off by half a spacing at most; 1e-6 for the float32 sum before it
-    if ((found - exact).abs() > 0.5 * spacing + 1e-6).any():
+    error = (found - exact).abs()
+    if (error > 0.5 * spacing + 1e-6).any():
         raise Mistake(
-            f"in {dtype} the sum was rounded more than once: add in float32, and convert at the end"
+            f"in {dtype} a number is off by {(error / spacing).max():.2f} of its last digit, and "
+            "one rounding gives at most 0.50: add in float32, and round once, at the end"
         )
 
 
 @checks("5.6")
 def dora_forward(attempt: Callable) -> str:
-    weight, bias, lora_a, lora_b, alpha = random_layer()
-    x, magnitude = normal(2, 3, weight.shape[1]), torch.rand(len(weight)).double() + 0.5
-    rest = (alpha, magnitude)
-    inputs = [
-        (x, weight, bias, lora_a, lora_b, *rest),
-        (x, weight, None, lora_a, lora_b, *rest),
-        (x[0, 0], 3 * weight, bias, lora_a, 3 * lora_b, *rest),  # both longer: the same output
-        (x, weight, bias, lora_a, torch.zeros_like(lora_b), alpha, weight.norm(dim=1)),  # the base
-    ]
+    inputs = []
+    for weight, bias, lora_a, lora_b, alpha in random_layers(2):
+        x, magnitude = normal(2, 3, weight.shape[1]), torch.rand(len(weight)).double() + 0.5
+        rest, no_update = (alpha, magnitude), torch.zeros_like(lora_b)
+        inputs += [
+            (x, weight, bias, lora_a, lora_b, *rest),
+            (x, weight, None, lora_a, lora_b, *rest),
+            (x[0, 0], 3 * weight, bias, lora_a, 3 * lora_b, *rest),  # both longer: the same output
+            (x, weight, bias, lora_a, no_update, alpha, weight.norm(dim=1)),  # the base layer
+        ]
 
     def output(new_weight: Callable, biases: float = 1.0) -> Callable:
         def forward(x, weight, bias, A, B, alpha, magnitude):

@@ -54,7 +54,13 @@ def right_answers(attempt: Callable) -> str:
         hit, graded = judged(logits, labels, lambda targets: targets > 0)
         return (hit | ~graded).all(dim=1)
 
+    def likely(logits, labels):
+        targets = labels[:, 1:, None]
+        chance = logits[:, :-1].softmax(dim=-1).gather(-1, targets.clamp(min=0))
+        return ((chance > 0.5) | (targets == IGNORE_INDEX)).all(dim=1)[:, 0]
+
     mistakes = [
+        (likely, "greedy decoding takes the best token, however small its probability"),
         (lambda *given: judged(*given)[0].all(dim=1), "a label of -100 asks for nothing"),
         (not_shifted, "row t of the logits predicts token t + 1"),
         (any_hit, "one right token is not enough: all graded tokens of the row must be right"),
@@ -83,25 +89,35 @@ def right_answers(attempt: Callable) -> str:
 
 
 def _graded_rows() -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (all negative) and labels of seven rows: wrong in the first token that can be graded,
-    in the last, in the middle, and where the token is 0; and three right ones, one with nothing but
-    token 0 as its answer, one graded from its first token on."""
+    """Logits (all negative) and labels of nine rows: wrong in the first token that can be graded,
+    in the last, in the middle, where the token is 0, in two that changed places, and in the only
+    one; and three right ones, one with nothing but token 0 as its answer, one graded from its first
+    token on, and one that is sure.
+
+    Elsewhere the best token has a probability of about a third, and the second best nearly as much:
+    the label where the best is wrong. Where nothing is graded the best token is any but 0."""
     length, size = random.randint(12, 14), random.randint(16, 20)
-    labels = torch.randint(1, size, (7, length))
-    starts = [0, length - 4, 3, 5, 0, 6, length - 3]
-    ends = [length - 1, length, length - 2, length, length, length - 1, length - 2]
+    labels = torch.randint(1, size, (9, length))
+    starts = [0, length - 4, 3, 5, 0, 6, length - 3, 4, 5]
+    ends = [length - 1, length, length - 2, length, length, length - 1, length - 2, length, 6]
     for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
         labels[row, :start] = labels[row, end:] = IGNORE_INDEX
     labels[3, 7] = labels[4, 6] = labels[6, length - 3] = 0
-    while (labels[:, 1:] != IGNORE_INDEX).sum() % 7 == 0:  # no reshaping into equal rows
+    labels[7, 6], labels[7, 8] = random.sample(range(1, size), 2)
+    while (labels[:, 1:] != IGNORE_INDEX).sum() % 9 == 0:  # no reshaping into equal rows
         labels[5, (labels[5] != IGNORE_INDEX).nonzero()[0]] = IGNORE_INDEX
-    favourites = labels[:, 1:].clamp(min=0)
-    for row, place in enumerate((1, length - 1, 6, 7)):
-        favourites[row, place - 1] = (favourites[row, place - 1] + 1) % size
-    logits = torch.randn(7, length, size) - 60.0
-    logits[:, :-1] += 20.0 * F.one_hot(favourites, size)
-    logits[4, -1, (labels[4, 0] + 1) % size] += 20.0  # the last row of logits says something else
-    order = torch.randperm(7)
+    targets = labels[:, 1:]
+    best = torch.where(targets == IGNORE_INDEX, torch.randint_like(targets, 1, size), targets)
+    second = (best + torch.randint_like(best, 1, size)) % size
+    wrong = torch.tensor([0, 1, 2, 3, 8]), torch.tensor([1, length - 1, 6, 7, 5]) - 1
+    best[wrong], second[wrong] = second[wrong], targets[wrong]
+    for place, other in ((6, 8), (8, 6)):
+        best[7, place - 1], second[7, place - 1] = targets[7, other - 1], targets[7, place - 1]
+    logits = 0.2 * torch.rand(9, length, size) - 60.0
+    logits[:, :-1] += 2.7 * F.one_hot(best, size) + 2.4 * F.one_hot(second, size)
+    logits[5, :-1] += 20.0 * F.one_hot(best[5], size)
+    logits[4, -1, (labels[4, 0] + 1) % size] += 2.7  # the last row of logits says something else
+    order = torch.randperm(9)
     return logits[order], labels[order]
 
 
@@ -254,6 +270,7 @@ def put_prompt_in_front(attempt: Callable) -> str:
         labels[0, :2], labels[-1, 1], labels[-1, -1] = IGNORE_INDEX, 0, IGNORE_INDEX
         labels[-1, 0] = 7  # graded from the first token on
         found = unpack(attempt(prompt, embeddings, labels), "the embeddings", "the labels")
+        need_tensor(found[0], "the first of the two, the embeddings,")
         need_gradient(found[0], "the embeddings")
         (gradient,) = torch.autograd.grad(found[0].sum(), prompt, materialize_grads=True)
         prompts = prompt.detach().expand(rows, -1, -1)
@@ -388,9 +405,12 @@ def merge_into_linear(attempt: Callable) -> str:
         same_in_all(merged, what="the merged layer's output", atol=1e-4)
         for name, part in bent.items():
             try:
-                attempt(part, features)
+                found = attempt(part, features)
             except ValueError:
                 continue
+            if isinstance(found, Exception):
+                raise Mistake("this returns the error: raise it")
+            unpack(found, "weight", "bias")
             raise Mistake(
                 f"{name} was merged, and no weight and bias compute it: test on random inputs, "
                 "then raise ValueError"

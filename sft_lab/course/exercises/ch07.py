@@ -104,6 +104,7 @@ def _fields_of_the_run(
 
 @checks("7.2")
 def to_prompt_completion(attempt: Callable) -> str:
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": 2}}}
     conversations = [
         random_conversation(1, system=False),
         random_conversation(3),
@@ -111,6 +112,13 @@ def to_prompt_completion(attempt: Callable) -> str:
         random_conversation(1, system=False) * 2,  # the same question and answer twice
         [*random_conversation(1), {"role": "assistant", "content": "one answer more"}],
         [*random_conversation(1), {"role": "tool", "content": "3"}, *random_conversation(1)[1:]],
+        [{"role": "assistant", "content": "Hello!"}, *random_conversation(1, system=False)],
+        [
+            *random_conversation(1)[:2],
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "name": "add", "content": "3"},
+            {"role": "assistant", "content": "It is 3."},
+        ],
     ]
     counts, prompts, completions = [], [], []
     for messages in conversations:
@@ -120,6 +128,14 @@ def to_prompt_completion(attempt: Callable) -> str:
         hints = [
             (1, "this is one row: every assistant turn makes one"),
             (sum(turn["role"] != "user" for turn in messages), "only assistant turns make a row"),
+            (
+                sum(place > 0 for place in places),
+                "an answer that opens makes a row too",
+            ),
+            (
+                sum(bool(messages[place]["content"]) for place in places),
+                "an answer without text makes a row as well: here it calls a tool",
+            ),
         ]
         counts.append(Case(len(rows), len(places), hints, given))
         for number, (row, place) in enumerate(zip(rows, places, strict=False), 1):
@@ -341,9 +357,11 @@ def _old_calls() -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
 
     for grouped in (False, True):
         settings, trainer = {"output_dir": folder}, {"model": model, "train_dataset": rows}
-        old = {"group_by_length": grouped, "no_cuda": False, **settings, **trainer}
+        old = {"group_by_length": grouped, "no_cuda": False, "max_seq_length": None}
+        old |= {**settings, **trainer}
         sampling = "group_by_length" if grouped else "random"
         config = {"train_sampling_strategy": sampling, "use_cpu": False, **settings}
+        config["max_length"] = None  # cut nothing, which is not the default
         calls.append((old, config, trainer))
     return calls
 
@@ -381,6 +399,12 @@ def _misjudgements() -> list[tuple[Callable, str]]:
         right = _judge(_far)(reference, losses, limit)
         return right if len(reference) == len(losses) else "drift"
 
+    def equal_lists(reference, losses, limit):
+        if reference[0] != losses[0]:
+            return "start"
+        return "same" if reference == losses else "drift"
+
+    equality = "rounding must pass: compare with the limit, not for equality"
     signed = "take abs of the difference"
     relative = "this is the relative difference: a difference in nats is asked"
     return [
@@ -393,12 +417,18 @@ def _misjudgements() -> list[tuple[Callable, str]]:
             f"a loss that is too low passes: {signed}",
         ),
         (_judge(lambda a, b, limit: not a - b <= limit), f"one that is too high passes: {signed}"),
-        (
-            _judge(lambda a, b, limit: a != b),
-            "rounding must pass: compare with the limit, not for equality",
-        ),
+        (_judge(lambda a, b, limit: a != b), equality),
+        (equal_lists, equality),
         (_judge(lambda a, b, limit: _far(a, b, limit * abs(a))), relative),
         (_judge(lambda a, b, limit: _far(a, b, limit * max(abs(a), abs(b)))), relative),
+        (
+            _judge(lambda a, b, limit: _far(a, b, limit + 1e-5 * abs(b))),
+            "isclose adds a part of the loss to the limit: say that the relative tolerance is 0",
+        ),
+        (
+            _judge(lambda a, b, limit: not abs(a - b) < limit),
+            "a difference that equals the limit stays within it",
+        ),
         (_judge(lambda a, b, limit: _far(a, b, 1e-5)), "the limit that is given was not used"),
         (_judge(_far, steps=slice(-1, None)), "look at every step, not only at the last"),
         (_judge(_far, first="drift"), "a first loss that is off is another start"),
@@ -431,6 +461,10 @@ def _pairs_of_logs() -> list[tuple[str, list[float], list[float], tuple[float, .
         ("a nan in the middle", reference, moved(near, {late: math.nan}), ()),
         ("a nan in the middle of the reference", holed, near, ()),
         ("a nan at the same step of both", holed, moved(near, {late: math.nan}), ()),
+        ("a nan in two equal lists", holed, [*holed], ()),  # == asks first whether it is one object
+        ("2e-5 off at one step", reference, moved(near, {late: 2e-5}), ()),
+        ("2e-5 off at the first step", reference, moved(near, {0: -2e-5}), ()),
+        ("exactly as far off as the limit", [2.5, 2.25, 2.0], [2.25, 2.5, 2.0], (0.25,)),
         ("a last step that is off", reference, moved(near, {11: 1e-3}), ()),
         ("0.01 off, limit 0.1", reference, [x + 0.01 for x in reference], (0.1,)),
         ("one step 0.02 off, limit 0.01", reference, moved(reference, {late: 0.02}), (0.01,)),

@@ -39,8 +39,8 @@ def unscale(attempt: Callable) -> str:
         # are finite while their sum and their length are not
         small = (3e-8 + 1e-8 * torch.rand(5)) * 2**12
         usual = torch.tensor([[-3.0, 1.5], [2.0, -0.5]]) * random.uniform(0.5, 2.0)
-        large = torch.tensor([65_000.0, 64_000.0, -500.0])
-        _finite_step(attempt, [part.half() for part in (small, usual, large)], scale)
+        large = torch.tensor([65_504.0, 64_000.0, -500.0])  # 65,504 is the largest of float16
+        _finite_step(attempt, [part.half() for part in (small, usual, large, -large)], scale)
     for scale in (float(2 ** random.randint(11, 14)), 1.0):
         _overflow(attempt, scale)
     return "float32 gradients of the true size; at inf or nan no step, and half the scale"
