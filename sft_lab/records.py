@@ -39,6 +39,7 @@ ROLES = {  # theirs: ours; "human" and "gpt" are ShareGPT's
     "assistant": "assistant",
     "gpt": "assistant",
 }
+IN_A_TURN = " in a turn"
 FOLLOWERS = {  # the roles that may come after a role; None stands for the beginning
     None: ("system", "user"),
     "system": ("user",),
@@ -102,12 +103,8 @@ def load_conversations(
         try:
             conversations.append(ReadConversation(_read_row(row, columns, ignored), where))
             seen.update(row)
-        except BadRow as bad:
-            what, advice = bad.args
-            what += f" (line {line})" if line else ""
-            problems.append(f"{where}: {what}. {advice}")
-        except RecursionError:
-            problems.append(f"{where}: lists nested too deep. Likely one holds itself.")
+        except (BadRow, RecursionError) as error:
+            problems.append(f"{where}: {_explain(error, line)}")
         unread.update(sorted(ignored))
     if not problems and not conversations:
         problems.append(f"{name}: empty, no row to read. Did the step that wrote it finish?")
@@ -116,16 +113,37 @@ def load_conversations(
     if problems:
         raise RecordError(problems)
     if unread:
-        total = len(conversations)
-        listed = ", ".join(
-            f"{key} in {count} of {total} rows" for key, count in unread.most_common()
-        )
-        warnings.warn(
-            f"{name}: not read, though it holds text: {listed}. If one belongs to the question: "
-            "columns={'input': its name}",
-            stacklevel=2,
-        )
+        warnings.warn(f"{name}: {_list_unread(unread, len(conversations))}", stacklevel=2)
     return conversations
+
+
+def _explain(error: BadRow | RecursionError, line: int | None) -> str:
+    """What is wrong with a row, and what to do. line: of its file, None for no file."""
+    what, advice = "lists nested too deep", "Likely one holds itself."
+    if isinstance(error, BadRow):
+        what, advice = error.args
+    elif line:  # no file can hold such a list
+        advice = "A row is flat. Likely brackets were repeated."
+    return f"{what} (line {line}). {advice}" if line else f"{what}. {advice}"
+
+
+def _list_unread(unread: Counter, total: int) -> str:
+    """The columns, and the keys of turns, that are not read, each with its number of rows."""
+    columns, turns = [], []
+    for key, count in unread.most_common():
+        listed = turns if key.endswith(IN_A_TURN) else columns
+        listed.append(f"{key} in {count} of {total} rows")
+    parts = []
+    if columns:
+        parts.append(
+            f"not read, though it holds text: {', '.join(columns)}. If one belongs to the "
+            "question: columns={'input': its name}"
+        )
+    if turns:
+        parts.append(
+            f"not read: {', '.join(turns)}. Of a turn only role, content, weight and thoughts are"
+        )
+    return ". ".join(parts)
 
 
 def _check_columns(columns: dict[str, str]) -> dict[str, str]:
@@ -243,7 +261,20 @@ def _read_turns(
         turns.append(Turn(role, text, name, extra))
     if thoughts:
         raise BadRow("the thoughts stand beside a list of turns", "Put them into their turn.")
+    if "system" in given and [turn.role for turn in turns[1:2]] == ["system"]:
+        return _join_systems(turns), used
     return turns, used
+
+
+def _join_systems(turns: list[Turn]) -> list[Turn]:
+    """The turns without the first, the row's system text, where their own says the same."""
+    (_, beside, name, _), (_, own, own_name, _), *_ = turns
+    if beside == own:
+        return turns[1:]
+    raise BadRow(
+        f"two system turns: the column {name} is {show(beside)}, {own_name} is {show(own)}",
+        "Keep one of them.",
+    )
 
 
 def _read_history(history: Any, column: str) -> list[Turn]:
@@ -289,7 +320,7 @@ def _read_messages(messages: list, name: str, learned: bool, unread: set[str]) -
         extra = read_turn_keys(rest, which, ROLES[role] == "assistant", learned)
         turns.append(Turn(ROLES[role], turn[text_key], f"{text_key!r} in {which}", extra))
         unread |= {
-            f"{key!r} in a turn"
+            f"{key!r}{IN_A_TURN}"
             for key, value in rest.items()
             if not is_read(key, value) and not says_nothing(value)
             if value not in (role, turn[text_key])

@@ -156,6 +156,10 @@ def _json_rows(text: str) -> Iterator[NumberedRow]:
     position = SPACE.match(text).end()
     if position == len(text):
         return
+    if text[position] == "{":
+        _, end = _parse_value(text, position)
+        if text.startswith("{", SPACE.match(text, end).end()):
+            raise BadRow("the file holds one object after the other, not a list", "Name it .jsonl.")
     if text[position] != "[":
         raise BadRow(
             f"the file holds {show(parse_json(text))}, not a list of rows",
@@ -186,6 +190,7 @@ def _json_rows(text: str) -> Iterator[NumberedRow]:
 
 def _jsonl_rows(text: str) -> Iterator[NumberedRow]:
     row_number = 0
+    _check_one_a_line(text)
     # str.splitlines would also cut at U+2028 inside a text
     for line, row in enumerate(text.split("\n"), start=1):
         if row.strip():
@@ -197,7 +202,39 @@ def _jsonl_rows(text: str) -> Iterator[NumberedRow]:
                 yield row_number, None if own_line else line, bad
 
 
+def _check_one_a_line(text: str) -> None:
+    """Raises BadRow for a list, or for objects that are printed over several lines."""
+    first, _, rest = text.strip().partition("\n")
+    if first.startswith("[") and not (rest and _is_json(first)):
+        raise BadRow("the file holds a JSON list, not an object a line", "Name it .json.")
+    if first.rstrip() == "{":
+        raise BadRow(
+            "the file holds objects of several lines, not one a line",
+            "Write each with json.dumps(row), without indent.",
+        )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parse_json(text)
+    except BadRow:
+        return False
+    return True
+
+
+def _check_separator(text: str) -> None:
+    """Raises BadRow for a header that other separators than commas divide."""
+    header = text.strip("\n\r ").partition("\n")[0]
+    for separator, name in ((";", "semicolon"), ("\t", "tab"), ("|", "bar")):
+        if separator in header and "," not in header:
+            raise BadRow(
+                f"the header, {show(header.strip())}, has a {name} between columns, not a comma",
+                f"Pass pandas.read_csv(path, sep={separator!r}, dtype=str), or write commas.",
+            )
+
+
 def _csv_rows(text: str) -> Iterator[NumberedRow]:
+    _check_separator(text)
     # strict: without it a stray quote silently swallows the rows after it
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     advice = (

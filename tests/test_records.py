@@ -8,6 +8,8 @@ import random
 from pathlib import Path
 
 import datasets
+import pandas
+import pyarrow
 import pytest
 
 from sft_lab.records import RecordError, load_conversations
@@ -295,7 +297,16 @@ BAD_ROWS = {
         "the system turn is not first: turn 2 is system after user",
     ),
     "two systems": (
-        {"messages": [SYSTEM, USER, ANSWER], "system": "s"},
+        {"messages": [SYSTEM, USER, ANSWER], "system": "t"},
+        "two system turns: the column 'system' is 't' (str), 'content' in turn 1 of 'messages' is "
+        "'s' (str)",
+    ),
+    "one system twice": (
+        {"messages": [SYSTEM, SYSTEM, USER, ANSWER]},
+        "two system turns in a row: turn 2",
+    ),
+    "one system three times": (
+        {"messages": [SYSTEM, SYSTEM, USER, ANSWER], "system": "s"},
         "two system turns in a row: turn 2",
     ),
     "question last": (
@@ -424,6 +435,49 @@ def test_broken_json_in_a_list_of_rows_is_named_by_line_and_column(tmp_path):
     )
 
 
+@pytest.mark.parametrize("indent", [None, 0, 1, 4])
+def test_a_json_file_under_the_name_of_the_other_kind_is_told_its_name(indent, tmp_path):
+    rows = [GOOD, GOOD | {"output": "[1]\n{"}]
+    as_list = "\n" + json.dumps(rows, indent=indent)
+    objects = "\n".join(json.dumps(row, indent=indent) for row in rows)
+    for text, name, what in (
+        (as_list, "x.jsonl", "the file holds a JSON list, not an object a line. Name it .json."),
+        (as_list[:-9], "y.jsonl", "the file holds a JSON list, not an object a line. Name it"),
+        (objects, "z.json", "the file holds one object after the other, not a list. Name it .jso"),
+    ):
+        path = write_bytes(tmp_path / name, text.encode())
+        [problem] = error_of(path).problems
+        assert problem.startswith(f"{path}: {what}")
+    if indent is not None:
+        path = write_bytes(tmp_path / "many.jsonl", objects.encode())
+        assert str(error_of(path)) == (
+            f"{path}: the file holds objects of several lines, not one a line. Write each with "
+            "json.dumps(row), without indent."
+        )
+    for name, text in (("x.json", as_list), ("x.jsonl", "\n".join(map(json.dumps, rows)))):
+        path = write_bytes(tmp_path / name, text.encode())
+        assert [turns[1]["content"] for turns in load_conversations(path)] == [
+            "Santiago.",
+            "[1]\n{",
+        ]
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize("separator, name", [(";", "semicolon"), ("\t", "tab"), ("|", "bar")])
+def test_a_csv_file_with_another_separator_is_told_which(separator, name, quoting, tmp_path):
+    path = tmp_path / "x.csv"
+    rows = [["question", "answer"], *([f"q, {n}", f"{n}"] for n in range(600))]
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=separator, quoting=quoting).writerows(rows)
+    [problem] = error_of(path).problems
+    assert problem.startswith(f"{path}: the header, ")
+    assert f" has a {name} between columns, not a comma. " in problem
+    advice = f"pandas.read_csv(path, sep={separator!r}, dtype=str)"
+    assert f"Pass {advice}" in problem
+    conversations = load_conversations(pandas.read_csv(path, sep=separator, dtype=str))
+    assert [turns[1]["content"] for turns in conversations] == [f"{n}" for n in range(600)]
+
+
 @pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])
 def test_a_wrong_encoding_is_named_by_line_byte_and_likely_encoding(suffix, tmp_path):
     rows = [
@@ -494,6 +548,12 @@ def test_what_cannot_be_a_source_is_refused_with_its_name(tmp_path):
         error_of(datasets.DatasetDict(train=datasets.Dataset.from_list([GOOD])))
     )
     assert "None (NoneType) is not a path" in str(error_of(None))
+    table = pyarrow.table({"question": ["q"], "answer": ["a"]})
+    for source in (datasets.DatasetDict(train=datasets.Dataset.from_list([GOOD])), [table]):
+        assert "\n" not in str(error_of(source))
+    series = pandas.Series({"question": "q", "answer": "a"})
+    assert "row 1: the row is question    q answer      a dtype: " in str(error_of([series]))
+    assert "\n" not in str(error_of([GOOD | {"output": table}]))
 
 
 def test_columns_must_go_from_our_names_to_theirs():

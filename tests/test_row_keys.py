@@ -77,6 +77,15 @@ READ = {
         ["Why?", "So."],
     ),
     "ShareGPT": ({"id": "x_0", "conversations": [HUMAN, GPT], "system": "S"}, ["S", "Why?", "So."]),
+    "one system text in two places": (
+        {"messages": [{"role": "system", "content": " S"}, USER, ANSWER], "system": " S"},
+        [" S", "Why?", "So."],
+    ),
+    "one system text in two places of TRL": (
+        {"prompt": [{"role": "system", "content": "S"}, USER], "completion": [ANSWER]}
+        | {"system": "S"},
+        ["S", "Why?", "So."],
+    ),
     "no tools": ({"messages": [USER, ANSWER], "tools": "[]", "images": []}, ["Why?", "So."]),
     "KTO's good answer": ({"prompt": "Q", "completion": "A", "label": True}, ["Q", "A"]),
     "Arrow's and pandas' gaps": (
@@ -246,10 +255,34 @@ def test_an_unknown_key_with_text_is_named_once_with_its_rows_and_a_number_is_no
     assert str(warning.message).startswith(
         "rows: not read, though it holds text: 'notes' in 2 of 4 rows, 'extra' in 1 of 4 rows"
     )
+    assert "'topic'" not in str(warning.message)
     # a number in a turn may be a weight by another name
     assert "'name' in a turn in 1 of 4" in str(warning.message)
     assert "'mood' in a turn in 1 of 4" in str(warning.message)
     assert "flag" not in str(warning.message) and "topic" not in str(warning.message)
+
+
+@pytest.mark.parametrize("value", [True, False, 3, "x"])
+def test_an_unknown_key_of_a_turn_is_not_called_a_column_or_a_text(value):
+    rows = [{"messages": [USER, ANSWER | {"prefix": value}]}, {"messages": [USER, ANSWER]}]
+    with pytest.warns(UserWarning) as caught:
+        load_conversations(rows)
+    [warning] = caught
+    assert str(warning.message) == (
+        "rows: not read: 'prefix' in a turn in 1 of 2 rows. Of a turn only role, content, weight "
+        "and thoughts are"
+    )
+
+
+@pytest.mark.parametrize("depth", [500, 900])
+def test_a_nested_row_of_a_file_is_not_said_to_hold_itself(depth, tmp_path):
+    text = '{"question": "q", "answer": "a", "notes": ' + "[" * depth + "]" * depth + "}"
+    for suffix in ("json", "jsonl"):
+        path = tmp_path / f"x.{suffix}"
+        path.write_text(f"[{text}]" if suffix == "json" else text)
+        with pytest.raises(RecordError, match="nested too deep.*Likely brackets were repeated"):
+            load_conversations(path)
+    assert "nested too deep. Likely one holds itself." in refusal(PAIR | {"notes": ENDLESS})
 
 
 @pytest.mark.parametrize("seed", range(30))
