@@ -28,6 +28,7 @@ from sft_lab.records import Conversation
 from sft_lab.rendering import (
     Rendered,
     asks_as_taught,
+    explain_lost_turn,
     explain_missing_stop,
     explain_tags,
     render_conversation,
@@ -83,6 +84,8 @@ def encode_conversation(
             f"max_tokens={max_tokens}: no answer fits whole. Raise max_tokens, or shorten "
             f"{conversation[0]['content'][:40]!r}"
         )
+    if problem := explain_lost_turn(rendered, conversation, tokenizer):
+        raise LabelError(problem)
     if graded == "all":
         example = Example(rendered.ids, list(rendered.ids))
     else:

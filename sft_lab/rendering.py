@@ -194,6 +194,27 @@ def explain_tags(tokenizer: PreTrainedTokenizerBase, *, with_system: bool) -> st
     return _explain_tags(tokenizer, template, controls, with_system)
 
 
+def explain_lost_turn(
+    rendered: Rendered, conversation: Conversation, tokenizer: PreTrainedTokenizerBase
+) -> str:
+    """Which turn the training template leaves out or cuts, so that the model would never read it;
+    "" where it writes all.
+
+    conversation: the one that `render_for_training` made `rendered` of. What is behind its last
+    answer there is not judged, and a turn without text has none to lose.
+    """
+    last = _find_answer_turns(conversation)[len(rendered.starts) - 1]
+    roles = tuple(turn["role"] for turn in conversation[: last + 1])
+    for index in _find_lost(tokenizer, training_template(tokenizer), roles):
+        if conversation[index]["content"].strip():
+            return (
+                f"the chat template leaves out the text of turn {index + 1} ({roles[index]}), or a "
+                "part of it: the model would never read it. Use a template that writes every turn, "
+                "or put that text into a turn that it writes"
+            )
+    return ""
+
+
 def _probe_stop(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[int | None, str]:
     """Id of the first control token after an answer, None if there is none, and the text after the
     answer up to it."""
@@ -244,6 +265,24 @@ def _explain_tags(
                     "the model writes alone: the text of an answer and its stop token"
                 )
     return ""
+
+
+@lru_cache(maxsize=256)
+def _find_lost(
+    tokenizer: PreTrainedTokenizerBase, template: str, roles: tuple[str, ...]
+) -> list[int]:
+    """The turns of a conversation with these roles that the template does not write whole. Asked
+    with numbers, because of a text a template may rewrite a part: white space, earlier thoughts."""
+    # long, to find what is cut; no number stands in another, whatever comes between them
+    contents = [f"{NUMBERS[0]}{index:06d}" * 50 for index in range(len(roles))]
+    turns = [
+        {"role": role, "content": content} for role, content in zip(roles, contents, strict=True)
+    ]
+    try:
+        text, _ = fill(turns, tokenizer, template)
+    except ValueError:  # each row says so itself
+        return []
+    return [index for index, content in enumerate(contents) if content not in text]
 
 
 # where the answers stand

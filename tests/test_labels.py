@@ -522,6 +522,120 @@ def test_thoughts_without_a_place_in_the_template_are_refused(tokenizer, templat
         assert "Step 2" in graded_texts(encode_conversation(inside, tokenizer), tokenizer)[0]
 
 
+# turns that a template leaves out
+
+WITH_TOOL = [
+    *CONVERSATION[:3],
+    {"role": "tool", "content": "Population of Paris: 2.1 million."},
+    {"role": "assistant", "content": "It has 2.1 million people."},
+]
+
+
+def chatml_with(content, *, where="true"):
+    """ChatML without tags that writes `content` of the turns for which `where` holds."""
+    turn = HEADER + "{{ " + content + " + '<|im_end|>\\n' }}"
+    return (
+        "{% for m in messages %}{% if " + where + " %}" + turn + "{% endif %}{% endfor %}" + PROMPT
+    )
+
+
+SYSTEM = "m.role != 'system'"
+CUT_QUESTION = "(m.content[:{}] if m.role == 'user' else m.content)"
+LOSSES = {
+    "the system turn": (chatml_with("m.content", where=SYSTEM), CONVERSATION, "1 (system)"),
+    "a tool's turn": (chatml_with("m.content", where="m.role != 'tool'"), WITH_TOOL, "4 (tool)"),
+    "all roles but two": (
+        chatml_with("m.content", where="m.role in ('user', 'assistant')"),
+        WITH_TOOL,
+        "1 (system)",
+    ),
+    "the end of a question": (chatml_with(CUT_QUESTION.format(3)), CONVERSATION, "2 (user)"),
+    "the end of a long one": (chatml_with(CUT_QUESTION.format(100)), CONVERSATION, "2 (user)"),
+    "its beginning": (
+        chatml_with("(m.content[2:] if m.role == 'user' else m.content)"),
+        CONVERSATION[1:],
+        "1 (user)",
+    ),
+    "what every later question is": (
+        chatml_with("m.content", where="m.role == 'assistant' or loop.index < 3"),
+        CONVERSATION,
+        "4 (user)",
+    ),
+    "TRL's for Phi 3": ("phi3", WITH_TOOL, "4 (tool)"),
+    "TRL's for Gemma 4": ("gemma4", WITH_TOOL, "4 (tool)"),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_template_that_leaves_out_a_turn_or_a_part_of_it_is_refused(loss, tokenizer):
+    template, conversation, turn = LOSSES[loss]
+    tokenizer = with_template(tokenizer, template)
+    for policy in ("assistant", "last", "all"):
+        with pytest.raises(LabelError) as refused:
+            encode_conversation(conversation, tokenizer, graded=policy)
+        assert f"template leaves out the text of turn {turn}, or a part" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+MERGED = (  # Gemma's way: the first question begins with the system's text
+    "{% if messages[0].role == 'system' %}{% set first = messages[0].content + '\n\n' %}"
+    "{% set said = messages[1:] %}{% else %}{% set first = '' %}{% set said = messages %}"
+    "{% endif %}{% for m in said %}"
+    + HEADER
+    + "{{ (first if loop.first else '') + m.content + '<|im_end|>\\n' }}{% endfor %}"
+    + PROMPT
+)
+KEPT = {
+    "white space stripped": chatml_with("m.content | trim"),
+    "letters changed": chatml_with("(m.content | upper if m.role == 'user' else m.content)"),
+    "earlier thoughts dropped": chatml_with("m.content.split('</think>')[-1]"),
+    "the system's text in the first question": MERGED,
+    "a tool's text as JSON": chatml_with("(m.content | tojson if m.role == 'tool' else m.content)"),
+}
+
+
+@pytest.mark.parametrize("change", KEPT)
+def test_a_template_that_writes_every_turn_in_its_own_way_is_taken(change, tokenizer):
+    tokenizer = with_template(tokenizer, KEPT[change])
+    for conversation in (CONVERSATION, CONVERSATION[1:], WITH_TOOL):
+        said = [{**turn, "content": turn["content"].strip()} for turn in conversation]
+        text = tokenizer.decode(encode_conversation(said, tokenizer).input_ids)
+        for turn in said:
+            assert turn["content"].lower() in text.lower()
+
+
+def test_a_turn_is_judged_where_it_is_read_and_has_a_text(tokenizer):
+    nameless = with_template(tokenizer, LOSSES["the system turn"][0])
+    expected = encode_conversation(CONVERSATION[1:], nameless)
+    blank = [{"role": "system", "content": " \n"}, *CONVERSATION[1:]]
+    assert encode_conversation(blank, nameless) == expected
+    toolless = with_template(tokenizer, LOSSES["a tool's turn"][0])
+    first = encode_conversation(WITH_TOOL[:3], toolless)
+    limit = len(first.input_ids)
+    assert encode_conversation(WITH_TOOL, toolless, max_tokens=limit) == first
+
+
+def test_whether_a_turn_is_lost_is_asked_once_for_the_roles_of_a_conversation(
+    tokenizer, monkeypatch
+):
+    tokenizer, counted = with_template(tokenizer, KEPT["white space stripped"]), []
+
+    def count(chats, **settings):
+        counted.append(chats[0])
+        return render_jinja_template(chats, **settings)
+
+    encode_conversation(CONVERSATION, tokenizer)
+    monkeypatch.setattr(templates, "render_jinja_template", count)
+    for number in range(5):
+        turns = [{**turn, "content": f"{number} {turn['content']}"} for turn in CONVERSATION]
+        encode_conversation(turns, tokenizer)
+    assert all(
+        turn["content"][:2] == f"{row // (len(counted) // 5)} "
+        for row, turns in enumerate(counted)
+        for turn in turns
+    )
+
+
 # attacks and mistakes
 
 
