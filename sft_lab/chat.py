@@ -219,6 +219,7 @@ def continue_ids(
     """The ids that follow each encoded prompt: batches of similar length, padded on the left, cut
     after the first stop."""
     max_new_tokens = check_lengths(model, encoded, max_new_tokens)
+    _check_rows(model, tokenizer, encoded)
     decoding = _check_decoding(decoding, max_new_tokens)
     stops = _find_stops(tokenizer) | set(end_ids(model))
     pad = min(stops) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -284,6 +285,21 @@ def check_lengths(model: PreTrainedModel, encoded: list[list[int]], max_new_toke
                 "max_new_tokens."
             )
     return max_new_tokens
+
+
+def _check_rows(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoded: list[list[int]]
+) -> None:
+    """SettingError for a prompt with a token that the model has no row of its embeddings for."""
+    rows = len(model.get_input_embeddings().weight)
+    for index, ids in enumerate(encoded):
+        if ids and max(ids) >= rows:
+            token = tokenizer.convert_ids_to_tokens(max(ids))
+            raise SettingError(
+                f"prompts[{index}] holds {token!r} with id {max(ids)}, and the model has {rows} "
+                "rows of embeddings: the tokenizer has words that the model lacks. Ask without "
+                "it, or train a model after model.resize_token_embeddings(len(tokenizer))"
+            )
 
 
 def _pad_left(rows: list[list[int]], pad: int) -> BatchEncoding:

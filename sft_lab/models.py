@@ -38,6 +38,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from sft_lab.chat import encode_chat, stop_token_id
+from sft_lab.files import OutputError, as_folder
 from sft_lab.formats import format_count
 from sft_lab.gguf_header import read_sizes
 from sft_lab.lora import check_kind
@@ -47,6 +48,7 @@ ATLAS_FOLDER = ROOT / "data" / "models" / "atlas-base"
 HUB_IDS = {"qwen3-0.6b-base": "Qwen/Qwen3-0.6B-Base", "qwen3-0.6b": "Qwen/Qwen3-0.6B"}
 NAMES = ("atlas-base", "smollm2-135m", *HUB_IDS)
 SMALL = 20 * 10**6  # bytes of weights; the smallest real model here, smollm2-135m, has 94 MB
+LOADED = (".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt")  # how files that count end
 # Tokens that vocabularies keep for padding, in order of preference. Qwen and SmolLM pad with
 # <|endoftext|>.
 PAD_TOKENS = ("<|endoftext|>", "<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<unk>")
@@ -102,10 +104,22 @@ def load(
         f"{name}: {format_count(model.num_parameters())} parameters on {device.type}, "
         f"{str(dtype)[6:]}"
     )
-    for note in (check_vocabulary(name, model, tokenizer), set_pad_token(model, tokenizer)):
-        if note:
-            print(f"{name}: {note}")
+    for note in _check_tokenizer(name, model, tokenizer):
+        print(f"{name}: {note}")
     return model, tokenizer
+
+
+def _check_tokenizer(
+    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> list[str]:
+    """What a reader must know of a tokenizer beside this model; ModelError, with the name, also for
+    a chat template that cannot be filled."""
+    try:
+        notes = [check_vocabulary(name, model, tokenizer), set_pad_token(model, tokenizer)]
+    except Exception as error:  # a template may fail in any way
+        text = " ".join(str(error).split()).removeprefix(f"{name}: ")
+        raise ModelError(f"{name}: {text}") from error
+    return [note for note in notes if note]
 
 
 def choose_device(
@@ -225,7 +239,10 @@ def find_source(name: str) -> tuple[str, str | None]:
         return _check_folder(Path(package.submodule_search_locations[0]))
     if name in HUB_IDS:
         return HUB_IDS[name], None
-    folder = Path(name).expanduser()
+    try:
+        folder = as_folder("the model", name)
+    except OutputError as error:
+        raise ModelError(str(error)) from error
     if folder.is_dir():
         return _check_folder(folder)
     close = difflib.get_close_matches(name.lower(), NAMES, n=2, cutoff=0.6)
@@ -252,6 +269,13 @@ def find_source(name: str) -> tuple[str, str | None]:
 def _check_folder(folder: Path) -> tuple[str, str | None]:
     """Refuse, before anything is opened, a folder that cannot be loaded or should not be."""
     files = {path.name for path in folder.iterdir()}
+    nowhere = [
+        name for name in files if name.endswith(LOADED) and not os.path.exists(folder / name)
+    ]
+    if nowhere:
+        raise ModelError(
+            f"{folder / min(nowhere)} is a link that leads nowhere: copy the file it stood for"
+        )
     gguf_files = sorted(file for file in files if file.endswith(".gguf"))
     if "config.json" not in files:
         if len(gguf_files) == 1:

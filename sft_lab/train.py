@@ -20,6 +20,7 @@ from sft_lab.batches import group_by_length, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.files import as_folder, check_folder_writable
 from sft_lab.loop.checkpoints import (
+    STATE_FILE,
     find_checkpoint,
     load_checkpoint,
     name_result,
@@ -27,6 +28,7 @@ from sft_lab.loop.checkpoints import (
     rng_state,
     save_checkpoint,
     set_rng_state,
+    told_if_damaged,
 )
 from sft_lab.loop.limits import check_rows
 from sft_lab.loop.output import output_folder, save_in_folder
@@ -256,10 +258,11 @@ class _Run:
                 "settings, another output_dir, or resume=False to start afresh"
             )
         load_checkpoint(checkpoint, self.model, self.optimizer)
-        set_rng_state(state["rng"])  # dropout goes on where it was
-        self.scaler.load_state_dict(state["scaler"])
-        names = ("steps", "evaluations", "seconds", "tokens")
-        self.history = History(**{name: state[name] for name in names})
+        with told_if_damaged(checkpoint / STATE_FILE):
+            set_rng_state(state["rng"])  # dropout goes on where it was
+            self.scaler.load_state_dict(state["scaler"])
+            names = ("steps", "evaluations", "seconds", "tokens")
+            self.history = History(**{name: state[name] for name in names})
 
 
 @dataclass

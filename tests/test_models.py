@@ -5,6 +5,7 @@ import importlib.util
 import json
 import logging
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from sft_lab.arguments import SettingError
+from sft_lab.chat import complete
 from sft_lab.formats import format_count
 from sft_lab.gguf_header import read_sizes
 from sft_lab.lora import add_lora, save_adapter
@@ -700,6 +703,57 @@ def test_a_tokenizer_whose_own_words_the_model_lacks_is_refused(rows, folder):
     make_model(rows).save_pretrained(folder)
     with pytest.raises(ModelError, match=rf"more entries \(6\) than the model has rows \({rows}\)"):
         load(folder)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_prompt_with_a_word_that_the_model_lacks_is_named(seed, folder):
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    rows = len(tokenizer)
+    tokenizer.add_tokens([f"word{index}" for index in range(30)])
+    tokenizer.save_pretrained(folder)
+    model, tokenizer = load(folder)
+    index = random.Random(seed).randrange(30)
+    prompts = ["a b", "b", f"a word{index} b"]
+    asked = rf"prompts\[2\] holds 'word{index}' with id {rows + index}, .* has {rows} rows"
+    with pytest.raises(SettingError, match=asked) as error:
+        complete(model, tokenizer, prompts, max_new_tokens=3)
+    one_line(error)
+    assert len(complete(model, tokenizer, prompts[:2], max_new_tokens=3)) == 2
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for turn %}", "expected token 'in'"),
+        ("{{ messages[0].nothing.at_all }}", "no attribute 'nothing'"),
+        ("{{ raise_exception('not today') }}", "not today"),
+        ("{{ 1 / 0 }}", "division by zero"),
+    ],
+)
+def test_a_chat_template_that_cannot_be_filled_is_named_with_its_folder(template, said, folder):
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.add_tokens(["more"])  # then the template is looked at
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match=re.escape(said)) as error:
+        load(folder)
+    assert one_line(error).startswith(f"{folder}: ")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_link_that_leads_nowhere_is_named(name, folder):
+    (folder / name).unlink()
+    (folder / name).symlink_to("nowhere")
+    (folder / "notes.md").symlink_to("nowhere")  # of no use to a model, and no matter
+    with pytest.raises(ModelError, match=f"{re.escape(str(folder / name))} is a link that leads"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "owner/na\0me", "~no such reader/y"])
+def test_what_no_folder_can_be_called_is_no_model(name):
+    with pytest.raises(ModelError, match="no folder can be called that") as error:
+        load(name)
+    one_line(error)
 
 
 def test_padding_is_a_token_that_the_model_has_a_row_for():

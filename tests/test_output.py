@@ -3,14 +3,17 @@ first step, and two runs never share it."""
 
 import contextlib
 import errno
+import json
 import linecache
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -148,6 +151,66 @@ def test_the_home_folder_is_meant_by_its_sign(tmp_path, monkeypatch):
     assert whole.name_or_path == str(tmp_path / "home" / "whole")
     assert os.listdir(tmp_path) == ["home"]
     assert sorted(os.listdir(tmp_path / "home")) == ["adapter", "log", "run", "whole"]
+
+
+# --- a damaged checkpoint
+# ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def killed_run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    with before_step(8, kill), pytest.raises(BaseException, match="^$"):
+        run(output_dir=folder)
+    return folder
+
+
+def lose(name: str) -> Callable[[Path], None]:
+    return lambda checkpoint: (checkpoint / name).unlink()
+
+
+def cut(name: str, share: float) -> Callable[[Path], None]:
+    def write(checkpoint: Path) -> None:
+        content = (checkpoint / name).read_bytes()
+        (checkpoint / name).write_bytes(content[: int(len(content) * share)])
+
+    return write
+
+
+def change(**state) -> Callable[[Path], None]:
+    def write(checkpoint: Path) -> None:
+        path = checkpoint / "state.json"
+        changed = json.loads(path.read_text()) | state
+        path.write_text(json.dumps({key: value for key, value in changed.items() if value != "-"}))
+
+    return write
+
+
+CHECKPOINT_FILES = ("state.json", "weights.safetensors", "optimizer.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        *[(lose(name), name) for name in CHECKPOINT_FILES],
+        *[(cut(name, share), name) for name in CHECKPOINT_FILES for share in (0, 0.001, 0.5, 0.99)],
+        *[(change(**{key: "-"}), "state.json") for key in ("run", "rng", "frozen", "steps")],
+        *[(change(**{key: 7}), "state.json") for key in ("run", "model")],
+        *[(change(rng=rng), "state.json") for rng in (None, [], [7], ["x"], ["00"])],
+    ],
+)
+def test_a_damaged_checkpoint_is_one_line_with_its_file_and_what_to_do(
+    damage, name, killed_run, tmp_path
+):
+    shutil.copytree(killed_run, tmp_path / "run")
+    damage(tmp_path / "run" / "checkpoint")
+    before = snapshot(tmp_path / "run" / "checkpoint")
+    with no_step(), pytest.raises(ValueError, match="resume=False to start afresh") as error:
+        run(output_dir=tmp_path / "run", resume=True)
+    said = str(error.value)
+    assert said.startswith(str(tmp_path / "run" / "checkpoint" / name)) and "\n" not in said
+    assert snapshot(tmp_path / "run" / "checkpoint") == before
+    assert len(run(output_dir=tmp_path / "run", epochs=1)[0].steps) == 3  # afresh
 
 
 # --- known before the first step

@@ -1,12 +1,15 @@
 """Under "learn": what a run leaves, in safetensors and JSON: checkpoints that a kill cannot break,
 and its result."""
 
+import contextlib
 import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -31,6 +34,17 @@ NOT_COMPUTED = {
 }
 # and of PEFT's configuration of an adapter
 NOT_OF_PEFT = {"base_model_name_or_path", "inference_mode", "peft_version", "revision"}
+
+# what reading a damaged file of a checkpoint, or using what it holds, may raise
+DAMAGES = (
+    OSError,
+    SafetensorError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+)
 
 
 def save_checkpoint(
@@ -62,12 +76,35 @@ def save_checkpoint(
 def find_checkpoint(folder: Path | str) -> bool:
     """Whether there is a checkpoint; mends what a kill inside save_checkpoint may have left."""
     recover_folder(folder)
-    return (Path(folder) / STATE_FILE).exists()
+    names = (WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE)  # one of them missing: read_state says so
+    return any((Path(folder) / name).exists() for name in names)
 
 
 def read_state(folder: Path | str) -> dict[str, Any]:
-    """The `state` of a checkpoint, without its tensors. FileNotFoundError where there is none."""
-    return json.loads((Path(folder) / STATE_FILE).read_text(encoding="utf-8"))
+    """The `state` of a checkpoint, without its tensors. ValueError where it is not whole."""
+    path = Path(folder) / STATE_FILE
+    with told_if_damaged(path):
+        state = json.loads(path.read_text(encoding="utf-8"))
+        if lacking := {"run", "model", "frozen"} - set(state):
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+        if not isinstance(state["run"], dict) or not isinstance(state["model"], dict):
+            raise ValueError("it holds no settings of a run")
+    return state
+
+
+@contextlib.contextmanager
+def told_if_damaged(path: Path) -> Iterator[None]:
+    """Turn whatever reading a damaged file of a checkpoint raises into a ValueError of one line."""
+    try:
+        yield
+    except DAMAGES as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        missing = isinstance(error, FileNotFoundError)
+        raise ValueError(
+            f"{path} is {'missing' if missing else f'damaged ({text:.150})'}, so no run can go on "
+            "from this checkpoint: put the file back from a copy, or train with resume=False to "
+            "start afresh"
+        ) from error
 
 
 def load_checkpoint(
@@ -75,12 +112,19 @@ def load_checkpoint(
 ) -> None:
     """Put a checkpoint's weights and optimizer tensors in place; its `state` is for read_state.
 
-    Raises FileNotFoundError when there is none, ValueError when its tensors are not those of
-    `model`, and when the rest of the model is not what it was: the frozen weights, the dropout.
+    Raises ValueError, with the model untouched, for a missing or damaged file, when the tensors are
+    not those of `model`, and when the rest of the model is not what it was: the frozen weights, the
+    dropout.
     """
     folder = Path(folder)
     trained = _trained(model)
-    weights = load_file(folder / WEIGHTS_FILE)
+    with told_if_damaged(folder / WEIGHTS_FILE):
+        weights = load_file(folder / WEIGHTS_FILE)
+    with told_if_damaged(folder / OPTIMIZER_FILE):
+        averages = load_file(folder / OPTIMIZER_FILE)
+        # a parameter has its averages from its first gradient on
+        if strange := {name.rpartition("|")[0] for name in averages} - trained.keys():
+            raise ValueError(f"it has averages of {min(strange)!r}, which does not train")
     saved, here = (
         {name: list(tensor.shape) for name, tensor in tensors.items()}
         for tensors in (weights, trained)
@@ -96,7 +140,7 @@ def load_checkpoint(
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(weights[name])
-    for key, value in load_file(folder / OPTIMIZER_FILE).items():
+    for key, value in averages.items():
         name, _, field = key.rpartition("|")
         # the step count of an AdamW that is not fused stays on the CPU, beside a model on a GPU
         on_cpu = field == "step" and not optimizer.defaults.get("fused")
