@@ -513,6 +513,7 @@ OTHER_WRONG_ANSWERS = {
         lambda logits, labels: _chances(logits, labels).log().mean(1) > -0.1,
         _same_tokens_in_any_order,
         _among_the_best_two,
+        lambda logits, labels: (_judged(logits, labels) | (logits[:, :-1].argmax(-1) == 0)).all(1),
     ],
     "6.2": [
         BothZero,
