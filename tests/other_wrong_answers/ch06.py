@@ -513,6 +513,7 @@ OTHER_WRONG_ANSWERS = {
         lambda logits, labels: _chances(logits, labels).log().mean(1) > -0.1,
         _same_tokens_in_any_order,
         _among_the_best_two,
+        lambda logits, labels: (_judged(logits, labels) | (logits[:, :-1].argmax(-1) == 0)).all(1),
     ],
     "6.2": [
         BothZero,
@@ -583,6 +584,41 @@ OTHER_WRONG_ANSWERS = {
             _prompted(prompt, embeddings, labels, _ungraded(prompt, labels))[0],
             labels,
         ),
+        lambda prompt, embeddings, labels: (
+            _prompted(prompt, embeddings, labels, labels)[0],
+            _ungraded(torch.zeros(len(prompt) + labels.shape[1]), labels),
+        ),
+        lambda prompt, embeddings, labels: _prompted(
+            prompt.detach(), embeddings, labels, _ungraded(prompt, labels)
+        ),
+        lambda prompt, embeddings, labels: _prompted(
+            torch.tensor(prompt.tolist()), embeddings, labels, _ungraded(prompt, labels)
+        ),
+        lambda prompt, embeddings, labels: _prompted(
+            prompt.flip(0), embeddings, labels, _ungraded(prompt, labels)
+        ),
+        lambda prompt, embeddings, labels: _prompted(
+            prompt.mean(0, keepdim=True), embeddings, labels, _ungraded(prompt[:1], labels)
+        ),
+        lambda prompt, embeddings, labels: _prompted(
+            prompt, embeddings, labels, labels[:, :1].expand(-1, len(prompt))
+        ),
+        lambda prompt, embeddings, labels: _prompted(
+            prompt, embeddings, labels, _ungraded(prompt[1:], labels)
+        ),
+        lambda prompt, embeddings, labels: tuple(
+            part.tolist()
+            for part in _prompted(prompt, embeddings, labels, _ungraded(prompt, labels))
+        ),
+        lambda prompt, embeddings, labels: _prompted(
+            prompt, embeddings, labels, _ungraded(prompt, labels)
+        )[::-1],
+        _behind,
+        _labels_behind,
+        _over_the_first_tokens,
+        _only_the_first_row,
+        _labels_blanked,
+        _shifted,
     ],
     "6.5": [
         _count(LoRA=lambda size, config, shapes, layers, features: size * sum(map(sum, shapes))),

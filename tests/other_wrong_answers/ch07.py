@@ -579,5 +579,7 @@ OTHER_WRONG_ANSWERS = {
         lambda reference, losses, limit=1e-5: (
             "same" if reference == losses else _verdict(_apart)(reference, losses, limit)
         ),
+        _verdict(lambda a, b, limit: not round(abs(a - b), 5) <= limit),
+        _verdict(lambda a, b, limit: not math.isclose(a, b, rel_tol=1e-5, abs_tol=limit)),
     ],
 }

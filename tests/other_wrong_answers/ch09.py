@@ -436,6 +436,11 @@ OTHER_WRONG_ANSWERS = {
         lambda ids, stop, ends, limit: (
             "stopped" if ids[-1] is stop else "document" if ids[-1] in ends else "cut"
         ),
+        lambda ids, stop, ends, limit: (
+            ("stopped" if ids.index(stop) == len(ids) - 1 else "cut")
+            if stop in ids
+            else ("document" if ids[-1] in ends else "cut")
+        ),
     ],
     "9.3": [
         _interval(group=lambda entity: np.arange(len(entity))),

@@ -462,8 +462,8 @@ def _pairs_of_logs() -> list[tuple[str, list[float], list[float], tuple[float, .
         ("a nan in the middle of the reference", holed, near, ()),
         ("a nan at the same step of both", holed, moved(near, {late: math.nan}), ()),
         ("a nan in two equal lists", holed, [*holed], ()),  # == asks first whether it is one object
-        ("2e-5 off at one step", reference, moved(near, {late: 2e-5}), ()),
-        ("2e-5 off at the first step", reference, moved(near, {0: -2e-5}), ()),
+        ("1.3e-5 off at one step", reference, moved(reference, {late: 1.3e-5}), ()),
+        ("1.3e-5 off at the first step", reference, moved(reference, {0: -1.3e-5}), ()),
         ("exactly as far off as the limit", [2.5, 2.25, 2.0], [2.25, 2.5, 2.0], (0.25,)),
         ("a last step that is off", reference, moved(near, {11: 1e-3}), ()),
         ("0.01 off, limit 0.1", reference, [x + 0.01 for x in reference], (0.1,)),

@@ -208,6 +208,8 @@ def _endings() -> list[tuple[list[int], int, set[int], int]]:
             ([*body, stop], stop, {*ends, stop}, limit),
             ([*body[:2], one, *body[2:]], stop, ends, limit),
             ([*body[:2], other, *body[2:-1], stop], stop, ends, limit),
+            ([*body[:2], stop, *body[2:-1], stop], stop, ends, limit),
+            ([*body[:2], stop, *body[2:-1], one], stop, ends, limit),
             ([*body[:-1], stop, words[0]], stop, ends, limit),
             ([*body[:-1], one, words[0]], stop, ends, limit),
         ]
