@@ -267,6 +267,7 @@ OTHER_WRONG_ANSWERS = {
         dataset_breaks_at_the_first_empty,
         dataset_drops_a_loss_of_zero,
         dataset_cleans_in_place,
+        lambda m, n: weighted(*zip(*{(a, b) for a, b in zip(m, n, strict=True) if b}, strict=True)),
     ],
     "1.5": [
         lambda x: torch.log_softmax(x, dim=-1),

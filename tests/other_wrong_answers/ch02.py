@@ -1,6 +1,7 @@
 """Wrong answers to the exercises of chapter 02, written from the statements alone."""
 
 import re
+import unicodedata
 from itertools import pairwise
 
 import torch
@@ -343,6 +344,7 @@ OTHER_WRONG_ANSWERS = {
         lambda word, ranks: encode_some(word, ranks, 10),
         lambda word, ranks: encode(word, {token: place for place, token in enumerate(ranks)}),
         lambda word, ranks: encode(word, {token: -len(token) for token in ranks}),
+        lambda word, ranks: encode_some(word, ranks, len(word)),
     ],
     "2.2": [
         chatml(after_end=""),
@@ -386,6 +388,7 @@ OTHER_WRONG_ANSWERS = {
         chatml(loop="message in messages if message.content"),
         chatml(loop="message in messages if message.role != 'system' or message == messages[0]"),
         chatml(content="message.content.split('</think>')[-1]"),
+        chatml(content="message.content.lstrip('\\n')"),
     ],
     "2.3": [
         chatml(),
@@ -469,6 +472,7 @@ OTHER_WRONG_ANSWERS = {
             float(i) for i in turns(question, tokenizer, spell=spelled(tokenizer))
         ],
         word_by_word_with_blanks,
+        asked(lambda q: unicodedata.normalize("NFKC", q)),
     ],
     "2.5": [
         pad_right,

@@ -350,6 +350,7 @@ OTHER_WRONG_ANSWERS = {
         steps_that_extend_the_prompt,
         steps_that_extend_and_restore,
         steps_by_dict,
+        lambda p, a: [(p + a[:i], a[i]) for i in range(len(a)) if i == 0 or a[i] != a[i - 1]],
     ],
     "3.2": [
         lambda turns, last_only: label(turns, False),

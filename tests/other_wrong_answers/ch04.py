@@ -404,6 +404,7 @@ OTHER_WRONG_ANSWERS = {
         lambda gs, limit: [g.half() for g in clip(gs, norm_of(gs), limit)],
         clip_with_a_slack,
         lambda gs, limit: clip(gs, norm_of(gs) + 1e-2, limit),
+        lambda gs, limit: clip(gs, max(1.0, norm_of(gs)), limit),
     ],
     "4.4": [
         micro_divisors(lambda n, counts: n),
@@ -486,6 +487,7 @@ OTHER_WRONG_ANSWERS = {
         with_loss(lambda x, y: -(losses_of(x, y).neg().exp() + 1e-12).log().mean()),
         with_loss(lambda x, y: -losses_of(x, y).neg().exp().log().mean()),
         with_loss(lambda x, y: losses_of(x.clamp(-50, 50), y).mean()),
+        with_loss(lambda x, y: losses_of(x.exp().clamp(max=3e38).log(), y).mean()),
     ],
     "4.6": [
         stop_at_the_overall_best,

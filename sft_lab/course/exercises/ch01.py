@@ -241,7 +241,7 @@ def dataset_loss(attempt: Callable) -> str:
     ]
     tokens = torch.rand(random.randint(40, 60), dtype=torch.float64) * 3
     tokens[:3] += 5.0  # few tokens with a high loss: whether means are weighed must matter
-    tokens[-5:] = 0.0  # two batches whose loss is exactly 0 have tokens all the same
+    tokens[-4:] = 0.0  # two equal batches, whose loss is exactly 0, have tokens all the same
     inputs = [_cut(tokens) for _ in range(DRAWS)]
     what = {"form": need_number, "rtol": 1e-6, "what": "the loss of the data set"}
 
@@ -269,9 +269,9 @@ def _total(means: list[float], counts: list[int]) -> float:
 
 def _cut(tokens: torch.Tensor) -> tuple[list[float], list[int]]:
     """The means and counts of uneven batches: the first token, the next two, more, and the last
-    five in two batches."""
+    four in two batches of two."""
     cuts = sorted(random.sample(range(8, len(tokens) - 8), random.randint(2, 4)))
-    batches = tokens.tensor_split([1, 3, *cuts, len(tokens) - 5, len(tokens) - 2])
+    batches = tokens.tensor_split([1, 3, *cuts, len(tokens) - 4, len(tokens) - 2])
     return [batch.mean().item() for batch in batches], [len(batch) for batch in batches]
 
 

@@ -80,7 +80,7 @@ def time_steps(attempt: Callable) -> str:
     for _ in range(3):
         a, b, *prompt = random_ids(random.randint(4, 6))
         # tokens twice, in prompt and answer; token id 0 in both
-        answer = [a, *random_ids(random.randint(1, 3)), 0, b, a, *random_ids(1)]
+        answer = [a, *random_ids(random.randint(1, 3)), 0, 0, b, a, *random_ids(1)]
         inputs.append(([*prompt, 0, b], answer))
     same_for_all(attempt, inputs, _steps, mistakes, form=_need_steps, what="the table")
     same(attempt([1, 2], []), [], what="the table of an empty answer")
@@ -220,8 +220,11 @@ _LABEL_MISTAKES = [
 
 def _random_turns(rounds: int, *, system: bool, closing: int) -> list[Turn]:
     """Questions and answers, the last answer equal to an earlier one; token id 0 in every content.
-    closing: so many questions stand behind the last answer."""
+    closing: so many questions stand behind the last answer. Where there are more than two rounds,
+    the last begins with two questions."""
     roles = ["system"] * system + ["user", "assistant"] * rounds + ["user"] * closing
+    if rounds > 2:
+        roles.insert(len(roles) - closing - 1, "user")
     names = {"system": [2], "user": [4], "assistant": random.choice([[5, 6], [5, 6, 8]])}
     headers = {role: [1, *name, 3] for role, name in names.items()}
     said = [[0, *random_ids(random.randint(1, 3)), 7] for _ in roles]
@@ -348,7 +351,9 @@ def collate(attempt: Callable) -> str:
     inputs = []
     for pad in (7, random.randint(1, 8), 0):  # the stop token as well: it ends every answer
         examples = _random_examples(random.randint(3, 5), stop=pad)
-        inputs.append(([(e.input_ids, e.labels) for e in examples], pad))
+        question = [*random_ids(2), pad]  # an example without an answer
+        rows = [(e.input_ids, e.labels) for e in examples]
+        inputs.append(([*rows, (question, [IGNORE_INDEX] * 3)], pad))
     rows, pad = inputs[0]
     inputs += [(rows[:1], pad), ([rows[0], rows[0]], pad)]  # nothing to pad
     for part, (name, mistakes) in enumerate(_COLLATE_MISTAKES.items()):

@@ -37,6 +37,7 @@ def adamw_step(attempt: Callable) -> str:
     shape = random.randint(2, 4), random.randint(3, 4)
     lr, decay = random.uniform(0.01, 0.1), random.uniform(0.5, 1.0)
     w = normal(*shape) + 2.0
+    w[1] *= -1.0
     m, v = torch.zeros_like(w), torch.zeros_like(w)
     leaf = w.clone().requires_grad_()
     optimizer = torch.optim.AdamW([leaf], lr=lr, weight_decay=decay)
@@ -181,6 +182,7 @@ def clip(attempt: Callable) -> str:
     # below the norm of every tensor, of some, of none, and hardly below the global norm
     limits = [0.5 * norms[0], 0.5 * (norms[1] + norms[2]), 0.5 * (norms[-1] + norm), 0.999 * norm]
     limits = [(gradients, limit) for limit in limits]
+    limits.append(([0.05 * g for g in gradients], 0.025 * norm))  # a norm below 1
     same_for_all(
         ask, limits, _clip, _CLIP_MISTAKES, what="the clipped gradient", rtol=1e-5, atol=1e-9
     )
@@ -363,10 +365,12 @@ def measure_logits(attempt: Callable) -> str:
 
 
 def _far_logits() -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and labels, where one graded token is hundreds of nats below the best."""
+    """Logits and labels, where one graded token is hundreds of nats below the best, and the logits
+    of another place are large."""
     logits, labels = _random_logits(2)
     place = int((labels[0] != IGNORE_INDEX).nonzero()[-1])
     logits[0, place - 1, labels[0, place]] = -random.uniform(200.0, 400.0)
+    logits[0, place - 2] += 300.0
     return logits, labels
 
 
