@@ -123,8 +123,8 @@ def load_checkpoint(
     with told_if_damaged(folder / OPTIMIZER_FILE):
         averages = load_file(folder / OPTIMIZER_FILE)
         # a parameter has its averages from its first gradient on
-        if strange := {name.rpartition("|")[0] for name in averages} - trained.keys():
-            raise ValueError(f"it has averages of {min(strange)!r}, which does not train")
+        if strange := {name.rpartition("|")[0] for name in averages} - weights.keys():
+            raise ValueError(f"it has averages of {min(strange)!r}, which did not train")
     saved, here = (
         {name: list(tensor.shape) for name, tensor in tensors.items()}
         for tensors in (weights, trained)
