@@ -120,11 +120,6 @@ def load_checkpoint(
     trained = _trained(model)
     with told_if_damaged(folder / WEIGHTS_FILE):
         weights = load_file(folder / WEIGHTS_FILE)
-    with told_if_damaged(folder / OPTIMIZER_FILE):
-        averages = load_file(folder / OPTIMIZER_FILE)
-        # a parameter has its averages from its first gradient on
-        if strange := {name.rpartition("|")[0] for name in averages} - weights.keys():
-            raise ValueError(f"it has averages of {min(strange)!r}, which did not train")
     saved, here = (
         {name: list(tensor.shape) for name, tensor in tensors.items()}
         for tensors in (weights, trained)
@@ -136,6 +131,11 @@ def load_checkpoint(
             f"{saved.get(name)} there, {here.get(name)} here (None: not trained). Resume with "
             "the model of that run"
         )
+    with told_if_damaged(folder / OPTIMIZER_FILE):
+        averages = load_file(folder / OPTIMIZER_FILE)
+        # a parameter has its averages from its first gradient on
+        if strange := {name.rpartition("|")[0] for name in averages} - trained.keys():
+            raise ValueError(f"it has averages of {min(strange)!r}, which does not train")
     _check_rest(folder, model)
     with torch.no_grad():
         for name, parameter in trained.items():
