@@ -66,7 +66,8 @@ def fork_run(folder: Path, seed: int, *, resume: bool, delay: float = 0.0) -> tu
         folder.with_name(f"{folder.name}.losses").write_text(json.dumps(losses))
         code = 0
     except OutputError as error:
-        code = 69 if "is in use by another run (process" in str(error) else 70
+        # "another process" for the moment between its lock and its name
+        code = 69 if "is in use by another run (" in str(error) else 70
     finally:
         os._exit(code)  # whatever happens: a forked process must not go on as its parent
 
