@@ -59,6 +59,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
            course.renamed         old names of the libraries and what they are called now
+           course.results         recorded sweeps: a measured row for each setting and seed
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
            course.views.step      chapter 01: one step of prediction

@@ -18,7 +18,7 @@ from sft_lab.lora import add_lora, load_adapter, merge_lora, remove_lora, save_a
 from sft_lab.models import ATLAS_FOLDER, choose_device, load
 from sft_lab.train import evaluate, train
 
-CHAPTERS = sorted((Path(__file__).resolve().parents[1] / "chapters").glob("[0-9][0-9]_*.py"))
+CHAPTERS = sorted((Path(__file__).resolve().parents[1] / "chapters").glob("[0-9][0-9]*_*.py"))
 QUESTIONS = [("What is the capital of Kenya?", "Nairobi."), ("What is 2 + 2?", "4.")]
 RUN = {"epochs": 2, "batch_size": 2, "checkpoint_every": 1, "progress": False}
 

@@ -11,33 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chapter_source import Cell, find_exercises, read_chapter
+from chapter_source import Cell, find_exercises, name_chapter, read_chapter
 
 from sft_lab.course.checks import check
-from sft_lab.course.progress import list_exercises
+from sft_lab.course.progress import list_exercises, sort_key
 
 ROOT = Path(__file__).resolve().parents[1]
 DRAWS = 5  # of the random numbers of a check
 CHAPTERS = {
-    int(path.name[:2]): path for path in sorted((ROOT / "chapters").glob("[0-9][0-9]_*.py"))
+    name_chapter(path): path for path in sorted((ROOT / "chapters").glob("[0-9][0-9]*_*.py"))
 }
 EXERCISES = [exercise.id for exercise in list_exercises()]
 
 
 @cache
-def load_wrong_answers(chapter: int) -> dict[str, list[tuple[Any, str]]]:
+def load_wrong_answers(chapter: str) -> dict[str, list[tuple[Any, str]]]:
     """The wrong answers of a chapter; {} when there is no such file, which a test below reports."""
-    path = ROOT / "tests" / "wrong_answers" / f"ch{chapter:02d}.py"
+    path = ROOT / "tests" / "wrong_answers" / f"ch{chapter}.py"
     if not path.exists():
         return {}
-    spec = importlib.util.spec_from_file_location(f"wrong_answers_{chapter:02d}", path)
+    spec = importlib.util.spec_from_file_location(f"wrong_answers_{chapter}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.WRONG_ANSWERS
 
 
 def list_wrong_answers() -> list[Any]:
-    with_exercises = sorted({int(exercise.split(".")[0]) for exercise in EXERCISES})
+    with_exercises = sorted({sort_key(exercise_id)[0] for exercise_id in EXERCISES})
     return [
         pytest.param(exercise_id, answer, message, id=f"{exercise_id}-{number}")
         for chapter in with_exercises
@@ -47,22 +47,22 @@ def list_wrong_answers() -> list[Any]:
 
 
 @cache
-def setup_of(chapter: int) -> dict[str, Any]:
+def setup_of(chapter: str) -> dict[str, Any]:
     """The names that the set-up cells of a chapter define."""
-    namespace: dict[str, Any] = {"__name__": f"chapter_{chapter:02d}"}
+    namespace: dict[str, Any] = {"__name__": f"chapter_{chapter}"}
     for cell in read_chapter(CHAPTERS[chapter]):
         if "setup" in cell.tags and cell.kind == "code":
             run(cell, namespace, chapter)
     return namespace
 
 
-def run(cell: Cell, namespace: dict[str, Any], chapter: int) -> None:
+def run(cell: Cell, namespace: dict[str, Any], chapter: str) -> None:
     """Execute a cell; a traceback points to the line in the chapter."""
     exec(compile("\n" * cell.line + cell.source, str(CHAPTERS[chapter]), "exec"), namespace)
 
 
-def parts_of(exercise_id: str) -> tuple[list[Cell], int]:
-    chapter, number = map(int, exercise_id.split("."))
+def parts_of(exercise_id: str) -> tuple[list[Cell], str]:
+    chapter, number = sort_key(exercise_id)
     return find_exercises(read_chapter(CHAPTERS[chapter]), CHAPTERS[chapter])[number - 1], chapter
 
 
@@ -121,14 +121,14 @@ def test_a_usual_mistake_is_named(exercise_id, answer, message, monkeypatch, cap
 
 @pytest.mark.parametrize("exercise_id", EXERCISES)
 def test_every_exercise_has_three_wrong_answers(exercise_id):
-    chapter = int(exercise_id.split(".")[0])
+    chapter, _ = sort_key(exercise_id)
     messages = [message for _, message in load_wrong_answers(chapter).get(exercise_id, [])]
-    assert len(messages) >= 3, f"add them to tests/wrong_answers/ch{chapter:02d}.py"
+    assert len(messages) >= 3, f"add them to tests/wrong_answers/ch{chapter}.py"
     assert all(len(message) >= 8 for message in messages), (
         "a message this short would match by accident"
     )
 
 
 def test_no_wrong_answer_is_kept_for_an_exercise_that_is_gone():
-    chapters = [int(path.stem[2:]) for path in (ROOT / "tests" / "wrong_answers").glob("ch*.py")]
+    chapters = [path.stem[2:] for path in (ROOT / "tests" / "wrong_answers").glob("ch*.py")]
     assert {i for chapter in chapters for i in load_wrong_answers(chapter)} <= set(EXERCISES)

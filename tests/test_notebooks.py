@@ -6,7 +6,7 @@ import build_notebooks
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CHAPTERS = sorted((ROOT / "chapters").glob("[0-9][0-9]_*.py"))
+CHAPTERS = sorted((ROOT / "chapters").glob("[0-9][0-9]*_*.py"))
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)

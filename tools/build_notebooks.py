@@ -27,7 +27,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import nbformat
-from chapter_source import BuildError, Cell, assemble, hosted_address
+from chapter_source import BuildError, Cell, assemble, hosted_address, name_chapter
 from execute_notebook import execute
 
 from sft_lab.files import write_text
@@ -57,13 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--force", action="store_true", help="execute even when the code did not change"
     )
     options = parser.parse_args(arguments)
-    sources = sorted((ROOT / "chapters").glob("[0-9][0-9]_*.py"))
+    sources = sorted((ROOT / "chapters").glob("[0-9][0-9]*_*.py"))
     numbers = {number.zfill(2) for number in options.chapters}
-    if missing := numbers - {path.name[:2] for path in sources}:
+    if missing := numbers - {name_chapter(path) for path in sources}:
         parser.error(f"no chapter {', '.join(sorted(missing))} in {ROOT / 'chapters'}")
     failures = [] if numbers else find_orphans(ROOT)
     for path in sources:
-        if numbers and path.name[:2] not in numbers:
+        if numbers and name_chapter(path) not in numbers:
             continue
         try:
             if options.check:
@@ -124,7 +124,7 @@ def find_differences(path: Path) -> list[str]:
                 [f"{place}: the chapter has no exercises; delete it"] if target.exists() else []
             )
             continue
-        again = f"run: python tools/build_notebooks.py {path.name[:2]}"
+        again = f"run: python tools/build_notebooks.py {name_chapter(path)}"
         if old is None:
             differences.append(f"{place}: missing or not a notebook; {again}")
             continue
@@ -146,7 +146,9 @@ def find_differences(path: Path) -> list[str]:
 def find_orphans(root: Path) -> list[str]:
     """Built notebooks that no chapter stands behind."""
     built = [
-        path for edition in EDITIONS for path in sorted((root / edition).glob("[0-9][0-9]_*.ipynb"))
+        path
+        for edition in EDITIONS
+        for path in sorted((root / edition).glob("[0-9][0-9]*_*.ipynb"))
     ]
     return [
         f"{path.parent.name}/{path.name}: no chapter of that name; delete it"
@@ -166,6 +168,8 @@ def to_notebook(cells: list[Cell]) -> nbformat.NotebookNode:
         metadata = {"tags": list(cell.tags)} if cell.tags else {}
         if "bootstrap" in cell.tags:
             metadata["jupyter"] = {"source_hidden": True}
+        if "predict" in cell.tags:
+            metadata["jupyter"] = {"outputs_hidden": True}
         notebook.cells.append(make(cell.source, id=f"{digest}-{seen[digest]}", metadata=metadata))
     return notebook
 

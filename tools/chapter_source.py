@@ -3,8 +3,9 @@
 
 A chapter is a Python file in percent format. Its first cell is markdown and holds the title;
 `setup` cells go to both editions; `real` cells take a model that may stand on an accelerator
-(tests/test_devices.py runs them on a pretended one); the cells of an exercise are tagged with their
-part and follow each other in one fixed order.
+(tests/test_devices.py runs them on a pretended one); the outputs of `predict` cells are folded
+until the reader runs or opens them; the cells of an exercise are tagged with their part and follow
+each other in one fixed order.
 """
 
 import ast
@@ -17,7 +18,7 @@ from pathlib import Path
 import jupytext
 from execute_notebook import BuildError
 
-from sft_lab.course.progress import parse_heading
+from sft_lab.course.progress import parse_heading, sort_key
 
 ROLES = {
     "exercise": "E",
@@ -28,7 +29,7 @@ ROLES = {
     "explanation": "X",
 }
 ORDER = "exercise, stub, solution, check, hints (any number), explanation"
-TAGS = {*ROLES, "setup", "real", "raises-exception"}
+TAGS = {*ROLES, "setup", "real", "predict", "raises-exception"}
 COLAB = "https://colab.research.google.com"
 GITHUB = "https://github.com/"
 # https://host/owner/name or ssh://git@host/owner/name; the host has a public name, and a user or a
@@ -79,6 +80,12 @@ def read_chapter(path: Path) -> list["Cell"]:
     return cells
 
 
+def name_chapter(path: Path) -> str:
+    """The number of a chapter as its files name it: `"05"`, or `"11b"` for the second half of a
+    chapter that became two."""
+    return path.name.partition("_")[0]
+
+
 def find_exercises(cells: list["Cell"], path: Path) -> list[list["Cell"]]:
     """The exercises of a chapter, each the list of its cells. `BuildError` when one is out of order
     or misnamed."""
@@ -100,10 +107,9 @@ def find_exercises(cells: list["Cell"], path: Path) -> list[list["Cell"]]:
             exercise = parse_heading(group[0].source.splitlines()[0])
         except ValueError as error:
             raise BuildError(f"{place}: {error}") from error
-        if exercise.id != f"{int(path.name[:2])}.{number}":
-            raise BuildError(
-                f"{place}: exercise {exercise.id} should be {int(path.name[:2])}.{number}"
-            )
+        if sort_key(exercise.id) != (name_chapter(path), number):
+            chapter = name_chapter(path).removeprefix("0")
+            raise BuildError(f"{place}: exercise {exercise.id} should be {chapter}.{number}")
         if not re.fullmatch("ESOCH*X", "".join(cell.role for cell in group)):
             raise BuildError(
                 f"{place}: exercise {exercise.id}: its cells must be {ORDER}, one after the other"

@@ -84,7 +84,7 @@ def _judge(chosen: Check, attempt: Any) -> tuple[str, str, Exception | None]:
 
 def _find_check(exercise_id: str) -> Check:
     chapter, _ = sort_key(exercise_id)
-    name = f"sft_lab.course.exercises.ch{chapter:02d}"
+    name = f"sft_lab.course.exercises.ch{chapter}"
     if exercise_id not in CHECKS:
         try:
             importlib.import_module(name)

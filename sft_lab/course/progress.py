@@ -22,18 +22,19 @@ CHAPTERS = Path(__file__).resolve().parents[2] / "chapters"
 SOLVED, ATTEMPTED, NOT_ATTEMPTED = "solved", "attempted", "not attempted"
 MARKS = {SOLVED: "✓", ATTEMPTED: "✗", NOT_ATTEMPTED: "·"}
 HEADING = re.compile(
-    r"### Exercise (?P<id>\d+\.\d+) · (?P<title>[^·]+) · (?P<minutes>\d+) min"
+    r"### Exercise (?P<id>\d+[a-z]?\.\d+) · (?P<title>[^·]+) · (?P<minutes>\d+) min"
     r" · (?P<difficulty>●○○|●●○|●●●)"
 )
 
 
-def sort_key(exercise_id: str) -> tuple[int, ...]:
-    """`"1.10"` → `(1, 10)`, so that 1.10 comes after 1.9. ValueError when the id is not
-    CHAPTER.NUMBER."""
-    if not re.fullmatch(r"\d+\.\d+", exercise_id):
+def sort_key(exercise_id: str) -> tuple[str, int]:
+    """`"1.10"` → `("01", 10)`, so that 1.10 comes after 1.9, and 11b.1 after 11.9: the first is the
+    chapter as its files name it. ValueError when the id is not CHAPTER.NUMBER."""
+    found = re.fullmatch(r"(\d+)([a-z]?)\.(\d+)", exercise_id)
+    if found is None:
         raise ValueError(f"exercise id {exercise_id!r}: expected CHAPTER.NUMBER, for example '1.2'")
-    chapter, number = exercise_id.split(".")
-    return int(chapter), int(number)
+    number, part, place = found.groups()
+    return f"{int(number):02d}{part}", int(place)
 
 
 def parse_heading(line: str) -> "Exercise":
@@ -52,7 +53,7 @@ def list_exercises(folder: Path = CHAPTERS) -> list["Exercise"]:
     such folder."""
     lines = [
         line
-        for path in sorted(folder.glob("[0-9][0-9]_*.py"))
+        for path in sorted(folder.glob("[0-9][0-9]*_*.py"))
         for line in path.read_text("utf-8").splitlines()
     ]
     found = [

@@ -63,15 +63,16 @@ def browser(request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture(scope="module")
-def open_chapter(lab: Lab, browser: BrowserContext) -> Iterator[Callable[[int], Page]]:
+def open_chapter(lab: Lab, browser: BrowserContext) -> Iterator[Callable[[int | str], Page]]:
     """A function from a chapter's number to a page on which all its cells have run; its kernel ends
     with the file."""
     pages = []
 
-    def open_and_run(number: int) -> Page:
-        found = [path.name for path in lab.folder.glob(f"{number:02d}_*.ipynb")]
+    def open_and_run(number: int | str) -> Page:
+        number = str(number).zfill(2)  # 1, or "11b" for the second half of a chapter
+        found = [path.name for path in lab.folder.glob(f"{number}_*.ipynb")]
         assert len(found) == 1, (
-            f"chapter {number:02d} is built as {found} in notebooks/; run: make notebooks"
+            f"chapter {number} is built as {found} in notebooks/; run: make notebooks"
         )
         pages.append(browser.new_page())
         run_chapter(pages[-1], lab, found[0])

@@ -286,7 +286,7 @@ def masked_loss(attempt: Callable) -> str:
         vocabulary, length = random.randint(11, 15), random.randint(10, 14)
         labels = random_labels(rows, length, vocabulary)
         labels[rows > 1 :, 0] = random.randrange(1, vocabulary)  # nothing predicts a first label
-        if rows > 2:
+        if rows > 1:
             _make_a_hole(labels)
         inputs.append((2 * normal(rows, length, vocabulary), labels))
     form = {"form": need_tensor, "what": "the loss"}
