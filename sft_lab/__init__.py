@@ -18,10 +18,11 @@ say        reasoning              thoughts beside an answer, as a template write
 grade      labels                 a conversation -> token ids and labels; the label contract
 gather     batches                pad, group by length, pack
 score      undisturbed            try something on a model and leave no trace
+           token_losses           weighted, focal, smoothed, DFT: other losses than NLL
            kernels.plain          whether a module's forward pass may be replaced
-           kernels.head           output head, softmax and NLL in one, in chunks of positions
+           kernels.head           output head, softmax and loss in one, in chunks of positions
            kernels.short_rows     the Qwen3 decoder once more, fast for short rows on a CPU
-           losses                 NLL of the graded tokens, their mean
+           losses                 NLL of the graded tokens, another loss, their mean
 spare      shapes                 what a config alone says: layers, widths, parameters
            fingerprint            whether weights are those that an adapter was trained on
            lora                   LoRA by hand; files that PEFT reads

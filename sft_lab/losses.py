@@ -1,5 +1,5 @@
-"""Station "score": negative log-likelihood of the graded tokens, in nats (derived in chapters 01
-and 03)."""
+"""Station "score": the loss of the graded tokens, in nats: their negative log-likelihood (derived
+in chapters 01 and 03), or another one of `token_losses` (chapter 12)."""
 
 import inspect
 import weakref
@@ -7,9 +7,11 @@ import weakref
 import torch
 import torch.nn.functional as F
 
+from sft_lab.arguments import real_number
 from sft_lab.examples import IGNORE_INDEX
-from sft_lab.kernels.head import HeadNLL
+from sft_lab.kernels.head import HeadLoss
 from sft_lab.kernels.plain import is_plain
+from sft_lab.token_losses import TokenLoss
 from sft_lab.undisturbed import undisturbed
 
 # Of every model asked so far: whether its output head is the last thing it computes.
@@ -23,10 +25,7 @@ def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     row t of the logits predicts token t + 1, so the last row of the logits and the first label have
     no partner.
     """
-    if logits.shape[:2] != labels.shape:
-        raise ValueError(
-            f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} differ in (B, T)"
-        )
+    _check_shapes(logits, labels)
     flat = F.cross_entropy(
         # float32: a softmax over a large vocabulary in half precision loses small probabilities
         logits[:, :-1].flatten(0, 1).float(),
@@ -37,21 +36,57 @@ def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return flat.view(labels.shape[0], -1)
 
 
-def response_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean negative log-likelihood of the graded tokens, in nats per token.
+def response_loss(
+    logits: torch.Tensor, labels: torch.Tensor, loss: TokenLoss | None = None
+) -> torch.Tensor:
+    """Mean negative log-likelihood of the graded tokens, in nats per token; with `loss`, the mean
+    of that.
 
     logits: (B, T, V); labels: (B, T), IGNORE_INDEX where a token is not graded. Row t of the logits
     predicts token t + 1, so the last row and the first label are unused (derived in chapter 03).
-    Raises ValueError when no label is left to grade: usually truncation cut the response away.
+    Raises ValueError when no label is left to grade: usually truncation cut the response away; and
+    when all that are graded have weight 0.
     """
-    graded = (labels[:, 1:] != IGNORE_INDEX).sum()
-    if graded == 0:
+    graded = labels[:, 1:] != IGNORE_INDEX
+    _check_any_graded(labels)
+    if loss is None:
+        return token_nll(logits, labels).sum() / graded.sum()
+    _check_shapes(logits, labels)
+    targets = labels[:, 1:][graded]
+    divisor = loss.divisor(targets)
+    if divisor == 0:
+        raise ValueError(f"every one of the {len(targets)} graded tokens has weight 0")
+    return loss.per_token(logits[:, :-1][graded], targets).sum() / divisor
+
+
+def distillation_loss(
+    student_logits: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    labels: torch.Tensor,
+    temperature: float = 1.0,
+) -> torch.Tensor:
+    """temperature^2 KL(teacher || student) at the graded positions, their mean, in nats (Hinton et
+    al., 2015).
+
+    Both logits: (B, T, V), divided by `temperature` before their softmax; labels: (B, T), only to
+    say which positions count. The square makes up for gradients that the temperature makes smaller.
+    The teacher gets no gradient. Raises ValueError when nothing is graded.
+    """
+    temperature = real_number("temperature", temperature, above=0)
+    if student_logits.shape != teacher_logits.shape:
         raise ValueError(
-            f"no graded token in labels of shape {tuple(labels.shape)}: the mean of nothing is "
-            "not a loss. Usually truncation cut the response away; check the examples with "
-            "sft_lab.labels.check_labels"
+            f"logits of the student {tuple(student_logits.shape)} and of the teacher "
+            f"{tuple(teacher_logits.shape)} differ: both must have the same tokens and vocabulary"
         )
-    return token_nll(logits, labels).sum() / graded
+    _check_shapes(student_logits, labels)
+    _check_any_graded(labels)
+    graded = labels[:, 1:] != IGNORE_INDEX
+    student, teacher = (
+        (logits[:, :-1][graded].float() / temperature).log_softmax(-1)
+        for logits in (student_logits, teacher_logits.detach())
+    )
+    total = F.kl_div(student, teacher, log_target=True, reduction="sum")
+    return temperature**2 * total / len(student)
 
 
 def graded_logits(
@@ -74,15 +109,20 @@ def graded_logits(
 
 
 def graded_loss(
-    model: torch.nn.Module, batch: dict[str, torch.Tensor], *, factor: float = 1.0
+    model: torch.nn.Module,
+    batch: dict[str, torch.Tensor],
+    *,
+    factor: float = 1.0,
+    loss: TokenLoss | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`factor` times the summed NLL of the graded tokens, in nats, and how many of them rank first;
-    both 0-dim tensors.
+    """`factor` times the summed loss of the graded tokens, in nats, and how many of them rank
+    first; both 0-dim tensors. The loss is their NLL, or `loss`.
 
     The same loss as from `graded_logits`, whose (N, V) scores never exist in full: a vocabulary of
     151,936 entries makes them larger than the model. They are made SCORES_AT_ONCE at a time and
     turned into gradients at once, so give here, as `factor`, all that the loss is to be multiplied
-    with (1 / graded tokens, a loss scale).
+    with (1 / graded tokens, a loss scale). It is not divided by the weights of `loss`: a step may
+    be several batches (`TokenLoss.divisor`).
     """
     graded, targets = _find_graded(batch)
     hidden = _graded_states(model, batch, graded)
@@ -91,10 +131,15 @@ def graded_loss(
     else:
         head = model.get_output_embeddings()
         if is_plain(head, torch.nn.Linear) and head.bias is None:
-            return HeadNLL.apply(hidden, head.weight, targets, factor)
+            if loss is not None:
+                loss.check_vocabulary(len(head.weight))
+            return HeadLoss.apply(hidden, head.weight, targets, factor, loss)
         logits = head(hidden)  # all scores at once: an adapter on the head, a hook, a bias
-    loss = F.cross_entropy(logits.float(), targets, reduction="sum") * factor
-    return loss, (logits.argmax(-1) == targets).sum()
+    if loss is None:
+        total = F.cross_entropy(logits.float(), targets, reduction="sum")
+    else:
+        total = loss.per_token(logits, targets).sum()
+    return total * factor, (logits.argmax(-1) == targets).sum()
 
 
 @torch.no_grad()
@@ -123,6 +168,22 @@ def head_is_last(
         and torch.allclose(scores.float(), own.float(), rtol=1e-3, atol=1e-5, equal_nan=True)
     )
     return _HEAD_IS_LAST[model]
+
+
+def _check_shapes(logits: torch.Tensor, labels: torch.Tensor) -> None:
+    if logits.shape[:2] != labels.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} differ in (B, T)"
+        )
+
+
+def _check_any_graded(labels: torch.Tensor) -> None:
+    if not (labels[:, 1:] != IGNORE_INDEX).any():
+        raise ValueError(
+            f"no graded token in labels of shape {tuple(labels.shape)}: the mean of nothing is "
+            "not a loss. Usually truncation cut the response away; check the examples with "
+            "sft_lab.labels.check_labels"
+        )
 
 
 def _find_graded(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from sft_lab.kernels.head import HeadNLL
+from sft_lab.kernels.head import HeadLoss
 from sft_lab.lora import LoRALinear, add_lora
 from sft_lab.memory import PARTS, check_settings
 
@@ -138,7 +138,7 @@ def _graded_loss(model: PreTrainedModel, inputs: dict[str, Any], scored: int) ->
     question about numbers that fake tensors do not have."""
     states = model.model(**inputs).last_hidden_state.flatten(0, 1)[torch.arange(scored)]
     targets = inputs["input_ids"].flatten()[:scored]
-    loss, _ = HeadNLL.apply(states, model.lm_head.weight, targets, 1.0)
+    loss, _ = HeadLoss.apply(states, model.lm_head.weight, targets, 1.0)
     return loss
 
 

@@ -35,10 +35,11 @@ from sft_lab.loop.output import output_folder, save_in_folder
 from sft_lab.loop.plan import Plan
 from sft_lab.loop.probes import check_model, check_scores
 from sft_lab.loop.process import interrupt_between_steps, keep_freed_memory
-from sft_lab.loop.settings import check_settings, check_watching, notice_no_change
+from sft_lab.loop.settings import check_loss, check_settings, check_watching, notice_no_change
 from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.losses import graded_loss
 from sft_lab.stopping import name_stop_token
+from sft_lab.token_losses import TokenLoss
 
 
 @dataclass
@@ -52,7 +53,7 @@ class History:
 
     @property
     def losses(self) -> list[float]:
-        """Training loss of every step, nats per graded token."""
+        """Training loss of every step, nats per graded token: of the loss that was trained."""
         return [step["loss"] for step in self.steps]
 
     @property
@@ -84,6 +85,7 @@ def train(
     weight_decay: float = 0.0,
     max_grad_norm: float = 1.0,
     pack_to: int | None = None,
+    loss: TokenLoss | None = None,
     evaluate_every: int | None = None,
     output_dir: Path | str | None = None,
     checkpoint_every: int = 100,
@@ -94,35 +96,33 @@ def train(
     """Fine-tune `model` in place on encoded examples; trains whatever requires gradients.
 
     One step takes `accumulation_steps` batches of `batch_size` examples, and every graded token of
-    the step weighs the same. AdamW; linear warm-up over `warmup_ratio` of the steps, then cosine
-    decay to 0; the gradient's norm is clipped at `max_grad_norm`. Evaluates after every epoch, and
-    every `evaluate_every` steps. With `pack_to`, examples are packed into rows of at most so many
-    tokens, and `batch_size` counts rows. Half-precision models get float32 updates. Model and
+    the step weighs the same. Its loss is the NLL, or one of `sft_lab.token_losses`; evaluations,
+    after every epoch and every `evaluate_every` steps, are always NLL, so that runs can be
+    compared. AdamW; linear warm-up over `warmup_ratio` of the steps, then cosine decay to 0; the
+    gradient's norm is clipped at `max_grad_norm`. With `pack_to`, rows of at most so many tokens
+    are packed, and `batch_size` counts rows. Half-precision models get float32 updates. Model and
     tokenizer come to name the chat template's stop token, for whoever saves them.
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
-    and at the end the tuned model, or its LoRA adapter; `resume=True` goes on exactly where the
-    checkpoint was made, if there is one. With `log_dir` it writes TensorBoard events. Before the
-    first step it raises OutputError for a folder that it cannot write or must not touch, ValueError
-    for settings that teach nothing and for rows or a model that it cannot score rightly; later
-    UnsavedError (the result), FloatingPointError (a loss not finite; weights of the step before).
+    and at the end the tuned model or its LoRA adapter; `resume=True` goes on exactly where the
+    checkpoint was made, if there is one. `log_dir`: TensorBoard events. Before the first step it
+    raises OutputError for a folder that it cannot write or must not touch, ValueError for settings
+    that teach nothing and rows or a model that it cannot score rightly; later UnsavedError (the
+    result), FloatingPointError (a loss not finite; weights of the step before).
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
     settings = check_settings(plan, learning_rate, warmup_ratio, weight_decay, max_grad_norm)
     eval_examples = check_watching(eval_examples, evaluate_every, checkpoint_every)
     watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
     check_rows(model, tokenizer.pad_token_id, examples=plan.examples, eval_examples=eval_examples)
+    settings["loss"] = check_loss(loss, plan, model)
     folder = output_folder(output_dir, model, tokenizer, plan.total_steps, checkpoint_every, resume)
     with folder as checkpoint:
         keep_freed_memory()
         torch.manual_seed(seed)  # dropout, where a model or an adapter has it
         with notice_no_change(model), mixed_precision(model) as (autocast, scaler):
-            run = _Run(model, tokenizer, plan, settings, autocast, scaler)
-            if resume and find_checkpoint(checkpoint):
-                run.resume(checkpoint)
-            with autocast:
-                check_model(model, plan, tokenizer.pad_token_id)
-            name_stop_token(model, tokenizer)
+            run = _Run(model, tokenizer, plan, settings, autocast, scaler, loss)
+            run.begin(checkpoint if resume else None)
             _take_steps(run, watched, checkpoint, checkpoint_every)
         if checkpoint:
             with interrupt_between_steps():  # comes too late: there is no step after these
@@ -140,7 +140,7 @@ def evaluate(
     batch_size: int = 64,
 ) -> dict[str, float]:
     """Loss (nats per graded token), token accuracy and perplexity = exp(loss) over all graded
-    tokens of `examples`."""
+    tokens of `examples`. It is the plain NLL, whatever loss the model was trained with."""
     batch_size = whole_number("batch_size", batch_size)
     if not examples:
         raise ValueError("no examples to evaluate")
@@ -181,10 +181,11 @@ class _Run:
         settings: dict[str, Any],
         autocast: torch.autocast,
         scaler: torch.amp.GradScaler,
+        loss: TokenLoss | None,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.plan, self.settings = plan, settings
-        self.autocast, self.scaler = autocast, scaler
+        self.autocast, self.scaler, self.loss = autocast, scaler, loss
         self.history = History()
         self.warmup_steps = math.ceil(settings["warmup_ratio"] * plan.total_steps)
         self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
@@ -197,6 +198,14 @@ class _Run:
             fused=True,  # all parameters in one pass over memory
         )
         self.optimizer.zero_grad()  # a backward() before this run must not count in its first step
+
+    def begin(self, checkpoint: Path | None) -> None:
+        """Take up `checkpoint`, if there is one, and try the model, as it then is, before a step."""
+        if checkpoint and find_checkpoint(checkpoint):
+            self.resume(checkpoint)
+        with self.autocast:
+            check_model(self.model, self.plan, self.tokenizer.pad_token_id)
+        name_stop_token(self.model, self.tokenizer)
 
     def update(self, window: list[list[int]]) -> None:
         """The next step, on the examples of `window`."""
@@ -218,6 +227,7 @@ class _Run:
             step=done + 1,
             autocast=self.autocast,
             scaler=self.scaler,
+            token_loss=self.loss,
         )
         self.history.steps.append({"step": done + 1, **measured})
         self.history.tokens += self.plan.count_tokens(window)

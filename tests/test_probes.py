@@ -130,7 +130,7 @@ def killed_in_step(number: int):
 
 @pytest.mark.parametrize("factor", [0.9, 1.01, 3.0])
 def test_a_head_kernel_with_another_loss_is_found(factor, monkeypatch):
-    real = sft_lab.kernels.head.HeadNLL.apply
+    real = sft_lab.kernels.head.HeadLoss.apply
 
     class Wrong:
         @staticmethod
@@ -138,7 +138,7 @@ def test_a_head_kernel_with_another_loss_is_found(factor, monkeypatch):
             loss, correct = real(*inputs)
             return loss * factor, correct
 
-    monkeypatch.setattr(sft_lab.losses, "HeadNLL", Wrong)
+    monkeypatch.setattr(sft_lab.losses, "HeadLoss", Wrong)
     for architecture in ARCHITECTURES:
         with pytest.raises(ValueError, match="nats per token, but.*chapter 04"):
             check_scores(make_model(architecture), make_examples(9), PAD)

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from sft_lab.batches import join_rows, pack, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
-from sft_lab.kernels.head import HeadNLL
+from sft_lab.kernels.head import HeadLoss
 from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.lora import add_lora
 from sft_lab.models import ATLAS_FOLDER, ModelError
@@ -291,7 +291,7 @@ def measure_head(
                 scores.t() @ hidden[start : start + part]
 
     def ours() -> None:
-        HeadNLL.apply(hidden, weight, targets, 1 / tokens)[0].backward()
+        HeadLoss.apply(hidden, weight, targets, 1 / tokens)[0].backward()
         hidden.grad = weight.grad = None
 
     def torchs() -> None:

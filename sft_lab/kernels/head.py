@@ -1,25 +1,33 @@
-"""Under "score": the output head, softmax and NLL in one, without ever holding the scores of all
+"""Under "score": the output head, softmax and loss in one, without ever holding the scores of all
 positions."""
 
 from typing import Any
 
 import torch
 
+from sft_lab.token_losses import TokenLoss
+
 # 1,766 positions of Qwen3's vocabulary: 0.5 GiB in bfloat16, 1 GiB in float32
 SCORES_AT_ONCE = 1 << 28
 
 
-class HeadNLL(torch.autograd.Function):
-    """Output head, softmax and NLL in one, in chunks of positions; the gradients are made on the
+class HeadLoss(torch.autograd.Function):
+    """Output head, softmax and loss in one, in chunks of positions; the gradients are made on the
     way forward.
 
-    For one position with scores z = W h and target y: the gradient by z is softmax(z) - onehot(y)
-    (chapter 01), by h it is W^T of that, by W the outer product with h.
+    For one position with scores z = W h and target y: the gradient of its NLL by z is softmax(z) -
+    onehot(y) (chapter 01), by h it is W^T of that, by W the outer product with h. Another loss has
+    another factor before it, and the smoothed one another target than onehot(y) (chapter 12).
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, factor: float
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        factor: float,
+        loss: TokenLoss | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         device = hidden.device.type
         # autocast acts on torch's own functions alone, so here it is asked what it would do
@@ -40,14 +48,12 @@ class HeadNLL(torch.autograd.Function):
             scores = part @ matrix.t()  # (n, V)
             correct += (scores.argmax(-1, keepdim=True) == target).sum()
             log_probs = scores.log_softmax(-1, dtype=torch.float32)
-            total -= log_probs.gather(1, target).sum()
+            costs, slopes = _weigh(log_probs, target, loss)
+            total += costs.sum()
             if to_states is None and to_weight is None:
                 continue
-            to_scores = log_probs.exp_()  # in place: a second tensor of this size is what costs
-            if inside != 1.0:
-                to_scores.mul_(inside)
-            to_scores.scatter_add_(1, target, torch.full_like(target, -inside, dtype=torch.float32))
-            to_scores = to_scores.to(dtype)
+            epsilon = loss.epsilon if loss else 0.0
+            to_scores = _differentiate(log_probs, target, slopes, epsilon, inside).to(dtype)
             if to_states is not None:
                 torch.mm(to_scores, matrix, out=to_states[start : start + size])
             if to_weight is not None:
@@ -68,4 +74,39 @@ class HeadNLL(torch.autograd.Function):
             None if part is None else part.mul_(gradient) for part in ctx.gradients
         )
         ctx.gradients = None
-        return to_states, to_weight, None, None
+        return to_states, to_weight, None, None, None
+
+
+def _weigh(
+    log_probs: torch.Tensor, target: torch.Tensor, loss: TokenLoss | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Cost and slope of each position, (n, 1), from all log-probabilities, (n, V); None: 1."""
+    own = log_probs.gather(1, target)
+    if loss is None:
+        return -own, None
+    costs, slopes = loss.weigh(own, target)
+    if loss.epsilon:
+        costs = (1 - loss.epsilon) * costs - loss.epsilon * log_probs.mean(-1, keepdim=True)
+    return costs, slopes
+
+
+def _differentiate(
+    log_probs: torch.Tensor,
+    target: torch.Tensor,
+    slopes: torch.Tensor | None,
+    epsilon: float,
+    factor: float,
+) -> torch.Tensor:
+    """`factor` times the gradient by the scores, (n, V); takes the place of `log_probs`, because a
+    second tensor of this size is what costs."""
+    to_scores = log_probs.exp_()
+    if epsilon:
+        to_scores.sub_(epsilon / to_scores.shape[1])
+    if slopes is None:
+        slopes = torch.full_like(target, factor, dtype=torch.float32)
+        if factor != 1.0:
+            to_scores.mul_(factor)
+    else:
+        slopes = slopes * factor
+        to_scores.mul_(slopes)
+    return to_scores.scatter_add_(1, target, slopes * (epsilon - 1))

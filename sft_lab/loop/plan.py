@@ -94,10 +94,7 @@ class Plan:
 
     def _check_graded(self) -> None:
         """Refuse a plan with a step that grades nothing: it would end the run when it comes."""
-        labels = [row["labels"][0].tolist() for row in self.rows] or [
-            example.labels for example in self.examples
-        ]
-        graded = [grades(row) for row in labels]
+        graded = [grades(labels) for labels in self.labels()]
         if all(graded):
             return
         for step, window in enumerate(self.windows(), start=1):
@@ -108,6 +105,12 @@ class Plan:
                     f"first is number {graded.index(False) + 1}; check the examples with "
                     "check_labels"
                 )
+
+    def labels(self) -> list[list[int]]:
+        """The labels of each example, or of each packed row."""
+        return [row["labels"][0].tolist() for row in self.rows] or [
+            example.labels for example in self.examples
+        ]
 
     @property
     def steps_an_epoch(self) -> int:

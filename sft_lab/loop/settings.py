@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from sft_lab.arguments import SettingError, real_number, whole_number
-from sft_lab.examples import Example
+from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.loop.plan import Plan, check_examples, grades
+from sft_lab.token_losses import TokenLoss
 
 
 def check_settings(
@@ -64,6 +65,37 @@ def check_settings(
         "weight_decay": weight_decay,
         "max_grad_norm": max_grad_norm,
     }
+
+
+def check_loss(loss: TokenLoss | None, plan: Plan, model: torch.nn.Module) -> dict[str, Any] | None:
+    """What the settings of a run say of its loss; None: NLL. SettingError for what is no TokenLoss,
+    weights for another vocabulary than the model's, and weights that leave a step nothing to train.
+    """
+    if loss is None:
+        return None
+    if not isinstance(loss, TokenLoss):
+        raise SettingError(
+            f"loss is {loss!r:.60} ({type(loss).__name__}); it must be None, which is the NLL, or "
+            "made by weighted, focal, smoothed or dft of sft_lab.token_losses"
+        )
+    if loss.weights is None:
+        return loss.settings
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    size = getattr(head, "out_features", None)
+    if size is not None:  # or the first step says so
+        loss.check_vocabulary(size)
+    weights = loss.weights.tolist()
+    counts = [
+        any(weights[label] > 0 for label in labels[1:] if label != IGNORE_INDEX)
+        for labels in plan.labels()
+    ]
+    for step, window in enumerate([] if all(counts) else plan.windows(), start=1):
+        if not any(counts[i] for batch in window for i in batch):
+            raise SettingError(
+                f"step {step}: every graded token in its batches has weight 0, so it would train "
+                "nothing; give larger batches, or a small weight to more tokens"
+            )
+    return loss.settings
 
 
 def check_watching(

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from sft_lab.examples import IGNORE_INDEX
 from sft_lab.losses import graded_loss
+from sft_lab.token_losses import TokenLoss
 
 SMALLEST_LOSS_SCALE = 1.0  # where even this overflows, the gradients themselves are the trouble
 
@@ -67,28 +68,26 @@ def optimizer_step(
     step: int,
     autocast: torch.autocast,
     scaler: torch.amp.GradScaler,
+    token_loss: TokenLoss | None = None,
 ) -> dict[str, float]:
-    """One update from one or more batches, every graded token of them weighing the same; returns
-    what it measured.
+    """One update from one or more batches, every graded token of them weighing the same (or as
+    `token_loss` weighs it); returns what it measured.
 
-    Raises ValueError when nothing is graded, and FloatingPointError, with the weights as they were,
-    when the loss or the gradient is not finite. With float16 an infinite gradient is the scaler's
-    business: it leaves the update out and halves its scale, until that reaches SMALLEST_LOSS_SCALE.
+    Raises ValueError when nothing is graded or all with weight 0, and FloatingPointError, with the
+    weights as they were, when the loss or the gradient is not finite. With float16 an infinite
+    gradient is the scaler's business: it leaves the update out and halves its scale, until that
+    reaches SMALLEST_LOSS_SCALE.
     """
     # Counted over all batches before the first one runs: a mean of each batch's mean would give a
     # token of a batch with few graded tokens more weight.
-    graded = sum(int((batch["labels"][:, 1:] != IGNORE_INDEX).sum()) for batch in batches)
-    if graded == 0:
-        raise ValueError(
-            f"step {step}: no graded token in its batches; check the examples with check_labels"
-        )
+    graded, divisor = _count_graded(batches, token_loss, step)
     device, scale = parameters[0].device, scaler.get_scale()
     losses, ranked_first = [], []
     for batch in batches:
         with autocast:
             on_device = {name: tensor.to(device) for name, tensor in batch.items()}
             # the gradients are made inside, on the way forward, so the scale must be there too
-            loss, correct = graded_loss(model, on_device, factor=scale / graded)
+            loss, correct = graded_loss(model, on_device, factor=scale / divisor, loss=token_loss)
         scaler.scale(loss / scale).backward()
         losses.append(loss.detach())
         ranked_first.append(correct)
@@ -117,3 +116,20 @@ def optimizer_step(
         "graded": graded,
         **({"loss_scale": scale} if scaler.is_enabled() else {}),
     }
+
+
+def _count_graded(
+    batches: list[dict[str, torch.Tensor]], token_loss: TokenLoss | None, step: int
+) -> tuple[int, float]:
+    """How many tokens of a step are graded, and what makes a mean of their summed losses."""
+    labels = [batch["labels"][:, 1:] for batch in batches]
+    targets = torch.cat([label[label != IGNORE_INDEX] for label in labels])
+    graded = len(targets)
+    if graded == 0:
+        raise ValueError(
+            f"step {step}: no graded token in its batches; check the examples with check_labels"
+        )
+    divisor = graded if token_loss is None else token_loss.divisor(targets)
+    if divisor == 0:
+        raise ValueError(f"step {step}: every one of its {graded} graded tokens has weight 0")
+    return graded, divisor
