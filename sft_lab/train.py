@@ -200,7 +200,7 @@ class _Run:
         self.optimizer.zero_grad()  # a backward() before this run must not count in its first step
 
     def begin(self, checkpoint: Path | None) -> None:
-        """Take up `checkpoint`, if there is one, and try the model, as it then is, before a step."""
+        """Take up `checkpoint`, if there is one, and try the model as it then is."""
         if checkpoint and find_checkpoint(checkpoint):
             self.resume(checkpoint)
         with self.autocast:
