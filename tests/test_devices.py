@@ -16,6 +16,7 @@ from sft_lab.compare import compare
 from sft_lab.labels import encode_conversation
 from sft_lab.lora import add_lora, load_adapter, merge_lora, remove_lora, save_adapter
 from sft_lab.models import ATLAS_FOLDER, choose_device, load
+from sft_lab.token_losses import dft, focal, smoothed, weighted
 from sft_lab.train import evaluate, train
 
 CHAPTERS = sorted((Path(__file__).resolve().parents[1] / "chapters").glob("[0-9][0-9]*_*.py"))
@@ -123,6 +124,20 @@ def test_a_run_and_its_evaluation_stay_on_the_device(stand_in, tokenizer, exampl
     assert history.losses and stand_in.device == ACCELERATOR
     assert evaluate(stand_in, tokenizer, examples)["graded"] > 0
     assert {parameter.device for parameter in stand_in.parameters()} == {ACCELERATOR}
+
+
+@pytest.mark.parametrize("name", ["weighted", "focal", "smoothed", "dft"])
+def test_a_run_with_another_loss_stays_on_the_device(stand_in, tokenizer, examples, name):
+    size = stand_in.config.vocab_size
+    losses = {
+        "weighted": weighted([1.0] * (size - 1) + [2.0]),
+        "focal": focal(2),
+        "smoothed": smoothed(0.1),
+        "dft": dft(),
+    }
+    on_cpu = train(make_stand_in(tokenizer), tokenizer, examples, loss=losses[name], **RUN)
+    here = train(stand_in, tokenizer, examples, loss=losses[name], **RUN)
+    assert here.losses == pytest.approx(on_cpu.losses, abs=1e-5) and stand_in.device == ACCELERATOR
 
 
 def test_a_run_on_the_device_resumes_there(stand_in, tokenizer, examples, tmp_path, monkeypatch):
