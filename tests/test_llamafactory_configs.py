@@ -23,7 +23,13 @@ from sft_lab.course.factory_keys import (
     training_keys,
     write_yaml,
 )
-from sft_lab.course.views.factory import ACCUMULATIONS, BATCH_SIZES, CUTOFFS, settings_file
+from sft_lab.course.views.factory import (
+    ACCUMULATIONS,
+    BATCH_SIZES,
+    CUTOFFS,
+    predict_run,
+    settings_file,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv" / "llamafactory"
@@ -147,6 +153,20 @@ def test_the_files_of_one_model_differ_only_where_the_method_asks_for_it():
     }
     assert change("zero2") - change("full") == {"deepspeed"}
     assert all("quantization" in key for key in change("qlora"))
+
+
+def test_the_readme_names_every_run_and_the_memory_that_chapter_08_predicts_for_it():
+    text = (FOLDER.parent / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `…_(\w+)\.yaml` \| ([\d.]*) ?\| ([\d.]*) ?\|", text, re.MULTILINE)
+    assert {f"{short}_{run}.yaml" for run, *_ in rows for *_, short in MODELS.values()} == set(
+        all_files()
+    )
+    for run, *sizes in rows:
+        if run in METHODS:
+            needs = [sum(predict_run(model, run, 2048, 2, True).values()) for model in MODELS]
+            assert sizes == [f"{need:.1f}" for need in needs], run
+        else:
+            assert sizes == ["", ""], run
 
 
 def test_the_command_starts_what_the_file_asks_for():
