@@ -33,14 +33,21 @@ def card_gib(card: str) -> float:
 
 
 def needed_gib(
-    model: str, method: str, batch_size: int, length: int, checkpointing: bool, head: str
+    model: str,
+    method: str,
+    batch_size: int,
+    length: int,
+    checkpointing: bool,
+    head: str,
+    *,
+    rank: int = RANK,
 ) -> dict[str, float]:
     """GiB of each part of a step in half precision at its peak, and of the allowance; settings as
     predict_memory's."""
     parts = predict_memory(
         named_config(model),
         method=method,
-        rank=RANK,
+        rank=rank,
         batch_size=batch_size,
         length=length,
         half=True,

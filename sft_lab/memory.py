@@ -3,7 +3,8 @@
 A step holds five kinds of bytes: weights, gradients, the optimizer's averages, the activations that
 backward will ask for, and the scores of the vocabulary (logits). The counts are those of models
 built like Qwen2, Qwen3 and Llama, and of the loops of this course: fused AdamW; full tuning in
-float32, or with float32 weights under autocast; LoRA with A and B in float32 beside frozen weights.
+float32, or with float32 weights under autocast; LoRA with A and B in float32 beside frozen weights;
+"freeze", in which the last layers alone are tuned, in float32 beside frozen ones.
 What no tensor holds is not counted: the driver and libraries of a GPU (0.5 to 1 GB), and
 fragmentation. `sft_lab.memory_meter` measures the same step; chapter 08 derives and compares.
 """
@@ -16,7 +17,8 @@ from sft_lab.kernels.head import SCORES_AT_ONCE
 from sft_lab.shapes import check_kind, count_parameters, key_width, query_width
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits")
-METHODS = ("full", "lora", "qlora")
+METHODS = ("full", "lora", "qlora")  # those that chapter 08 compares
+ALL_METHODS = (*METHODS, "freeze")
 HEADS, ATTENTION = ("all", "graded"), ("sdpa", "eager")
 FLOAT32, HALF = 4, 2  # bytes of a number
 ADAMW = 2 * FLOAT32  # its two running averages of each trained number
@@ -44,12 +46,13 @@ def count_layer(
     float32.
     """
     check_kind(config)
-    width, full = config.hidden_size, method == "full"
+    width, full = config.hidden_size, method in ("full", "freeze")
     queries, keys = query_width(config), key_width(config)
     product = HALF if half else FLOAT32  # a number that leaves a matrix product
     # RMSNorm keeps its input and its scale in float32; if its weight is trained, also the
-    # normalised input
-    norm = FLOAT32 * width * (2 if full else 1) + FLOAT32
+    # normalised input, in the format of what one layer hands to the next
+    handed = product if method == "freeze" else FLOAT32
+    norm = FLOAT32 * width + (handed * width if full else 0) + FLOAT32
     a_token = {
         "two norms": 2 * norm,
         # in half precision every layer that reads them casts anew: q, k, v, and gate, up
@@ -94,16 +97,21 @@ def predict_moments(
     head: str = "all",
     graded: float = 1.0,
     attention: str = "sdpa",
+    trained_layers: int = 2,
 ) -> dict[str, dict[str, int]]:
     """The parts, in bytes, at each moment of a step that can be its peak; the settings are those of
     predict_memory."""
-    check_settings(config, method, head, attention, batch_size, length, rank, graded)
-    layers, tokens = config.num_hidden_layers, batch_size * length
+    check_settings(
+        config, method, head, attention, batch_size, length, rank, graded, trained_layers
+    )
+    # what lies below the first trained layer keeps nothing for backward
+    layers = trained_layers if method == "freeze" else config.num_hidden_layers
+    tokens = batch_size * length
     settings = {"method": method, "rank": rank, "half": half, "attention": attention}
     kept = count_layer(config, tokens, length, **settings)
     scored = tokens if head == "all" else round(graded * tokens)
     step = _Step(config, rows=batch_size, length=length, scored=scored, layer=kept, **settings)
-    sums = _sum_full(step) if method == "full" else _sum_lora(step, head)
+    sums = _sum(step, head, trained_layers)
     layer = sum(kept.values())
     # checkpointing keeps the input of each layer, and backward makes one layer at a time again
     held = layers * (sums.stream if checkpointing else layer)
@@ -114,27 +122,17 @@ def predict_moments(
     casts = layers * kept["trained weights in half"] if checkpointing else 0
     # the output of model(labels=…) holds all scores until the step is over
     remaining = step.product * tokens * config.vocab_size if head == "all" else 0
+    in_forward = held - sums.last + again + casts + sums.forward_inside
+    all_gradients = FLOAT32 * sums.trained + sums.tied_gradients
     moments = _score_moments(step, sums, head, held, casts) | {
-        "forward, the last layer": (
-            0,
-            held - sums.last + again + casts + sums.forward_inside,
-            0,
-        ),
-        "backward, the last layer": (
-            sums.table_gradient,
-            held + again + sums.inside,
-            remaining,
-        ),
+        "forward, the last layer": (0, in_forward, 0),
+        "backward, the last layer": (sums.table_gradient, held + again + sums.inside, remaining),
         "backward, the first layer": (
             sums.first_gradients,
             layer + sums.inside + sums.stream,
             remaining,
         ),
-        "backward, the embedding": (
-            FLOAT32 * sums.trained + sums.tied_gradients,
-            sums.stream,
-            remaining,
-        ),
+        "backward, the embedding": (all_gradients, sums.stream, remaining),
     }
     static = {"weights": sums.weights, "optimizer": ADAMW * sums.trained}
     names = ("gradients", "activations", "logits")
@@ -155,11 +153,13 @@ def predict_memory(
     head: str = "all",
     graded: float = 1.0,
     attention: str = "sdpa",
+    trained_layers: int = 2,
 ) -> dict[str, int]:
     """Bytes of each of PARTS at the peak of one training step on rows of `length` tokens without
     padding.
 
-    method: "full", "lora" or "qlora" (4-bit layers). half: bfloat16 or float16 products (full
+    method: "full", "lora", "qlora" (4-bit layers), or "freeze" (the last `trained_layers` layers
+    are tuned; embedding, head and last norm are not). half: bfloat16 or float16 products (full
     tuning then holds its weights in float32). checkpointing: keep the input of every layer, compute
     the layer again in backward. head: "all" scores every position, as model(labels=…) does;
     "graded" those that are graded, a share `graded` of them, in chunks, as `sft_lab.train` does.
@@ -176,6 +176,7 @@ def predict_memory(
         head=head,
         graded=graded,
         attention=attention,
+        trained_layers=trained_layers,
     )
     peak = max(moments.values(), key=lambda parts: sum(parts.values()))
     return {part: peak[part] for part in PARTS}
@@ -190,10 +191,11 @@ def check_settings(
     length: int,
     rank: int,
     graded: float,
+    trained_layers: int = 1,
 ) -> None:
     """ValueError for settings that predict_memory and measure_memory do not know."""
     for name, value, known in (
-        ("method", method, METHODS),
+        ("method", method, ALL_METHODS),
         ("head", head, HEADS),
         ("attention", attention, ATTENTION),
     ):
@@ -206,6 +208,10 @@ def check_settings(
         raise ValueError(
             f"graded is {graded}; it is the share of the positions that are graded, above 0 and "
             "up to 1"
+        )
+    if not 1 <= trained_layers <= config.num_hidden_layers:
+        raise ValueError(
+            f"trained_layers is {trained_layers}; the model has {config.num_hidden_layers} layers"
         )
     check_kind(config)
 
@@ -254,6 +260,15 @@ class _Sums(NamedTuple):
     chunk_gradient: int  # the table's gradient from one chunk of scores, before it is added
     first_gradients: int  # gradients that are there when backward is in the first layer
     tied_gradients: int  # two gradients of a tied table, beside their sum
+
+
+def _sum(step: _Step, head: str, trained_layers: int) -> _Sums:
+    """The sums of the step's method."""
+    if step.method == "full":
+        return _sum_full(step)
+    if step.method == "freeze":
+        return _sum_freeze(step, head, trained_layers)
+    return _sum_lora(step, head)
 
 
 def _sum_full(step: _Step) -> _Sums:
@@ -314,6 +329,37 @@ def _sum_lora(step: _Step, head: str) -> _Sums:
         table_cast=0,
         chunk_gradient=0,
         first_gradients=FLOAT32 * trained,
+        tied_gradients=0,
+    )
+
+
+def _sum_freeze(step: _Step, head: str, trained_layers: int) -> _Sums:
+    """The last layers train in float32; the rest, with embedding, head and last norm, is frozen."""
+    config, counts = step.config, count_parameters(step.config)
+    width = config.hidden_size
+    # "other" is the norms and biases of the layers, and the last norm
+    a_layer = (counts["linear"] + counts["other"] - width) // config.num_hidden_layers
+    trained = trained_layers * a_layer
+    stream = step.product * step.tokens * width
+    last = step.tokens * (FLOAT32 * width + FLOAT32)  # the last norm's input and scale
+    if head == "graded":  # the head's input and its gradient
+        last += 2 * step.product * step.scored * width
+    inside = _widest_moment(step, stream, mlp=2 * step.product)
+    if step.half:  # a weight's gradient, before it is float32
+        inside += HALF * width * config.intermediate_size
+    return _Sums(
+        weights=FLOAT32 * trained + step.product * (sum(counts.values()) - trained),
+        trained=trained,
+        stream=stream,
+        # nothing before the first trained norm trains, so it keeps only what its weight asks for
+        unkept=FLOAT32 * step.tokens * width,
+        last=last,
+        inside=inside,
+        forward_inside=0,
+        table_gradient=0,
+        table_cast=0,
+        chunk_gradient=0,
+        first_gradients=FLOAT32 * (trained - a_layer),
         tied_gradients=0,
     )
 

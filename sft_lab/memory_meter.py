@@ -37,6 +37,7 @@ def measure_memory(
     head: str = "all",
     graded: float = 1.0,
     attention: str = "sdpa",
+    trained_layers: int = 2,
     fake: bool = True,
 ) -> dict[str, int]:
     """What predict_memory predicts, measured: one step with random weights, every tensor counted
@@ -45,7 +46,9 @@ def measure_memory(
     fake: run it with tensors that have a shape and no content, so that a model of 7 B parameters is
     measured on a laptop. fake=False computes it for real, on the CPU.
     """
-    check_settings(config, method, head, attention, batch_size, length, rank, graded)
+    check_settings(
+        config, method, head, attention, batch_size, length, rank, graded, trained_layers
+    )
     _check_measurable(config, method, fake)
     config = copy.deepcopy(config)
     config._attn_implementation = attention
@@ -54,7 +57,7 @@ def measure_memory(
     with mode, _Meter(config.vocab_size) as meter:
         # full tuning holds its weights in float32 whatever the products are computed in
         weights = torch.bfloat16 if half and method != "full" else torch.float32
-        model = _build(config, method, rank, weights)
+        model = _build(config, method, rank, weights, trained_layers)
         if checkpointing:
             model.activation_checkpointing_enable()
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -95,10 +98,19 @@ def _check_measurable(config: PreTrainedConfig, method: str, fake: bool) -> None
         )
 
 
-def _build(config: PreTrainedConfig, method: str, rank: int, dtype: torch.dtype) -> PreTrainedModel:
+def _build(
+    config: PreTrainedConfig, method: str, rank: int, dtype: torch.dtype, trained_layers: int
+) -> PreTrainedModel:
     """The model of a method, with random weights."""
     model = AutoModelForCausalLM.from_config(config, dtype=dtype).train()
     if method == "full":
+        return model
+    if method == "freeze":
+        model.requires_grad_(False)
+        for module in model.model.layers[-trained_layers:].modules():
+            for name, weight in list(module.named_parameters(recurse=False)):
+                # .float() would swap tensors, which fake ones refuse
+                setattr(module, name, nn.Parameter(weight.detach().float()))
         return model
     add_lora(model, rank=rank)
     if method == "qlora":

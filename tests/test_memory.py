@@ -111,6 +111,31 @@ def test_a_step_takes_the_memory_that_was_predicted(method, checkpointing):
             assert predicted[part] == pytest.approx(measured[part], rel=0.01), (part, settings)
 
 
+@pytest.mark.parametrize("half", [True, False], ids=["half", "float32"])
+def test_freezing_all_but_the_last_layers_takes_the_memory_that_was_predicted(half):
+    rng = random.Random(f"freeze {half}")
+    for case in range(2 * CASES):
+        config = random_config(rng)
+        layers = rng.randint(1, config.num_hidden_layers)
+        settings = random_settings(
+            rng, method="freeze", trained_layers=layers, checkpointing=case >= CASES, half=half
+        )
+        predicted, measured = predict_memory(config, **settings), measure_memory(config, **settings)
+        assert total(predicted) == pytest.approx(total(measured), rel=0.1), (settings, predicted)
+        for part in ("weights", "optimizer"):
+            assert predicted[part] == pytest.approx(measured[part], rel=0.01), (part, settings)
+
+
+def test_freezing_a_model_as_large_as_qwen3_0_6b_keeps_nothing_below_the_trained_layers():
+    config = named_config("Qwen3-0.6B")
+    settings = {"method": "freeze", "trained_layers": 2, "batch_size": 2, "length": 512}
+    predicted, measured = predict_memory(config, **settings), measure_memory(config, **settings)
+    for part in PARTS:
+        assert predicted[part] == pytest.approx(measured[part], rel=0.01, abs=2**20), part
+    twice = predict_memory(config, **settings | {"trained_layers": 4})
+    assert twice["optimizer"] == 2 * predicted["optimizer"]
+
+
 def test_llama_is_counted_too_and_measured_for_real():
     rng = random.Random(5)
     for method in ("full", "lora"):

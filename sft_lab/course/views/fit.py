@@ -73,7 +73,8 @@ def draw_fit(
     }
     totals = {kind: sum(parts.values()) for kind, parts in needs.items()}
     for row, kind in enumerate(METHODS):
-        _draw_stack(ax, row, needs[kind], has, chosen=kind == method)
+        draw_stack(ax, row, needs[kind], chosen=kind == method)
+        _write_verdict(ax, row, totals[kind], has, chosen=kind == method)
     ax.axvline(has, color=VERMILLION, linewidth=2.4, zorder=3)
     ax.annotate(
         f"{card}: {has:.1f} GiB",
@@ -151,9 +152,8 @@ def explore_fit(
     return view
 
 
-def _draw_stack(ax: Axes, row: int, parts: dict[str, float], has: float, *, chosen: bool) -> None:
-    """One method's parts as a stacked bar with its sum and whether that fits; pale unless
-    chosen."""
+def draw_stack(ax: Axes, row: int, parts: dict[str, float], *, chosen: bool) -> None:
+    """One method's parts in GiB as a stacked bar; pale unless chosen."""
     left = 0.0
     for part, (colour, hatch) in _LOOKS.items():
         ax.barh(
@@ -169,9 +169,13 @@ def _draw_stack(ax: Axes, row: int, parts: dict[str, float], has: float, *, chos
             alpha=1.0 if chosen else 0.4,
         )
         left += parts[part]
+
+
+def _write_verdict(ax: Axes, row: int, total: float, has: float, *, chosen: bool) -> None:
+    """A bar's sum and whether that fits, behind the bar."""
     ax.annotate(
-        f"{left:.1f} GiB, {'fits' if left <= has else 'does not fit'}",
-        (left, row),
+        f"{total:.1f} GiB, {'fits' if total <= has else 'does not fit'}",
+        (total, row),
         (7, 0),
         textcoords="offset points",
         va="center",
