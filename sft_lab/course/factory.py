@@ -11,8 +11,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from sft_lab.files import write_json, write_text
 
@@ -55,21 +58,6 @@ def say_source() -> str:
     )
 
 
-def to_yaml(settings: Settings) -> str:
-    """Settings as the lines of a YAML file. A small number is written as 1.0e-4: YAML takes 1e-4
-    for a text."""
-
-    def value_of(value: object) -> str:
-        if isinstance(value, bool):
-            return str(value).lower()
-        text = str(value)
-        if isinstance(value, float) and "e" in text and "." not in text:
-            return text.replace("e", ".0e")
-        return text
-
-    return "".join(f"{name}: {value_of(value)}\n" for name, value in settings.items())
-
-
 def run(command: str, settings: Settings, folder: Path, *, record: str, typed: str = "") -> str:
     """Run `llamafactory-cli COMMAND RECORD.yaml` in `folder`; returns what it printed.
 
@@ -78,7 +66,8 @@ def run(command: str, settings: Settings, folder: Path, *, record: str, typed: s
     name is put into the output folder and its text returned. FactoryError when the command fails,
     with its last lines, and when the recording was made with other settings.
     """
-    write_text(folder / f"{record}.yaml", to_yaml(settings))
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    write_text(folder / f"{record}.yaml", text)
     output = settings.get("output_dir") or settings.get("export_dir")
     if not is_installed():
         return _replay(record, {"command": command, "typed": typed, **settings}, folder, output)
@@ -120,6 +109,13 @@ def measured(record: str, compute: Callable[[], Any], *, of: Any = None) -> Any:
     if recorded["of"] != json.loads(json.dumps(of)):
         raise FactoryError(_explain_other(record))
     return recorded["value"]
+
+
+def read_extras() -> list[str]:
+    """The extras, as in pip install "llamafactory[extra]", that the installed package declares."""
+    packages = [str(path) for path in (ENVIRONMENT / "lib").glob("python*/site-packages")]
+    (package,) = metadata.distributions(name="llamafactory", path=packages)
+    return package.metadata.get_all("Provides-Extra") or []
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -8,9 +8,11 @@ it: `transformers` is another version there. The first argument names a JSON fil
     rows     the token ids and labels that `llamafactory-cli train` would make of these settings
     parse    whether `chat` and `export` accept these keys
     train    what `llamafactory-cli train` does; several runs share one start of Python
+    export   what `llamafactory-cli export` does
+    fit      for "lengths", a list of [prompt, answer, cutoff_len]: what is left of the first two
 
-An answer is {"rows": [{"input_ids": [...], "labels": [...]}, ...]}, {"done": true}, or
-{"error": "ValueError: ..."}.
+An answer is {"rows": [{"input_ids": [...], "labels": [...]}, ...]}, {"left": [[...], ...]},
+{"done": true}, or {"error": "ValueError: ..."}.
 """
 
 import json
@@ -37,15 +39,18 @@ def read_rows(settings: dict[str, Any]) -> list[dict[str, list[int]]]:
 
 def answer(settings: dict[str, Any]) -> dict[str, Any]:
     """The answer to one question; an error of LLaMA-Factory is an answer too."""
+    from llamafactory.data.processor.processor_utils import infer_seqlen
     from llamafactory.hparams import get_infer_args
-    from llamafactory.train.tuner import run_exp
+    from llamafactory.train.tuner import export_model, run_exp
 
     settings = dict(settings)
     command = settings.pop("command")
     try:
         if command == "rows":
             return {"rows": read_rows(settings)}
-        get_infer_args(settings) if command == "parse" else run_exp(settings)
+        if command == "fit":
+            return {"left": [infer_seqlen(*lengths) for lengths in settings["lengths"]]}
+        {"parse": get_infer_args, "train": run_exp, "export": export_model}[command](settings)
         return {"done": True}
     except Exception as error:  # whatever it is, the reader is to see it
         return {"error": f"{type(error).__name__}: {error}"}
