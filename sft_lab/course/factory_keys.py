@@ -73,6 +73,7 @@ SECTIONS = {
     },
     "logs": {
         "output_dir": "adapter or model, logs and checkpoints",
+        "overwrite_output_dir": "false: a second run goes on from the last checkpoint there",
         "logging_steps": "steps between two lines of the log",
         "save_steps": "steps between two checkpoints",
         "eval_strategy": "loss on the held-out rows; the default is no",
@@ -124,6 +125,7 @@ ALWAYS: Keys = {
     "warmup_steps": 0.1,
     "bf16": True,
     "seed": 42,
+    "overwrite_output_dir": False,
     "logging_steps": 10,
     "save_steps": 500,
     "eval_strategy": "steps",
@@ -289,7 +291,7 @@ WALK_THROUGH = (
         "gradient_checkpointing: true",
         "useless",
         "disable_gradient_checkpointing: false",
-        "LLaMA-Factory checkpoints by default; gradient_checkpointing: false would not stop it",
+        "LLaMA-Factory checkpoints by default, and gradient_checkpointing: false does not stop it",
     ),
     OldKey("logging_steps: 10", "kept", "", "the default is 500"),
     OldKey("save_steps: 500", "default", "", "the default"),
@@ -306,7 +308,12 @@ WALK_THROUGH = (
         "the file is in the repository, not in the package that pip installs",
     ),
     OldKey("logging_dir: logs", "warns", "", "set TENSORBOARD_LOGGING_DIR instead"),
-    OldKey("overwrite_output_dir: true", "useless", "", "kept so that old files parse"),
+    OldKey(
+        "overwrite_output_dir: true",
+        "kept",
+        "",
+        "called deprecated; but without it a second run goes on from the last checkpoint",
+    ),
     OldKey("evaluation_strategy: steps", "refused", "eval_strategy: steps", "renamed"),
     OldKey(
         "group_by_length: true",
