@@ -2,7 +2,8 @@
 
     python tools/record_llamafactory.py     (needs `make llamafactory`; a minute)
 
-Runs the cells of the chapter in order, without its exercises, and writes docs/recorded/llamafactory.
+Runs the cells of the chapter in order, without its exercises, and writes
+docs/recorded/llamafactory.
 Do this again after a change of the chapter's settings or data.
 """
 

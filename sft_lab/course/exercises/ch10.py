@@ -219,75 +219,77 @@ def runs_under(name: str, messages: list[dict], cut_round: int = -1) -> list[str
 
 @checks("10.3")
 def which_key(attempt: Callable) -> str:
-    inputs, names = [], []
-    for name in NAMES:
-        for rounds, equal in ((2, False), (3, False), (2, True), (3, True)):
-            messages = random_rounds(rounds, equal=equal)
-            cut_round = 0 if equal else -1  # the first answer cut: later rounds are missing
-            inputs.append((messages, runs_under(name, messages, cut_round)))
-            names.append(name)
-    order = random.sample(range(len(inputs)), len(inputs))
-    expected = {id(inputs[i][1]): names[i] for i in order}
+    asked = [
+        (name, rounds, equal) for name in NAMES for rounds in (2, 3) for equal in (False, True)
+    ]
+    inputs, expected = [], {}
+    for name, rounds, equal in random.sample(asked, len(asked)):
+        messages = random_rounds(rounds, equal=equal)
+        # of equal answers the first is cut: then later rounds are missing
+        graded = runs_under(name, messages, cut_round=0 if equal else -1)
+        inputs.append((messages, graded))
+        expected[id(graded)] = name
 
     def right(messages, graded):
         return expected[id(graded)]
 
-    def swap(wrong_when: Callable, told: str) -> Callable:
-        return lambda messages, graded: (
-            told if wrong_when(messages, graded) else right(messages, graded)
-        )
-
-    def replies(messages):
-        return [turn for turn in messages if turn["role"] == "assistant"]
-
-    def ends(graded):
-        return graded[-1].rstrip("\n").endswith(END)
-
-    mistakes = [
-        (
-            swap(
-                lambda m, g: len(g) < len(replies(m)) and right(m, g) == "cutoff_len",
-                "mask_history",
-            ),
-            "a missing answer is not always masked: did the last run come to its stop token?",
-        ),
-        (
-            swap(
-                lambda m, g: len(set(g)) < len(replies(m)) and ends(g) and len(g) > 1,
-                "mask_history",
-            ),
-            "two answers may be the same text: count the runs, not the different texts",
-        ),
-        (
-            swap(lambda m, g: right(m, g) == "cutoff_len" and len(g) == len(replies(m)), "nothing"),
-            "the last run does not come to its stop token: something was cut",
-        ),
-        (
-            swap(lambda m, g: right(m, g) == "train_on_prompt", "mask_history"),
-            "one run may be the whole conversation: does it begin with a control token?",
-        ),
-        (
-            swap(lambda m, g: right(m, g) == "enable_thinking", "nothing"),
-            "nobody wrote that thought: look at the beginning of a run",
-        ),
-        (
-            swap(
-                lambda m, g: "think" in g[0] and right(m, g) in ("nothing", "mask_history"),
-                "enable_thinking",
-            ),
-            "an answer may say the word think: look for the token at the beginning",
-        ),
-    ]
-    inputs = [inputs[i] for i in order]
     same_for_all(
         attempt,
         inputs,
         right,
-        mistakes,
+        [(_told(right, when, name), mistake) for when, name, mistake in KEY_MISTAKES],
         form=lambda found: need_word(found, *NAMES),
         what="the setting",
     )
     return "the end of the last run, the beginning of the first, and their number"
+
+
+def _told(right: Callable, when: Callable, name: str) -> Callable:
+    """An answer that is right but for the conversations where when(right name, runs, number of
+    answers) holds: there it says `name`."""
+
+    def answer(messages, graded):
+        replies = sum(turn["role"] == "assistant" for turn in messages)
+        wrong = when(right(messages, graded), graded, replies)
+        return name if wrong else right(messages, graded)
+
+    return answer
+
+
+KEY_MISTAKES = [
+    (
+        lambda key, runs, replies: key == "cutoff_len" and len(runs) < replies,
+        "mask_history",
+        "a missing answer is not always masked: did the last run come to its stop token?",
+    ),
+    (
+        lambda key, runs, replies: (
+            key != "cutoff_len" and len(runs) > 1 and len(set(runs)) < replies
+        ),
+        "mask_history",
+        "two answers may be the same text: count the runs, not the different texts",
+    ),
+    (
+        lambda key, runs, replies: key == "cutoff_len" and len(runs) == replies,
+        "nothing",
+        "the last run does not come to its stop token: something was cut",
+    ),
+    (
+        lambda key, runs, replies: key == "train_on_prompt",
+        "mask_history",
+        "one run may be the whole conversation: does it begin with a control token?",
+    ),
+    (
+        lambda key, runs, replies: key == "enable_thinking",
+        "nothing",
+        "nobody wrote that thought: look at the beginning of a run",
+    ),
+    (
+        lambda key, runs, replies: "think" in runs[0] and key in ("nothing", "mask_history"),
+        "enable_thinking",
+        "an answer may say the word think: look for the token at the beginning",
+    ),
+]
 
 
 # 10.4
