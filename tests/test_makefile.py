@@ -18,7 +18,8 @@ def dry_run(target: str, user: int, folder: Path) -> str:
     environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
     for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):  # those of the make that runs the tests
         environment.pop(name, None)
-    installed = ("-o", ".venv/installed", "-o", ".venv/deepspeed/installed")
+    places = (".venv", ".venv/deepspeed", ".venv/llamafactory")
+    installed = [word for place in places for word in ("-o", f"{place}/installed")]
     command = ["make", "--dry-run", *installed, target]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True

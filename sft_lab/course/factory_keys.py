@@ -57,6 +57,7 @@ SECTIONS = {
         "mask_history": "true grades the last answer of a conversation only",
         "packing": "true joins rows; neat_packing keeps them from seeing each other",
         "val_size": "share of the rows that is held out",
+        "eval_dataset": "names of other rows for evaluation, instead of val_size",
         "preprocessing_num_workers": "processes that turn text into tokens",
     },
     "training": {
@@ -68,6 +69,7 @@ SECTIONS = {
         "warmup_steps": "below 1 a share of all steps; was warmup_ratio",
         "bf16": "cards from compute capability 8.0; on a T4 use fp16: true",
         "seed": "of the order of rows and of A",
+        "use_cpu": "the card, if there is one, is left alone",
     },
     "logs": {
         "output_dir": "adapter or model, logs and checkpoints",
@@ -77,6 +79,7 @@ SECTIONS = {
         "eval_strategy": "loss on the held-out rows; the default is no",
         "eval_steps": "steps between two evaluations",
         "per_device_eval_batch_size": "rows at a time in an evaluation",
+        "compute_accuracy": "eval_accuracy: the mean of the rows' token accuracies",
         "report_to": "none, tensorboard, wandb, and others",
         "plot_loss": "writes training_loss.png beside the weights",
     },
