@@ -47,7 +47,7 @@ world      gguf_header            the tensors that a GGUF file lists
            invented               made-up names, facts and notes of an invented world
            documents              the plain text that the base model read
            atlas                  questions, tuning set, exams
-judge      metrics                when is an answer right
+judge      metrics                when is an answer right; is a model as sure as it is right
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
 compare    report                 two models side by side, as one HTML page
@@ -62,6 +62,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.renamed         old names of the libraries and what they are called now
            course.results         recorded sweeps: a measured row for each setting and seed
            course.head_training   a run small enough for a slider: the output head alone
+           course.loss_runs       chapter 12: runs that differ in their loss alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
            course.views.step      chapter 01: one step of prediction
            course.views.chat      chapter 02: a conversation as the model reads it
@@ -72,6 +73,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.choice    chapter 06: what each method costs
            course.views.fit       chapter 08: what fits on a card
            course.views.blind     chapter 09: two answers, names hidden
+           course.views.weight    chapter 12: what a token weighs under each loss
 """
 
 __version__ = "0.1.0"
