@@ -216,6 +216,7 @@ def draw_calibration(tables: Mapping[str, Sequence[tuple[int, float, float]]]) -
         ax.plot(sure, right, color=COLOURS[name], label=name)
         ax.scatter(sure, right, s=[6 * count for count in counts], color=COLOURS[name], zorder=3)
     ax.set(xlabel="mean confidence of a bin", ylabel="share of right guesses")
+    ax.set(xlim=(-0.03, 1.08), ylim=(-0.05, 1.08))
     ax.set_title("Above the diagonal: too modest")
     ax.legend(loc="upper left")
     return figure
