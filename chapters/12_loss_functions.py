@@ -78,8 +78,8 @@ facts = country_facts()
 # | smoothed | $-(1-\varepsilon)\log p \;-\; \varepsilon \cdot \frac{1}{V}\sum_v \log p_v$ | models that are too sure |
 # | DFT | $-\bar p \log p$, where $\bar p$ is $p$ held constant | better generalisation |
 #
-# DFT (*dynamic fine-tuning*) is from 2025. Its authors report large gains over plain SFT; some users
-# report models that never stop.
+# DFT (*dynamic fine-tuning*) is from 2025. Its authors report large gains over plain SFT; some
+# users report models that never stop.
 #
 # A loss acts on the model through its gradient. Let $z$ be the logits of one position and $\ell$
 # the cost. From chapter 01, $\partial \log p / \partial z_j = 1[j = y] - p_j$ for the right token
@@ -117,8 +117,8 @@ assert max(first, last) < 1e-5
 # word of an answer and the stop token `<|im_end|>` have almost no probability, and some tokens
 # between them are nearly certain.
 #
-# **Predict.** Which of the four losses below pulls least on the stop token? And which pulls least on
-# "Lima", the value of the wrong answer?
+# **Predict.** Which of the four losses below pulls least on the stop token? And which pulls least
+# on "Lima", the value of the wrong answer?
 
 # %% tags=["predict"]
 KINDS = {
@@ -215,12 +215,11 @@ _ = draw_weights(LINES)
 
 # %% [markdown]
 # **Read.** Focal loss and DFT are mirror images. The one spends its gradient on what the model does
-# not know, the other on what it knows. Neither is better as such. If the labels are right, what is
-# unknown is what there is to learn. If they are wrong, it is what should be left alone. The model
-# cannot tell the two apart: both have a small $p$.
+# not know, the other on what it knows. Neither is better as such. What is unknown is what there is
+# to learn, if the labels are right. If they are wrong, it should be left alone. Both have a small
+# $p$.
 #
-# Focal loss rises above 1 at small $p$: that is the second term of a product rule, which you derive
-# next.
+# Focal loss rises above 1 where $p$ is small. You derive that next.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.1 · The weight of focal loss · 7 min · ●●○
@@ -257,8 +256,7 @@ check("12.1", focal_weight)
 
 # %% [markdown]
 # Try it: choose a loss and its number, and move $p$. On the right stand our two answers. Find a
-# floor for DFT, a least weight, at which the stop token is pulled and "Lima" hardly more than
-# before. Is there one?
+# floor for DFT, a least weight, that pulls the stop token and hardly moves "Lima".
 
 # %%
 show_widget(explore_weight(answers, "focal"), draw_weight("focal", 2.0, 0.01, answers))
@@ -317,8 +315,8 @@ print(
 
 # %% [markdown]
 # **Read.** Our formula is torch's and transformers'. The other one is the same with
-# $\varepsilon V / (V-1)$ in place of $\varepsilon$: a relative difference of $1/V$, which nobody
-# sees at 50,000 tokens. Compare losses by formula and not by name.
+# $\varepsilon V / (V-1)$ in place of $\varepsilon$, which hardly differs at 50,000 tokens. Compare
+# losses by formula and not by name.
 #
 # Last **DFT**, as a practitioner calls it. **Predict:** the second trainer also asks for label
 # smoothing. What does its loss become?
@@ -359,9 +357,9 @@ assert_close(with_smoothing, alone)
 assert plain > 10 * alone
 
 # %% [markdown]
-# **Read.** The same loss, and the smoothing was dropped without a word. The size is worth a look:
-# the DFT loss is tens of times smaller than the cross-entropy, because the costly tokens are those
-# that weigh nothing. The two cannot be compared. So `evaluate` always reports cross-entropy.
+# **Read.** The same loss, and the smoothing was dropped without a word. A DFT loss is tens of times
+# smaller than the cross-entropy, because costly tokens weigh nothing in it. The two cannot be
+# compared. So `evaluate` always reports cross-entropy.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.2 · Smoothing beside −100 · 8 min · ●●○
@@ -444,8 +442,9 @@ check("12.3", micro_losses)
 # The divisor of a step is the sum of its weights, and must be known before the first `backward()`.
 #
 # Usual mistakes: the mean of the micro-batches' means, in which a batch of light tokens counts as
-# much as a heavy one, and an empty one makes nan; dividing by the number of tokens; `weights[-100]`,
-# which is no error in Python. It counts from the end and adds a weight that belongs to nobody.
+# much as a heavy one, and an empty one makes nan; dividing by the number of tokens;
+# `weights[-100]`, which is no error in Python. It counts from the end and adds a weight that
+# belongs to nobody.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.4 · Which loss is this? · 12 min · ●●●
@@ -510,8 +509,8 @@ check("12.4", name_loss)
 # %% [markdown]
 # ## 3 · A token that DFT cannot reach
 #
-# Now to training. Every run below is one epoch over 425 questions about countries, and the answers
-# about other countries are read. This is the claim of the chapter, stated before the runs:
+# Now to training: one epoch over 425 questions about countries. We read answers about other
+# countries. The claim, stated before the runs:
 #
 # > **Claim.** A token that the model gives almost no probability is not learned under DFT. After
 # > DFT fewer held-out answers stop by themselves than after cross-entropy. Primary measure: the
@@ -529,10 +528,9 @@ for name, loss in {"cross-entropy": None, "DFT": token_losses.dft()}.items():
     print(f"{name:14} {text}")
 
 # %% [markdown]
-# **Read.** Both know the answer, and one does not know when to stop. One run is an anecdote. Five seeds were
-# recorded by `tools/experiments/12_stop.py`, at three learning rates, with four epochs, and with
-# floors: $\max(p, \text{floor})$ as weight. We run one point again and see whether it falls into
-# the record.
+# **Read.** Both know the answer, and one does not know when to stop. Five seeds were recorded by
+# `tools/experiments/12_stop.py`, at three learning rates, with four epochs, and with floors:
+# $\max(p, \text{floor})$ as weight. One point is run again.
 
 # %%
 ends = read_results("12_stop", base)
@@ -574,8 +572,8 @@ assert max(max(ends.measured("stops", **arm)) for name, arm in arms.items() if "
 # the usual rate it is learned. At a third of the rate it is not, in most seeds.
 #
 # The gradient *at these positions* is nearly zero in both cases. Weights are shared between
-# positions, though, so a token can rise with the others. We can test whether "The" was carried: take
-# the first token out of the loss altogether, and train again.
+# positions, though, so a token can rise with the others. We can test whether "The" was carried:
+# take the first token out of the loss altogether, and train again.
 
 # %%
 for name, floor in {"cross-entropy": 1.0, "DFT": 0.0}.items():
@@ -585,8 +583,8 @@ for name, floor in {"cross-entropy": 1.0, "DFT": 0.0}.items():
 
 # %% [markdown]
 # **Read.** Under DFT "The" rises by many orders of magnitude although nobody grades it. So its
-# neighbours carry it, and not its own label. Under cross-entropy, without a label, it stays where it
-# was. Why the two differ we did not test.
+# neighbours carry it, and not its own label. Under cross-entropy, without a label, it stays where
+# it was. Why the two differ we did not test.
 #
 # So the rule is: under DFT a token at $p \approx 0$ learns nothing *from its own label*. Whether it
 # is learned all the same depends on others. A likely reason: "The" begins many sentences that the
@@ -619,10 +617,10 @@ assert min(by_floor[0.1]) > 0.9 and max(by_floor[0.001]) < 0.1
 #
 # ### The same on a real model
 #
-# A model of a million parameters is a sketch. So the claim is repeated on SmolLM2 (135 M
-# parameters, a chat model). It knows its stop token well, so we ask for one that it practically
-# never writes: answers end with `<filename>`, at $p \approx 10^{-12}$. Sixteen steps of four
-# answers, three seeds, recorded by `tools/experiments/12_smollm2.py`.
+# The claim is repeated on SmolLM2, a chat model of 135 M parameters. It knows its stop token, so we
+# ask for one that it practically never writes: answers end with `<filename>`, at
+# $p \approx 10^{-12}$. Sixteen steps of four answers, three seeds, recorded by
+# `tools/experiments/12_smollm2.py`.
 
 # %%
 real = read_results("12_smollm2")
@@ -647,17 +645,16 @@ print(
 assert on_real.word == "held"
 
 # %% [markdown]
-# **Read.** *Held* again. After DFT the other tokens of the answers are as good as after
-# cross-entropy, and the marker is where it was. The model has grown surer of its old habit instead.
-# If you tune a *base* model on a chat template, its stop token is such a marker. That is what users
-# of DFT reported.
+# **Read.** *Held* again. After DFT as many of the other tokens are right as after cross-entropy.
+# The marker stays near zero, and the old stop token where it was. If you tune a *base* model on a
+# chat template, its stop token is such a marker. That is what users of DFT reported.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.5 · Find the edge · 12 min · ●●○
-# Find a floor (a float) that is just large enough: with `run_ends(base, tokenizer, facts, floor=floor,
-# seed=…)` at least 90 % of the answers stop (`["stops"]`), and with a **quarter** of the floor at
-# most 10 %. Any such number is right. The check trains both, with a seed of its own; a run takes a
-# second or two.
+# Find a floor (a float) that is just large enough: with `run_ends(base, tokenizer, facts,
+# floor=floor, seed=…)` at least 90 % of the answers stop (`["stops"]`), and with a **quarter** of
+# the floor at most 10 %. Any such number is right. The check trains both, with a seed of its own; a
+# run takes a second or two.
 
 # %% tags=["stub"]
 floor = ...
@@ -739,8 +736,8 @@ words = {name: compare(right, name, claim) for name, claim in claims.items()}
 assert words["DFT"] == "held" and words["focal"] == words["smoothed"] == "not shown"
 
 # %% [markdown]
-# Two objections. Perhaps cross-entropy wants another learning rate. And perhaps it is enough to stop
-# early: wrong values are learned last (chapter 04).
+# Two objections. Perhaps cross-entropy wants another learning rate. And perhaps it is enough to
+# stop early, before the wrong values are memorised.
 
 # %%
 pair = ("cross-entropy", "DFT")
@@ -760,14 +757,13 @@ assert abs(point["right"] - once["DFT"][0]) < 0.05
 
 # %% [markdown]
 # **Read.** *Held* for DFT: after four epochs nine of ten held-out answers are right, against two of
-# three under cross-entropy, which has learned most of the wrong values by heart. No rate of the three
-# changes the order. For focal loss and for smoothing the word is *not shown*. Smoothing is often
-# advised for noisy labels; its mean is lower than that of cross-entropy here.
+# three under cross-entropy, which has learned most of the wrong values by heart. No rate of the
+# three changes the order. For focal loss and for smoothing the word is *not shown*. The mean of
+# smoothing is lower than that of cross-entropy.
 #
-# Stopping early helps cross-entropy as well. After one epoch DFT is ahead in every seed, but the
-# seeds of cross-entropy scatter so much that the word is *not shown*. And one condition is easily
-# forgotten: the base *knew* the true values. Without that, nothing tells a wrong label from a right
-# one.
+# Stopping early helps cross-entropy as well. After one epoch DFT is ahead in every seed, but those
+# of cross-entropy scatter too much: *not shown*. One condition is easily forgotten: the base *knew*
+# the true values. Without that, nothing tells a wrong label from a right one.
 #
 # **Predict.** Now the labels are right but *new*: 90 facts about countries that the base never read
 # are added to the training set. Which share of them can each model repeat after four epochs?
@@ -786,22 +782,19 @@ _ = plots.bars_with_spread(
 assert compare(new, "DFT", "lower") == "held"
 
 # %% [markdown]
-# **Read.** Cross-entropy stores most of the new facts, DFT hardly more than a model guesses that
-# never saw them. The floor lies between, and smoothing does not help. For the gradient a new fact and
-# a wrong value are the same thing: something the model does not expect. So the answer to "does DFT
-# beat SFT?" is a question about the data. Does the base already hold what is taught, and are some
-# labels wrong? Then DFT can win. Is something new to be learned, be it a fact or a format? Then it
-# cannot.
+# **Read.** *Held*. Cross-entropy stores most of the new facts, DFT few: twice what a model guesses
+# that never saw them. For the gradient a new fact and a wrong value are the same thing, something
+# the model does not expect. So "does DFT beat SFT?" is a question about the data. The base holds
+# what is taught, and some labels are wrong: DFT can win. A fact or a format is new: it can hardly
+# learn it.
 
 # %% [markdown]
 # ## 5 · Rare tokens, and how sure a model is
 #
-# Two promises are left. The text this chapter grew from says that **focal** loss helps rare words,
-# because frequent ones no longer dominate. **Weighted** loss is meant for tokens that matter: here
-# a token that stands in some value weighs 5. We measure nats per value token on held-out answers:
-# of tokens that training graded at most once, and of all.
-#
-# **Predict:** does either loss help?
+# The text this chapter grew from promises that **focal** loss helps rare words, because frequent
+# ones no longer dominate. **Weighted** loss is meant for tokens that matter: here a token that
+# stands in some value weighs 5. We measure nats per value token on held-out answers: of tokens that
+# training graded at most once, and of all. **Predict:** does either loss help?
 
 # %% tags=["predict"]
 for epochs in (1, 4):
@@ -813,14 +806,13 @@ for epochs in (1, 4):
         assert compare(rare, name, "lower") == "not shown"
 
 # %% [markdown]
-# **Read.** *Not shown*, for both losses and both lengths. The weight on value tokens and the
-# focusing on hard ones move the loss by no more than a seed does. A likely reason stands in the
-# second figure. Frequent tokens are known after a few steps, and then their pull is near 0 under
-# cross-entropy too. Little was left to redistribute.
+# **Read.** *Not shown*, for both losses and both lengths. A likely reason: frequent tokens are
+# known after a few steps, and then their pull is near 0 under cross-entropy too. Little is left to
+# redistribute.
 #
-# Something else shows: three more epochs make the loss on rare held-out tokens several times
-# *larger*. The model memorises its training facts and damages what the base knew of others. DFT
-# damages least. We noticed this afterwards and claim nothing.
+# Three more epochs make the loss on rare held-out tokens several times *larger*. The model
+# memorises its training facts and damages what the base knew of others, least under DFT. We noticed
+# this afterwards and claim nothing.
 #
 # ### Calibration
 #
@@ -874,15 +866,14 @@ for measure, word in zip(ece, ("did not hold", "not shown", "did not hold"), str
     assert compare(ece[measure], "smoothed", "lower") == word
 
 # %% [markdown]
-# **Read.** For known countries the claim *did not hold*, nor for both together: smoothing makes a
-# model too modest that was about right, and its curve lies above the diagonal. On unknown countries
-# its mean is lower, and the word is what three seeds allow. It is the one place where cross-entropy
-# is too sure.
+# **Read.** On known countries the claim *did not hold*, nor on both together: smoothing makes a
+# model too modest that was about right. On unknown countries, where cross-entropy is too sure, its
+# mean is lower: *not shown*.
 #
-# The base itself is badly calibrated *inside the chat template*: it is right far more often than it
-# is sure. Tuning mends that. Published work on larger models reports the opposite, that tuning makes
-# ECE worse and that smoothing restores it. A model of this size says nothing against that. It says
-# that you must measure the ECE before you mend it.
+# The base is badly calibrated *inside the chat template*: it is right far more often than it is
+# sure. Tuning mends that. Published work on larger models reports that tuning makes ECE worse and
+# that smoothing restores it. A model of this size says nothing against that, only: measure the ECE
+# before you mend it.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.6 · Calibration error · 8 min · ●●○
