@@ -47,7 +47,7 @@ world      gguf_header            the tensors that a GGUF file lists
            invented               made-up names, facts and notes of an invented world
            documents              the plain text that the base model read
            atlas                  questions, tuning set, exams
-judge      metrics                when is an answer right
+judge      metrics                when is an answer right; is a model as sure as it is right
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
 compare    report                 two models side by side, as one HTML page
@@ -56,6 +56,7 @@ show       plots                  one palette, a few drawings
            kept_back              questions of a file that are asked and never learned
            demo                   `make demo`
 course     course.progress        the list of exercises, and what the reader has solved
+           course.loss_runs       chapter 12: runs that differ in their loss alone
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
@@ -77,6 +78,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.blind     chapter 09: two answers, names hidden
            course.views.workflow  chapter 10: the files between LLaMA-Factory's commands
            course.views.factory   chapter 10: a run of LLaMA-Factory, and the card it needs
+           course.views.weight    chapter 12: what a token weighs under each loss
 """
 
 __version__ = "0.1.0"
