@@ -16,7 +16,6 @@
 # | chapters 04 and 09 | CPU, no network | about 45 s | 6, about 45 minutes | C4 D19 L26 |
 
 # %% tags=["setup"]
-import math
 import random
 
 import matplotlib.pyplot as plt
@@ -36,15 +35,12 @@ from sft_lab.course.data_mix import (
     mix_data,
     share_right,
     spoil,
+    tune,
 )
-from sft_lab.course.data_mix import tune
 from sft_lab.course.data_runs import (
     THRESHOLD,
-    answered_by,
     as_texts,
     chosen_rows,
-    leak_exams,
-    leaky_data,
     measure_leak,
     measure_student,
     plant_leaks,
@@ -343,21 +339,18 @@ assert min(band) - 0.08 <= here["leaked"] <= max(band) + 0.08
 # beyond the leaked rows. "Mended" is the reworded leak after our detector took out what it found,
 # with question and answer compared together. The score is back where it was.
 #
-# How should one compare? Three choices, on one leaky set.
+# What should be compared? A harder set: many rows use the exam's wording for other facts.
 
 # %%
-exam, leaky = leak_exams()[0], leaky_data("reworded", seed=0)
-asked = {row[1]["content"] for row in exam}
-is_leak = [row[1]["content"] in asked for row in leaky]
+exam, leaky, leaked = plant_leaks(0)
 for name, text_of in (
-    ("question alone", lambda r: [row[0]["content"] for row in r]),
+    ("question alone", lambda some: [row[0]["content"] for row in some]),
     ("question and answer", as_texts),
 ):
-    found = near_duplicates(text_of(exam), text_of(leaky), threshold=THRESHOLD)
-    hits = {pair.second for pair in found}
-    right = sum(is_leak[place] for place in hits)
+    pairs = near_duplicates(text_of(exam), text_of(leaky), threshold=THRESHOLD)
+    named = {pair.first for pair in pairs}
     print(
-        f"{name:20} {right} of {sum(is_leak)} leaked rows found, {len(hits) - right} innocent ones"
+        f"{name:20} {len(named & leaked)} of {len(leaked)} leaks named, {len(named - leaked)} others"
     )
 
 # %% [markdown]
@@ -410,7 +403,7 @@ check("11.2", leaked_share)
 # each once, in any order) whose question stands in `rows`, verbatim or with the *question* worded
 # otherwise. Other rows use the exam's wording for other facts, or ask something else about its
 # entities. The check makes three fresh sets with 12 leaks each. Over all three you must find at
-# least 90 % of the leaks, and at least 90 % of what you name must be leaks.
+# least 85 % of the leaks, and at least 85 % of what you name must be leaks.
 #
 # `plant_leaks(seed)` makes sets to practise on: `exam, rows, leaked`.
 
@@ -424,7 +417,7 @@ def audit(exam: list, rows: list) -> list[int]:
 # %% tags=["solution"]
 def audit(exam: list, rows: list) -> list[int]:
     """The places of the exam questions that leaked into the rows."""
-    pairs = near_duplicates(as_texts(exam), as_texts(rows), threshold=0.37, n=3)
+    pairs = near_duplicates(as_texts(exam), as_texts(rows), threshold=0.4, n=3)
     return sorted({pair.first for pair in pairs})
 
 
@@ -626,7 +619,7 @@ assert min(band) - 0.1 <= here["copied"] <= max(band) + 0.1
 # Selection can act only where there is a choice. The **decidable fraction** is the share of prompts
 # for which some of the K samples are right and some are not. So we look at that first.
 #
-# **Predict.** The starting model learned 96 facts and 40 sums. For which share of 200 sums are some
+# **Predict.** The starting model learned 96 facts and 64 sums. For which share of 200 sums are some
 # of 8 samples right, and for which share of 200 facts?
 
 # %% tags=["predict"]
@@ -697,7 +690,7 @@ for one, other in list(zip(top, luck, strict=True))[:3]:
 # %% tags=["predict"]
 played = read_results("11_best_of_k", base)
 figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-arms = ("gold", "top", "random")
+arms = ("top", "random")
 for ax, exam in zip(axes, ("sums", "facts"), strict=True):
     runs = {arm: np.array(played.measured(exam, skill="sums", arm=arm)) for arm in arms}
     _ = plots.curve(range(4), runs, xlabel="round", ylabel="", title=f"exam: {exam}", ax=ax)

@@ -33,7 +33,7 @@ from sft_lab.metrics import is_right, normalise
 from sft_lab.train import evaluate
 
 LEAKS = ("clean", "verbatim", "reworded", "mended")
-THRESHOLD = 0.35  # of the detector, on question and answer together
+THRESHOLD = 0.4  # of the detector, on question and answer together
 TEACHERS = {
     "good": Mix(distinct=768),
     "rule": Mix(distinct=768, wrong=0.5, kind="rule"),
@@ -204,8 +204,8 @@ def _loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Conv
 def start_of_rounds(
     base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0
 ) -> PreTrainedModel:
-    """A model that answers questions about facts and adds up unsteadily: 96 facts and 40 sums."""
-    rows = mix_data(Mix(distinct=96), seed=seed) + add_up(all_sums()[300:340])
+    """A model that answers questions about facts and adds up unsteadily: 96 facts and 64 sums."""
+    rows = mix_data(Mix(distinct=96), seed=seed) + add_up(all_sums()[300:364])
     random.Random(f"start {seed}").shuffle(rows)
     return tune(base, tokenizer, rows, seed=seed)
 
@@ -248,13 +248,13 @@ def chosen_rows(
     seed: int = 0,
 ) -> Conversations:
     """One row for each decidable prompt: "top", its first right answer; "random", any of its
-    answers; "gold", the reference."""
+    answers. An empty answer gives no row."""
     rng, rows = random.Random(f"choose {seed}"), []
     for prompt, some, marks in zip(prompts, answers, right, strict=True):
         if not any(marks) or all(marks):
             continue
-        top, luck = some[list(marks).index(True)], rng.choice(list(some))
-        answer = {"top": top, "random": luck, "gold": prompt[-1]["content"]}[arm]
+        luck = rng.choice(list(some))
+        answer = some[list(marks).index(True)] if arm == "top" else luck
         if answer.strip():
             rows.append([prompt[0], {"role": "assistant", "content": answer}])
     return rows

@@ -24,7 +24,7 @@ from sft_lab.course.exercises.kit import (
 from sft_lab.duplicates import jaccard, shingles
 
 SYLLABLES = ("ba", "do", "ku", "ri", "ne", "su", "mo", "ta", "li", "ve")
-ENOUGH = 0.9  # of leaks found, and of findings that are leaks
+ENOUGH = 0.85  # of leaks found, and of findings that are leaks
 WEIGHTS = (0.0, 0.25, 0.5)  # shares of wrong labels that have a price
 
 
@@ -146,8 +146,8 @@ def _kd_of(student: torch.Tensor, teacher: torch.Tensor, t: float) -> tuple[torc
     """The distillation loss, from torch's own kl_div, and what usual mistakes give."""
     log_q, log_p = (student / t).log_softmax(-1), (teacher / t).log_softmax(-1)
 
-    def kl(log_q: torch.Tensor, log_p: torch.Tensor, reduction: str = "batchmean") -> torch.Tensor:
-        return F.kl_div(log_q, log_p, reduction=reduction, log_target=True)
+    def kl(log_q: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
+        return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
     cross = -(log_p.exp() * log_q).sum(-1).mean()
     return t**2 * kl(log_q, log_p), [
@@ -157,8 +157,11 @@ def _kd_of(student: torch.Tensor, teacher: torch.Tensor, t: float) -> tuple[torc
         ),
         (t * kl(log_q, log_p), "the factor is T², not T"),
         (t**2 * kl(log_p, log_q), "the other way round: the teacher's probabilities weigh the sum"),
-        (t**2 * kl(log_q, log_p, "mean"), "a mean over all numbers: sum over the vocabulary first"),
-        (t**2 * kl(log_q, log_p, "sum"), "this is the sum over the rows: take their mean"),
+        (
+            t**2 * kl(log_q, log_p) / student.shape[1],
+            "a mean over all numbers: sum over the vocabulary first",
+        ),
+        (t**2 * kl(log_q, log_p) * len(student), "this is the sum over the rows: take their mean"),
         (
             t**2 * kl(student.log_softmax(-1), log_p),
             "the student's logits are to be divided by the temperature too",
@@ -308,11 +311,11 @@ def _check_uniform(control: list, tops: list, count: int) -> None:
     total = len(control)
     room = 5 * (total * (count - 1)) ** 0.5 / count
     at_top = sum(one == other for one, other in zip(control, tops, strict=True))
-    if at_top == 0:
+    places = [sum(sample == place for _, sample in control) for place in range(count)]
+    if at_top == 0 and all(places):
         raise Mistake("the control never takes the top: it draws from all samples, that one too")
     if any(not 0 <= sample < count for _, sample in control):
         raise Mistake(f"a prompt has samples 0 to {count - 1}; the control names another")
-    places = [sum(sample == place for _, sample in control) for place in range(count)]
     for drawn, what in [(at_top, "the top"), *((n, f"sample {i}") for i, n in enumerate(places))]:
         if abs(drawn - total / count) > room:
             raise Mistake(
