@@ -402,7 +402,7 @@ check("11.2", leaked_share)
 # lists of conversations, each a question and its answer. Return the places in `exam` (ints from 0,
 # each once, in any order) whose question stands in `rows`, verbatim or with the *question* worded
 # otherwise. Other rows use the exam's wording for other facts, or ask something else about its
-# entities. The check makes three fresh sets with 12 leaks each. Over all three you must find at
+# entities. The check makes six fresh sets with 12 leaks each. Over all six you must find at
 # least 85 % of the leaks, and at least 85 % of what you name must be leaks.
 #
 # `plant_leaks(seed)` makes sets to practise on: `exam, rows, leaked`.

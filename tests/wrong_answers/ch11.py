@@ -167,7 +167,7 @@ WRONG_ANSWERS = {
         (_audit(as_texts, 0.3, n=1), "findings never leaked"),
         (_audit(_questions, 0.35), "findings never leaked"),
         (lambda exam, rows: list(range(len(exam))), "findings never leaked"),
-        (lambda exam, rows: [], "36 of 36 leaked questions were not found"),
+        (lambda exam, rows: [], "72 of 72 leaked questions were not found"),
         (_places_in_the_rows, "places in the exam, not in the tuning set"),
     ],
     "11.4": [

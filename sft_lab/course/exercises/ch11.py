@@ -90,7 +90,7 @@ def leaked_share(attempt: Callable) -> str:
 def audit(attempt: Callable) -> str:
     hits = flagged = planted = 0
     verbatim = reworded = 0
-    for _ in range(3):
+    for _ in range(6):
         exam, rows, leaked = plant_leaks(random.random())
         found = need_list(attempt(exam, rows), int, "places in the exam, such as [0, 7]")
         if len(set(found)) < len(found):
@@ -122,7 +122,7 @@ def audit(attempt: Callable) -> str:
             "and ask about something else. Longer shingles, a higher threshold, or the answers "
             "tell them apart"
         )
-    return f"{hits} of {planted} leaks found, {flagged - hits} false alarms, on three fresh sets"
+    return f"{hits} of {planted} leaks found, {flagged - hits} false alarms, on six fresh sets"
 
 
 @checks("11.4")
@@ -327,8 +327,8 @@ def _check_uniform(control: list, tops: list, count: int) -> None:
 Rows = list[dict[str, float]]
 
 
-@checks("11.1", may_return_none=True)
-def cheapest(attempt: Callable) -> str:
+def _recorded_designs() -> list[tuple[Rows, dict[float, float], float]]:
+    """Recorded rows, prices and a bar, for each case that decides."""
     prices = {0.0: 10.0, 0.25: 4.0, 0.5: 1.0}
     # design: (rows, wrong share): the scores of three seeds
     fixed = {
@@ -355,6 +355,12 @@ def cheapest(attempt: Callable) -> str:
         for (d, w, score), s in product(random.sample(tied, 2), range(2))
     ]
     inputs.append((rows, prices, 0.9))
+    return inputs
+
+
+@checks("11.1", may_return_none=True)
+def cheapest(attempt: Callable) -> str:
+    inputs = _recorded_designs()
 
     def right(
         rows: Rows, prices: dict, bar: float, judge: Callable = min, cost: Callable | None = None
