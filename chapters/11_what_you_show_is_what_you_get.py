@@ -65,8 +65,8 @@ facts = atlas.split(atlas.load_facts())
 # %% [markdown]
 # ## 1 · How many, how clean, how varied
 #
-# The picture is the map of this chapter. Rows come from people, from a stronger model or from a
-# table. A filter throws some away. What is left tunes a model, and an exam measures it.
+# Rows come from people, from a stronger model or from a table. A filter throws some away. What is
+# left tunes a model, and an exam measures it.
 
 # %%
 _ = draw_sources()
@@ -76,7 +76,7 @@ _ = draw_sources()
 # data: with 24 different rows, each is shown 20 times. The exam asks 200 questions about entities
 # that no row names, in a wording that no row has.
 #
-# These runs are recorded: `tools/experiments/11_data_mix.py` made them, and we repeat one below.
+# The runs are recorded (`tools/experiments/11_data_mix.py`); we repeat one below.
 #
 # **Predict.** The base knows the facts and has never answered a question. How many different rows
 # does it need for 80 % right answers: 20, 200 or 2,000?
@@ -102,16 +102,13 @@ print(f"run here {again:.1%}; recorded {low:.1%} to {high:.1%} over five seeds")
 assert low - 0.05 <= again <= high + 0.05
 
 # %% [markdown]
-# **Read.** Two dozen rows give more than three quarters. The rows teach a form, "answer the
-# question, then stop". The knowledge was there. More rows add little after that, and what they add
-# is certainty: with three rows the seeds lie far apart, with 384 they agree.
+# **Read.** Two dozen rows give more than three quarters. They teach a form: answer the question,
+# then stop. The knowledge was there. Later rows add mostly certainty: with three rows the seeds lie
+# far apart, with 384 they agree. LIMA reports the like of a large model, with 1,000 examples.
+# Whether *knowledge* can be taught so cheaply is another question, for chapter 11b.
 #
-# LIMA (1,000 examples for a model of 65 billion parameters) reports the same of a larger model. It
-# does *not* say that knowledge can be taught with so few rows: chapter 11b tries that.
-#
-# Now the labels. There are two ways to be wrong. **Scattered**: the labeller slips, each wrong row
-# in its own way. **By rule**: the labeller misunderstood one kind of question, and answers all of
-# that kind alike.
+# Labels can be wrong in two ways. **Scattered**: the labeller slips, each time in another way. **By
+# rule**: the labeller misunderstood one kind of question, and answers all of that kind alike.
 
 # %%
 some = [fact for fact in facts["train"] if fact.column in ("continent", "capital")][:8]
@@ -123,8 +120,11 @@ for name, claimed in (
     print(f"{name:10}", *[fact.value for fact in claimed], sep=" | ")
 
 # %% [markdown]
-# **Predict.** A quarter of 384 rows is wrong, in one way or the other. Which is worse for the kinds
-# of question that the rule touches? And for all others?
+# The claim of this chapter, stated before the runs: *on the kinds of question that a rule touches, a
+# quarter of wrong labels by rule leaves fewer right answers than a quarter of scattered ones.*
+# Primary measure: the share of right answers on these kinds.
+#
+# **Predict.** Does it hold? And which is worse for all other kinds of question?
 
 # %% tags=["predict"]
 shares, parts = (0.1, 0.25, 0.5, 0.75), ("spoilt kinds", "other kinds")
@@ -142,11 +142,6 @@ for ax, part in zip(axes, parts, strict=True):
     ax.set(ylim=(0, 1.02), xticks=shares)
 _ = axes[0].set_ylabel("right answers (share)")
 
-# %% [markdown]
-# The claim of this chapter, stated before the runs: *on the kinds of question that a rule touches,
-# a quarter of wrong labels by rule leaves fewer right answers than a quarter of scattered ones.*
-# Primary measure: the share of right answers on these kinds. The rule for the word is chapter 09's.
-
 # %%
 quarter = {kind: vars(Mix(wrong=0.25, kind=kind)) for kind in ("scattered", "rule")}
 verdict = judge_claim(
@@ -162,16 +157,12 @@ assert verdict.word == "held"
 
 # %% [markdown]
 # **Read.** A rule is learned. The model applies it to entities that no row names, and leaves the
-# other kinds alone. Scattered errors have nothing in common that could be learned: at 10 % they
-# cost almost nothing. But they do not simply average out here. From a quarter on they hurt *every*
-# kind of question: the model learns that any value will do.
+# other kinds alone. Scattered errors have nothing in common: at 10 % they cost almost nothing. But
+# they do not average out here. From a quarter on they hurt *every* kind of question: the model
+# learns that any value will do. So an error rate says little; ask how the errors came about.
 #
-# So an error rate alone says little about a data set. Ask how the errors came about.
-
-# %% [markdown]
-# Does it hold on a real model? `smollm2-135m` is a chat model with 135 million parameters. We tune
-# it on 48 questions about countries; in the rule arm every continent is "Oceania". Recorded by
-# `tools/experiments/11_smollm.py`, three seeds.
+# On a real model? We tune `smollm2-135m` (135 million parameters) on 48 questions about countries,
+# a quarter of them wrong; by rule, every continent is "Oceania". Recorded, three seeds.
 
 # %%
 smollm = read_results("11_smollm")
@@ -199,22 +190,23 @@ varied = {
 }
 for exam, runs in varied.items():
     shown = "  ".join(f"{n}: {np.mean(r):.0%}" for n, r in zip(counts, runs, strict=True))
-    judged = judge_claim(runs[0][:3], runs[2][:3], claim="higher")
+    judged = judge_claim(runs[0], runs[2], claim="higher")
     print(f"{exam:9} {shown}   four wordings above one: {judged.word}")
 
 # %% [markdown]
-# **Read.** WORDINGS_READ
+# **Read.** Neither: not shown. The relation's own words stay hard, however many *other* wordings a
+# data set has. Yet variety is not useless: in the view, set the wordings to 1 and the tasks to two.
 #
-# Now mix your own data set. Every setting was measured, three runs each; nothing is interpolated.
-# "Knobs one by one" is a prediction: it adds the effects of the single knobs, on the scale of
-# log-odds. Set your guess first. Find a setting where adding is far off.
+# Now mix your own data set. Every setting was measured in three runs or more; nothing is
+# interpolated. "Knobs one by one" is a prediction: it adds up the effects of the single knobs, as
+# log-odds. Set your guess first. Then find a setting where adding up is far off.
 
 # %%
 show_widget(explore_mix(mixes), draw_mix(mixes, Mix(), 50))
 
 # %% [markdown]
-# The slider "copies" needs no runs of its own: 96 rows of which 75 % are copies are 24 different
-# rows, shown as often. We check that with one run.
+# The slider "copies" needs no runs of its own: 96 rows, 75 % of them copies, are 24 different rows,
+# shown as often. We check that with one run.
 
 # %%
 copied = [row for row in mix_data(Mix(distinct=24), seed=0) for _ in range(4)]
@@ -222,9 +214,15 @@ exam = exams()["facts"]
 score = share_right(answers_to(tune(base, tokenizer, copied), tokenizer, exam), exam)
 print(f"{len(copied)} rows, 24 different: {score:.1%}")
 assert low - 0.05 <= score <= high + 0.05
+for wordings in (4, 1):
+    both = mixes.measured("facts", **vars(Mix(wordings=wordings, tasks=2)))
+    print(f"facts and sums, {wordings} wording(s): facts right {both}")
+assert min(both) < 0.2 < 0.8 < max(both)
 
 # %% [markdown]
-# **Read.** A copy adds no information. It only raises the count that a data set is advertised with.
+# **Read.** A copy adds no information; it raises a count. And knobs do not add up: with one wording
+# *and* two tasks, the model takes any new wording for the other task, and in some seeds hardly a
+# fact is right. A knob that does nothing alone can matter beside another.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.1 · The cheapest data set that passes · 8 min · ●●○
@@ -287,8 +285,8 @@ assert a == shingles(one)
 assert_close(len(a & b) / len(a | b), jaccard(shingles(one), shingles(other)))
 
 # %% [markdown]
-# Comparing every pair of 586 rows takes 171,405 comparisons. `near_duplicates` keeps an index from
-# each shingle to its rows instead, and looks only at pairs that share one. It finds the same pairs.
+# `near_duplicates` keeps an index from each shingle to its rows, and so looks only at pairs that
+# share one. It finds the same pairs as comparing all with all (`tests/test_duplicates.py`).
 #
 # **Predict.** `data/instructions` was written by hand for this course. Are there near-duplicates in
 # it, and do any join the training part with the held-out part?
@@ -305,12 +303,10 @@ for pair in (pairs[0], *across[:2]):
 assert pairs[0].similarity > 0.7 and max(pair.similarity for pair in across) < 0.35
 
 # %% [markdown]
-# **Read.** The closest pairs are questions about one passage. All of them stand on one side of the
-# split, as they should: a held-out question about a passage from training would be half known.
-# Across the split only phrases are shared, such as "what is the difference between".
-#
-# The index needs a fraction of a second for 6,000 rows. **MinHash** estimates the same similarity
-# from a short signature of each text; it pays for billions of texts, and we do without it.
+# **Read.** The closest pairs are questions about one passage. They stand on one side of the split, as
+# they should: a held-out question about a passage from training would be half known. Across the
+# split only phrases are shared. (**MinHash** estimates the same similarity from short signatures. It
+# pays for billions of texts; our index needs half a second for 6,000.)
 #
 # Now the exam leaks. The *unknown* entities of atlas stand in no pretraining text. We make two exams
 # of 80 questions about them. Then we put the questions of the first into the tuning set: verbatim,
@@ -354,7 +350,8 @@ for name, text_of in (
     )
 
 # %% [markdown]
-# **Read.** LEAK_READ
+# **Read.** The questions alone accuse the whole exam: "What is the capital of …?" is most of what
+# they say. With the answer, only what asks for the same fact stays alike.
 #
 # A paraphrase in wholly other words, or a translation, shares no shingle at all. Yang et al. (2023)
 # show that such rows pass n-gram filters and raise scores all the same. No detector proves an exam
@@ -569,36 +566,21 @@ for teacher, some in (("good", sources), ("rule", sources[1:3]), ("scattered", s
 
 
 # %%
-def compare_students(measure: str, first: tuple, second: tuple, claim: str) -> str:
-    """The word for "the second students measure higher (lower) than the first"."""
-    judged = judge_claim(of_students(measure, *first), of_students(measure, *second), claim=claim)
-    return f"{judged.mean:+.2f}, noise floor {judged.floor:.2f}: {judged.word}"
-
-
 gold, good_soft = ("good", "gold"), ("good", "probabilities", 2.0)
 rule, scattered, soft = ("rule", "words"), ("scattered", "words"), ("scattered", "probabilities")
-print(
-    "probabilities (T 2) above gold, right:   ",
-    compare_students("right", gold, good_soft, "higher"),
-)
-print(
-    "rule copied more than scattered:         ",
-    compare_students("copied", scattered, rule, "higher"),
-)
-print(
-    "scattered: probabilities below words:    ", compare_students("right", scattered, soft, "lower")
-)
-print(
-    "rule below scattered, loss on own labels:",
-    compare_students("own loss", scattered, rule, "lower"),
-)
-print(
-    "rule below scattered, right answers:     ", compare_students("right", scattered, rule, "lower")
-)
-beats = judge_claim(
-    of_students("teacher right", *scattered), of_students("right", *scattered), claim="higher"
-)
-print(f"student above its scattered teacher:       {beats.mean:+.2f}: {beats.word}")
+for name, measure, first, second, claim in (
+    ("probabilities at T 2 above gold: right answers", "right", gold, good_soft, "higher"),
+    ("probabilities at T 2 above gold: loss on gold", "gold loss", gold, good_soft, "higher"),
+    ("rule above scattered: errors copied", "copied", scattered, rule, "higher"),
+    ("rule below scattered: loss on its own labels", "own loss", scattered, rule, "lower"),
+    ("rule below scattered: right answers", "right", scattered, rule, "lower"),
+    ("scattered, probabilities below words: right", "right", scattered, soft, "lower"),
+):
+    judged = judge_claim(of_students(measure, *first), of_students(measure, *second), claim=claim)
+    print(f"{name:47} {judged.mean:+.2f}, noise floor {judged.floor:.2f}: {judged.word}")
+gain = np.subtract(of_students("right", *scattered), of_students("teacher right", *scattered))
+print("a student of scattered words, above its teacher, by seed:", gain.round(2).tolist())
+assert gain.min() > 0.05
 
 # %%
 teacher = train_teacher(base, tokenizer, "rule", seed=0)
@@ -608,7 +590,18 @@ print(f"run here: {here['right']:.0%} right, {here['copied']:.0%} of the teacher
 assert min(band) - 0.1 <= here["copied"] <= max(band) + 0.1
 
 # %% [markdown]
-# **Read.** STUDENTS_READ
+# **Read.** From a *good* teacher, words, probabilities and gold make the same student: not shown
+# that one is better. (Its few errors are the base's own: the gold student makes them too.)
+#
+# A teacher's *rule* is copied: four errors of five, word for word, about entities that no row names.
+# *Scattered* errors are not. That student beats its teacher in every seed: it learned to answer, and
+# what it answers it knew. Its sister, who learned the probabilities, came out lower in every seed:
+# they carry the teacher's doubt.
+#
+# When does a lower loss mean worse answers? When the labels of the validation set come from the same
+# source. The rule's student agrees with its labels better than the scattered one, and in every seed
+# has fewer right answers. And temperature 2 doubles the loss on gold without an answer lost. Choose
+# by answers, not by loss.
 
 # %% [markdown]
 # ## 4 · The best of K
