@@ -13,7 +13,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 04 and 09 | CPU, no network | about 45 s | 6, about 45 minutes | C4 D19 L26 |
+# | chapters 04 and 09 | CPU, no network | about 45 s | 5, about 45 minutes | C4 D19 L26 |
 
 # %% tags=["setup"]
 import random
@@ -331,11 +331,11 @@ print(f"run here: first exam {here['leaked']:.0%}, second {here['second']:.0%}")
 assert min(band) - 0.08 <= here["leaked"] <= max(band) + 0.08
 
 # %% [markdown]
-# **Read.** The first exam now measures memory. The second tells: nothing was learned that reaches
-# beyond the leaked rows. "Mended" is the reworded leak after our detector took out what it found,
-# with question and answer compared together. The score is back where it was.
+# **Read.** The first exam now measures memory; the second tells that little else was learned.
+# "Mended" is the reworded set without the rows that our detector found. It is the clean set again,
+# row by row, and so is its score.
 #
-# What should be compared? A harder set: many rows use the exam's wording for other facts.
+# The detector compared question *and* answer. In the next set, many rows use the exam's wording.
 
 # %%
 exam, leaky, leaked = plant_leaks(0)
@@ -353,16 +353,15 @@ for name, text_of in (
 # **Read.** The questions alone accuse the whole exam: "What is the capital of …?" is most of what
 # they say. With the answer, only what asks for the same fact stays alike.
 #
-# A paraphrase in wholly other words, or a translation, shares no shingle at all. Yang et al. (2023)
-# show that such rows pass n-gram filters and raise scores all the same. No detector proves an exam
-# clean; a second exam, written later, is the better witness.
+# A translation shares no shingle at all. Yang et al. (2023) show that such rows pass these filters
+# and raise scores all the same. A second exam, written later, is the better witness.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.2 · A quotation inside a long row · 6 min · ●●○
-# A long document that quotes an exam question has a low Jaccard similarity with it, since the union
-# is large. Measure **containment** instead: the share of the question's shingles that stand in a
-# row. Return the largest share that any *single* row has, a float from 0.0 to 1.0. Use
-# `shingles(text, n)`. Return 0.0 when there are no rows, or when the question has no shingles.
+# A long row that quotes an exam question has a low Jaccard similarity with it: the union is large.
+# Measure **containment**: the share of the question's shingles that stand in a row. Return the
+# largest share that any *single* row has, as a float; 0.0 when there are no rows, or when the
+# question has no shingles. Use `shingles(text, n)`.
 
 
 # %% tags=["stub"]
@@ -395,12 +394,11 @@ check("11.2", leaked_share)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.3 · The audit · 12 min · ●●●
-# An outcome, not a formula: write an audit that finds leaked exam questions. `exam` and `rows` are
-# lists of conversations, each a question and its answer. Return the places in `exam` (ints from 0,
-# each once, in any order) whose question stands in `rows`, verbatim or with the *question* worded
-# otherwise. Other rows use the exam's wording for other facts, or ask something else about its
-# entities. The check makes six fresh sets with 12 leaks each. Over all six you must find at
-# least 85 % of the leaks, and at least 85 % of what you name must be leaks.
+# Write an audit that finds leaked exam questions; its outcome is checked. `exam` and `rows` are lists
+# of conversations, each a question and its answer. Return the places in `exam` (ints from 0, each
+# once, in any order) whose fact is asked for in `rows`, with the same question or another. Other
+# rows use the exam's wording for other facts. The check makes six fresh sets with 12 leaks each:
+# find at least 85 % of all leaks, and at least 85 % of what you name must be leaks.
 #
 # `plant_leaks(seed)` makes sets to practise on: `exam, rows, leaked`.
 
@@ -427,18 +425,17 @@ check("11.3", audit)
 # what you accuse wrongly.</details>
 
 # %% [markdown] tags=["explanation"]
-# Single words (n = 1) accuse nearly every question, for all share "the", "of" and "is". A high
-# threshold finds verbatim leaks alone. The answer helps, because a reworded question keeps it.
-# Comparing the answers for equality works here too; it fails where answers are short, such as "No".
+# Single words (n = 1) accuse nearly every question: all share "the", "of" and "is". A high threshold
+# finds verbatim leaks alone. Equal answers would do here; they fail where answers are short ("No").
 
 # %% [markdown]
 # ### Where rows come from, and what must be written down
 #
-# | source | what it costs | what it brings |
+# | source | costs | brings |
 # |---|---|---|
-# | people | minutes of work a row, and a second reader | new knowledge; slips, and misunderstandings by rule |
-# | a stronger model, with a filter | computing; the terms of its licence | the form at any scale; its errors too (section 3) |
-# | an existing table, converted | a template; the table's licence | clean facts, few wordings |
+# | people | minutes a row, and a second reader | new knowledge, slips, misunderstandings |
+# | a stronger model, filtered | computing, its licence | any number of rows, its errors too |
+# | a table, converted | a template, its licence | clean facts, few wordings |
 #
 # Converting is a few lines. The source and its licence travel with every row.
 
@@ -456,10 +453,9 @@ converted = [
 print(len(converted), "rows;", converted[0])
 
 # %% [markdown]
-# A **datasheet** says what no row can say. Ours (`data/instructions/README.md`) answers: what the
-# rows are and how many; why they exist; who wrote them, or which model; what was checked, by what;
-# how the split was made, and that no pair crosses it; what is missing; the licence. Add the errors
-# you found, by kind: section 1 showed why the kind matters.
+# A **datasheet** says what no row can say (ours: `data/instructions/README.md`). What are the rows,
+# how many, and why? Who wrote them, or which model? What was checked? How was the split made, and
+# does a pair cross it? Which *kinds* of error were found? What is missing, and what is the licence?
 
 # %% [markdown]
 # ## 3 · A teacher
@@ -473,10 +469,8 @@ print(len(converted), "rows;", converted[0])
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.4 · The distillation loss · 8 min · ●●○
-# Write it for logits of shape (N, V): T² times the Kullback-Leibler divergence of the student from
-# the teacher, both at temperature T, as above; summed over the vocabulary, the mean over the N rows,
-# a scalar tensor. No gradient may reach the teacher. A probability of 0 in the teacher must add 0,
-# never nan.
+# Write L for logits of shape (N, V): summed over the vocabulary, the mean over the N rows, a scalar
+# tensor. No gradient may reach the teacher. Where the teacher's probability is 0, the term is 0.
 
 
 # %% tags=["stub"]
@@ -510,8 +504,7 @@ check("11.4", kd_loss)
 # cross-entropy, which has the same gradient and another value; a teacher that learns.
 
 # %% [markdown]
-# Its gradient with respect to the student's logits is $T\,(q - p)/N$: no derivation is needed to
-# believe it, since we can wiggle each logit.
+# Its gradient with respect to the student's logits is $T\,(q - p)/N$. We wiggle each logit to check.
 
 # %%
 _ = torch.manual_seed(0)
@@ -533,8 +526,7 @@ assert_close(distillation_loss(z, wanted, temperature=T), loss_at(z).float())
 print("gradient", [round(x, 4) for x in wiggled.tolist()])
 
 # %% [markdown]
-# As T grows, q − p shrinks as 1/T. With T² in front the gradient keeps its size, and one learning
-# rate serves all temperatures.
+# As T grows, q − p shrinks as 1/T: with T² in front, the gradient keeps its size.
 #
 # Now the students. The good teacher was tuned on 768 clean rows. Two others are partly wrong: half
 # of their labels were wrong, by rule or scattered. Every student sees 480 examples, made from 96
@@ -628,40 +620,6 @@ for skill in ("sums", "facts"):
         f"{sum(n == 8 for n in count) / len(count):4.0%}"
     )
 
-# %% [markdown] tags=["exercise"]
-# ### Exercise 11.5 · Where selection can act · 4 min · ●○○
-# `right[i][k]` says whether sample k of prompt i is right. Return two shares of all prompts, as
-# floats: the **decidable** ones, with at least one right and at least one wrong sample, and the
-# **solved** ones, with at least one right sample. Prompts may have different numbers of samples. A
-# prompt without samples counts among the prompts, and is neither. There is at least one prompt.
-
-
-# %% tags=["stub"]
-def decidable(right: list[list[bool]]) -> tuple[float, float]:
-    """The share of prompts that are decidable, and the share that are solved."""
-    raise NotImplementedError
-
-
-# %% tags=["solution"]
-def decidable(right: list[list[bool]]) -> tuple[float, float]:
-    """The share of prompts that are decidable, and the share that are solved."""
-    mixed = sum(any(some) and not all(some) for some in right)
-    return mixed / len(right), sum(map(any, right)) / len(right)
-
-
-# %% tags=["check"]
-check("11.5", decidable)
-
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>any([])</code> is False and <code>all([])</code> is
-# True.</details>
-
-# %% [markdown] tags=["explanation"]
-# The first share bounds what selection can change. The second is the score of a perfect selector.
-#
-# Usual mistakes: counting samples instead of prompts; counting prompts whose samples are all right,
-# where every choice is the same.
-
 # %% [markdown]
 # One round by hand. For each decidable prompt the *top* arm takes a right sample. Its **matched
 # control** takes any sample of the *same* prompts: same prompts, same number of rows, same
@@ -718,7 +676,7 @@ print(f"facts after three rounds of sums: {lost.mean:+.0%}, floor {lost.floor:.0
 # **Read.** ROUNDS_READ
 
 # %% [markdown] tags=["exercise"]
-# ### Exercise 11.6 · Top, and its matched control · 9 min · ●●○
+# ### Exercise 11.5 · Top, and its matched control · 9 min · ●●○
 # `rewards[i][k]` is the reward of sample k of prompt i; every prompt has the same number of samples.
 # Leave out the prompts whose rewards are all equal. For each of the others, in their order, choose
 # the sample with the highest reward (the first of equal ones), and for the control one of *all* its
@@ -746,7 +704,7 @@ def top_and_control(
 
 
 # %% tags=["check"]
-check("11.6", top_and_control)
+check("11.5", top_and_control)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary><code>list.index</code> finds the first of equal values. Make the
