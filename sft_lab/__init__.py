@@ -9,6 +9,7 @@ read       row_files              the rows of a JSON, JSONL or CSV file
            row_shapes             which columns are the question and the answer
            records                rows of a file or a data set -> conversations
            instructions           the course's own instructions, in English and Chinese
+           duplicates             near-duplicates, and exam questions in a tuning set
 say        reasoning              thoughts beside an answer, as a template writes them
            templates              the chat template and the text it writes
            control                control tokens: which they are, and that no message forges one
@@ -38,6 +39,7 @@ learn      loop.plan              which examples meet in which step
            loop.output            the folder of a run: one run at a time, room, nothing lost
            loop.update            one update: number formats, accumulation, clipping
            train                  the training loop, evaluation, exact resume
+           distill                a student learns a teacher's probabilities
 world      gguf_header            the tensors that a GGUF file lists
            models                 load by name
            memory                 the memory of a step, predicted
@@ -56,15 +58,17 @@ show       plots                  one palette, a few drawings
            kept_back              questions of a file that are asked and never learned
            demo                   `make demo`
 course     course.progress        the list of exercises, and what the reader has solved
+           course.results         recorded sweeps: a measured row for each setting and seed
+           course.data_mix        data sets to mix, and a short run on each
+           course.data_runs       a leaked exam, a teacher, the best of K
            course.loss_runs       chapter 12: runs that differ in their loss alone
+           course.factory         LLaMA-Factory's commands, run or replayed from a recording
+           course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
+           course.factory_keys    settings of LLaMA-Factory: files, comments, old and new names
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
            course.renamed         old names of the libraries and what they are called now
-           course.factory         LLaMA-Factory's commands, run or replayed from a recording
-           course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
-           course.factory_keys    settings of LLaMA-Factory: files, comments, old and new names
-           course.results         recorded sweeps: a measured row for each setting and seed
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
            course.views.step      chapter 01: one step of prediction
@@ -78,6 +82,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.blind     chapter 09: two answers, names hidden
            course.views.workflow  chapter 10: the files between LLaMA-Factory's commands
            course.views.factory   chapter 10: a run of LLaMA-Factory, and the card it needs
+           course.views.mix       chapter 11: a data set to mix, and its score
            course.views.weight    chapter 12: what a token weighs under each loss
 """
 
