@@ -403,7 +403,8 @@ check("12.2", smoothed_loss)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.3 · Weights and accumulation · 8 min · ●●○
 # A step is split into micro-batches, and each calls `backward()` on a loss of its own. Return these
-# losses: their **sum** must equal the weighted loss of all tokens together, as torch computes it.
+# losses, each made of its own micro-batch. Their **sum** must equal the weighted loss of all tokens
+# together, as torch computes it.
 # A target of −100 is not graded and has no weight. A micro-batch in which nothing is graded, or
 # nothing that weighs anything, contributes 0. At least one token of the step has a weight above 0.
 
@@ -449,8 +450,8 @@ check("12.3", micro_losses)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.4 · Which loss is this? · 12 min · ●●●
 # A colleague hands you a loss as a function and has forgotten which it is. `loss(logits, targets)`
-# takes (N, 50) and (N,), no −100 among the targets, and returns the mean over the N tokens, with a
-# gradient. Find out by asking it, and return one of the six names:
+# takes (N, 50), float32 or float64, and (N,), no −100 among them, and returns the mean over the N
+# tokens, with a gradient. Find out by asking it, and return one of the six names:
 #
 # - `"cross-entropy"`, `"focal"` ($\gamma$ from 0.5 to 4), `"smoothed"` ($\varepsilon$ from 0.05 to
 #   0.4), `"DFT"`;
@@ -769,9 +770,9 @@ assert abs(point["right"] - of_pair("right", rate=1.5e-3, epochs=1)["DFT"][0]) <
 # cross-entropy.
 #
 # The objections count. At the lowest rate, the best one for both, and after one epoch, DFT is ahead
-# in every seed, but the word is *not shown*. What stays at all rates is the mechanism (`fitted_odd`):
-# DFT learns fewer of the wrong values. One condition is easily forgotten: the base *knew* the true
-# values. Without that, nothing tells a wrong label from a right one.
+# in every seed, but the word is *not shown*. What stays at all rates is the mechanism
+# (`fitted_odd`): DFT learns fewer of the wrong values. One condition is easily forgotten: the base
+# *knew* the true values. Without that, nothing tells a wrong label from a right one.
 #
 # **Predict.** Now the labels are right but *new*: 90 facts about countries that the base never read
 # are added to the training set. Which share of them can each model repeat after four epochs?
