@@ -21,7 +21,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+import transformers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForCausalLM
 
 from sft_lab import atlas, plots
 from sft_lab.batches import pad_batch
@@ -40,6 +42,7 @@ from sft_lab.models import ModelError, load
 from sft_lab.significance import judge_claim
 
 plots.style()
+transformers.logging.set_verbosity_error()
 base, tokenizer = load("atlas-base")
 STOP = tokenizer.eos_token_id
 scratch = tempfile.TemporaryDirectory()
@@ -132,6 +135,7 @@ direction = torch.randn(table.shape[1], generator=torch.Generator().manual_seed(
 with torch.no_grad():
     table[STOP] = direction / direction.norm() * table.norm(dim=1).median()
 own_row.save_pretrained(work / "base_own_row")
+own_row.name_or_path = "base_own_row"  # so will the adapter call its base
 tokenizer.save_pretrained(work / "base_own_row")
 settings = {
     "model_name_or_path": "base_own_row",
@@ -392,7 +396,7 @@ def fit(prompt: int, response: int, limit: int) -> tuple[int, int]:
     elif 2 * prompt < limit:
         room = limit - prompt
     else:
-        room = int(limit * response / (prompt + response))
+        room = int(limit * (response / (prompt + response)))
     response = min(room, response)
     return min(max(limit - response, 0), prompt), response
 
@@ -532,7 +536,7 @@ ax.plot(
 ax.axhline(1.0, color=plots.MUTED, linestyle="--")
 ax.set(xlabel="step", ylabel="nats per graded token", ylim=(0, None), xlim=(0, 62))
 ax.legend()
-_ = ax.set_title("Below the dashed line after a third of the run")
+_ = ax.set_title("The loss passes 1.0 in the first third of the run")
 assert next(one.step for one in board if one.value < 1) <= 30
 
 # %% [markdown]
@@ -701,7 +705,9 @@ def last_logits(model: torch.nn.Module) -> list[float]:
 
 
 ours_merged = merge_lora(load_adapter(copy.deepcopy(own_row), saved))
-exported = factory.measured("logits", lambda: last_logits(load(work / "merged")[0]))
+exported = factory.measured(
+    "logits", lambda: last_logits(AutoModelForCausalLM.from_pretrained(work / "merged"))
+)
 off = (torch.tensor(exported) - torch.tensor(last_logits(ours_merged))).abs().max().item()
 print(f"{len(exported)} logits, all less than 1e-4 apart: {off < 1e-4}")
 print("beside the weights:", (work / "merged" / "Modelfile").read_text().splitlines()[0])
@@ -722,9 +728,9 @@ question = encode_chat([{"role": "user", "content": "Make a list of words."}], t
 
 
 def write(**decoding: object) -> list[list[int]]:
-    """Six answers to one question, each drawn with another seed."""
+    """Ten answers to one question, each drawn with another seed."""
     drawn = []
-    for seed in range(6):
+    for seed in range(10):
         _ = torch.manual_seed(seed)
         inputs = torch.tensor([question])
         drawn.append(ours_merged.generate(inputs, max_new_tokens=24, **decoding)[0].tolist())
@@ -733,8 +739,8 @@ def write(**decoding: object) -> list[list[int]]:
 
 as_seed = write(temperature=0.7, top_p=0.9)
 sampled = write(temperature=0.7, top_p=0.9, do_sample=True)
-print(f"as in the seed: {len(set(map(tuple, as_seed)))} different answer of 6")
-print(f"do_sample=True: {len(set(map(tuple, sampled)))} different answers of 6")
+print(f"as in the seed: {len(set(map(tuple, as_seed)))} different answer of 10")
+print(f"do_sample=True: {len(set(map(tuple, sampled)))} different answers of 10")
 assert as_seed == write(do_sample=False) and len(set(map(tuple, sampled))) > 1
 
 # %% [markdown]
@@ -765,16 +771,23 @@ def hits_of(model: torch.nn.Module, examples: list[Example]) -> list[tuple[int, 
 # %% tags=["predict"]
 others = [encode_conversation(turns, tokenizer) for turns in short[480:]]
 others = [Example(row.input_ids, with_line_break(row)) for row in others]
-hits = hits_of(tuned, others)
-macro = sum(right / graded for right, graded in hits) / len(hits)
-micro = sum(right for right, _ in hits) / sum(graded for _, graded in hits)
-print(f"mean of the rows' accuracies {macro:.3f}; accuracy over all tokens {micro:.3f}")
-assert abs(macro - evaluations[-1]["eval_accuracy"]) < 2e-3 < abs(macro - micro)
+macro, micro = {}, {}
+for name, model in {"before": own_row, "after": tuned}.items():
+    hits = hits_of(model, others)
+    macro[name] = sum(right / graded for right, graded in hits) / len(hits)
+    micro[name] = sum(right for right, _ in hits) / sum(graded for _, graded in hits)
+    print(
+        f"{name:6} mean of the rows' accuracies {macro[name]:.3f}; over all tokens {micro[name]:.3f}"
+    )
+logged = evaluations[-1]["eval_accuracy"]
+print(f"LLaMA-Factory's eval_accuracy {logged:.3f}")
+assert abs(macro["after"] - logged) < 2e-3 and abs(macro["before"] - micro["before"]) > 5e-3
 
 # %% [markdown]
 # **Read.** LLaMA-Factory's is the mean over rows, so that a token of a short answer weighs more.
-# TRL's is over tokens (a test compares it). Say which one you report. A row without graded tokens
-# makes LLaMA-Factory's mean `nan`.
+# TRL's is over tokens (`tests/test_llamafactory.py` compares both with such counts). The two part
+# where short and long answers are not equally hard. Say which one you report. A row without graded
+# tokens makes LLaMA-Factory's mean `nan`.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 10.5 · Rows on which the two means part · 7 min · ●●○

@@ -167,7 +167,8 @@ def test_the_rule_of_cutoff_len_is_theirs_in_2000_cases(made):
 
 @needs_environment
 def test_the_merged_export_is_our_merge(made, base):
-    folder, (model, tokenizer) = made[1], base
+    folder, tokenizer = made[1], base[1]
+    model = load(folder / "base")[0]
     ids = torch.tensor([encode_chat(turns, tokenizer) for turns in atlas.exam("held_out", 1)])
     adapted = load_adapter(copy.deepcopy(model), folder / "out")
     exported = load(folder / "merged")[0]
@@ -185,7 +186,8 @@ def test_the_merged_export_is_our_merge(made, base):
 def test_their_adapter_loads_in_peft(made, base):
     from peft import PeftModel
 
-    folder, (model, tokenizer) = made[1], base
+    folder, tokenizer = made[1], base[1]
+    model = load(folder / "base")[0]
     ids = torch.tensor([encode_chat(turns, tokenizer) for turns in atlas.exam("held_out", 1)])
     with torch.inference_mode():
         ours = load_adapter(copy.deepcopy(model), folder / "out")(input_ids=ids).logits
@@ -207,7 +209,8 @@ def accuracies(model, examples, pad: int) -> tuple[float, float]:
 
 @needs_environment
 def test_their_accuracy_is_the_mean_over_rows(made, base):
-    folder, (model, tokenizer) = made[1], base
+    folder, tokenizer = made[1], base[1]
+    model = load(folder / "base")[0]
     rounds = atlas.training_conversations(seed=0)[:40]
     examples = [_encode(turns, tokenizer, "qwen3_nothink", 1024)[0] for turns in rounds]
     tuned = load_adapter(copy.deepcopy(model), folder / "out")

@@ -421,7 +421,7 @@ def _encode(
     elif 2 * len(prompt) < limit:
         room = limit - len(prompt)
     else:
-        room = int(limit * len(response) / (len(prompt) + len(response)))
+        room = int(limit * (len(response) / (len(prompt) + len(response))))
     kept = response[:room]
     asked = prompt[: max(limit - len(kept), 0)]
     labels = [IGNORE_INDEX] * len(asked) + kept
