@@ -135,6 +135,6 @@ def test_the_controls_move_picture_words_file_and_command():
         assert html.escape(describe_factory(*setup)) in words.value
         text = html.unescape(words.value.partition("<pre")[2].partition(">")[2].partition("<")[0])
         assert yaml.safe_load(text) == settings_file(*setup)
-        assert text.endswith("# llamafactory-cli train my_sft.yaml")
+        assert text.startswith("# llamafactory-cli train my_sft.yaml\n")
         seen.add(drawing(picture))
     assert len(seen) == 7  # accumulation moves no bar

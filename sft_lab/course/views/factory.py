@@ -194,7 +194,7 @@ def _draw_cards(ax: Axes) -> None:
 
 
 def _show_file(keys: Keys) -> str:
-    """The file and the command as HTML."""
-    text = f"{write_yaml(keys)}\n# {command(keys, FILE)}"
+    """The command and the file as HTML."""
+    text = f"# {command(keys, FILE)}\n\n{write_yaml(keys)}"
     style = "font-size: 85%; line-height: 1.25; margin: 0.5em 0; overflow-x: auto"
     return f'<pre style="{style}">{html.escape(text)}</pre>'
