@@ -10,8 +10,10 @@ import random
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
+from chapter_source import read_chapter
 
 from sft_lab import atlas
 from sft_lab.batches import pad_batch
@@ -167,7 +169,8 @@ def test_the_rule_of_cutoff_len_is_theirs_in_2000_cases(made):
 
 @needs_environment
 def test_the_merged_export_is_our_merge(made, base):
-    folder, (model, tokenizer) = made[1], base
+    folder, tokenizer = made[1], base[1]
+    model = load(folder / "base")[0]
     ids = torch.tensor([encode_chat(turns, tokenizer) for turns in atlas.exam("held_out", 1)])
     adapted = load_adapter(copy.deepcopy(model), folder / "out")
     exported = load(folder / "merged")[0]
@@ -185,7 +188,8 @@ def test_the_merged_export_is_our_merge(made, base):
 def test_their_adapter_loads_in_peft(made, base):
     from peft import PeftModel
 
-    folder, (model, tokenizer) = made[1], base
+    folder, tokenizer = made[1], base[1]
+    model = load(folder / "base")[0]
     ids = torch.tensor([encode_chat(turns, tokenizer) for turns in atlas.exam("held_out", 1)])
     with torch.inference_mode():
         ours = load_adapter(copy.deepcopy(model), folder / "out")(input_ids=ids).logits
@@ -207,7 +211,8 @@ def accuracies(model, examples, pad: int) -> tuple[float, float]:
 
 @needs_environment
 def test_their_accuracy_is_the_mean_over_rows(made, base):
-    folder, (model, tokenizer) = made[1], base
+    folder, tokenizer = made[1], base[1]
+    model = load(folder / "base")[0]
     rounds = atlas.training_conversations(seed=0)[:40]
     examples = [_encode(turns, tokenizer, "qwen3_nothink", 1024)[0] for turns in rounds]
     tuned = load_adapter(copy.deepcopy(model), folder / "out")
@@ -278,6 +283,16 @@ def test_a_recorded_answer_is_refused_for_another_question(nowhere):
     assert factory.ask_worker(recorded["of"], nowhere, record="rows") == recorded["value"]
     with pytest.raises(factory.FactoryError, match="no recording"):
         factory.ask_worker({"other": {}}, nowhere, record="rows")
+
+
+def test_the_chapter_runs_from_recordings(nowhere, capsys):
+    chapter = ROOT / "chapters" / "10_llamafactory.py"
+    names: dict = {"__name__": "chapter_10"}
+    for cell in read_chapter(chapter):
+        if cell.kind == "code" and not cell.role:
+            exec(compile("\n" * cell.line + cell.source, str(chapter), "exec"), names)
+    plt.close("all")
+    assert "RECORDED" in capsys.readouterr().out
 
 
 def test_nothing_recorded_names_a_machine_or_a_home():
