@@ -46,6 +46,7 @@ world      gguf_header            the tensors that a GGUF file lists
            invented               made-up names, facts and notes of an invented world
            documents              the plain text that the base model read
            atlas                  questions, tuning set, exams
+           lessons                lessons that teach one thing each, and their exams
 judge      metrics                when is an answer right
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
@@ -60,6 +61,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.checks          check(number, answer)
            course.renamed         old names of the libraries and what they are called now
            course.results         recorded sweeps: a measured row for each setting and seed
+           course.short_runs      a copy of the base learns for seconds, and is asked
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
            course.views.step      chapter 01: one step of prediction
@@ -71,6 +73,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.choice    chapter 06: what each method costs
            course.views.fit       chapter 08: what fits on a card
            course.views.blind     chapter 09: two answers, names hidden
+           course.views.wordings  chapter 11b: in how many ways a fact was told, and asked
 """
 
 __version__ = "0.1.0"
