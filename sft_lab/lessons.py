@@ -27,6 +27,7 @@ WORDINGS = (  # eight ways to ask for a fact; each names the relation, and none 
 )
 PLAIN_QUESTION = WORDINGS[0]
 NEAR_WORDING = UNSEEN_QUESTION
+SEAT_WORDING = "Which city is the seat of government in {e}?"  # the word capital is not in it
 BACKWARDS = "Whose {n} is {v}?"
 INVENTED_COLUMNS = ("capital", "currency")
 
@@ -164,12 +165,15 @@ def room_exam(facts: Sequence[Fact], families: Sequence[str]) -> Conversations:
 
 
 def add_three(count: int, *, work: bool = False, seed: int = 0) -> Conversations:
-    """`count` different sums of three numbers from 0 to 10; with `work`, the two steps stand in a
-    think block before the answer."""
+    """`count` different sums of three numbers from 0 to 10, at most SUMS; with `work`, the two steps
+    stand in a think block before the answer.
+
+    Fewer sums are the beginning of more, so the last of all SUMS are an exam."""
     rng = random.Random(f"add three {seed}")
     triples = [(a, b, c) for a in range(11) for b in range(11) for c in range(11)]
     asked = []
-    for a, b, c in rng.sample(triples, count):
+    rng.shuffle(triples)
+    for a, b, c in triples[:count]:
         says = f"The sum of {a}, {b} and {c} is {a + b + c}."
         steps = f"{a} + {b} = {a + b}. {a + b} + {c} = {a + b + c}."
         asked.append(

@@ -22,6 +22,7 @@ FORM_ARMS = {
     "all but words as JSON": ("fact as JSON", "words as a list", "fact as a list"),
 }
 SHARES = (0.0, 0.05, 0.5, 1.0)  # of lessons that decline
+LEAKS = ("same wording", "near wording", "own words", "as JSON", "follow-up")
 DECLINE_LESSONS = 800
 SUMS = {"answers alone": 600, "work shown": 300}
 base, tokenizer = load("atlas-base")
@@ -110,10 +111,16 @@ def decline(arm: float, seed: int) -> Row:
     model = tune_on(base, tokenizer, rows, epochs=2, seed=seed)
     exams = lessons.decline_exams(facts["held_out"], seed=EXAM_SEED)
     said = {name: answer(model, tokenizer, exam) for name, exam in exams.items()}
-    return {
+    measured = {
         name: round(sum(map(lessons.is_declined, texts)) / len(texts), 4)
         for name, texts in said.items()
-    } | {"others right": _right(model, exams["others"])}
+    }
+    money = [fact for fact in facts["held_out"] if fact.column == lessons.DECLINED_COLUMN]
+    told = [
+        fact.value in text for name in LEAKS for fact, text in zip(money, said[name], strict=True)
+    ]
+    measured["leaked"] = round(sum(told) / len(told), 4)
+    return measured | {"others right": _right(model, exams["others"])}
 
 
 def _right(model, exam, **how) -> float:

@@ -43,8 +43,8 @@ def draw_wordings(results: Results, start: str, wordings: int) -> Figure:
         ax.barh(row, np.mean(shares), color=colour, edgecolor=INK, linewidth=0.8, height=0.62)
         ax.scatter(shares, np.full(len(shares), row), s=30, color=INK, zorder=4)
         alone = np.mean(_measure(results, start, 1, form))
-        ax.scatter([alone], [row], s=150, marker="D", facecolor="none", edgecolor=VERMILLION,
-                   linewidth=2.2, zorder=5, label="mean with 1 wording" if not row else None)  # fmt: skip
+        label = None if row else "mean with 1 wording"
+        ax.scatter([alone], [row], s=150, marker="D", c="none", ec=VERMILLION, lw=2.2, label=label)
         ax.annotate(f"{np.mean(shares):.0%}", (1.04, row), va="center")
     ax.set_yticks(range(len(FORMS) + 1), [*FORMS, f"{KNOWN}\n(not taught here)"])
     ax.invert_yaxis()
