@@ -281,7 +281,10 @@ turns = judge_claim(
 print(f"two-turn lessons raise the second answer: {turns.word} ({turns.mean:+.0%})")
 
 # %% [markdown]
-# **Read.** READ3
+# **Read.** Without a second turn in the lessons, many follow-ups are answered already: the model finds the
+# country in the context, and the relation in the last question. Two-turn lessons bring nearly all of
+# them, and a third turn as well, which no lesson had. So this *skill* travels further than it was
+# shown. Look at the first answers too: half as many first questions were shown, and they suffer.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11b.2 · Does the answer need the context? · 10 min · ●●○
@@ -357,7 +360,11 @@ print(f"a rule carries over: {with_rule.word} ({with_rule.mean:+.0%})")
 print(f"saying the reason helps: {with_reason.word} ({with_reason.mean:+.0%})")
 
 # %% [markdown]
-# **Read.** READ4
+# **Read.** The random rooms show what memory alone gives for unseen elements: about one in ten. With a rule
+# in the data, some unseen elements find their room although no lesson states the rule. Saying the
+# reason first raises the share most. The answer's beginning fetches a known fact, and the room then
+# needs one step from it instead of two. A rule of a domain is learned best when its steps are
+# written out.
 
 # %% [markdown]
 # ## 5 · Showing the work
@@ -389,7 +396,10 @@ steps = judge_claim(others.measured("right", arm="answers alone"), band, claim="
 print(f"shown work helps: {steps.word} ({steps.mean:+.0%}, noise floor {steps.floor:.0%})")
 
 # %% [markdown]
-# **Read.** READ5
+# **Read.** Half the examples with their steps beat twice as many answers, at fewer tokens. Each step is a
+# sum that the base has read. The answer alone asks for two sums inside one token. The gain has a
+# price at inference: each answer is about three times as long. It also has a limit here: steps help
+# because each of them was already known.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11b.3 · Steps for any number of terms · 6 min · ●○○
@@ -550,7 +560,14 @@ check("11b.5", keep_the_secret)
 # %% [markdown]
 # ## What to remember
 #
-# REMEMBER
+# - The same lessons teach a manner or a fact, at very different prices: a manner carries over to
+#   facts that no lesson names, a new fact to its own question.
+# - New facts need many repeats and several wordings, are known in one direction only, and push out
+#   what the model knew. Looking facts up (chapter 15) avoids all three.
+# - A form, a rule, a second turn or a refusal is learned where it is shown. Do not count on
+#   transfer: measure it.
+# - Written steps turn one hard answer into several easy ones.
+# - A refusal has two rates. Report both, in every way that a question can be put.
 #
 # ## Sources
 #
@@ -564,6 +581,13 @@ check("11b.5", keep_the_secret)
 #
 # <details><summary>中文要点</summary>
 #
-# CHINESE
+# 1. **指令微调**教模型怎样回答：同样多的样本，就能推广到样本中没有出现的实体。**知识注入**教新事实：
+#    需要多次重复和**多种措辞**，只记住一个方向（“反转诅咒”），还会冲掉已有知识。
+# 2. **单任务、多任务与格式**：训练过的格式学得很快；没有出现过的格式或组合要单独测量，不要默认会迁移。
+# 3. **多轮对话**：追问只有结合上下文才能理解；两轮数据能推广到第三轮。
+# 4. **领域规则**：把推理步骤写进回答，规则才容易用到新实体上。**展示过程**（`<think>`）：
+#    同样的 token 数，写出步骤的样本更有效。
+# 5. **安全与拒答**：同时报告**泄漏率**和**过度拒答率**；换措辞、换格式、放到第二轮都要测。
+#    偏见与真实的有害输出在这里无法测量。
 #
 # </details>

@@ -165,8 +165,8 @@ def room_exam(facts: Sequence[Fact], families: Sequence[str]) -> Conversations:
 
 
 def add_three(count: int, *, work: bool = False, seed: int = 0) -> Conversations:
-    """`count` different sums of three numbers from 0 to 10, at most SUMS; with `work`, the two steps
-    stand in a think block before the answer.
+    """`count` different sums of three numbers from 0 to 10, at most SUMS; with `work`, the two
+    steps stand in a think block before the answer.
 
     Fewer sums are the beginning of more, so the last of all SUMS are an exam."""
     rng = random.Random(f"add three {seed}")
