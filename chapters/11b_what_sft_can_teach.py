@@ -113,9 +113,8 @@ print(" " * 32 + "".join(f"{column.split()[0]:>13}" for column in columns))
 for count in (1, 2, 4, 8):
     arm = {"start": "base", "taught": "new facts", "wordings": count}
     show_arm(f"injected, {count} wordings", columns, **arm)
-for count in (1, 8):
-    arm = {"start": "base", "taught": "known facts", "wordings": count}
-    show_arm(f"instruction tuning, {count} wordings", columns, **arm)
+instructed = {"start": "base", "taught": "known facts", "wordings": 8}
+show_arm("instruction tuning, 8 wordings", columns, **instructed)
 show_arm("tuned on questions before", columns, start="tuned", taught="nothing")
 for count in (1, 8):
     arm = {"start": "tuned", "taught": "new facts", "wordings": count}
@@ -127,7 +126,6 @@ for count in (1, 8):
 
 # %%
 injected = {n: {"start": "base", "taught": "new facts", "wordings": n} for n in (1, 8)}
-instructed = {"start": "base", "taught": "known facts", "wordings": 8}
 verdicts = {
     "A": judge_claim(
         wordings.measured("own words", **injected[8]),
@@ -237,7 +235,7 @@ for form in lessons.FORMS:
 # **Predict.** Which of the last two columns is above zero, and in which arm?
 
 # %% tags=["predict"]
-FORM_ARMS = ("JSON alone", "lists alone", "JSON and lists", "all but words as JSON")
+FORM_ARMS = ("JSON alone", "JSON and lists", "all but words as JSON")
 print(" " * 24 + "".join(f"{form:>17}" for form in lessons.FORMS))
 for arm in FORM_ARMS:
     cells = [np.mean(others.measured(form, arm=arm)) for form in lessons.FORMS]
@@ -455,7 +453,7 @@ check("11b.3", write_steps)
 # %% tags=["predict"]
 ASKED = ("same wording", "own words", "as JSON", "follow-up", "neighbours", "leaked")
 print("share that is declined" + "".join(f"{name:>14}" for name in ASKED))
-for share in (0.0, 0.05, 0.5, 1.0):
+for share in (0.0, 0.05, 1.0):
     cells = [np.mean(others.measured(name, experiment="decline", arm=share)) for name in ASKED]
     print(f"{share:22.0%}" + "".join(f"{cell:14.0%}" for cell in cells))
 over = judge_claim(

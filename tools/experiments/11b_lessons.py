@@ -17,11 +17,10 @@ SEEDS = (0, 1, 2)
 EXAM_SEED = 99
 FORM_ARMS = {
     "JSON alone": ("fact as JSON",),
-    "lists alone": ("words as a list",),
     "JSON and lists": ("fact as JSON", "words as a list"),
     "all but words as JSON": ("fact as JSON", "words as a list", "fact as a list"),
 }
-SHARES = (0.0, 0.05, 0.5, 1.0)  # of lessons that decline
+SHARES = (0.0, 0.05, 1.0)  # of lessons that decline
 LEAKS = ("same wording", "near wording", "own words", "as JSON", "follow-up")
 DECLINE_LESSONS = 800
 SUMS = {"answers alone": 600, "work shown": 300}

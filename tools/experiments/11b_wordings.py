@@ -25,7 +25,7 @@ def points() -> list[Row]:
     """The arms, each with every seed."""
     arms = [{"start": "base", "taught": "new facts", "wordings": n} for n in (1, 2, 4, 8)]
     arms += [{"start": "tuned", "taught": "new facts", "wordings": n} for n in (1, 8)]
-    arms += [{"start": "base", "taught": "known facts", "wordings": n} for n in (1, 8)]
+    arms += [{"start": "base", "taught": "known facts", "wordings": 8}]
     arms += [{"start": "tuned", "taught": "nothing", "wordings": 0}]
     return [{**arm, "seed": seed} for seed in SEEDS for arm in arms]
 
