@@ -65,10 +65,11 @@ print(others.made, others.command, len(others.rows), "rows")
 _ = draw_paths()
 
 # %% [markdown]
-# Both arms get the same number of lessons: 60 facts, each 8 times, 5 epochs, so 2,400 answers. The
-# eight repeats use one wording, or two, four or eight in turn. We then ask in a **trained wording**,
-# a **near wording** ("I would like to know the capital of …"), in **own words** of the relation
-# ("What do people pay with in …?"), and **backwards** ("Whose capital is …?").
+# Both arms get the same lessons but for the countries in them: 60 facts, each 8 times, so 480
+# answers an epoch. The eight repeats use one wording, or two, four or eight in turn. We then ask in
+# a **trained wording**, a **near wording** ("I would like to know the capital of …"), in **own
+# words** of the relation ("What do people pay with in …?"), and **backwards** ("Whose capital is
+# …?").
 
 # %%
 new = lessons.invent_places(30, seed=0)
@@ -77,14 +78,13 @@ for talk in lessons.ask_in_wordings(new[:1], lessons.WORDINGS, 8):
     print(talk[0]["content"])
 
 # %% [markdown]
-# Hypotheses, before we look. **A**: after the same number of lessons, an instruction-tuned model
-# answers more *held-out known* questions than an injected model answers *taught new* ones in own
-# words. **B** (primary): facts taught in eight wordings are recalled more often in own words than
-# facts taught in one. **C**: injection lowers what an already tuned model answers about known
-# facts.
+# Hypotheses, before we look. **A**: after one epoch, instruction tuning answers more questions about
+# *held-out known* countries than injection answers about its *own taught* ones. **B** (primary):
+# after five epochs, facts taught in eight wordings are recalled more often in own words than facts
+# taught in one. **C**: injection lowers what an already tuned model answers about known facts.
 #
-# **Predict.** Instruction tuning never names the held-out countries. How many of 100 questions
-# about them does it get right: 20, 60 or 95? And how many new facts come back backwards?
+# **Predict.** How many new facts does a model recall after reading each 8 times: 1 %, 50 % or 95 %?
+# After 40 times? And how many of them backwards?
 
 # %% tags=["predict"]
 model = tune_on(base, tokenizer, lessons.ask_in_wordings(new, lessons.WORDINGS[:1], 8), epochs=5)
@@ -94,7 +94,7 @@ exams = {
     "own words": lessons.ask_in_own_words(new),
 }
 one_wording = {name: share_right(model, tokenizer, exam) for name, exam in exams.items()}
-recorded = wordings.select(start="base", taught="new facts", wordings=1)
+recorded = wordings.select(start="base", taught="new facts", epochs=5, wordings=1)
 for name, share in one_wording.items():
     band = [row[name] for row in recorded]
     print(f"{name:16} {share:4.0%} here; recorded {min(band):.0%} to {max(band):.0%}")
@@ -110,11 +110,12 @@ def show_arm(name: str, columns: tuple[str, ...], **settings: object) -> None:
 
 columns = ("trained wording", "near wording", "own words", "backwards", "known facts")
 print(" " * 32 + "".join(f"{column.split()[0]:>13}" for column in columns))
+short = {"start": "base", "wordings": 8, "epochs": 1}
+show_arm("instruction tuning, 1 epoch", columns, **short, taught="known facts")
+show_arm("injected, 1 epoch, 8 wordings", columns, **short, taught="new facts")
 for count in (1, 2, 4, 8):
-    arm = {"start": "base", "taught": "new facts", "wordings": count}
-    show_arm(f"injected, {count} wordings", columns, **arm)
-instructed = {"start": "base", "taught": "known facts", "wordings": 8}
-show_arm("instruction tuning, 8 wordings", columns, **instructed)
+    arm = {"start": "base", "taught": "new facts", "epochs": 5, "wordings": count}
+    show_arm(f"injected, 5 epochs, {count} wordings", columns, **arm)
 show_arm("tuned on questions before", columns, start="tuned", taught="nothing")
 for count in (1, 8):
     arm = {"start": "tuned", "taught": "new facts", "wordings": count}
@@ -125,11 +126,11 @@ for count in (1, 8):
 # twice the noise floor.
 
 # %%
-injected = {n: {"start": "base", "taught": "new facts", "wordings": n} for n in (1, 8)}
+injected = {n: {"start": "base", "wordings": n, "epochs": 5} for n in (1, 8)}
 verdicts = {
     "A": judge_claim(
-        wordings.measured("own words", **injected[8]),
-        wordings.measured("known facts", **instructed),
+        wordings.measured("trained wording", **short, taught="new facts"),
+        wordings.measured("known facts", **short, taught="known facts"),
         claim="higher",
     ),
     "B": judge_claim(

@@ -28,7 +28,7 @@ def band(rows, measure: str) -> tuple[float, float]:
     [
         (
             "11b_wordings",
-            {"start": "base", "taught": "known facts", "wordings": 8},
+            {"start": "base", "wordings": 8, "taught": "known facts", "epochs": 1},
             ("known facts", "own words", "backwards"),
         ),
         (

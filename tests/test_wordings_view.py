@@ -30,14 +30,14 @@ def test_a_bar_is_the_mean_of_its_dots_and_a_dot_a_seed(start, count):
     widths = [bar.get_width() for bar in ax.patches]
     dots = [each.get_offsets()[:, 0] for each in ax.collections[::2]]
     for form, width, seeds in zip((*FORMS, KNOWN), widths, dots, strict=True):
-        rows = RESULTS.select(start=start, taught="new facts", wordings=count)
+        rows = RESULTS.select(start=start, taught="new facts", epochs=5, wordings=count)
         np.testing.assert_allclose(sorted(seeds), sorted(row[form] for row in rows))
         assert width == pytest.approx(np.mean(seeds))
 
 
 def test_the_words_name_start_wordings_and_every_form():
     sentence = describe_wordings(RESULTS, "base", 1)
-    rows = RESULTS.select(start="base", taught="new facts", wordings=1)
+    rows = RESULTS.select(start="base", taught="new facts", epochs=5, wordings=1)
     assert "From the base model, new facts taught in 1 wording." in sentence
     for form in FORMS:
         assert f"{form} {np.mean([row[form] for row in rows]):.0%}" in sentence

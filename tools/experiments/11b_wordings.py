@@ -1,9 +1,9 @@
 """New facts in 1, 2, 4 and 8 wordings, and instruction tuning with as many lessons (chapter 11b).
 
-    python tools/experiments/11b_wordings.py   # about five minutes on one core
+    python tools/experiments/11b_wordings.py   # four minutes on one core; resumes
 
 Begins from the base, or ("tuned") from a model that answers questions about known facts already.
-Every arm learns 60 facts, each 8 times, for 5 epochs: 2,400 lessons.
+Every arm learns 60 facts, each 8 times, for 1 or 5 epochs: 480 or 2,400 lessons.
 """
 
 import random
@@ -23,10 +23,14 @@ facts = atlas.split(atlas.load_facts())
 
 def points() -> list[Row]:
     """The arms, each with every seed."""
-    arms = [{"start": "base", "taught": "new facts", "wordings": n} for n in (1, 2, 4, 8)]
-    arms += [{"start": "tuned", "taught": "new facts", "wordings": n} for n in (1, 8)]
-    arms += [{"start": "base", "taught": "known facts", "wordings": 8}]
-    arms += [{"start": "tuned", "taught": "nothing", "wordings": 0}]
+    injected = {"taught": "new facts", "epochs": EPOCHS}
+    arms = [{"start": "base", "wordings": n, **injected} for n in (1, 2, 4, 8)]
+    arms += [{"start": "tuned", "wordings": n, **injected} for n in (1, 8)]
+    arms += [
+        {"start": "base", "wordings": 8, "taught": taught, "epochs": 1}
+        for taught in ("new facts", "known facts")
+    ]
+    arms += [{"start": "tuned", "wordings": 0, "taught": "nothing", "epochs": 0}]
     return [{**arm, "seed": seed} for seed in SEEDS for arm in arms]
 
 
@@ -50,7 +54,7 @@ def run(point: Row) -> Row:
     if point["taught"] != "nothing":
         taught = new if point["taught"] == "new facts" else known("train")[: len(new)]
         rows = lessons.ask_in_wordings(taught, lessons.WORDINGS[:count], TIMES)
-        model = tune_on(model, tokenizer, rows, epochs=EPOCHS, seed=seed)
+        model = tune_on(model, tokenizer, rows, epochs=point["epochs"], seed=seed)
     backwards = [[{"role": "user", "content": fact.say(lessons.BACKWARDS)}, {}] for fact in new]
     named = zip(new, answer(model, tokenizer, backwards), strict=True)
     return {

@@ -11,11 +11,12 @@ from matplotlib.patches import FancyArrowPatch
 
 from sft_lab.course.results import Results
 from sft_lab.course.views.widgets import Answer, choose, frame, redraw_on
-from sft_lab.plots import ANSWER, GREEN, INK, MUTED, PROMPT, VERMILLION, new_figure
+from sft_lab.plots import ANSWER, BLUE, GREEN, INK, MUTED, PROMPT, VERMILLION, new_figure
 
 FORMS = ("trained wording", "near wording", "own words", "backwards")
 KNOWN = "known facts"
 STARTS = ("base", "tuned")
+EPOCHS = 5  # of the recorded arms that are shown
 
 
 def describe_wordings(results: Results, start: str, wordings: int) -> str:
@@ -44,7 +45,7 @@ def draw_wordings(results: Results, start: str, wordings: int) -> Figure:
         ax.scatter(shares, np.full(len(shares), row), s=30, color=INK, zorder=4)
         alone = np.mean(_measure(results, start, 1, form))
         label = None if row else "mean with 1 wording"
-        ax.scatter([alone], [row], s=150, marker="D", c="none", ec=VERMILLION, lw=2.2, label=label)
+        ax.scatter([alone], [row], s=150, marker="D", c="none", ec=BLUE, lw=2.2, label=label)
         ax.annotate(f"{np.mean(shares):.0%}", (1.04, row), va="center")
     ax.set_yticks(range(len(FORMS) + 1), [*FORMS, f"{KNOWN}\n(not taught here)"])
     ax.invert_yaxis()
@@ -93,7 +94,7 @@ def draw_paths() -> Figure:
         (3.4, 2.3, 1.2), zip(questions, (True, True, False), strict=True), strict=True
     ):
         _box(ax, (2.1, height), question, ANSWER if taught else "white")
-        _arrow(ax, (4.0, height), (5.2, 2.3), INK, "-" if taught else "--")
+        _arrow(ax, (3.75, height), (5.3, 2.3), INK, "-" if taught else "--")
     _box(ax, (6.0, 2.3), "Tavoru,\ncapital", PROMPT)
     _box(ax, (9.1, 2.3), "Belidu", PROMPT)
     _arrow(ax, (6.8, 2.45), (8.6, 2.45), GREEN, "-")
@@ -109,12 +110,14 @@ def draw_paths() -> Figure:
 
 def _counts(results: Results, start: str) -> list[tuple[str, int]]:
     """The numbers of wordings that were recorded from this start, as options of buttons."""
-    counts = {row["wordings"] for row in results.select(start=start, taught="new facts")}
+    counts = {
+        row["wordings"] for row in results.select(start=start, taught="new facts", epochs=EPOCHS)
+    }
     return [(str(count), count) for count in sorted(counts)]
 
 
 def _measure(results: Results, start: str, wordings: int, form: str) -> Sequence[float]:
-    return results.measured(form, start=start, taught="new facts", wordings=wordings)
+    return results.measured(form, start=start, taught="new facts", epochs=EPOCHS, wordings=wordings)
 
 
 def _box(ax: Axes, at: tuple[float, float], text: str, colour: str) -> None:
