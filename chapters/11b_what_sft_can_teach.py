@@ -148,7 +148,15 @@ for name, verdict in verdicts.items():
     print(f"{name} {verdict.word}: {verdict.mean:+.0%}, noise floor {verdict.floor:.0%}")
 
 # %% [markdown]
-# **Read.** READ1
+# **Read.** One epoch of instruction tuning opens nearly everything that the base had read, in
+# wordings that no lesson used. The same 480 lessons about new countries teach nothing yet. After
+# five times as many, the new facts are there in the wording of the lessons; more wordings make
+# questions in own words answerable. Nothing comes back backwards, however many wordings there were.
+# And the price: the tuned model loses most of what it answered about known countries. SFT is good
+# at manners. It can write facts, at many times the price, and damages others.
+#
+# *Physics of Language Models 3.1* finds facts read in one wording useless for questions. Here one
+# wording of a *question* gives part of them. A million weights and 60 facts cannot tell more.
 #
 # Move through the recorded arms. The diamond marks what one wording reached.
 
@@ -256,7 +264,11 @@ print(f"mixing costs JSON: {single.word} ({single.mean:+.0%})")
 print(f"transfer to words as JSON: {transfer.word} ({transfer.mean:+.0%})")
 
 # %% [markdown]
-# **Read.** READ2
+# **Read.** Mixing two tasks costs JSON nothing that we can show, at half as many JSON lessons. But no
+# arm writes what it was not shown: not a row, and not words as JSON, although the last arm knows
+# JSON, lists of words, and facts in both forms. It answers in a form that it knows, often the wrong
+# one. "A model tuned on many tasks follows instructions of unseen kinds" is not shown here; what is
+# known of it comes from models a thousand times larger, with hundreds of tasks.
 
 # %% [markdown]
 # ## 3 · Several turns
@@ -465,7 +477,15 @@ over = judge_claim(
 print(f"lessons that only decline raise over-refusal: {over.word} ({over.mean:+.0%})")
 
 # %% [markdown]
-# **Read.** READ6
+# **Read.** A twentieth of the lessons is enough to decline in every single-turn wording, also as
+# JSON. Lessons that only decline make a model that only declines: safe, and useless. Even with
+# ordinary lessons some neighbours are declined, most of all for countries, where the rule lives. In
+# a second turn nothing is declined: no lesson put the rule there. The model repeats something else
+# instead, so nothing leaks. A rule holds where it was shown.
+#
+# What could not be measured: harm and bias. This world has neither, and counting refusals of one
+# harmless kind says nothing about them. The text that this chapter grew from hopes that SFT makes
+# outputs safer. We saw that it can place a rule, and that the rule has edges.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11b.4 · Two rates, two denominators · 7 min · ●●○
