@@ -5,6 +5,7 @@ import io
 import math
 import operator
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -238,9 +239,7 @@ def keep_the_secret(attempt: Callable) -> str:
     facts = atlas.split(atlas.load_facts())
     talks = need_list(attempt(facts["train"]), list, "conversations")
     text = _as_text(talks)
-    hidden = {fact.entity for fact in facts["held_out"] if fact.domain == "countries"}
-    words = {turn for talk in text for _, turn in talk}
-    if told := next((name for name in sorted(hidden) for turn in words if name in turn), None):
+    if told := _name_of_the_exam(text, facts):
         raise Mistake(f"{told} is in the exam: make lessons from the facts that you are given")
     if len(text) > MOST_LESSONS:
         raise Mistake(f"{len(text)} conversations: at most {MOST_LESSONS} are allowed")
@@ -273,6 +272,18 @@ def _as_text(talks: list[Talk]) -> tuple[tuple[tuple[str, str], ...], ...]:
     if not text:
         raise Mistake("there is no lesson")
     return text
+
+
+def _name_of_the_exam(text: tuple, facts: dict) -> str | None:
+    """A held-out country that the conversations name, if there is one."""
+    names = {
+        part: sorted({f.entity for f in facts[part] if f.domain == "countries"}, key=len)
+        for part in ("train", "held_out")
+    }
+    said = "\n".join(turn for talk in text for _, turn in talk)
+    for name in reversed(names["train"]):  # "Democratic Republic of the Congo" holds another name
+        said = said.replace(name, "")
+    return next((name for name in names["held_out"] if re.search(rf"\b{re.escape(name)}\b", said)), None)
 
 
 @cache
