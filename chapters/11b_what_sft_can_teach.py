@@ -168,7 +168,7 @@ print(describe_wordings(wordings, "base", 8))
 # ### The same on a real model
 #
 # Small models can mislead. So claim B is repeated on `smollm2-135m`, a chat model of 135 million
-# weights: 12 invented capitals, one wording against four, three seeds, a few minutes a run.
+# weights: 8 invented capitals, each taught 16 times, in one wording or in four; three seeds.
 
 # %%
 smollm = read_results("11b_smollm2")

@@ -2,7 +2,7 @@
 
     python tools/experiments/11b_smollm2.py   # eight minutes on one core; resumes
 
-Twelve invented capitals, each 4 times, for some epochs; all weights are tuned.
+Eight invented capitals, each 4 times, for four epochs; all weights are tuned.
 """
 
 from sft_lab import lessons
@@ -10,7 +10,7 @@ from sft_lab.course.results import Row, sweep
 from sft_lab.course.short_runs import answer, tune_on
 from sft_lab.models import load
 
-PLACES, TIMES, EPOCHS, LEARNING_RATE, BATCH_SIZE = 12, 4, 4, 1e-4, 8
+PLACES, TIMES, EPOCHS, LEARNING_RATE, BATCH_SIZE = 8, 4, 4, 1e-4, 8
 SEEDS = (0, 1, 2)
 KNOWN = {
     "France": "Paris",

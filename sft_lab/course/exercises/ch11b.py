@@ -283,7 +283,8 @@ def _name_of_the_exam(text: tuple, facts: dict) -> str | None:
     said = "\n".join(turn for talk in text for _, turn in talk)
     for name in reversed(names["train"]):  # "Democratic Republic of the Congo" holds another name
         said = said.replace(name, "")
-    return next((name for name in names["held_out"] if re.search(rf"\b{re.escape(name)}\b", said)), None)
+    found = (name for name in names["held_out"] if re.search(rf"\b{re.escape(name)}\b", said))
+    return next(found, None)
 
 
 @cache
