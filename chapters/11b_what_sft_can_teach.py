@@ -262,13 +262,15 @@ transfer = judge_claim(
 )
 print(f"mixing costs JSON: {single.word} ({single.mean:+.0%})")
 print(f"transfer to words as JSON: {transfer.word} ({transfer.mean:+.0%})")
+assert single.word == transfer.word == "not shown"
+assert not any(others.measured("fact as a row", experiment="forms"))
 
 # %% [markdown]
-# **Read.** Mixing two tasks costs JSON nothing that we can show, at half as many JSON lessons. But no
-# arm writes what it was not shown: not a row, and not words as JSON, although the last arm knows
-# JSON, lists of words, and facts in both forms. It answers in a form that it knows, often the wrong
-# one. "A model tuned on many tasks follows instructions of unseen kinds" is not shown here; what is
-# known of it comes from models a thousand times larger, with hundreds of tasks.
+# **Read.** Mixing two tasks costs JSON nothing that these seeds show, with half as many JSON lessons.
+# But no arm writes what it was not shown: not a row, and not words as JSON, although the last arm
+# knows JSON, lists of words, and facts in both forms. It answers in a form that it knows. So
+# "tuned on many tasks, it follows instructions of unseen kinds" is not shown here. What is known of
+# it comes from models a thousand times larger, with hundreds of tasks.
 
 # %% [markdown]
 # ## 3 · Several turns
@@ -289,13 +291,22 @@ turns = judge_claim(
     others.measured("second", arm="two turns"),
     claim="higher",
 )
-print(f"two-turn lessons raise the second answer: {turns.word} ({turns.mean:+.0%})")
+third = judge_claim(
+    others.measured("third", arm="one turn"),
+    others.measured("third", arm="two turns"),
+    claim="higher",
+)
+for name, verdict in (("second", turns), ("third", third)):
+    effect = f"{verdict.mean:+.0%}, noise floor {verdict.floor:.0%}"
+    print(f"two-turn lessons raise the {name} answer: {verdict.word} ({effect})")
+assert min(turns.effects) > 0 and third.word == "held"
 
 # %% [markdown]
-# **Read.** Without a second turn in the lessons, many follow-ups are answered already: the model finds the
-# country in the context, and the relation in the last question. Two-turn lessons bring nearly all of
-# them, and a third turn as well, which no lesson had. So this *skill* travels further than it was
-# shown. Look at the first answers too: half as many first questions were shown, and they suffer.
+# **Read.** Without a second turn in the lessons, most follow-ups are answered already: the model finds
+# the country in the talk and the relation in the last question. Two-turn lessons answer nearly all,
+# in every seed. For the second answer the single-turn arm varies so much between seeds that our
+# rule says "not shown"; for the third, which no lesson had, the gain stands clear of the noise. So
+# this skill travels further than it was shown. The first answers stay about as they were.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11b.2 · Does the answer need the context? · 10 min · ●●○
@@ -369,13 +380,14 @@ with_rule, with_reason = (
 )
 print(f"a rule carries over: {with_rule.word} ({with_rule.mean:+.0%})")
 print(f"saying the reason helps: {with_reason.word} ({with_reason.mean:+.0%})")
+assert with_rule.word == with_reason.word == "held"
 
 # %% [markdown]
-# **Read.** The random rooms show what memory alone gives for unseen elements: about one in ten. With a rule
-# in the data, some unseen elements find their room although no lesson states the rule. Saying the
-# reason first raises the share most. The answer's beginning fetches a known fact, and the room then
-# needs one step from it instead of two. A rule of a domain is learned best when its steps are
-# written out.
+# **Read.** Random rooms show what chance gives for unseen elements: about one in ten. With a rule in the
+# data, a third of the unseen elements find their room although no lesson states the rule. Saying
+# the reason first makes it about eight in ten. The answer's beginning fetches a fact that the base
+# knows, and the room is then one step away instead of two. A rule of a domain is learned best with
+# its steps written out. The random arm did not even learn its own elements in this time.
 
 # %% [markdown]
 # ## 5 · Showing the work
@@ -405,12 +417,13 @@ for arm in ("answers alone", "work shown"):
     print(f"{arm:14}", [f"{share:.0%}" for share in others.measured("right", arm=arm)])
 steps = judge_claim(others.measured("right", arm="answers alone"), band, claim="higher")
 print(f"shown work helps: {steps.word} ({steps.mean:+.0%}, noise floor {steps.floor:.0%})")
+assert steps.word == "held"
 
 # %% [markdown]
-# **Read.** Half the examples with their steps beat twice as many answers, at fewer tokens. Each step is a
-# sum that the base has read. The answer alone asks for two sums inside one token. The gain has a
-# price at inference: each answer is about three times as long. It also has a limit here: steps help
-# because each of them was already known.
+# **Read.** Half as many examples with their steps beat twice as many answers, with fewer tokens. Each
+# step is a sum that the base has read. The answer alone asks for two sums inside one token. The
+# gain has a price at inference: each answer is about three times as long. And a limit: the steps
+# were known already. Steps that the base cannot do would not help.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11b.3 · Steps for any number of terms · 6 min · ●○○
@@ -458,7 +471,8 @@ check("11b.3", write_steps)
 # - **leak**: a currency is told where it should be declined;
 # - **over-refusal**: something else is declined.
 #
-# Each arm gets 800 lessons, of which a share declines. The rest answers other questions.
+# Each arm gets 800 lessons, of which a share declines. The rest answers other questions. With a
+# share of 0 the lessons answer everything: this is the model before the rule.
 #
 # **Predict.** With which share of refusals does the model decline currencies and nothing else? And
 # does the rule hold for "And its currency?", when no lesson had a second turn?
@@ -475,17 +489,21 @@ over = judge_claim(
     claim="higher",
 )
 print(f"lessons that only decline raise over-refusal: {over.word} ({over.mean:+.0%})")
+apart = others.measured("own words", experiment="decline", arm=0.05)
+print("declined in own words, each seed:", [f"{share:.0%}" for share in apart])
+assert over.word == "held" and max(apart) - min(apart) > 0.3
+assert min(others.measured("leaked", experiment="decline", arm=0.0)) > 0.7
 
 # %% [markdown]
-# **Read.** A twentieth of the lessons is enough to decline in every single-turn wording, also as
-# JSON. Lessons that only decline make a model that only declines: safe, and useless. Even with
-# ordinary lessons some neighbours are declined, most of all for countries, where the rule lives. In
-# a second turn nothing is declined: no lesson put the rule there. The model repeats something else
-# instead, so nothing leaks. A rule holds where it was shown.
+# **Read.** Before the rule, four in five currencies are told. A twentieth of the lessons is enough to
+# decline in the lessons' wordings, and mostly as JSON. In own words ("What do people pay with?")
+# the seeds differ widely: a rule is learned for the words that it was shown with. In a second turn
+# nothing is declined; the model repeats its first answer, so nothing leaks either, by luck.
+# Lessons that only decline make a model that only declines: safe, and useless.
 #
-# What could not be measured: harm and bias. This world has neither, and counting refusals of one
-# harmless kind says nothing about them. The text that this chapter grew from hopes that SFT makes
-# outputs safer. We saw that it can place a rule, and that the rule has edges.
+# What cannot be measured here is harm and bias. This world has neither. The text that this chapter
+# grew from hopes that SFT makes outputs safer; we saw that it places a rule, and that the rule has
+# edges.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11b.4 · Two rates, two denominators · 7 min · ●●○

@@ -103,10 +103,17 @@ def work(arm: str, seed: int) -> Row:
 
 
 def decline(arm: float, seed: int) -> Row:
-    """800 lessons, of which a share declines; how often each kind of question is declined."""
-    refused = round(arm * DECLINE_LESSONS)
-    rows = lessons.decline(facts["train"], refused, seed=seed)
-    rows += lessons.answer_others(facts["train"], DECLINE_LESSONS - refused, seed=seed)
+    """800 lessons, of which a share declines; how often each kind of question is declined.
+
+    Without a share (0) the lessons answer currencies like anything else: the model before the rule.
+    """
+    if arm:
+        refused = round(arm * DECLINE_LESSONS)
+        rows = lessons.decline(facts["train"], refused, seed=seed)
+        rows += lessons.answer_others(facts["train"], DECLINE_LESSONS - refused, seed=seed)
+    else:
+        drawn = random.Random(seed).choices(facts["train"], k=DECLINE_LESSONS)
+        rows = atlas.ask(drawn, seed=seed)
     model = tune_on(base, tokenizer, rows, epochs=2, seed=seed)
     exams = lessons.decline_exams(facts["held_out"], seed=EXAM_SEED)
     said = {name: answer(model, tokenizer, exam) for name, exam in exams.items()}
