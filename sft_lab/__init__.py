@@ -50,6 +50,8 @@ world      gguf_header            the tensors that a GGUF file lists
            documents              the plain text that the base model read
            atlas                  questions, tuning set, exams
 judge      metrics                when is an answer right; is a model as sure as it is right
+           lessons                lessons that teach one thing each, and their exams
+judge      metrics                when is an answer right
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
 compare    report                 two models side by side, as one HTML page
@@ -68,6 +70,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
+           course.short_runs      a copy of the base learns for seconds, and is asked
            course.renamed         old names of the libraries and what they are called now
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
@@ -83,6 +86,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.workflow  chapter 10: the files between LLaMA-Factory's commands
            course.views.factory   chapter 10: a run of LLaMA-Factory, and the card it needs
            course.views.mix       chapter 11: a data set to mix, and its score
+           course.views.wordings  chapter 11b: in how many ways a fact was told, and asked
            course.views.weight    chapter 12: what a token weighs under each loss
 """
 

@@ -33,7 +33,7 @@ def read_sources(root: Path) -> dict[str, str]:
 
 def find_entry(name: str, order: list[str]) -> str | None:
     """The line of the map that stands for a module; chapters share one: `chNN`."""
-    name = re.sub(r"\d\d$", "NN", name)
+    name = re.sub(r"\d\d[a-z]?$", "NN", name)
     return name if name in order else None
 
 
