@@ -140,7 +140,8 @@ for ax, part in zip(axes, parts, strict=True):
         shares, lines, xlabel="share of wrong labels", ylabel="", title=f"the {part}", ax=ax
     )
     ax.set(ylim=(0, 1.02), xticks=shares)
-_ = axes[0].set_ylabel("right answers (share)")
+axes[0].set_ylabel("right answers (share)")
+_ = plots.title_figure(figure, "By rule, one kind is lost; scattered, a part of every kind")
 
 # %%
 quarter = {kind: vars(Mix(wrong=0.25, kind=kind)) for kind in ("scattered", "rule")}
@@ -288,8 +289,8 @@ assert_close(len(a & b) / len(a | b), jaccard(shingles(one), shingles(other)))
 # `near_duplicates` keeps an index from each shingle to its rows, and so looks only at pairs that
 # share one. It finds the same pairs as comparing all with all (`tests/test_duplicates.py`).
 #
-# **Predict.** `data/instructions` was written by hand for this course. Are there near-duplicates in
-# it, and do any join the training part with the held-out part?
+# **Predict.** `data/instructions` was written for this course. Are there near-duplicates in it, and
+# do any join the training part with the held-out part?
 
 # %% tags=["predict"]
 rows = instruction_rows()
@@ -308,9 +309,8 @@ assert pairs[0].similarity > 0.7 and max(pair.similarity for pair in across) < 0
 # split only phrases are shared. (**MinHash** estimates the same similarity from short signatures. It
 # pays for billions of texts; our index needs half a second for 6,000.)
 #
-# Now the exam leaks. The *unknown* entities of atlas stand in no pretraining text. We make two exams
-# of 80 questions about them. Then we put the questions of the first into the tuning set: verbatim,
-# or in another wording.
+# Now an exam leaks. We make two exams of 80 questions about entities that no pretraining text names.
+# The questions of the first go into the tuning set, verbatim or reworded.
 #
 # **Predict.** What does the leak do to the score in the first exam, and in the second?
 
@@ -389,8 +389,7 @@ check("11.2", leaked_share)
 # %% [markdown] tags=["explanation"]
 # Jaccard asks whether two texts are alike, containment whether one holds the other.
 #
-# Usual mistakes: dividing by the union, or by the row's shingles; throwing all rows into one set,
-# so that a question is "found" in pieces that lie in different rows.
+# Usual mistakes: dividing by the union, or by the row's shingles; throwing all rows into one set.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.3 · The audit · 12 min · ●●●
@@ -460,9 +459,9 @@ print(len(converted), "rows;", converted[0])
 # %% [markdown]
 # ## 3 · A teacher
 #
-# In **distillation** a strong model, the teacher, answers the questions, and a student is tuned on
-# the answers. The student may also learn the teacher's whole distribution at every position. A
-# temperature T softens both, so that small probabilities count more:
+# In **distillation** a strong model, the teacher, answers, and a student is tuned on the answers. Or
+# the student learns the teacher's whole distribution at every graded position. A temperature T
+# softens both, so that small probabilities count more:
 #
 # $$L = T^2 \sum_v p_v \ln\frac{p_v}{q_v}, \qquad p = \mathrm{softmax}(z^\text{teacher}/T),\quad
 # q = \mathrm{softmax}(z^\text{student}/T).$$
@@ -499,9 +498,8 @@ check("11.4", kd_loss)
 # teacher's: then log 0 never stands alone.</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: T² forgotten, which shrinks the gradient as T grows; `F.kl_div` with
-# `reduction="mean"`, which divides by the vocabulary too; the two distributions swapped; the
-# cross-entropy, which has the same gradient and another value; a teacher that learns.
+# Usual mistakes: T² forgotten; `F.kl_div` with `reduction="mean"`, which divides by the vocabulary
+# too; the distributions swapped; the cross-entropy, whose value is another; a teacher that learns.
 
 # %% [markdown]
 # Its gradient with respect to the student's logits is $T\,(q - p)/N$. We wiggle each logit to check.
@@ -528,9 +526,8 @@ print("gradient", [round(x, 4) for x in wiggled.tolist()])
 # %% [markdown]
 # As T grows, q − p shrinks as 1/T: with T² in front, the gradient keeps its size.
 #
-# Now the students. The good teacher was tuned on 768 clean rows. Two others are partly wrong: half
-# of their labels were wrong, by rule or scattered. Every student sees 480 examples, made from 96
-# questions that its source answered.
+# The good teacher was tuned on 768 clean rows. For two others half of the labels were wrong, by rule
+# or scattered. Every student sees 480 examples, made from 96 questions that its source answered.
 #
 # **Predict.** Which students repeat their teacher's errors *word for word*, on questions they were
 # never shown: those of the rule, or those of the scattered errors? Can a student beat its teacher?
@@ -598,11 +595,10 @@ assert min(band) - 0.1 <= here["copied"] <= max(band) + 0.1
 # %% [markdown]
 # ## 4 · The best of K
 #
-# A model can write its own rows where a program can check them. It samples K answers to a prompt,
-# and we keep a right one: **rejection sampling**, or best of K. The prompts here are sums.
-#
-# Selection can act only where there is a choice. The **decidable fraction** is the share of prompts
-# for which some of the K samples are right and some are not. So we look at that first.
+# Where a program can check answers, a model can write its own rows: it samples K answers to a
+# prompt, and we keep a right one. This is **rejection sampling**, or best of K. It can act only where
+# there is a choice. So we look first at the **decidable fraction**: the share of prompts for which
+# some of the K samples are right and some are not.
 #
 # **Predict.** The starting model learned 96 facts and 64 sums. For which share of 200 sums are some
 # of 8 samples right, and for which share of 200 facts?
@@ -621,9 +617,9 @@ for skill in ("sums", "facts"):
     )
 
 # %% [markdown]
-# One round by hand. For each decidable prompt the *top* arm takes a right sample. Its **matched
-# control** takes any sample of the *same* prompts: same prompts, same number of rows, same
-# training. Whatever separates the two arms is the selection, not the extra data.
+# For each decidable prompt the *top* arm takes a right sample. Its **matched control** takes any
+# sample of the *same* prompts. Rows and training are as many. What separates the two arms is the
+# selection, not the extra data.
 
 # %%
 prompts = prompts_of("sums")
@@ -634,9 +630,10 @@ for one, other in list(zip(top, luck, strict=True))[:3]:
     print(f"{one[0]['content']:18} top: {one[1]['content']:32} control: {other[1]['content']}")
 
 # %% [markdown]
-# **Predict.** Three such rounds, each from the model that the last one made. The claim: *top ends
-# with more right sums than its matched control.* And what becomes of the questions about facts,
-# which no round trains?
+# Three such rounds, each from the model that the last one made. The claim: *top ends with more right
+# sums than its matched control.*
+#
+# **Predict.** Does it? And what becomes of the facts, which no round trains?
 
 # %% tags=["predict"]
 played = read_results("11_best_of_k", base)
@@ -677,11 +674,11 @@ print(f"facts after three rounds of sums: {lost.mean:+.0%}, floor {lost.floor:.0
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.5 · Top, and its matched control · 9 min · ●●○
-# `rewards[i][k]` is the reward of sample k of prompt i; every prompt has the same number of samples.
-# Leave out the prompts whose rewards are all equal. For each of the others, in their order, choose
-# the sample with the highest reward (the first of equal ones), and for the control one of *all* its
-# samples, each equally likely, drawn anew for every prompt from `random.Random(seed)`. Return two
-# lists of pairs (i, k), counted from 0: the tops and the control.
+# `rewards[i][k]` is the reward of sample k of prompt i; all prompts have equally many samples. Leave
+# out prompts whose rewards are all equal. For each of the others, in order, choose the sample with
+# the highest reward (the first of equal ones), and for the control any of *all* its samples, equally
+# likely, drawn anew for each prompt from `random.Random(seed)`. Return two lists of pairs (i, k),
+# counted from 0: the tops, and the control.
 
 
 # %% tags=["stub"]
@@ -711,10 +708,8 @@ check("11.5", top_and_control)
 # generator once, before the loop.</details>
 
 # %% [markdown] tags=["explanation"]
-# A control that differs in its prompts, or in its number of rows, compares two things at once.
-#
-# Usual mistakes: a control that leaves out the top, which makes it worse than chance; one draw for
-# all prompts; prompts with nothing to choose, which dilute both arms.
+# Usual mistakes: a control that leaves out the top, and so is worse than chance; one draw for all
+# prompts; other prompts, so that two things differ; prompts with nothing to choose.
 
 # %% [markdown]
 # ## What to remember
