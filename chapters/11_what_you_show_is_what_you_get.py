@@ -502,26 +502,27 @@ check("11.4", kd_loss)
 # too; the distributions swapped; the cross-entropy, whose value is another; a teacher that learns.
 
 # %% [markdown]
-# Its gradient with respect to the student's logits is $T\,(q - p)/N$. We wiggle each logit to check.
+# Its gradient with respect to the student's logits is $T\,(q - p)/N$. We nudge each logit to check.
 
 # %%
 _ = torch.manual_seed(0)
-z, wanted, T = torch.randn(1, 5, dtype=torch.float64), torch.randn(1, 5, dtype=torch.float64), 2.0
-step = 1e-6 * torch.eye(5, dtype=torch.float64)
+student_z, teacher_z = torch.randn(2, 1, 5, dtype=torch.float64)
+temperature, nudges = 2.0, 1e-6 * torch.eye(5, dtype=torch.float64)
+p = (teacher_z / temperature).softmax(-1)
 
 
 def loss_at(logits: torch.Tensor) -> torch.Tensor:
     """The formula once more, with torch's own divergence."""
-    p, log_q = (wanted / T).softmax(-1), (logits / T).log_softmax(-1)
-    return T**2 * F.kl_div(log_q, p, reduction="batchmean")
+    log_q = (logits / temperature).log_softmax(-1)
+    return temperature**2 * F.kl_div(log_q, p, reduction="batchmean")
 
 
-wiggled = torch.stack([(loss_at(z + d) - loss_at(z - d)) / 2e-6 for d in step])
-assert_close(
-    wiggled, (T * ((z / T).softmax(-1) - (wanted / T).softmax(-1)))[0], rtol=1e-6, atol=1e-8
-)
-assert_close(distillation_loss(z, wanted, temperature=T), loss_at(z).float())
-print("gradient", [round(x, 4) for x in wiggled.tolist()])
+slopes = [(loss_at(student_z + nudge) - loss_at(student_z - nudge)) / 2e-6 for nudge in nudges]
+q = (student_z / temperature).softmax(-1)
+assert_close(torch.stack(slopes), temperature * (q - p)[0], rtol=1e-6, atol=1e-8)
+ours = distillation_loss(student_z, teacher_z, temperature=temperature)
+assert_close(ours, loss_at(student_z).float())
+print("gradient", [round(slope.item(), 4) for slope in slopes])
 
 # %% [markdown]
 # As T grows, q − p shrinks as 1/T: with T² in front, the gradient keeps its size.
@@ -664,10 +665,13 @@ for skill, rounds in (("sums", 3), ("facts", 1)):
         f"{skill:5} decidable {share:.0%}; before {np.mean(before):.0%}, top {np.mean(top):.0%}, "
         f"control {np.mean(control):.0%}: top above control {judged.word}"
     )
-lost = judge_claim(
-    after(0, "facts", "sums", "top"), after(3, "facts", "sums", "top"), claim="lower"
-)
-print(f"facts after three rounds of sums: {lost.mean:+.0%}, floor {lost.floor:.0%}: {lost.word}")
+for skill, other, rounds in (("sums", "facts", 3), ("facts", "sums", 1)):
+    before, kept = after(0, other, skill, "top"), after(rounds, other, skill, "top")
+    judged = judge_claim(before, kept, claim="lower")
+    print(
+        f"trained on {skill}, {other} lost? {np.mean(before):.0%} before, then "
+        f"{', '.join(f'{score:.0%}' for score in kept)} by seed: {judged.word}"
+    )
 
 # %% [markdown]
 # **Read.** ROUNDS_READ
