@@ -170,13 +170,19 @@ smollm = read_results("11_smollm")
 for arm in ("clean", "scattered", "rule"):
     on_kind, on_others = (smollm.measured(name, arm=arm) for name in ("spoilt kind", "other kinds"))
     print(f"{arm:10} continents {np.mean(on_kind):.0%}, other kinds {np.mean(on_others):.0%}")
-on_smollm = judge_claim(
-    *(smollm.measured("spoilt kind", arm=arm) for arm in ("scattered", "rule")), claim="lower"
-)
-print(f"{on_smollm.mean:+.0%} right, noise floor {on_smollm.floor:.0%}: {on_smollm.word}")
+for arm in ("scattered", "clean"):
+    both = (smollm.measured("spoilt kind", arm=one) for one in (arm, "rule"))
+    on_smollm = judge_claim(*both, claim="lower")
+    print(
+        f"rule below {arm:9} on continents, by seed "
+        f"{', '.join(f'{effect:+.0%}' for effect in on_smollm.effects)}: {on_smollm.word}"
+    )
 
 # %% [markdown]
-# **Read.** SMOLLM_READ
+# **Read.** The rule was learned: against clean rows it holds, and only the countries of Oceania are
+# right. Against scattered errors the sign is the same in every seed, and yet it is *not shown*:
+# twelve slips in 48 rows cost between nothing and half of the continents, by luck of the draw. The
+# other kinds say little: a model this small knows few capitals and currencies.
 #
 # Last, variety: 384 rows, with 1 to 8 wordings of the question. The second exam asks in words that
 # each relation has for itself ("How do chemists write iron?").
