@@ -8,8 +8,7 @@
 # **By the end you can**
 # - *choose* size, cleanliness and variety of a data set from measured curves;
 # - *audit* a data set: find its copies, and the exam questions that leaked into it;
-# - *make* rows with a model, from a teacher's answers or from its own best ones, and say against
-#   which control they helped.
+# - *make* rows with a teacher or with the model itself, and compare with the right control.
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
@@ -103,9 +102,9 @@ assert low - 0.05 <= again <= high + 0.05
 
 # %% [markdown]
 # **Read.** Two dozen rows give more than three quarters. They teach a form: answer the question,
-# then stop. The knowledge was there. Later rows add mostly certainty: with three rows the seeds lie
-# far apart, with 384 they agree. LIMA reports the like of a large model, with 1,000 examples.
-# Whether *knowledge* can be taught so cheaply is another question, for chapter 11b.
+# then stop. The knowledge was there. Later rows add mostly certainty: the seeds come to agree. LIMA
+# reports the like of a large model, with 1,000 examples. Chapter 11b asks whether *knowledge* can
+# be taught so cheaply.
 #
 # Labels can be wrong in two ways. **Scattered**: the labeller slips, each time in another way. **By
 # rule**: the labeller misunderstood one kind of question, and answers all of that kind alike.
@@ -157,10 +156,10 @@ for share in shares:
 assert verdict.word == "held"
 
 # %% [markdown]
-# **Read.** A rule is learned. The model applies it to entities that no row names, and leaves the
-# other kinds alone. Scattered errors have nothing in common: at 10 % they cost almost nothing. But
-# they do not average out here. From a quarter on they hurt *every* kind of question: the model
-# learns that any value will do. So an error rate says little; ask how the errors came about.
+# **Read.** A rule is learned: it is applied to entities that no row names, and other kinds are left
+# alone. Scattered errors cost almost nothing at 10 %. But they do not average out. From a quarter
+# on they hurt *every* kind: the model learns that any value will do. So an error rate says little;
+# ask how the errors came about.
 #
 # On a real model? We tune `smollm2-135m` (135 million parameters) on 48 questions about countries,
 # a quarter of them wrong; by rule, every continent is "Oceania". Recorded, three seeds.
@@ -204,9 +203,9 @@ for exam, runs in varied.items():
 # **Read.** Neither: not shown. The relation's own words stay hard, however many *other* wordings a
 # data set has. Yet variety is not useless: in the view, set the wordings to 1 and the tasks to two.
 #
-# Now mix your own data set. Every setting was measured in three runs or more; nothing is
-# interpolated. "Knobs one by one" is a prediction: it adds up the effects of the single knobs, as
-# log-odds. Set your guess first. Then find a setting where adding up is far off.
+# Now mix a data set. Every setting was measured, in three runs or more. "Knobs one by one" is a
+# prediction: it adds up the effects of the single knobs, as log-odds. Set your guess first. Then
+# find a setting where adding up is far off.
 
 # %%
 show_widget(explore_mix(mixes), draw_mix(mixes, Mix(), 50))
@@ -227,9 +226,8 @@ for wordings in (4, 1):
 assert min(both) < 0.2 < 0.8 < max(both)
 
 # %% [markdown]
-# **Read.** A copy adds no information; it raises a count. And knobs do not add up: with one wording
-# *and* two tasks, the model takes any new wording for the other task, and in some seeds hardly a
-# fact is right. A knob that does nothing alone can matter beside another.
+# **Read.** A copy adds no information. And knobs do not add up: with one wording *and* two tasks, the
+# model may take a new wording for the other task. In one seed of three hardly a fact is right.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.1 · The cheapest data set that passes · 8 min · ●●○
@@ -260,15 +258,14 @@ def cheapest(rows: list[dict], prices: dict[float, float], bar: float) -> tuple[
 check("11.1", cheapest)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Collect the scores of each design in a dictionary. Then
-# <code>min</code> with a key that is a pair, and with <code>default=None</code>.</details>
+# <details><summary>Hint</summary>A dictionary from design to scores; then <code>min</code> with a
+# pair as key, and <code>default=None</code>.</details>
 
 # %% [markdown] tags=["explanation"]
-# Try it on `mixes.rows` (those with `kind == "scattered"`, `wordings == 4`, `tasks == 1`), with
-# prices of your own.
+# Try it on the rows of `mixes` with scattered errors, 4 wordings and 1 task, at prices of your own.
 #
-# Usual mistakes: the mean of the seeds, which hides the run that fails; the fewest rows, or the
-# price of one row, instead of the whole cost; `>` where a score equal to the bar passes.
+# Usual mistakes: the mean of the seeds, which hides the run that fails; the fewest rows instead of
+# the lowest cost; `>` where a score equal to the bar passes.
 
 # %% [markdown]
 # ## 2 · Copies, and exams that leak
@@ -389,8 +386,8 @@ def leaked_share(question: str, rows: list[str], n: int) -> float:
 check("11.2", leaked_share)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>shingles</code> returns a frozenset: <code>a &amp; b</code>
-# is what both have. <code>max(…, default=0.0)</code> takes care of no rows.</details>
+# <details><summary>Hint</summary>Of two sets, <code>a &amp; b</code> is what both have.
+# <code>max(…, default=0.0)</code> takes care of no rows.</details>
 
 # %% [markdown] tags=["explanation"]
 # Jaccard asks whether two texts are alike, containment whether one holds the other.
@@ -426,8 +423,7 @@ check("11.3", audit)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary><code>as_texts</code> joins question and answer. Try n and the
-# threshold on <code>plant_leaks(0)</code> to <code>plant_leaks(9)</code>: count what you miss, and
-# what you accuse wrongly.</details>
+# threshold on practice sets: count what you miss, and what you accuse wrongly.</details>
 
 # %% [markdown] tags=["explanation"]
 # Single words (n = 1) accuse nearly every question: all share "the", "of" and "is". A high threshold
@@ -589,15 +585,13 @@ assert min(band) - 0.1 <= here["copied"] <= max(band) + 0.1
 # **Read.** From a *good* teacher, words, probabilities and gold make the same student: not shown
 # that one is better. (Its few errors are the base's own: the gold student makes them too.)
 #
-# A teacher's *rule* is copied: four errors of five, word for word, about entities that no row names.
-# *Scattered* errors are not. That student beats its teacher in every seed: it learned to answer, and
-# what it answers it knew. Its sister, who learned the probabilities, came out lower in every seed:
-# they carry the teacher's doubt.
+# A teacher's *rule* is copied: four errors of five, word for word. *Scattered* errors are not: that
+# student beats its teacher in every seed, for it answers what it knew. Learned from probabilities,
+# it came out lower in every seed: they carry the teacher's doubt.
 #
-# When does a lower loss mean worse answers? When the labels of the validation set come from the same
-# source. The rule's student agrees with its labels better than the scattered one, and in every seed
-# has fewer right answers. And temperature 2 doubles the loss on gold without an answer lost. Choose
-# by answers, not by loss.
+# When does a lower loss mean worse answers? When the validation labels come from the same source.
+# The rule's student has the lower loss on its labels, and in every seed fewer right answers. And
+# temperature 2 doubles the loss on gold without losing answers. Choose by answers, not by loss.
 
 # %% [markdown]
 # ## 4 · The best of K
@@ -612,11 +606,9 @@ assert min(band) - 0.1 <= here["copied"] <= max(band) + 0.1
 
 # %% tags=["predict"]
 start = start_of_rounds(base, tokenizer, seed=0)
-marks = {}
-for skill in ("sums", "facts"):
-    prompts = prompts_of(skill)
-    answers, marks[skill] = sample_answers(start, tokenizer, prompts, seed=0)
-    count = [sum(some) for some in marks[skill]]
+for skill in ("facts", "sums"):
+    answers, right = sample_answers(start, tokenizer, prompts_of(skill), seed=0)
+    count = [sum(some) for some in right]
     print(
         f"{skill:5} none right {sum(n == 0 for n in count) / len(count):4.0%}, decidable "
         f"{sum(0 < n < 8 for n in count) / len(count):4.0%}, all right "
@@ -629,8 +621,7 @@ for skill in ("sums", "facts"):
 # selection, not the extra data.
 
 # %%
-prompts = prompts_of("sums")
-answers, right = sample_answers(start, tokenizer, prompts, seed=0)
+prompts = prompts_of("sums")  # `answers` and `right` are still those of the sums
 top, luck = (chosen_rows(prompts, answers, right, arm, seed=0) for arm in ("top", "random"))
 print(len(top), "rows in each arm")
 for one, other in list(zip(top, luck, strict=True))[:3]:
@@ -725,10 +716,9 @@ check("11.5", top_and_control)
 # ## What to remember
 #
 # - Where the knowledge is there, a few dozen rows teach the form. Copies add nothing.
-# - Ask how errors came about. Errors by rule are learned and passed on; scattered ones are not
-#   passed on, but from a quarter on they hurt everywhere.
-# - Compare exam and tuning set, question *and* answer. A second exam tells what a detector cannot.
-# - A loss on labels of the same source measures agreement with that source, not truth.
+# - Errors by rule are learned and passed on; scattered ones, from a quarter on, hurt everywhere.
+# - Compare exam and tuning set, question *and* answer; keep a second exam.
+# - A loss on labels of one source measures agreement with that source, not truth.
 # - Best of K: the decidable fraction first, then a matched random control.
 #
 # ## Sources
