@@ -63,6 +63,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.results         recorded sweeps: a measured row for each setting and seed
            course.data_mix        data sets to mix, and a short run on each
            course.data_runs       a leaked exam, a teacher, the best of K
+           course.short_runs      a copy of the base learns for seconds, and is asked
            course.loss_runs       chapter 12: runs that differ in their loss alone
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
@@ -70,7 +71,6 @@ course     course.progress        the list of exercises, and what the reader has
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
-           course.short_runs      a copy of the base learns for seconds, and is asked
            course.renamed         old names of the libraries and what they are called now
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
