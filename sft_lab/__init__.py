@@ -49,6 +49,7 @@ world      gguf_header            the tensors that a GGUF file lists
            invented               made-up names, facts and notes of an invented world
            documents              the plain text that the base model read
            atlas                  questions, tuning set, exams
+           lessons                lessons that teach one thing each, and their exams
 judge      metrics                when is an answer right; is a model as sure as it is right
            lessons                lessons that teach one thing each, and their exams
 judge      metrics                when is an answer right
