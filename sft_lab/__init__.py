@@ -51,8 +51,6 @@ world      gguf_header            the tensors that a GGUF file lists
            atlas                  questions, tuning set, exams
            lessons                lessons that teach one thing each, and their exams
 judge      metrics                when is an answer right; is a model as sure as it is right
-           lessons                lessons that teach one thing each, and their exams
-judge      metrics                when is an answer right
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
 compare    report                 two models side by side, as one HTML page
