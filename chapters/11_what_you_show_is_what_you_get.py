@@ -180,8 +180,8 @@ for arm in ("scattered", "clean"):
 # %% [markdown]
 # **Read.** The rule was learned: against clean rows it holds, and only the countries of Oceania are
 # right. Against scattered errors the sign is the same in every seed, and yet it is *not shown*:
-# twelve slips in 48 rows cost between nothing and half of the continents, by luck of the draw. The
-# other kinds say little: a model this small knows few capitals and currencies.
+# twelve slips in 48 rows cost between nothing and half of the continents. (Of the other kinds this
+# model knows too little to tell.)
 #
 # Last, variety: 384 rows, with 1 to 8 wordings of the question. The second exam asks in words that
 # each relation has for itself ("How do chemists write iron?").
@@ -307,10 +307,9 @@ for pair in (pairs[0], *across[:2]):
 assert pairs[0].similarity > 0.7 and max(pair.similarity for pair in across) < 0.35
 
 # %% [markdown]
-# **Read.** The closest pairs are questions about one passage. They stand on one side of the split, as
-# they should: a held-out question about a passage from training would be half known. Across the
-# split only phrases are shared. (**MinHash** estimates the same similarity from short signatures. It
-# pays for billions of texts; our index needs half a second for 6,000.)
+# **Read.** The closest pairs are questions about one passage, and stand on one side of the split, as
+# they should. Across it only phrases are shared. (**MinHash** estimates the same similarity from
+# short signatures. It pays for billions of texts; our index needs half a second for 6,000.)
 #
 # Now an exam leaks. We make two exams of 80 questions about entities that no pretraining text names.
 # The questions of the first go into the tuning set, verbatim or reworded.
@@ -353,11 +352,9 @@ for name, text_of in (
     )
 
 # %% [markdown]
-# **Read.** The questions alone accuse the whole exam: "What is the capital of …?" is most of what
-# they say. With the answer, only what asks for the same fact stays alike.
-#
-# A translation shares no shingle at all. Yang et al. (2023) show that such rows pass these filters
-# and raise scores all the same. A second exam, written later, is the better witness.
+# **Read.** The questions alone accuse the whole exam. With the answer, only what asks for the same
+# fact stays alike. A translation, though, shares no shingle at all. Yang et al. (2023) show that such
+# rows pass these filters and raise scores. A second exam, written later, is the better witness.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.2 · A quotation inside a long row · 6 min · ●●○
@@ -582,8 +579,8 @@ print(f"run here: {here['right']:.0%} right, {here['copied']:.0%} of the teacher
 assert min(band) - 0.1 <= here["copied"] <= max(band) + 0.1
 
 # %% [markdown]
-# **Read.** From a *good* teacher, words, probabilities and gold make the same student: not shown
-# that one is better. (Its few errors are the base's own: the gold student makes them too.)
+# **Read.** From a *good* teacher, words, probabilities and gold do equally well: not shown that one
+# is better. (The few errors are the base's own: the gold student makes them too.)
 #
 # A teacher's *rule* is copied: four errors of five, word for word. *Scattered* errors are not: that
 # student beats its teacher in every seed, for it answers what it knew. Learned from probabilities,
@@ -628,8 +625,8 @@ for one, other in list(zip(top, luck, strict=True))[:3]:
     print(f"{one[0]['content']:18} top: {one[1]['content']:32} control: {other[1]['content']}")
 
 # %% [markdown]
-# Three such rounds, each from the model that the last one made. The claim: *top ends with more right
-# sums than its matched control.*
+# Three such rounds, each from the model that the last one made. The claim: *top gets more sums right
+# than its matched control*, after one round and after three.
 #
 # **Predict.** Does it? And what becomes of the facts, which no round trains?
 
@@ -680,11 +677,11 @@ for skill, other, rounds in (("sums", "facts", 3), ("facts", "sums", 1)):
 # apart. The rows above tell what is selected: many samples have the sum right and run on. A right
 # answer must also *stop*.
 #
-# On facts the gain is small, and not shown. Nearly all are decidable at temperature 1, yet greedy
-# answers were mostly right already. The published control of the sources ends in a tie as well.
+# On facts the gain is small, and not shown: greedy answers were mostly right already. The published
+# control (see the sources) ends in a tie as well.
 #
 # What was not trained may stay or go. Rounds of sums leave the facts alone; one round of facts wipes
-# out the sums. Measure it each time.
+# out the sums.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.5 · Top, and its matched control · 9 min · ●●○
