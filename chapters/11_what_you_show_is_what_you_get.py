@@ -640,7 +640,8 @@ for ax, exam in zip(axes, ("sums", "facts"), strict=True):
     runs = {arm: np.array(played.measured(exam, skill="sums", arm=arm)) for arm in arms}
     _ = plots.curve(range(4), runs, xlabel="round", ylabel="", title=f"exam: {exam}", ax=ax)
     ax.set(ylim=(0, 1.02), xticks=range(4))
-_ = axes[0].set_ylabel("right answers (share)")
+axes[0].set_ylabel("right answers (share)")
+_ = plots.title_figure(figure, "Right samples help in the first round; random ones never do")
 
 
 # %%
