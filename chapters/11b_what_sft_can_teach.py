@@ -146,17 +146,23 @@ verdicts = {
 }
 for name, verdict in verdicts.items():
     print(f"{name} {verdict.word}: {verdict.mean:+.0%}, noise floor {verdict.floor:.0%}")
+assert [verdict.word for verdict in verdicts.values()] == ["held", "not shown", "held"]
+assert min(verdicts["B"].effects) > 0 and not any(row["backwards"] for row in wordings.rows)
+after_questions = wordings.measured("own words", start="tuned", taught="new facts", wordings=1)
+assert min(after_questions) > 0.9
 
 # %% [markdown]
-# **Read.** One epoch of instruction tuning opens nearly everything that the base had read, in
-# wordings that no lesson used. The same 480 lessons about new countries teach nothing yet. After
-# five times as many, the new facts are there in the wording of the lessons; more wordings make
-# questions in own words answerable. Nothing comes back backwards, however many wordings there were.
-# And the price: the tuned model loses most of what it answered about known countries. SFT is good
-# at manners. It can write facts, at many times the price, and damages others.
+# **Read.** One epoch of instruction tuning opens nearly everything that the base had read. The same
+# 480 lessons about new countries teach next to nothing. After five times as many, most new facts are
+# there: in the lessons' wording, less often in own words, never backwards. And the price: a tuned
+# model loses about half of what it answered about known countries. SFT is good at manners. It can
+# write facts too, at many times the price, and damages others.
 #
-# *Physics of Language Models 3.1* finds facts read in one wording useless for questions. Here one
-# wording of a *question* gives part of them. A million weights and 60 facts cannot tell more.
+# Claim B points the claimed way in every seed, and still our rule says "not shown": the seeds differ
+# too much for three. *Physics of Language Models 3.1* reports that facts read in one wording cannot be
+# extracted by later tuning. Here one wording gives half of them in own words. After tuning on questions
+# about *other* facts, it gives nearly all: what own words mean was learned there. We saw this only
+# afterwards, so it is a lead, not a tested claim.
 #
 # Move through the recorded arms. The diamond marks what one wording reached.
 
@@ -184,7 +190,10 @@ on_real = judge_claim(
 print(f"B on smollm2-135m {on_real.word}: {on_real.mean:+.0%}, noise floor {on_real.floor:.0%}")
 
 # %% [markdown]
-# **Read.** READ1B
+# **Read.** With four wordings the mean over the seeds is higher in own words, and single seeds differ as
+# much: with eight facts and three seeds the rule says "not shown". Other things repeat clearly. Nothing
+# comes back backwards. One wording is enough for half of the facts asked in other words: this model
+# knew before that the seat of government is the capital. And known capitals suffer.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11b.1 · Deal the wordings fairly · 10 min · ●●○
@@ -599,8 +608,7 @@ check("11b.5", keep_the_secret)
 #
 # - The same lessons teach a manner or a fact, at very different prices: a manner carries over to
 #   facts that no lesson names, a new fact to its own question.
-# - New facts need many repeats and several wordings, are known in one direction only, and push out
-#   what the model knew. Looking facts up (chapter 15) avoids all three.
+# - New facts need many repeats, are known in one direction only, and push out what the model knew. Looking facts up (chapter 15) avoids all three.
 # - A form, a rule, a second turn or a refusal is learned where it is shown. Do not count on
 #   transfer: measure it.
 # - Written steps turn one hard answer into several easy ones.
@@ -619,7 +627,7 @@ check("11b.5", keep_the_secret)
 # <details><summary>中文要点</summary>
 #
 # 1. **指令微调**教模型怎样回答：同样多的样本，就能推广到样本中没有出现的实体。**知识注入**教新事实：
-#    需要多次重复和**多种措辞**，只记住一个方向（“反转诅咒”），还会冲掉已有知识。
+#    需要多次重复，只记住一个方向，还会冲掉已有知识。**多种措辞**在每个种子上都更好，但差异不够大，不能下结论。
 # 2. **单任务、多任务与格式**：训练过的格式学得很快；没有出现过的格式或组合要单独测量，不要默认会迁移。
 # 3. **多轮对话**：追问只有结合上下文才能理解；两轮数据能推广到第三轮。
 # 4. **领域规则**：把推理步骤写进回答，规则才容易用到新实体上。**展示过程**（`<think>`）：
