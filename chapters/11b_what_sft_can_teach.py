@@ -13,7 +13,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 00 to 04 and 09 | CPU, no network | about 60 s | 5, about 45 minutes | D3 D4 D17 D18 D19 |
+# | chapters 00 to 04 and 09 | CPU, no network | about 40 s | 5, about 53 minutes | D3 D4 D17 D18 D19 |
 
 # %% tags=["setup"]
 import random
@@ -115,11 +115,11 @@ show_arm("instruction tuning, 1 epoch", columns, **short, taught="known facts")
 show_arm("injected, 1 epoch, 8 wordings", columns, **short, taught="new facts")
 for count in (1, 2, 4, 8):
     arm = {"start": "base", "taught": "new facts", "epochs": 5, "wordings": count}
-    show_arm(f"injected, 5 epochs, {count} wordings", columns, **arm)
+    show_arm(f"injected, 5 epochs, wordings: {count}", columns, **arm)
 show_arm("tuned on questions before", columns, start="tuned", taught="nothing")
 for count in (1, 8):
     arm = {"start": "tuned", "taught": "new facts", "wordings": count}
-    show_arm(f"  then injected, {count} wordings", columns, **arm)
+    show_arm(f"  then injected, wordings: {count}", columns, **arm)
 
 # %% [markdown]
 # Now the verdicts, by the rule of chapter 09: the same sign in every seed, and a mean effect above
@@ -181,13 +181,15 @@ smollm = read_results("11b_smollm2")
 print(f"RECORDED on {smollm.made} by {smollm.command}; not run here")
 for count in (1, 4):
     arm = [(row["near wording"], row["own words"]) for row in smollm.select(wordings=count)]
-    print(f"{count} wordings: near, own words", [f"{a:.0%}, {b:.0%}" for a, b in arm])
+    print(f"wordings: {count}; near, own words", [f"{a:.0%}, {b:.0%}" for a, b in arm])
 on_real = judge_claim(
     smollm.measured("own words", wordings=1),
     smollm.measured("own words", wordings=4),
     claim="higher",
 )
 print(f"B on smollm2-135m {on_real.word}: {on_real.mean:+.0%}, noise floor {on_real.floor:.0%}")
+assert on_real.word == "not shown" and not any(smollm.measured("backwards"))
+print("known capitals", [f"{share:.0%}" for share in smollm.measured("known facts")])
 
 # %% [markdown]
 # **Read.** With four wordings the mean over the seeds is higher in own words, and single seeds differ as
