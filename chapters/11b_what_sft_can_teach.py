@@ -174,7 +174,7 @@ print(describe_wordings(wordings, "base", 8))
 # ### The same on a real model
 #
 # Small models can mislead. So claim B is repeated on `smollm2-135m`, a chat model of 135 million
-# weights: 8 invented capitals, each taught 16 times, in one wording or in four; three seeds.
+# weights: 8 invented capitals, each taught 16 times, in one wording or in four; three seeds. An answer is right when it holds the capital.
 
 # %%
 smollm = read_results("11b_smollm2")
@@ -192,10 +192,10 @@ assert on_real.word == "not shown" and not any(smollm.measured("backwards"))
 print("known capitals", [f"{share:.0%}" for share in smollm.measured("known facts")])
 
 # %% [markdown]
-# **Read.** With four wordings the mean over the seeds is higher in own words, and single seeds differ as
-# much: with eight facts and three seeds the rule says "not shown". Other things repeat clearly. Nothing
-# comes back backwards. One wording is enough for half of the facts asked in other words: this model
-# knew before that the seat of government is the capital. And known capitals suffer.
+# **Read.** With four wordings no seed is worse in own words and two are better. The seeds differ by
+# more: "not shown", as on the small model. Other things repeat clearly. Nothing comes back backwards. And
+# one wording gives half of the facts or more in other words: a chat model knew before that the seat
+# of government is the capital.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11b.1 · Deal the wordings fairly · 10 min · ●●○
