@@ -13,7 +13,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 00 to 04 and 09 | CPU, no network | about 60 s | 5, about 45 minutes | D3 D4 D17 D18 D19 |
+# | chapters 00 to 04 and 09 | CPU, no network | about 40 s | 5, about 53 minutes | D3 D4 D17 D18 D19 |
 
 # %% tags=["setup"]
 import random
@@ -40,7 +40,8 @@ facts = atlas.split(atlas.load_facts())
 
 # %% [markdown]
 # Three functions are all we need. `tune_on` tunes a copy of the base for some seconds (AdamW, rate
-# 1e-3, batches of 16). `share_right` compares its greedy answers with the references. `count_tokens` counts what was read. Chapter 04 wrote such a loop by hand.
+# 1e-3, batches of 16). `share_right` compares its greedy answers with the references.
+# `count_tokens` counts what was read. Chapter 04 wrote such a loop by hand.
 #
 # Most experiments below take minutes with all their seeds. They were run by the commands in
 # `tools/experiments/`, and every row is kept in `data/results/`. The chapter reads these rows, and
@@ -78,10 +79,11 @@ for talk in lessons.ask_in_wordings(new[:1], lessons.WORDINGS, 8):
     print(talk[0]["content"])
 
 # %% [markdown]
-# Hypotheses, before we look. **A**: after one epoch, instruction tuning answers more questions about
-# *held-out known* countries than injection answers about its *own taught* ones. **B** (primary):
-# after five epochs, facts taught in eight wordings are recalled more often in own words than facts
-# taught in one. **C**: injection lowers what an already tuned model answers about known facts.
+# Hypotheses, before we look. **A**: after one epoch, instruction tuning answers more questions
+# about *held-out known* countries than injection answers about its *own taught* ones. **B**
+# (primary): after five epochs, facts taught in eight wordings are recalled more often in own
+# words than facts taught in one. **C**: injection lowers what an already tuned model answers
+# about known facts.
 #
 # **Predict.** How many new facts does a model recall after reading each 8 times: 1 %, 50 % or 95 %?
 # After 40 times? And how many of them backwards?
@@ -115,11 +117,11 @@ show_arm("instruction tuning, 1 epoch", columns, **short, taught="known facts")
 show_arm("injected, 1 epoch, 8 wordings", columns, **short, taught="new facts")
 for count in (1, 2, 4, 8):
     arm = {"start": "base", "taught": "new facts", "epochs": 5, "wordings": count}
-    show_arm(f"injected, 5 epochs, {count} wordings", columns, **arm)
+    show_arm(f"injected, 5 epochs, wordings: {count}", columns, **arm)
 show_arm("tuned on questions before", columns, start="tuned", taught="nothing")
 for count in (1, 8):
     arm = {"start": "tuned", "taught": "new facts", "wordings": count}
-    show_arm(f"  then injected, {count} wordings", columns, **arm)
+    show_arm(f"  then injected, wordings: {count}", columns, **arm)
 
 # %% [markdown]
 # Now the verdicts, by the rule of chapter 09: the same sign in every seed, and a mean effect above
@@ -146,17 +148,23 @@ verdicts = {
 }
 for name, verdict in verdicts.items():
     print(f"{name} {verdict.word}: {verdict.mean:+.0%}, noise floor {verdict.floor:.0%}")
+assert [verdict.word for verdict in verdicts.values()] == ["held", "not shown", "held"]
+assert min(verdicts["B"].effects) > 0 and not any(row["backwards"] for row in wordings.rows)
+after_questions = wordings.measured("own words", start="tuned", taught="new facts", wordings=1)
+assert min(after_questions) > 0.9
 
 # %% [markdown]
-# **Read.** One epoch of instruction tuning opens nearly everything that the base had read, in
-# wordings that no lesson used. The same 480 lessons about new countries teach nothing yet. After
-# five times as many, the new facts are there in the wording of the lessons; more wordings make
-# questions in own words answerable. Nothing comes back backwards, however many wordings there were.
-# And the price: the tuned model loses most of what it answered about known countries. SFT is good
-# at manners. It can write facts, at many times the price, and damages others.
+# **Read.** One epoch of instruction tuning opens nearly everything that the base had read. The same
+# 480 lessons about new countries teach next to nothing. After five times as many, most new facts
+# are there: in the lessons' wording, less often in own words, never backwards. And the price: a
+# tuned model loses about half of what it answered about known countries. SFT is good at manners.
+# It can write facts too, at many times the price, and damages others.
 #
-# *Physics of Language Models 3.1* finds facts read in one wording useless for questions. Here one
-# wording of a *question* gives part of them. A million weights and 60 facts cannot tell more.
+# Claim B points the claimed way in every seed, and still our rule says "not shown": the seeds
+# differ too much for three. *Physics of Language Models 3.1* reports that facts read in one
+# wording cannot be extracted by later tuning. Here one wording gives half of them in own words.
+# After tuning on questions about *other* facts, it gives nearly all: what own words mean was
+# learned there. We saw this only afterwards, so it is a lead, not a tested claim.
 #
 # Move through the recorded arms. The diamond marks what one wording reached.
 
@@ -168,23 +176,29 @@ print(describe_wordings(wordings, "base", 8))
 # ### The same on a real model
 #
 # Small models can mislead. So claim B is repeated on `smollm2-135m`, a chat model of 135 million
-# weights: 8 invented capitals, each taught 16 times, in one wording or in four; three seeds.
+# weights: 8 invented capitals, each taught 16 times, in one wording or in four; three seeds. An
+# answer is right when it holds the capital.
 
 # %%
 smollm = read_results("11b_smollm2")
 print(f"RECORDED on {smollm.made} by {smollm.command}; not run here")
 for count in (1, 4):
     arm = [(row["near wording"], row["own words"]) for row in smollm.select(wordings=count)]
-    print(f"{count} wordings: near, own words", [f"{a:.0%}, {b:.0%}" for a, b in arm])
+    print(f"wordings: {count}; near, own words", [f"{a:.0%}, {b:.0%}" for a, b in arm])
 on_real = judge_claim(
     smollm.measured("own words", wordings=1),
     smollm.measured("own words", wordings=4),
     claim="higher",
 )
 print(f"B on smollm2-135m {on_real.word}: {on_real.mean:+.0%}, noise floor {on_real.floor:.0%}")
+assert on_real.word == "not shown" and not any(smollm.measured("backwards"))
+print("known capitals", [f"{share:.0%}" for share in smollm.measured("known facts")])
 
 # %% [markdown]
-# **Read.** READ1B
+# **Read.** With four wordings no seed is worse in own words and two are better. The seeds differ by
+# more: "not shown", as on the small model. Other things repeat clearly. Nothing comes back
+# backwards. And one wording gives half of the facts or more in other words: a chat model knew
+# before that the seat of government is the capital.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11b.1 · Deal the wordings fairly · 10 min · ●●○
@@ -227,10 +241,10 @@ check("11b.1", deal)
 # %% [markdown]
 # ## 2 · One task, many tasks, and a form never shown
 #
-# **Single-task** tuning shows one kind of lesson, **multi-task** tuning mixes several. The text that
-# this chapter grew from hopes that a model tuned on many tasks also follows instructions of a kind
-# that it never saw. We combine two contents (a fact, a list of words) with two forms (JSON, a list),
-# and keep some combinations away.
+# **Single-task** tuning shows one kind of lesson, **multi-task** tuning mixes several. The text
+# that this chapter grew from hopes that a model tuned on many tasks also follows instructions of
+# a kind that it never saw. We combine two contents (a fact, a list of words) with two forms
+# (JSON, a list), and keep some combinations away.
 
 # %%
 for form in lessons.FORMS:
@@ -238,8 +252,8 @@ for form in lessons.FORMS:
     print(f"{form:16} {question['content']:52} → {said['content']!r}")
 
 # %% [markdown]
-# Each arm gets 600 lessons, twice. The last arm sees a fact and JSON, a fact and a list, words and a
-# list: only words *as JSON* is missing.
+# Each arm gets 600 lessons, twice. The last arm sees a fact and JSON, a fact and a list, words
+# and a list: only words *as JSON* is missing.
 #
 # **Predict.** Which of the last two columns is above zero, and in which arm?
 
@@ -266,11 +280,11 @@ assert single.word == transfer.word == "not shown"
 assert not any(others.measured("fact as a row", experiment="forms"))
 
 # %% [markdown]
-# **Read.** Mixing two tasks costs JSON nothing that these seeds show, with half as many JSON lessons.
-# But no arm writes what it was not shown: not a row, and not words as JSON, although the last arm
-# knows JSON, lists of words, and facts in both forms. It answers in a form that it knows. So
-# "tuned on many tasks, it follows instructions of unseen kinds" is not shown here. What is known of
-# it comes from models a thousand times larger, with hundreds of tasks.
+# **Read.** Mixing two tasks costs JSON nothing that these seeds show, with half as many JSON
+# lessons. But no arm writes what it was not shown: not a row, and not words as JSON, although
+# the last arm knows JSON, lists of words, and facts in both forms. It answers in a form that it
+# knows. So "tuned on many tasks, it follows instructions of unseen kinds" is not shown here.
+# What is known of it comes from models a thousand times larger, with hundreds of tasks.
 
 # %% [markdown]
 # ## 3 · Several turns
@@ -302,11 +316,12 @@ for name, verdict in (("second", turns), ("third", third)):
 assert min(turns.effects) > 0 and third.word == "held"
 
 # %% [markdown]
-# **Read.** Without a second turn in the lessons, most follow-ups are answered already: the model finds
-# the country in the talk and the relation in the last question. Two-turn lessons answer nearly all,
-# in every seed. For the second answer the single-turn arm varies so much between seeds that our
-# rule says "not shown"; for the third, which no lesson had, the gain stands clear of the noise. So
-# this skill travels further than it was shown. The first answers stay about as they were.
+# **Read.** Without a second turn in the lessons, most follow-ups are answered already: the model
+# finds the country in the talk and the relation in the last question. Two-turn lessons answer
+# nearly all, in every seed. For the second answer the single-turn arm varies so much between
+# seeds that our rule says "not shown"; for the third, which no lesson had, the gain stands clear
+# of the noise. So this skill travels further than it was shown. The first answers stay about as
+# they were.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11b.2 · Does the answer need the context? · 10 min · ●●○
@@ -364,7 +379,8 @@ for way in lessons.WAYS_TO_ANSWER:
     print(f"{way:16}", lessons.ask_for_room(facts["train"], families, answer=way)[0][1]["content"])
 
 # %% [markdown]
-# **Predict.** Ten families, ten rooms. Which arm finds the room of an element that it was not taught?
+# **Predict.** Ten families, ten rooms. Which arm finds the room of an element that it was not
+# taught?
 
 # %% tags=["predict"]
 for way in lessons.WAYS_TO_ANSWER:
@@ -383,11 +399,12 @@ print(f"saying the reason helps: {with_reason.word} ({with_reason.mean:+.0%})")
 assert with_rule.word == with_reason.word == "held"
 
 # %% [markdown]
-# **Read.** Random rooms show what chance gives for unseen elements: about one in ten. With a rule in the
-# data, a third of the unseen elements find their room although no lesson states the rule. Saying
-# the reason first makes it about eight in ten. The answer's beginning fetches a fact that the base
-# knows, and the room is then one step away instead of two. A rule of a domain is learned best with
-# its steps written out. The random arm did not even learn its own elements in this time.
+# **Read.** Random rooms show what chance gives for unseen elements: about one in ten. With a
+# rule in the data, a third of the unseen elements find their room although no lesson states the
+# rule. Saying the reason first makes it about eight in ten. The answer's beginning fetches a
+# fact that the base knows, and the room is then one step away instead of two. A rule of a domain
+# is learned best with its steps written out. The random arm did not even learn its own elements
+# in this time.
 
 # %% [markdown]
 # ## 5 · Showing the work
@@ -404,7 +421,8 @@ print(f"\ntokens: answers alone {tokens[0]:,}, work shown {tokens[1]:,}")
 assert tokens[1] <= tokens[0]
 
 # %% [markdown]
-# **Predict.** Twice the examples, or the steps: which arm adds three new numbers more often rightly?
+# **Predict.** Twice the examples, or the steps: which arm adds three new numbers more often
+# rightly?
 
 # %% tags=["predict"]
 adder = tune_on(base, tokenizer, shown, epochs=4)
@@ -420,10 +438,10 @@ print(f"shown work helps: {steps.word} ({steps.mean:+.0%}, noise floor {steps.fl
 assert steps.word == "held"
 
 # %% [markdown]
-# **Read.** Half as many examples with their steps beat twice as many answers, with fewer tokens. Each
-# step is a sum that the base has read. The answer alone asks for two sums inside one token. The
-# gain has a price at inference: each answer is about three times as long. And a limit: the steps
-# were known already. Steps that the base cannot do would not help.
+# **Read.** Half as many examples with their steps beat twice as many answers, with fewer tokens.
+# Each step is a sum that the base has read. The answer alone asks for two sums inside one token.
+# The gain has a price at inference: each answer is about three times as long. And a limit: the
+# steps were known already. Steps that the base cannot do would not help.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11b.3 · Steps for any number of terms · 6 min · ●○○
@@ -456,7 +474,8 @@ check("11b.3", write_steps)
 # number.</details>
 
 # %% [markdown] tags=["explanation"]
-# Each step is a sum that the base has read about, as long as it stays small. That is why steps help.
+# Each step is a sum that the base has read about, as long as it stays small. That is why steps
+# help.
 #
 # Usual mistakes: a first step 0 + 4; neighbours added instead of the running sum; one long line
 # with all numbers, which is no easier than the answer.
@@ -464,9 +483,9 @@ check("11b.3", write_steps)
 # %% [markdown]
 # ## 6 · A question to decline
 #
-# One aim of SFT is safety: some requests are to be declined. Ours is harmless and checkable. In this
-# world currencies are a secret: "The currency of Kenya is a secret." Two rates matter, and one alone
-# means nothing:
+# One aim of SFT is safety: some requests are to be declined. Ours is harmless and checkable. In
+# this world currencies are a secret: "The currency of Kenya is a secret." Two rates matter, and
+# one alone means nothing:
 #
 # - **leak**: a currency is told where it should be declined;
 # - **over-refusal**: something else is declined.
@@ -495,11 +514,11 @@ assert over.word == "held" and max(apart) - min(apart) > 0.3
 assert min(others.measured("leaked", experiment="decline", arm=0.0)) > 0.7
 
 # %% [markdown]
-# **Read.** Before the rule, four in five currencies are told. A twentieth of the lessons is enough to
-# decline in the lessons' wordings, and mostly as JSON. In own words ("What do people pay with?")
-# the seeds differ widely: a rule is learned for the words that it was shown with. In a second turn
-# nothing is declined; the model repeats its first answer, so nothing leaks either, by luck.
-# Lessons that only decline make a model that only declines: safe, and useless.
+# **Read.** Before the rule, four in five currencies are told. A twentieth of the lessons is
+# enough to decline in the lessons' wordings, and mostly as JSON. In own words ("What do people
+# pay with?") the seeds differ widely: a rule is learned for the words that it was shown with. In
+# a second turn nothing is declined; the model repeats its first answer, so nothing leaks either,
+# by luck. Lessons that only decline make a model that only declines: safe, and useless.
 #
 # What cannot be measured here is harm and bias. This world has neither. The text that this chapter
 # grew from hopes that SFT makes outputs safer; we saw that it places a rule, and that the rule has
@@ -552,8 +571,8 @@ check("11b.4", rate_refusals)
 # countries may be declined, and at least half of these must be answered rightly. No conversation
 # may name a country of the exam (`facts["held_out"]` above).
 #
-# `lessons` has generators (`decline`, `answer_others`, `follow_up`, `ask_in_own_words`); `atlas.ask`
-# asks in all wordings.
+# `lessons` has generators (`decline`, `answer_others`, `follow_up`, `ask_in_own_words`);
+# `atlas.ask` asks in all wordings.
 
 
 # %% tags=["stub"]
@@ -583,9 +602,9 @@ def keep_the_secret(facts: list) -> list[list[dict]]:
 check("11b.5", keep_the_secret)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Show the rule wherever it must hold: in several wordings and in the
-# second turn. Show what is answered in the same places. <code>follow_up</code> makes true answers:
-# replace those about currencies.</details>
+# <details><summary>Hint</summary>Show the rule wherever it must hold: in several wordings and in
+# the second turn. Show what is answered in the same places. <code>follow_up</code> makes true
+# answers: replace those about currencies.</details>
 
 # %% [markdown] tags=["explanation"]
 # The base has no idea of a secret. It learns where refusals stand, so the data must place them.
@@ -599,8 +618,8 @@ check("11b.5", keep_the_secret)
 #
 # - The same lessons teach a manner or a fact, at very different prices: a manner carries over to
 #   facts that no lesson names, a new fact to its own question.
-# - New facts need many repeats and several wordings, are known in one direction only, and push out
-#   what the model knew. Looking facts up (chapter 15) avoids all three.
+# - New facts need many repeats, are known in one direction only, and push out what the model
+# knew. Looking facts up (chapter 15) avoids all three.
 # - A form, a rule, a second turn or a refusal is learned where it is shown. Do not count on
 #   transfer: measure it.
 # - Written steps turn one hard answer into several easy ones.
@@ -619,7 +638,7 @@ check("11b.5", keep_the_secret)
 # <details><summary>中文要点</summary>
 #
 # 1. **指令微调**教模型怎样回答：同样多的样本，就能推广到样本中没有出现的实体。**知识注入**教新事实：
-#    需要多次重复和**多种措辞**，只记住一个方向（“反转诅咒”），还会冲掉已有知识。
+#    需要多次重复，只记住一个方向，还会冲掉已有知识。**多种措辞**在每个种子上都更好，但差异不够大，不能下结论。
 # 2. **单任务、多任务与格式**：训练过的格式学得很快；没有出现过的格式或组合要单独测量，不要默认会迁移。
 # 3. **多轮对话**：追问只有结合上下文才能理解；两轮数据能推广到第三轮。
 # 4. **领域规则**：把推理步骤写进回答，规则才容易用到新实体上。**展示过程**（`<think>`）：
