@@ -56,13 +56,13 @@ show       plots                  one palette, a few drawings
            kept_back              questions of a file that are asked and never learned
            demo                   `make demo`
 course     course.progress        the list of exercises, and what the reader has solved
+           course.loss_runs       chapter 12: runs that differ in their loss alone
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
            course.renamed         old names of the libraries and what they are called now
            course.results         recorded sweeps: a measured row for each setting and seed
            course.head_training   a run small enough for a slider: the output head alone
-           course.loss_runs       chapter 12: runs that differ in their loss alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
            course.views.step      chapter 01: one step of prediction
            course.views.chat      chapter 02: a conversation as the model reads it

@@ -1,5 +1,7 @@
 """Checks of chapter 12, loss functions."""
 
+import contextlib
+import io
 import random
 from collections.abc import Callable
 from functools import cache, partial
@@ -98,6 +100,77 @@ def _smoothed(
     return nll, -log_p.mean(-1), targets != IGNORE_INDEX
 
 
+def _averaged(term: Callable) -> Callable:
+    """A smoothed loss from what it makes of NLL, mean NLL, mask, epsilon and vocabulary size."""
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor, epsilon: float) -> torch.Tensor:
+        return term(*_smoothed(logits, labels, epsilon), epsilon, logits.shape[-1])
+
+    return loss
+
+
+def _unshifted(logits: torch.Tensor, labels: torch.Tensor, epsilon: float) -> torch.Tensor:
+    nll, flat, on = _smoothed(logits, labels, epsilon, shift=0)
+    return ((1 - epsilon) * nll + epsilon * flat)[on].mean()
+
+
+def _smoothing_mistakes() -> list[tuple[Callable, str]]:
+    return [
+        (
+            _averaged(
+                lambda nll, flat, on, e, v: (((1 - e) * nll * on + e * flat).sum()) / on.sum()
+            ),
+            "the mean over the vocabulary is taken at positions that are not graded, too",
+        ),
+        (
+            _averaged(lambda nll, flat, on, e, v: (1 - e) * nll[on].mean() + e * flat.mean()),
+            "the mean over the vocabulary is taken at positions that are not graded, too",
+        ),
+        (
+            _averaged(lambda nll, flat, on, e, v: ((1 - e) * nll + e * flat).mean()),
+            "positions labelled -100 are graded, as if their label were 0",
+        ),
+        (
+            _averaged(lambda nll, flat, on, e, v: (((1 - e) * nll + e * flat) * on).mean()),
+            "divided by all positions: only graded tokens count",
+        ),
+        (_unshifted, "not shifted: row t of the logits predicts token t + 1"),
+        (
+            _averaged(
+                lambda nll, flat, on, e, v: ((1 - e - e / (v - 1)) * nll + e * v / (v - 1) * flat)[
+                    on
+                ].mean()
+            ),
+            "epsilon is spread over the V - 1 wrong tokens, as in fairseq: here over all V",
+        ),
+        (
+            _averaged(lambda nll, flat, on, e, v: ((1 - e) * nll + e * v * flat)[on].mean()),
+            "the second term is a sum over the vocabulary: take the mean",
+        ),
+        (
+            _averaged(lambda nll, flat, on, e, v: (nll + e * flat)[on].mean()),
+            "the first term lacks its factor 1 - epsilon",
+        ),
+        (
+            _averaged(lambda nll, flat, on, e, v: (e * nll + (1 - e) * flat)[on].mean()),
+            "epsilon and 1 - epsilon are exchanged",
+        ),
+        (
+            _averaged(lambda nll, flat, on, e, v: ((1 - e) * nll + e * flat)[on].sum()),
+            "this is the sum: divide by the number of graded tokens",
+        ),
+        (
+            _averaged(
+                lambda nll, flat, on, e, v: torch.stack(
+                    [((1 - e) * n + e * f)[o].mean() for n, f, o in zip(nll, flat, on, strict=True)]
+                ).mean()
+            ),
+            "this is a mean of the rows' means: rows have different numbers of graded tokens",
+        ),
+        (_averaged(lambda nll, flat, on, e, v: nll[on].mean()), "this is plain cross-entropy"),
+    ]
+
+
 @checks("12.2")
 def smoothed_loss(attempt: Callable) -> str:
     inputs = []
@@ -113,73 +186,10 @@ def smoothed_loss(attempt: Callable) -> str:
     loud[..., 3] += 1e4 * ungraded  # padding may hold anything
     inputs.append((loud.requires_grad_(), labels, 0.1))
 
-    def mean(term) -> Callable:
-        def loss(logits, labels, epsilon):
-            return term(*_smoothed(logits, labels, epsilon), epsilon, logits.shape[-1])
-
-        return loss
-
-    right = mean(lambda nll, flat, on, e, v: ((1 - e) * nll + e * flat)[on].mean())
-
-    def unshifted(logits, labels, epsilon):
-        nll, flat, on = _smoothed(logits, labels, epsilon, shift=0)
-        return ((1 - epsilon) * nll + epsilon * flat)[on].mean()
-
-    mistakes = [
-        (
-            mean(lambda nll, flat, on, e, v: (((1 - e) * nll * on + e * flat).sum()) / on.sum()),
-            "the mean over the vocabulary is taken at positions that are not graded, too",
-        ),
-        (
-            mean(lambda nll, flat, on, e, v: (1 - e) * nll[on].mean() + e * flat.mean()),
-            "the mean over the vocabulary is taken at positions that are not graded, too",
-        ),
-        (
-            mean(lambda nll, flat, on, e, v: ((1 - e) * nll + e * flat).mean()),
-            "positions labelled -100 are graded, as if their label were 0",
-        ),
-        (
-            mean(lambda nll, flat, on, e, v: (((1 - e) * nll + e * flat) * on).mean()),
-            "divided by all positions: only graded tokens count",
-        ),
-        (unshifted, "not shifted: row t of the logits predicts token t + 1"),
-        (
-            mean(
-                lambda nll, flat, on, e, v: ((1 - e - e / (v - 1)) * nll + e * v / (v - 1) * flat)[
-                    on
-                ].mean()
-            ),
-            "epsilon is spread over the V - 1 wrong tokens, as in fairseq: here over all V",
-        ),
-        (
-            mean(lambda nll, flat, on, e, v: ((1 - e) * nll + e * v * flat)[on].mean()),
-            "the second term is a sum over the vocabulary: take the mean",
-        ),
-        (
-            mean(lambda nll, flat, on, e, v: (nll + e * flat)[on].mean()),
-            "the first term lacks its factor 1 - epsilon",
-        ),
-        (
-            mean(lambda nll, flat, on, e, v: (e * nll + (1 - e) * flat)[on].mean()),
-            "epsilon and 1 - epsilon are exchanged",
-        ),
-        (
-            mean(lambda nll, flat, on, e, v: ((1 - e) * nll + e * flat)[on].sum()),
-            "this is the sum: divide by the number of graded tokens",
-        ),
-        (
-            mean(
-                lambda nll, flat, on, e, v: torch.stack(
-                    [((1 - e) * n + e * f)[o].mean() for n, f, o in zip(nll, flat, on, strict=True)]
-                ).mean()
-            ),
-            "this is a mean of the rows' means: rows have different numbers of graded tokens",
-        ),
-        (mean(lambda nll, flat, on, e, v: nll[on].mean()), "this is plain cross-entropy"),
-    ]
+    right = _averaged(lambda nll, flat, on, e, v: ((1 - e) * nll + e * flat)[on].mean())
     form = partial(need_gradient, what="the loss")
     with without("cross_entropy", "cross_entropy_loss", why="write it with log_softmax"):
-        same_for_all(attempt, inputs, right, mistakes, form=form, what="the loss")
+        same_for_all(attempt, inputs, right, _smoothing_mistakes(), form=form, what="the loss")
         _same_gradient(attempt, right, inputs)
     return "equal to torch's label_smoothing in value and gradient, whatever stands beside -100"
 
@@ -389,7 +399,8 @@ def _stops_at(floor: float) -> float:
     from sft_lab.course.loss_runs import country_facts, run_ends
     from sft_lab.models import load
 
-    base, tokenizer = load("atlas-base")
+    with contextlib.redirect_stdout(io.StringIO()):  # a check prints one line
+        base, tokenizer = load("atlas-base")
     return run_ends(base, tokenizer, country_facts(), floor=floor, seed=7)["stops"]
 
 
@@ -407,73 +418,75 @@ def floor(attempt: float) -> str:
     below = _stops_at(found / 4)
     if below > 0.1:
         raise Mistake(
-            f"a quarter of {found:g} still teaches the stop token, {below:.0%} of the answers stop: "
+            f"a quarter of {found:g} still teaches the stop token, {below:.0%} of answers stop: "
             "the edge is lower"
         )
     return f"{at:.0%} of the answers stop at {found:g}, {below:.0%} at a quarter of it"
 
 
-@checks("12.6")
-def calibration_error(attempt: Callable) -> str:
-    inputs = [_random_guesses(count) for count in random.sample(range(40, 90), 3)]
-    one = torch.tensor([1.0], dtype=torch.float64), torch.tensor([True])
-    inputs.append(one)
+def _per_bin(
+    confidence: torch.Tensor, right: torch.Tensor, *, low: bool = False
+) -> tuple[Tensors, Tensors]:
+    """Confidences and outcomes of each bin that holds any; low: a border belongs below."""
+    scaled = confidence * 10
+    bins = (scaled.ceil() - 1).clamp(min=0) if low else scaled.floor().clamp(max=9)
+    chosen = [(bins == b) for b in range(10)]
+    full = [inside for inside in chosen if inside.any()]
+    return (
+        [confidence[inside] for inside in full],
+        [right[inside].double() for inside in full],
+    )
 
-    def per_bin(confidence, right, *, low: bool = False) -> tuple[Tensors, Tensors]:
-        scaled = confidence * 10
-        bins = (scaled.ceil() - 1).clamp(min=0) if low else scaled.floor().clamp(max=9)
-        chosen = [(bins == b) for b in range(10)]
-        full = [inside for inside in chosen if inside.any()]
-        return (
-            [confidence[inside] for inside in full],
-            [right[inside].double() for inside in full],
-        )
 
-    def averaged(form, **how) -> Callable:
-        def error(confidence, right):
-            sure, hits = per_bin(confidence, right, **how)
-            gaps = torch.stack([s.mean() - h.mean() for s, h in zip(sure, hits, strict=True)])
-            share = torch.tensor([len(s) / len(confidence) for s in sure], dtype=torch.float64)
-            return form(gaps, share).item()
+def _binned(form: Callable, **how: bool) -> Callable:
+    """A calibration error from what it makes of the bins' gaps and shares."""
 
-        return error
+    def error(confidence, right):
+        sure, hits = _per_bin(confidence, right, **how)
+        gaps = torch.stack([s.mean() - h.mean() for s, h in zip(sure, hits, strict=True)])
+        share = torch.tensor([len(s) / len(confidence) for s in sure], dtype=torch.float64)
+        return form(gaps, share).item()
 
-    def without_one(confidence, right):
-        sure, hits = per_bin(confidence[confidence < 1], right[confidence < 1])
-        gaps = [(s.sum() - h.sum()).abs() for s, h in zip(sure, hits, strict=True)]
-        return float(sum(gaps)) / len(confidence)
+    return error
 
-    right_one = averaged(lambda gaps, share: (gaps.abs() * share).sum())
-    mistakes = [
+
+def _without_one(confidence: torch.Tensor, right: torch.Tensor) -> float:
+    sure, hits = _per_bin(confidence[confidence < 1], right[confidence < 1])
+    gaps = [(s.sum() - h.sum()).abs() for s, h in zip(sure, hits, strict=True)]
+    return float(sum(gaps)) / len(confidence)
+
+
+def _calibration_mistakes() -> list[tuple[Callable, str]]:
+    return [
         (
-            averaged(lambda gaps, share: gaps.abs().mean()),
+            _binned(lambda gaps, share: gaps.abs().mean()),
             "every bin counts the same: weigh each with its share of the guesses",
         ),
         (
-            averaged(lambda gaps, share: gaps.abs().sum() / 10),
+            _binned(lambda gaps, share: gaps.abs().sum() / 10),
             "every bin counts the same: weigh each with its share of the guesses",
         ),
         (
-            averaged(lambda gaps, share: (gaps * share).sum()),
+            _binned(lambda gaps, share: (gaps * share).sum()),
             "distances have no sign: too sure in one bin does not make up for another",
         ),
         (
-            averaged(lambda gaps, share: (gaps * share).sum().abs()),
+            _binned(lambda gaps, share: (gaps * share).sum().abs()),
             "distances have no sign: too sure in one bin does not make up for another",
         ),
         (
-            averaged(lambda gaps, share: gaps.abs().max()),
+            _binned(lambda gaps, share: gaps.abs().max()),
             "this is the largest distance, not the mean",
         ),
         (
-            averaged(lambda gaps, share: (gaps.square() * share).sum()),
+            _binned(lambda gaps, share: (gaps.square() * share).sum()),
             "these are squares: take the distances themselves",
         ),
         (
-            averaged(lambda gaps, share: (gaps.abs() * share).sum(), low=True),
+            _binned(lambda gaps, share: (gaps.abs() * share).sum(), low=True),
             "a guess on a border belongs to the bin above it",
         ),
-        (without_one, "a confidence of 1.0 falls out: it belongs to the last bin"),
+        (_without_one, "a confidence of 1.0 falls out: it belongs to the last bin"),
         (
             lambda confidence, right: (confidence - right.double()).abs().mean().item(),
             "this is a distance of every single guess: take means of bins first",
@@ -483,11 +496,24 @@ def calibration_error(attempt: Callable) -> str:
             "this is one bin for all guesses: sort them into ten",
         ),
         (
-            lambda confidence, right: 100 * right_one(confidence, right),
+            lambda confidence, right: (
+                100 * _binned(lambda gaps, share: (gaps.abs() * share).sum())(confidence, right)
+            ),
             "return a fraction, not percent",
         ),
     ]
-    same_for_all(attempt, inputs, right_one, mistakes, form=need_number, what="the error")
+
+
+@checks("12.6")
+def calibration_error(attempt: Callable) -> str:
+    inputs = [_random_guesses(count) for count in random.sample(range(40, 90), 3)]
+    one = torch.tensor([1.0], dtype=torch.float64), torch.tensor([True])
+    inputs.append(one)
+
+    right = _binned(lambda gaps, share: (gaps.abs() * share).sum())
+    same_for_all(
+        attempt, inputs, right, _calibration_mistakes(), form=need_number, what="the error"
+    )
     return "the mean distance from the diagonal, each bin with its share of the guesses"
 
 
