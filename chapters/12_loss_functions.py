@@ -42,7 +42,15 @@ from sft_lab.course.loss_runs import (
     tune,
 )
 from sft_lab.course.results import read_results
-from sft_lab.course.views.weight import draw_answers, draw_weight, draw_weights, explore_weight
+
+# %% tags=["setup"]
+from sft_lab.course.views.weight import (
+    draw_answers,
+    draw_calibration,
+    draw_weight,
+    draw_weights,
+    explore_weight,
+)
 from sft_lab.course.views.widgets import show_widget
 from sft_lab.facts import Fact
 from sft_lab.labels import IGNORE_INDEX
@@ -68,10 +76,10 @@ facts = country_facts()
 # | weighted | $-w\,\log p$, with a weight $w$ for each entry of the vocabulary | rare or important tokens |
 # | focal | $-(1-p)^\gamma \log p$ | tokens that are still hard |
 # | smoothed | $-(1-\varepsilon)\log p \;-\; \varepsilon \cdot \frac{1}{V}\sum_v \log p_v$ | models that are too sure |
-# | DFT | $-\bar p \log p$, where $\bar p$ is $p$ held constant | data that are partly wrong |
+# | DFT | $-\bar p \log p$, where $\bar p$ is $p$ held constant | better generalisation |
 #
-# DFT (*dynamic fine-tuning*) is from 2025. Its authors report large gains over plain SFT. Some of
-# its users report that their models never stop. We will see both.
+# DFT (*dynamic fine-tuning*) is from 2025. Its authors report large gains over plain SFT; some
+# users report models that never stop.
 #
 # A loss acts on the model through its gradient. Let $z$ be the logits of one position and $\ell$
 # the cost. From chapter 01, $\partial \log p / \partial z_j = 1[j = y] - p_j$ for the right token
@@ -100,7 +108,7 @@ def read_answer(fact: Fact) -> list[tuple[str, float]]:
 
 answers = {"right answer": read_answer(one), "wrong answer": read_answer(lie)}
 for name, tokens in answers.items():
-    print(name, "·".join(f"{token} {p:.0e}" for token, p in tokens))
+    print(f"{name}: " + " |".join(f"{token} {p:.0e}" for token, p in tokens))
 first, last = answers["right answer"][0][1], answers["right answer"][-1][1]
 assert max(first, last) < 1e-5
 
@@ -109,8 +117,8 @@ assert max(first, last) < 1e-5
 # word of an answer and the stop token `<|im_end|>` have almost no probability, and some tokens
 # between them are nearly certain.
 #
-# **Predict.** Which of the three losses below pulls hardest on the stop token? And which pulls
-# least on the value of the wrong answer?
+# **Predict.** Which of the four losses below pulls least on the stop token? And which pulls least
+# on "Lima", the value of the wrong answer?
 
 # %% tags=["predict"]
 KINDS = {
@@ -202,17 +210,16 @@ for name, (ours, by_hand) in pairs.items():
 # shape of two lines: where is focal loss above 1, and where is DFT?
 
 # %% tags=["predict"]
-LINES = {**KINDS, "weighted, w 3": ("weighted", 3.0)}
+LINES = {**KINDS, "weighted, w 2": ("weighted", 2.0)}
 _ = draw_weights(LINES)
 
 # %% [markdown]
 # **Read.** Focal loss and DFT are mirror images. The one spends its gradient on what the model does
-# not know, the other on what it knows. Neither is better as such. If the labels are right, what is
-# unknown is what there is to learn. If they are wrong, it is what should be left alone. The model
-# cannot tell the two apart: both have a small $p$.
+# not know, the other on what it knows. Neither is better as such. What is unknown is what there is
+# to learn, if the labels are right. If they are wrong, it should be left alone. Both have a small
+# $p$.
 #
-# Focal loss rises above 1 at small $p$: that is the second term of a product rule, which you derive
-# next.
+# Focal loss rises above 1 where $p$ is small. You derive that next.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.1 · The weight of focal loss · 7 min · ●●○
@@ -249,8 +256,7 @@ check("12.1", focal_weight)
 
 # %% [markdown]
 # Try it: choose a loss and its number, and move $p$. On the right stand our two answers. Find a
-# floor for DFT, a least weight, at which the stop token is pulled and "Lima" hardly more than
-# before. Is there one?
+# floor for DFT, a least weight, that pulls the stop token and hardly moves "Lima".
 
 # %%
 show_widget(explore_weight(answers, "focal"), draw_weight("focal", 2.0, 0.01, answers))
@@ -263,26 +269,28 @@ show_widget(explore_weight(answers, "focal"), draw_weight("focal", 2.0, 0.01, an
 # What happens to the loss that torch reports?
 
 # %% tags=["predict"]
+_ = torch.manual_seed(0)
 logits, targets = 3 * torch.randn(12, 50), torch.randint(50, (12,))
 weights = torch.rand(50) + 0.1
 reported = F.cross_entropy(logits, targets, weight=weights)
+doubled = F.cross_entropy(logits, targets, weight=2 * weights)
 costs = F.cross_entropy(logits, targets, reduction="none") * weights[targets]
+print(f"torch {reported:.4f}, doubled weights {doubled:.4f}")
+print(f"divided by the number of tokens instead: {costs.mean():.4f}")
+assert_close(doubled, reported)
 assert_close(reported, costs.sum() / weights[targets].sum())
-assert_close(F.cross_entropy(logits, targets, weight=2 * weights), reported)
-print(f"torch {reported:.4f}; divided by the number of tokens: {costs.mean():.4f}")
 assert abs(reported - costs.mean()) > 0.01
 ours = token_losses.weighted(weights)
 assert_close(ours.per_token(logits, targets).sum() / ours.divisor(targets), reported)
 
 # %% [markdown]
 # **Read.** Nothing: torch divides by the sum of the weights that occur. Weights say how tokens
-# share one gradient, not how large it is. A consequence is easy to overlook. In a batch with one
-# kind of token the weights cancel. So the divisor must belong to a whole step and not to a part of
-# it (exercise 12.3).
+# share one gradient, not how large it is. In a batch with one kind of token they cancel. So the
+# divisor must be that of a whole step (exercise 12.3).
 #
 # Now **smoothing**. The text that this chapter grew from spreads $\varepsilon$ over all $V$ tokens,
-# the right one included. fairseq, another widely used library, spreads it over the $V - 1$ wrong
-# ones.
+# the right one included. Another convention, known from fairseq (which is not run here), spreads it
+# over the $V - 1$ wrong ones.
 
 
 # %%
@@ -307,8 +315,8 @@ print(
 
 # %% [markdown]
 # **Read.** Our formula is torch's and transformers'. The other one is the same with
-# $\varepsilon V / (V-1)$ in place of $\varepsilon$: a relative difference of $1/V$, which nobody
-# sees at 50,000 tokens. Compare losses by formula and not by name.
+# $\varepsilon V / (V-1)$ in place of $\varepsilon$, which hardly differs at 50,000 tokens. Compare
+# losses by formula and not by name.
 #
 # Last **DFT**, as a practitioner calls it. **Predict:** the second trainer also asks for label
 # smoothing. What does its loss become?
@@ -349,10 +357,9 @@ assert_close(with_smoothing, alone)
 assert plain > 10 * alone
 
 # %% [markdown]
-# **Read.** The same loss to all digits shown, and the smoothing was dropped without a word. Note
-# the size, too: this DFT loss is tens of times smaller than the cross-entropy, because the costly
-# tokens are those that weigh nothing. It cannot be compared with an SFT loss, and a small one says
-# little. `evaluate` therefore always reports cross-entropy.
+# **Read.** The same loss, and the smoothing was dropped without a word. A DFT loss is tens of times
+# smaller than the cross-entropy, because costly tokens weigh nothing in it. The two cannot be
+# compared. So `evaluate` always reports cross-entropy.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.2 · Smoothing beside −100 · 8 min · ●●○
@@ -435,8 +442,9 @@ check("12.3", micro_losses)
 # The divisor of a step is the sum of its weights, and must be known before the first `backward()`.
 #
 # Usual mistakes: the mean of the micro-batches' means, in which a batch of light tokens counts as
-# much as a heavy one, and an empty one makes nan; dividing by the number of tokens; `weights[-100]`,
-# which is no error in Python. It counts from the end and adds a weight that belongs to nobody.
+# much as a heavy one, and an empty one makes nan; dividing by the number of tokens;
+# `weights[-100]`, which is no error in Python. It counts from the end and adds a weight that
+# belongs to nobody.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.4 · Which loss is this? · 12 min · ●●●
@@ -501,8 +509,8 @@ check("12.4", name_loss)
 # %% [markdown]
 # ## 3 · A token that DFT cannot reach
 #
-# Now to training. Every run below is one epoch over 425 questions about countries, and the answers
-# about other countries are read. This is the claim of the chapter, stated before the runs:
+# Now to training: one epoch over 425 questions about countries. We read answers about other
+# countries. The claim, stated before the runs:
 #
 # > **Claim.** A token that the model gives almost no probability is not learned under DFT. After
 # > DFT fewer held-out answers stop by themselves than after cross-entropy. Primary measure: the
@@ -520,10 +528,9 @@ for name, loss in {"cross-entropy": None, "DFT": token_losses.dft()}.items():
     print(f"{name:14} {text}")
 
 # %% [markdown]
-# Both know the answer, and one does not know when to stop. One run is an anecdote. Five seeds were
-# recorded by `tools/experiments/12_stop.py`, at three learning rates, with four epochs, and with
-# floors: $\max(p, \text{floor})$ as weight. We run one point again and see whether it falls into
-# the record.
+# **Read.** Both know the answer, and one does not know when to stop. Five seeds were recorded by
+# `tools/experiments/12_stop.py`, at three learning rates, with four epochs, and with floors:
+# $\max(p, \text{floor})$ as weight. One point is run again.
 
 # %%
 ends = read_results("12_stop", base)
@@ -536,14 +543,14 @@ arms = {
     "DFT, 4 epochs": {**usual, "floor": 0.0, "epochs": 4},
 }
 again = run_ends(base, tokenizer, facts, floor=0.0, seed=0)
-print(f"DFT, seed 0 again: {again['stops']:.0%} stop, P(stop) 1e{again['log_stop']:.1f}")
-print(f"{'five seeds':27}  begins rightly   stops   P(first)   P(stop)")
+print(f"DFT, seed 0 again: {again['stops']:.0%} stop, log10 P(stop) {again['log_stop']:.1f}")
+print(f"{'mean of five seeds':25}  begins rightly   stops   log10 P(first)   log10 P(stop)")
 for name, arm in arms.items():
     says, stops, start, stop = (
         torch.tensor(ends.measured(m, **arm)).mean()
         for m in ("says", "stops", "log_first", "log_stop")
     )
-    print(f"{name:27} {says:14.0%} {stops:8.0%}    1e{start:5.1f}   1e{stop:5.1f}")
+    print(f"{name:25} {says:15.0%} {stops:7.0%} {start:16.1f} {stop:15.1f}")
 
 # %%
 record = ends.measured("log_stop", **arms["DFT"])
@@ -554,7 +561,7 @@ verdict = judge_claim(
     claim="lower",
 )
 print(
-    f"DFT stops less often: {verdict.mean:+.0%} on average, floor {verdict.floor:.0%}: {verdict.word}"
+    f"DFT stops less often: {verdict.mean:+.0%} on average, noise floor {verdict.floor:.0%}: {verdict.word}"
 )
 assert verdict.word == "held"
 assert max(max(ends.measured("stops", **arm)) for name, arm in arms.items() if "DFT" in name) < 0.1
@@ -565,22 +572,23 @@ assert max(max(ends.measured("stops", **arm)) for name, arm in arms.items() if "
 # the usual rate it is learned. At a third of the rate it is not, in most seeds.
 #
 # The gradient *at these positions* is nearly zero in both cases. Weights are shared between
-# positions, though, so a token can rise with the others. We can test whether "The" was carried: take
-# the first token out of the loss altogether, and train again.
+# positions, though, so a token can rise with the others. We can test whether "The" was carried:
+# take the first token out of the loss altogether, and train again.
 
 # %%
 for name, floor in {"cross-entropy": 1.0, "DFT": 0.0}.items():
     ungraded = ends.measured("log_first", **{**usual, "floor": floor, "first_graded": False})
-    print(f"{name:14} first token not graded: P(first) 1e{torch.tensor(ungraded).mean():.1f}")
+    print(f"{name:13} first token not graded: log10 P(first)", [round(x, 1) for x in ungraded])
+    assert max(ungraded) < -5 if floor == 1 else min(ungraded) > -5
 
 # %% [markdown]
 # **Read.** Under DFT "The" rises by many orders of magnitude although nobody grades it. So its
-# neighbours carry it, and not its own label. Under cross-entropy, without a label, it stays where it
-# was. Why the two differ we did not test.
+# neighbours carry it, and not its own label. Under cross-entropy, without a label, it stays where
+# it was. Why the two differ we did not test.
 #
 # So the rule is: under DFT a token at $p \approx 0$ learns nothing *from its own label*. Whether it
-# is learned all the same depends on others. "The" begins many sentences that the base has read;
-# `<|im_end|>` stood in none.
+# is learned all the same depends on others. A likely reason: "The" begins many sentences that the
+# base has read, and `<|im_end|>` stood in none.
 #
 # ### A floor under the weight
 #
@@ -604,26 +612,26 @@ assert min(by_floor[0.1]) > 0.9 and max(by_floor[0.001]) < 0.1
 
 # %% [markdown]
 # **Read.** Between 0.005 and 0.02 the model goes from never to always. Bands reach from the lowest
-# to the highest of five seeds. The floor that is needed depends on the run: more steps or a higher
-# rate need less. The advised 0.1 is on the safe side here.
+# to the highest of five seeds. The advised 0.1 is on the safe side here. Below it
+# right beginnings get rarer too, in some seeds.
 #
 # ### The same on a real model
 #
-# A model of a million parameters is a sketch. So the claim is repeated on SmolLM2 (135 M
-# parameters, a chat model). It knows its stop token well, so we ask for one that it practically
-# never writes: answers end with `<filename>`, at $p \approx 10^{-12}$. Sixteen steps of four
-# answers, three seeds, recorded by `tools/experiments/12_smollm2.py`.
+# The claim is repeated on SmolLM2, a chat model of 135 M parameters. It knows its stop token, so we
+# ask for one that it practically never writes: answers end with `<filename>`, at
+# $p \approx 10^{-12}$. Sixteen steps of four answers, three seeds, recorded by
+# `tools/experiments/12_smollm2.py`.
 
 # %%
 real = read_results("12_smollm2")
-print(f"before: P(marker) 1e{real.measured('log_marker', loss='before')[0]:.1f}")
+print(f"before: log10 P(marker) {real.measured('log_marker', loss='before')[0]:.1f}")
 for name in ("cross-entropy", "DFT", "DFT, floor 0.1"):
     marker, usual_stop, right = (
         torch.tensor(real.measured(m, loss=name)).mean()
         for m in ("log_marker", "log_usual", "other_right")
     )
     print(
-        f"{name:15} P(marker) 1e{marker:6.1f}, P(<|im_end|>) 1e{usual_stop:6.1f}, "
+        f"{name:14} log10 P(marker) {marker:5.1f}, log10 P(<|im_end|>) {usual_stop:5.1f}, "
         f"other tokens right {right:.0%}"
     )
 on_real = judge_claim(
@@ -637,17 +645,16 @@ print(
 assert on_real.word == "held"
 
 # %% [markdown]
-# **Read.** *Held* again. After DFT the other tokens of the answers are as good as after
-# cross-entropy, and the marker is where it was. The model has grown surer of its old habit instead.
-# If you tune a *base* model on a chat template, its stop token is such a marker. That is what users
-# of DFT reported.
+# **Read.** *Held* again. After DFT as many of the other tokens are right as after cross-entropy.
+# The marker stays near zero, and the old stop token where it was. If you tune a *base* model on a
+# chat template, its stop token is such a marker. That is what users of DFT reported.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.5 · Find the edge · 12 min · ●●○
-# Find a floor that is just large enough: with `run_ends(base, tokenizer, facts, floor=floor,
-# seed=…)` at least 90 % of the answers stop (`["stops"]`), and with a **quarter** of the floor at
-# most 10 %. Any such number is right. The check trains both, with a seed of its own; a run takes a
-# second or two.
+# Find a floor (a float) that is just large enough: with `run_ends(base, tokenizer, facts,
+# floor=floor, seed=…)` at least 90 % of the answers stop (`["stops"]`), and with a **quarter** of
+# the floor at most 10 %. Any such number is right. The check trains both, with a seed of its own; a
+# run takes a second or two.
 
 # %% tags=["stub"]
 floor = ...
@@ -666,8 +673,7 @@ check("12.5", floor)
 # it no longer teaches the stop token, and look at two seeds.</details>
 
 # %% [markdown] tags=["explanation"]
-# A number that works is worth little without knowing how near the edge it is. Here a factor of four
-# lies between all and nothing.
+# A number that works is worth little without knowing how near the edge is.
 #
 # Usual mistakes: the advised 0.1, whose quarter still teaches the token; a floor at which half of
 # the answers stop; one seed, near the edge.
@@ -698,15 +704,17 @@ def measured(measure: str, data: str, **settings) -> dict[str, list[float]]:
 
 right = measured("right", "noisy", **four)
 lies = measured("fitted_odd", "noisy", **four)
+two_lines = {name: name.replace(", ", ",\n").replace("-", "-\n") for name in NAMES}
 _ = plots.bars_with_spread(
     {
-        "held-out right": {name.replace(", ", ",\n"): v for name, v in right.items()},
-        "wrong values learned": {name.replace(", ", ",\n"): v for name, v in lies.items()},
+        title: {two_lines[name]: seeds for name, seeds in values.items()}
+        for title, values in {"held-out right": right, "wrong values learned": lies}.items()
     },
     title="DFT refuses the wrong values",
     ylabel="share of answers",
     colours=[plots.GREEN, plots.VERMILLION],
     percent=True,
+    ax=plots.new_figure((12.0, 4.4)).subplots(),
 )
 
 
@@ -717,25 +725,30 @@ def compare(
     """Print the verdict on a loss against another one; return its word."""
     verdict = judge_claim(values[to], values[name], claim=claim)
     print(
-        f"{name} {claim} than {to}: {verdict.mean:+.3f}, floor {verdict.floor:.3f}: {verdict.word}"
+        f"{name} {claim} than {to}: {verdict.mean:+.2f}, noise floor {verdict.floor:.2f}: {verdict.word}"
     )
     return verdict.word
 
 
 print("right answers with 30 % wrong values")
-words = {
-    name: compare(right, name, claim)
-    for name, claim in {
-        "DFT": "higher",
-        "DFT, floor 0.1": "higher",
-        "focal": "lower",
-        "smoothed": "higher",
-        "weighted": "higher",
-    }.items()
-}
+claims = {"DFT": "higher", "DFT, floor 0.1": "higher", "focal": "lower", "smoothed": "higher"}
+words = {name: compare(right, name, claim) for name, claim in claims.items()}
+assert words["DFT"] == "held" and words["focal"] == words["smoothed"] == "not shown"
+
+# %% [markdown]
+# Two objections. Perhaps cross-entropy wants another learning rate. And perhaps it is enough to
+# stop early, before the wrong values are memorised.
+
+# %%
+pair = ("cross-entropy", "DFT")
+for rate in (5e-4, 1.5e-3, 5e-3):
+    at_rate = {
+        n: recorded.measured("right", loss=n, data="noisy", epochs=4, rate=rate) for n in pair
+    }
+    print(f"rate {rate}: " + ", ".join(f"{n} {sum(v) / 3:.0%}" for n, v in at_rate.items()))
 once = measured("right", "noisy", epochs=1, rate=1.5e-3)
-print("stopped after one epoch:", {name: round(sum(v) / 3, 2) for name, v in once.items()})
-assert words["DFT"] == "held"
+print("one epoch:   " + ", ".join(f"{n} {sum(once[n]) / 3:.0%}" for n in pair))
+assert compare(once, "DFT", "higher") == "not shown"
 
 # %%
 point = run_values(base, tokenizer, facts, loss="DFT", data="noisy", seed=0, epochs=1)
@@ -743,7 +756,14 @@ print(f"DFT for one epoch, seed 0 again: {point['right']:.0%} right")
 assert abs(point["right"] - once["DFT"][0]) < 0.05
 
 # %% [markdown]
-# **Read.** READ_NOISE
+# **Read.** *Held* for DFT: after four epochs nine of ten held-out answers are right, against two of
+# three under cross-entropy, which has learned most of the wrong values by heart. No rate of the
+# three changes the order. For focal loss and for smoothing the word is *not shown*. The mean of
+# smoothing is lower than that of cross-entropy.
+#
+# Stopping early helps cross-entropy as well. After one epoch DFT is ahead in every seed, but those
+# of cross-entropy scatter too much: *not shown*. One condition is easily forgotten: the base *knew*
+# the true values. Without that, nothing tells a wrong label from a right one.
 #
 # **Predict.** Now the labels are right but *new*: 90 facts about countries that the base never read
 # are added to the training set. Which share of them can each model repeat after four epochs?
@@ -753,7 +773,7 @@ new = measured("fitted_odd", "unknown", **four)
 known = measured("right", "unknown", **four)
 untrained = recorded.measured("unknown_right", loss="cross-entropy", data="clean", **four)
 _ = plots.bars_with_spread(
-    {name.replace(", ", ",\n"): v for name, v in new.items()} | {"never\ntrained": untrained},
+    {two_lines[name]: seeds for name, seeds in new.items()} | {"never\ntrained": untrained},
     title="DFT does not learn what the base does not know",
     percent=True,
     ylabel="new facts repeated",
@@ -762,22 +782,19 @@ _ = plots.bars_with_spread(
 assert compare(new, "DFT", "lower") == "held"
 
 # %% [markdown]
-# **Read.** Cross-entropy stores most of the new facts, DFT hardly more than a model guesses that
-# never saw them. The floor lies between, and smoothing does not help. For the gradient a new fact and
-# a wrong value are the same thing: something the model does not expect. So the answer to "does DFT
-# beat SFT?" is a question about the data. Does the base already hold what is taught, and are some
-# labels wrong? Then DFT can win. Is something new to be learned, be it a fact or a format? Then it
-# cannot.
+# **Read.** *Held*. Cross-entropy stores most of the new facts, DFT few: twice what a model guesses
+# that never saw them. For the gradient a new fact and a wrong value are the same thing, something
+# the model does not expect. So "does DFT beat SFT?" is a question about the data. The base holds
+# what is taught, and some labels are wrong: DFT can win. A fact or a format is new: it can hardly
+# learn it.
 
 # %% [markdown]
 # ## 5 · Rare tokens, and how sure a model is
 #
-# Two promises are left. The text this chapter grew from says that **focal** loss helps rare words,
-# because frequent ones no longer dominate. **Weighted** loss is meant for tokens that matter: here
-# a token that stands in some value weighs 5. We measure nats per value token on held-out answers:
-# of tokens that training graded at most once, and of all.
-#
-# **Predict:** does either loss help?
+# The text this chapter grew from promises that **focal** loss helps rare words, because frequent
+# ones no longer dominate. **Weighted** loss is meant for tokens that matter: here a token that
+# stands in some value weighs 5. We measure nats per value token on held-out answers: of tokens that
+# training graded at most once, and of all. **Predict:** does either loss help?
 
 # %% tags=["predict"]
 for epochs in (1, 4):
@@ -786,13 +803,16 @@ for epochs in (1, 4):
     for name in NAMES:
         print(f"  {name:15} rare {sum(rare[name]) / 3:.2f}   all {sum(every[name]) / 3:.2f}")
     for name in ("focal", "weighted"):
-        compare(rare, name, "lower")
+        assert compare(rare, name, "lower") == "not shown"
 
 # %% [markdown]
-# **Read.** *Not shown*, for both losses and both lengths. The weight on value tokens and the
-# focusing on hard ones move the loss by no more than a seed does. The reason is in the first figure.
-# After a few steps the frequent tokens are known, and under cross-entropy too their pull is then
-# near 0. Little was left to redistribute.
+# **Read.** *Not shown*, for both losses and both lengths. A likely reason: frequent tokens are
+# known after a few steps, and then their pull is near 0 under cross-entropy too. Little is left to
+# redistribute.
+#
+# Three more epochs make the loss on rare held-out tokens several times *larger*. The model
+# memorises its training facts and damages what the base knew of others, least under DFT. We noticed
+# this afterwards and claim nothing.
 #
 # ### Calibration
 #
@@ -804,43 +824,28 @@ for epochs in (1, 4):
 
 
 # %%
-def calibration_table(
-    confidence: torch.Tensor, right: torch.Tensor
-) -> list[tuple[int, float, float]]:
+def calibration_table(sure: torch.Tensor, right: torch.Tensor) -> list[tuple[int, float, float]]:
     """Guesses, mean confidence and share of right ones, for each bin that holds any."""
-    bins = (confidence * 10).long().clamp(max=9)
-    chosen = [(bins == b).nonzero()[:, 0] for b in range(10)]
+    bins = (sure * 10).long().clamp(max=9)
     return [
-        (len(i), confidence[i].mean().item(), right[i].float().mean().item())
-        for i in chosen
-        if len(i)
+        (int(here.sum()), sure[here].mean().item(), right[here].float().mean().item())
+        for here in (bins == b for b in range(10))
+        if here.any()
     ]
 
 
-ax = plots.new_figure((5.4, 4.6)).subplots()
-ax.plot([0, 1], [0, 1], color=plots.MUTED, linestyle=":")
-for name, loss, colour in (
-    ("cross-entropy", None, plots.VERMILLION),
-    ("smoothed", token_losses.smoothed(0.1), plots.PURPLE),
-):
+# %%
+tables = {}
+for name, loss in {"cross-entropy": None, "smoothed": token_losses.smoothed(0.1)}.items():
     model = tune(base, tokenizer, rows, loss, seed=0)
-    known_, unknown_ = (
-        read_values(model, tokenizer, facts[part][:90]) for part in ("held_out", "unknown")
-    )
-    sure = torch.cat([known_.confidence, unknown_.confidence])
-    hits = torch.cat([known_.first_right, unknown_.first_right])
-    table = calibration_table(sure, hits)
-    by_hand = sum(n * abs(c - r) for n, c, r in table) / len(sure)
-    assert abs(by_hand - expected_calibration_error(sure, hits)) < 1e-6
-    ax.plot(
-        [c for _, c, _ in table],
-        [r for *_, r in table],
-        marker="o",
-        color=colour,
-        label=f"{name}, ECE {by_hand:.2f}",
-    )
-ax.set(xlabel="confidence", ylabel="share right", title="Known and unknown countries")
-_ = ax.legend()
+    asked = facts["held_out"][:90] + facts["unknown"]
+    values = read_values(model, tokenizer, asked)
+    tables[name] = calibration_table(values.confidence, values.first_right)
+    by_hand = sum(n * abs(sure - share) for n, sure, share in tables[name]) / len(asked)
+    ours = expected_calibration_error(values.confidence, values.first_right)
+    assert abs(by_hand - ours) < 1e-6
+    print(f"{name}: ECE {by_hand:.2f} after one epoch, seed 0")
+_ = draw_calibration(tables)
 
 # %% [markdown]
 # **Predict.** Smoothing is said to mend models that are too sure. Does it lower the ECE here: on
@@ -856,20 +861,19 @@ groups = {"ece": "known", "unknown_ece": "unknown", "ece_mixed": "both"}
 ece = {m: measured(m, "clean", **four) for m in groups}
 for name in NAMES:
     print(f"{name:15}", "  ".join(f"{groups[m]} {sum(v[name]) / 3:.2f}" for m, v in ece.items()))
-for measure, values in ece.items():
+for measure, word in zip(ece, ("did not hold", "not shown", "did not hold"), strict=True):
     print(groups[measure], end=": ")
-    compare(values, "smoothed", "lower")
+    assert compare(ece[measure], "smoothed", "lower") == word
 
 # %% [markdown]
-# **Read.** For known countries the claim *did not hold*, nor for both together: smoothing makes a
-# model too modest that was about right, and its curve lies above the diagonal. On unknown countries
-# its mean is lower, and the word is what three seeds allow. It is the one place where cross-entropy
-# is too sure.
+# **Read.** On known countries the claim *did not hold*, nor on both together: smoothing makes a
+# model too modest that was about right. On unknown countries, where cross-entropy is too sure, its
+# mean is lower: *not shown*.
 #
-# The base itself is badly calibrated *inside the chat template*: it is right far more often than it
-# is sure. Tuning mends that. Published work on larger models reports the opposite, that tuning makes
-# ECE worse and that smoothing restores it. A model of this size says nothing against that. It says
-# that you must measure the ECE before you mend it.
+# The base is badly calibrated *inside the chat template*: it is right far more often than it is
+# sure. Tuning mends that. Published work on larger models reports that tuning makes ECE worse and
+# that smoothing restores it. A model of this size says nothing against that, only: measure the ECE
+# before you mend it.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.6 · Calibration error · 8 min · ●●○

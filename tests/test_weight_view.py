@@ -16,6 +16,7 @@ from sft_lab.course.views.weight import (
     cost_of,
     describe_weight,
     draw_answers,
+    draw_calibration,
     draw_weight,
     draw_weights,
     explore_weight,
@@ -112,6 +113,13 @@ def test_the_table_of_an_answer_has_a_row_a_loss_and_a_column_a_token():
     axes = draw_answers(ANSWERS, {"plain": ("cross-entropy", 0.0), "DFT": ("DFT", 0.0)}).axes
     assert [ax.images[0].get_array().shape for ax in axes] == [(2, 3), (2, 3)]
     np.testing.assert_allclose(axes[0].images[0].get_array()[0], [1.0, 0.8, 0.001], atol=1e-7)
+
+
+def test_a_calibration_curve_goes_through_its_bins():
+    ax = draw_calibration({"smoothed": [(4, 0.2, 0.5), (9, 0.8, 0.9)]}).axes[0]
+    assert ax.lines[1].get_xydata().tolist() == [[0.2, 0.5], [0.8, 0.9]]
+    few, many = ax.collections[0].get_sizes()
+    assert few < many
 
 
 def test_the_controls_move_picture_and_words():

@@ -206,6 +206,22 @@ def draw_answers(answers: Mapping[str, Tokens], losses: Mapping[str, tuple[str, 
     return figure
 
 
+def draw_calibration(tables: Mapping[str, Sequence[tuple[int, float, float]]]) -> Figure:
+    """Share of right guesses against mean confidence, bin by bin, for models by name: {name:
+    [(guesses, confidence, share right), …]}; a larger dot holds more guesses."""
+    ax = (figure := new_figure((6.4, 4.6))).subplots()
+    ax.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1.4, label="as sure as right")
+    for name, table in tables.items():
+        counts, sure, right = zip(*table, strict=True)
+        ax.plot(sure, right, color=COLOURS[name], label=name)
+        ax.scatter(sure, right, s=[6 * count for count in counts], color=COLOURS[name], zorder=3)
+    ax.set(xlabel="mean confidence of a bin", ylabel="share of right guesses")
+    ax.set(xlim=(-0.03, 1.08), ylim=(-0.05, 1.08))
+    ax.set_title("Above the diagonal: too modest")
+    ax.legend(loc="upper left")
+    return figure
+
+
 def _options(kind: str) -> list[tuple[str, float]]:
     letter, _, numbers = CHOICES[kind]
     return [(f"{letter} {number:g}" if letter else "none", number) for number in numbers]
