@@ -1,22 +1,24 @@
 """Chapter 12: the primary claim on a real model, smollm2-135m (6 minutes on one thread).
 
 An end marker that this model practically never writes: its answers about countries end with the
-token MARKER in place of <|im_end|>, and its probability there is about 4e-13 before tuning.
+token MARKER in place of <|im_end|>, and its probability there is about 1e-12 before tuning.
 """
 
 import copy
 import dataclasses
 import math
 import random
-import sys
+from collections.abc import Sequence
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab import atlas
 from sft_lab.batches import pad_batch
 from sft_lab.course.loss_runs import QUESTION, country_facts, floored_dft
 from sft_lab.course.results import sweep
 from sft_lab.examples import Example
+from sft_lab.facts import Fact
 from sft_lab.labels import encode_conversations
 from sft_lab.losses import graded_logits
 from sft_lab.models import load
@@ -29,7 +31,7 @@ LOSSES = {"cross-entropy": None, "DFT": dft(), "DFT, floor 0.1": floored_dft(0.1
 TRAINED, ASKED = 64, 24
 
 
-def encode_with_marker(facts, tokenizer) -> list[Example]:
+def encode_with_marker(facts: Sequence[Fact], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
     """Questions and answers, each ended by MARKER. The system turn is empty: short rows."""
     silent = {"role": "system", "content": ""}
     asked = [[silent, *turns] for turns in atlas.ask(facts, template=QUESTION)]
@@ -46,7 +48,9 @@ def encode_with_marker(facts, tokenizer) -> list[Example]:
 
 
 @torch.no_grad()
-def measure(model, tokenizer, rows) -> dict[str, float]:
+def measure(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Example]
+) -> dict[str, float]:
     """log10 of P(MARKER) and of P(<|im_end|>) where an answer ends; how often MARKER ranks first
     there; loss (nats) and accuracy of all other graded tokens."""
     stop, marker = tokenizer.convert_tokens_to_ids(["<|im_end|>", MARKER])
@@ -83,7 +87,6 @@ if __name__ == "__main__":
             )
         return measure(model.eval(), tokenizer, exam)
 
-    seeds = range(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
     points = [{"loss": "before", "seed": 0}]
-    points += [{"loss": loss, "seed": seed} for seed in seeds for loss in LOSSES]
+    points += [{"loss": loss, "seed": seed} for seed in range(3) for loss in LOSSES]
     sweep(NAME, points, run, model=base, model_name="smollm2-135m")
