@@ -402,11 +402,11 @@ check("12.2", smoothed_loss)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.3 · Weights and accumulation · 8 min · ●●○
-# A step is split into micro-batches, and each calls `backward()` on a loss of its own. Return these
-# losses, each made of its own micro-batch. Their **sum** must equal the weighted loss of all tokens
-# together, as torch computes it.
-# A target of −100 is not graded and has no weight. A micro-batch in which nothing is graded, or
-# nothing that weighs anything, contributes 0. At least one token of the step has a weight above 0.
+# A step is split into micro-batches, and `backward()` is called on the loss of each, in turn. Return
+# these losses, each made of its own micro-batch. Their **sum** must equal the weighted loss of all
+# tokens together, as torch computes it. A target of −100 is not graded and has no weight. A
+# micro-batch in which nothing is graded, or nothing that weighs anything, contributes 0, on which
+# `backward()` works as well. At least one token of the step has a weight above 0.
 
 
 # %% tags=["stub"]
@@ -887,8 +887,9 @@ for measure, word in zip(ece, ("did not hold", "not shown", "did not hold"), str
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.6 · Calibration error · 8 min · ●●○
-# Write the expected calibration error with ten bins of equal width. A confidence on a border (0.5)
-# belongs to the bin above it, and 1.0 to the last bin. Empty bins count nothing. Return a fraction.
+# Write the expected calibration error with ten bins of equal width from 0 to 1. A confidence on a
+# border (0.5) belongs to the bin above it, and 1.0 to the last bin. Empty bins count nothing. Return
+# a fraction.
 
 
 # %% tags=["stub"]

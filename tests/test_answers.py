@@ -73,8 +73,9 @@ def test_a_wrong_answer_is_refused_in_every_draw(exercise_id, answer, capsys):
 def spoil(value: Any) -> bool:
     """Change the last thing in a value that can be changed in place; False when nothing can."""
     if isinstance(value, torch.Tensor) and value.numel():
+        part = value.flatten()[-1:] if value.is_contiguous() else value
         with torch.no_grad():
-            value.flatten()[-1:].add_(1) if value.is_contiguous() else value.add_(1)
+            part.logical_not_() if part.dtype == torch.bool else part.add_(1)
         return True
     if isinstance(value, list):
         if not any(spoil(item) for item in reversed(value)):

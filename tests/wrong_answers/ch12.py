@@ -78,6 +78,19 @@ def _careless(batches, weights):
     return sum(weights[t].sum() for _, t in batches)
 
 
+def _constant_zero(batches, weights):
+    total = sum(_own(batches, weights))
+    losses = zip(_sums(batches, weights), _own(batches, weights), strict=True)
+    return [s / total if own > 0 else torch.tensor(0.0) for s, own in losses]
+
+
+def _one_graph(batches, weights):
+    logits, targets = map(torch.cat, zip(*batches, strict=True))
+    costs = F.cross_entropy(logits, targets, weight=weights, reduction="none")
+    parts = (costs / sum(_own(batches, weights))).split([len(t) for _, t in batches])
+    return [part.sum() for part in parts]
+
+
 def _joined(batches, weights):
     return F.cross_entropy(*map(torch.cat, zip(*batches, strict=True)), weight=weights)
 
@@ -136,9 +149,9 @@ def _bins(confidence):
     return (confidence * 10).long().clamp(max=9)
 
 
-def _calibration(form, bins=_bins):
+def _calibration(form, bins=_bins, count=10):
     def answer(confidence, right):
-        chosen = [bins(confidence) == b for b in range(10)]
+        chosen = [bins(confidence) == b for b in range(count)]
         full = [i for i in chosen if i.any()]
         gaps = [(confidence[i].mean() - right[i].double().mean()).item() for i in full]
         return float(form(gaps, [i.sum().item() / len(right) for i in full]))
@@ -222,6 +235,8 @@ WRONG_ANSWERS = {
         (_joined, "return a list"),
         (_step(lambda b, w: w.sum()), "the weights of the whole vocabulary"),
         (lambda b, w: [_joined(b, w) / len(b)] * len(b), "the losses of the micro-batches"),
+        (_constant_zero, "make the 0 from its logits"),
+        (_one_graph, "the losses share a graph"),
     ],
     "12.4": [
         (_misses_detach, "look at the gradient where p is below 1/e"),
@@ -263,7 +278,11 @@ WRONG_ANSWERS = {
         ),
         (
             _calibration(_weighted_sum, lambda c: (c * 10).long()),
-            "it belongs to the last bin",
+            "a confidence of 1.0 falls out",
+        ),
+        (
+            _calibration(_weighted_sum, lambda c: (c * 10).long(), count=11),
+            "makes an eleventh bin",
         ),
         (
             lambda c, r: (c - r.double()).abs().mean().item(),

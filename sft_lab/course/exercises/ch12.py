@@ -3,7 +3,7 @@
 import contextlib
 import io
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import torch
@@ -171,16 +171,24 @@ def _smoothing_mistakes() -> list[tuple[Callable, str]]:
     ]
 
 
+def _labels(rows: int, length: int, vocabulary: int) -> torch.Tensor:
+    """Random labels with a hole among the graded tokens of every row, and a graded token at place
+    0, which no row of the logits predicts."""
+    labels = random_labels(rows, length, vocabulary)
+    labels[:, :2] = torch.randint(1, vocabulary, (rows, 2))
+    return labels
+
+
 @checks("12.2")
 def smoothed_loss(attempt: Callable) -> str:
     inputs = []
     for rows, epsilon in ((2, random.uniform(0.1, 0.2)), (3, random.uniform(0.3, 0.5)), (1, 0.0)):
         length, vocabulary = random.randint(9, 12), random.randint(7, 14)
-        labels = random_labels(rows, length, vocabulary)
+        labels = _labels(rows, length, vocabulary)
         logits = 2 * normal(rows, length, vocabulary)
         inputs.append((logits.requires_grad_(), labels, epsilon))
     loud = 2 * normal(2, 10, 8)
-    labels = random_labels(2, 10, 8)
+    labels = _labels(2, 10, 8)
     ungraded = torch.ones(2, 10, dtype=torch.bool)
     ungraded[:, :-1] = labels[:, 1:] == IGNORE_INDEX
     loud[..., 3] += 1e4 * ungraded  # padding may hold anything
@@ -245,29 +253,44 @@ def micro_losses(attempt: Callable) -> str:
                 "its loss is 0, and the divisor is that of the whole step"
             )
         need_gradient(losses, "the losses")
-        cases.append((batches, weights, losses))
-    expected, hints = zip(*(_losses_of_step(b, w) for b, w, _ in cases), strict=True)
+        cases.append((batches, weights, losses, found))
+    expected, hints = zip(*(_losses_of_step(b, w) for b, w, *_ in cases), strict=True)
     same_in_all(
         [
             Case(losses.sum(), right.sum(), [(wrong.sum(), name) for wrong, name in wrongs])
-            for (_, _, losses), right, wrongs in zip(cases, expected, hints, strict=True)
+            for (_, _, losses, _), right, wrongs in zip(cases, expected, hints, strict=True)
         ],
         what="the sum of the losses",
     )
-    for (_, _, losses), right in zip(cases, expected, strict=True):
+    for (_, _, losses, _), right in zip(cases, expected, strict=True):
         same(losses, right, what="the losses of the micro-batches")
-    for batches, weights, losses in cases:
+    for batches, weights, _, found in cases:
+        _call_backward(found)
         inputs = [logits for logits, _ in batches]
         joined = F.cross_entropy(
             torch.cat(inputs), torch.cat([t for _, t in batches]), weight=weights
         )
-        given = [
-            torch.autograd.grad(x, inputs, retain_graph=True, allow_unused=True)
-            for x in (losses.sum(), joined)
-        ]
-        for one, other in zip(*given, strict=True):
-            same(torch.zeros_like(other) if one is None else one, other, what="the gradient")
+        for logits, wanted in zip(inputs, torch.autograd.grad(joined, inputs), strict=True):
+            given = torch.zeros_like(wanted) if logits.grad is None else logits.grad
+            same(given, wanted, what="the gradient")
     return "five micro-batches have the loss and the gradient of one batch; empty ones count 0"
+
+
+def _call_backward(losses: Sequence[torch.Tensor]) -> None:
+    """As a training step does: on one loss after the other."""
+    for loss in losses:
+        if not loss.requires_grad:
+            raise Mistake(
+                "backward() fails on the loss of a micro-batch that contributes 0: make the 0 from "
+                "its logits"
+            )
+        try:
+            loss.backward()
+        except RuntimeError:
+            raise Mistake(
+                "the losses share a graph, which the first backward() frees: compute each from the "
+                "logits of its own micro-batch"
+            ) from None
 
 
 def _losses_of_step(
@@ -331,8 +354,11 @@ def _mean(cost: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
 
 def _unknown_losses() -> list[tuple[str, str, Callable]]:
     """The losses to be named: name, what is known of it, and the function."""
-    weights = torch.ones(50)
-    weights[torch.randperm(50)[:25]] = torch.empty(25).uniform_(2, 5)
+
+    def weighted(heavy: slice | torch.Tensor) -> Callable:
+        weights = torch.ones(50)
+        weights[heavy] = torch.empty(25).uniform_(2, 5)
+        return lambda z, t: F.cross_entropy(z, t, weight=weights.to(z.dtype))
 
     def smoothing(epsilon: float) -> Callable:
         return lambda z, t: F.cross_entropy(z, t, label_smoothing=epsilon)
@@ -347,7 +373,9 @@ def _unknown_losses() -> list[tuple[str, str, Callable]]:
         some.append(("smoothed", f"ε {epsilon:.2f}", smoothing(epsilon)))
     some.append(("DFT", "", _mean(lambda q: -q.detach().exp() * q)))
     some.append(("DFT, not detached", "", _mean(lambda q: -q.exp() * q)))
-    some.append(("weighted", "", lambda z, t: F.cross_entropy(z, t, weight=weights.to(z.dtype))))
+    # the light ones anywhere, or all of one half, or at both ends
+    for heavy in (torch.randperm(50)[:25], slice(25), slice(25, None), slice(12, 37)):
+        some.append(("weighted", "", weighted(heavy)))
     random.shuffle(some)
     return some
 
@@ -425,12 +453,13 @@ def floor(attempt: float) -> str:
 
 
 def _per_bin(
-    confidence: torch.Tensor, right: torch.Tensor, *, low: bool = False
+    confidence: torch.Tensor, right: torch.Tensor, *, low: bool = False, last: int = 9
 ) -> tuple[Tensors, Tensors]:
-    """Confidences and outcomes of each bin that holds any; low: a border belongs below."""
+    """Confidences and outcomes of each bin that holds any; low: a border belongs below; last: the
+    number of the last bin."""
     scaled = confidence * 10
-    bins = (scaled.ceil() - 1).clamp(min=0) if low else scaled.floor().clamp(max=9)
-    chosen = [(bins == b) for b in range(10)]
+    bins = (scaled.ceil() - 1).clamp(min=0) if low else scaled.floor().clamp(max=last)
+    chosen = [(bins == b) for b in range(last + 1)]
     full = [inside for inside in chosen if inside.any()]
     return (
         [confidence[inside] for inside in full],
@@ -438,7 +467,7 @@ def _per_bin(
     )
 
 
-def _binned(form: Callable, **how: bool) -> Callable:
+def _binned(form: Callable, **how: int) -> Callable:
     """A calibration error from what it makes of the bins' gaps and shares."""
 
     def error(confidence, right):
@@ -486,6 +515,10 @@ def _calibration_mistakes() -> list[tuple[Callable, str]]:
             _binned(lambda gaps, share: (gaps.abs() * share).sum(), low=True),
             "a guess on a border belongs to the bin above it",
         ),
+        (
+            _binned(lambda gaps, share: (gaps.abs() * share).sum(), last=10),
+            "a confidence of 1.0 makes an eleventh bin: it belongs to the last of ten",
+        ),
         (_without_one, "a confidence of 1.0 falls out: it belongs to the last bin"),
         (
             lambda confidence, right: (confidence - right.double()).abs().mean().item(),
@@ -509,6 +542,9 @@ def calibration_error(attempt: Callable) -> str:
     inputs = [_random_guesses(count) for count in random.sample(range(40, 90), 3)]
     one = torch.tensor([1.0], dtype=torch.float64), torch.tensor([True])
     inputs.append(one)
+    # bins go from 0 to 1 all the same; in each the lower half is right, and narrower bins part them
+    narrow = 0.31 + 0.4 * torch.rand(40, dtype=torch.float64)
+    inputs.append((narrow, (narrow * 20).long() % 2 == 0))
 
     right = _binned(lambda gaps, share: (gaps.abs() * share).sum())
     same_for_all(
@@ -519,10 +555,15 @@ def calibration_error(attempt: Callable) -> str:
 
 def _random_guesses(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Confidences and outcomes: too sure above one half and not sure enough below it, a bin left
-    empty, guesses at 0, on a border (0.5, exact in binary) and at 1.0."""
+    empty, guesses at 0, on a border (0.5, exact in binary) and at 1.0. The others in the fifth bin
+    and in the last are right and those in the sixth wrong, so that a guess in the wrong bin tells.
+    """
     sure = torch.rand(count, dtype=torch.float64)
     sure = torch.where((sure >= 0.2) & (sure < 0.3), sure + 0.45, sure)  # the third bin is empty
+    sure[:3] = torch.tensor([0.45, 0.55, 0.91])
     right = torch.rand(count, dtype=torch.float64) < torch.where(sure > 0.5, 0.4, 0.7)
+    bins = (sure * 10).long()
+    right = (right | (bins == 4) | (bins == 9)) & (bins != 5)
     edge = torch.tensor([0.0, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0], dtype=torch.float64)
     hits = torch.tensor([True, True, True, True, False, False, True])
     order = torch.randperm(count + len(edge))
