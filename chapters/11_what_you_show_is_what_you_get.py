@@ -13,7 +13,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 04 and 09 | CPU, no network | about 45 s | 6, about 45 minutes | C4 D19 L26 |
+# | chapters 04 and 09 | CPU, no network | about 45 s | 5, about 45 minutes | C4 D19 L26 |
 
 # %% tags=["setup"]
 import random
@@ -65,8 +65,8 @@ facts = atlas.split(atlas.load_facts())
 # %% [markdown]
 # ## 1 · How many, how clean, how varied
 #
-# The picture is the map of this chapter. Rows come from people, from a stronger model or from a
-# table. A filter throws some away. What is left tunes a model, and an exam measures it.
+# Rows come from people, from a stronger model or from a table. A filter throws some away. What is
+# left tunes a model, and an exam measures it.
 
 # %%
 _ = draw_sources()
@@ -76,7 +76,7 @@ _ = draw_sources()
 # data: with 24 different rows, each is shown 20 times. The exam asks 200 questions about entities
 # that no row names, in a wording that no row has.
 #
-# These runs are recorded: `tools/experiments/11_data_mix.py` made them, and we repeat one below.
+# The runs are recorded (`tools/experiments/11_data_mix.py`); we repeat one below.
 #
 # **Predict.** The base knows the facts and has never answered a question. How many different rows
 # does it need for 80 % right answers: 20, 200 or 2,000?
@@ -102,16 +102,13 @@ print(f"run here {again:.1%}; recorded {low:.1%} to {high:.1%} over five seeds")
 assert low - 0.05 <= again <= high + 0.05
 
 # %% [markdown]
-# **Read.** Two dozen rows give more than three quarters. The rows teach a form, "answer the
-# question, then stop". The knowledge was there. More rows add little after that, and what they add
-# is certainty: with three rows the seeds lie far apart, with 384 they agree.
+# **Read.** Two dozen rows give more than three quarters. They teach a form: answer the question,
+# then stop. The knowledge was there. Later rows add mostly certainty: with three rows the seeds lie
+# far apart, with 384 they agree. LIMA reports the like of a large model, with 1,000 examples.
+# Whether *knowledge* can be taught so cheaply is another question, for chapter 11b.
 #
-# LIMA (1,000 examples for a model of 65 billion parameters) reports the same of a larger model. It
-# does *not* say that knowledge can be taught with so few rows: chapter 11b tries that.
-#
-# Now the labels. There are two ways to be wrong. **Scattered**: the labeller slips, each wrong row
-# in its own way. **By rule**: the labeller misunderstood one kind of question, and answers all of
-# that kind alike.
+# Labels can be wrong in two ways. **Scattered**: the labeller slips, each time in another way. **By
+# rule**: the labeller misunderstood one kind of question, and answers all of that kind alike.
 
 # %%
 some = [fact for fact in facts["train"] if fact.column in ("continent", "capital")][:8]
@@ -123,8 +120,11 @@ for name, claimed in (
     print(f"{name:10}", *[fact.value for fact in claimed], sep=" | ")
 
 # %% [markdown]
-# **Predict.** A quarter of 384 rows is wrong, in one way or the other. Which is worse for the kinds
-# of question that the rule touches? And for all others?
+# The claim of this chapter, stated before the runs: *on the kinds of question that a rule touches, a
+# quarter of wrong labels by rule leaves fewer right answers than a quarter of scattered ones.*
+# Primary measure: the share of right answers on these kinds.
+#
+# **Predict.** Does it hold? And which is worse for all other kinds of question?
 
 # %% tags=["predict"]
 shares, parts = (0.1, 0.25, 0.5, 0.75), ("spoilt kinds", "other kinds")
@@ -140,12 +140,8 @@ for ax, part in zip(axes, parts, strict=True):
         shares, lines, xlabel="share of wrong labels", ylabel="", title=f"the {part}", ax=ax
     )
     ax.set(ylim=(0, 1.02), xticks=shares)
-_ = axes[0].set_ylabel("right answers (share)")
-
-# %% [markdown]
-# The claim of this chapter, stated before the runs: *on the kinds of question that a rule touches,
-# a quarter of wrong labels by rule leaves fewer right answers than a quarter of scattered ones.*
-# Primary measure: the share of right answers on these kinds. The rule for the word is chapter 09's.
+axes[0].set_ylabel("right answers (share)")
+_ = plots.title_figure(figure, "By rule, one kind is lost; scattered, a part of every kind")
 
 # %%
 quarter = {kind: vars(Mix(wrong=0.25, kind=kind)) for kind in ("scattered", "rule")}
@@ -162,16 +158,12 @@ assert verdict.word == "held"
 
 # %% [markdown]
 # **Read.** A rule is learned. The model applies it to entities that no row names, and leaves the
-# other kinds alone. Scattered errors have nothing in common that could be learned: at 10 % they
-# cost almost nothing. But they do not simply average out here. From a quarter on they hurt *every*
-# kind of question: the model learns that any value will do.
+# other kinds alone. Scattered errors have nothing in common: at 10 % they cost almost nothing. But
+# they do not average out here. From a quarter on they hurt *every* kind of question: the model
+# learns that any value will do. So an error rate says little; ask how the errors came about.
 #
-# So an error rate alone says little about a data set. Ask how the errors came about.
-
-# %% [markdown]
-# Does it hold on a real model? `smollm2-135m` is a chat model with 135 million parameters. We tune
-# it on 48 questions about countries; in the rule arm every continent is "Oceania". Recorded by
-# `tools/experiments/11_smollm.py`, three seeds.
+# On a real model? We tune `smollm2-135m` (135 million parameters) on 48 questions about countries,
+# a quarter of them wrong; by rule, every continent is "Oceania". Recorded, three seeds.
 
 # %%
 smollm = read_results("11_smollm")
@@ -199,22 +191,23 @@ varied = {
 }
 for exam, runs in varied.items():
     shown = "  ".join(f"{n}: {np.mean(r):.0%}" for n, r in zip(counts, runs, strict=True))
-    judged = judge_claim(runs[0][:3], runs[2][:3], claim="higher")
+    judged = judge_claim(runs[0], runs[2], claim="higher")
     print(f"{exam:9} {shown}   four wordings above one: {judged.word}")
 
 # %% [markdown]
-# **Read.** WORDINGS_READ
+# **Read.** Neither: not shown. The relation's own words stay hard, however many *other* wordings a
+# data set has. Yet variety is not useless: in the view, set the wordings to 1 and the tasks to two.
 #
-# Now mix your own data set. Every setting was measured, three runs each; nothing is interpolated.
-# "Knobs one by one" is a prediction: it adds the effects of the single knobs, on the scale of
-# log-odds. Set your guess first. Find a setting where adding is far off.
+# Now mix your own data set. Every setting was measured in three runs or more; nothing is
+# interpolated. "Knobs one by one" is a prediction: it adds up the effects of the single knobs, as
+# log-odds. Set your guess first. Then find a setting where adding up is far off.
 
 # %%
 show_widget(explore_mix(mixes), draw_mix(mixes, Mix(), 50))
 
 # %% [markdown]
-# The slider "copies" needs no runs of its own: 96 rows of which 75 % are copies are 24 different
-# rows, shown as often. We check that with one run.
+# The slider "copies" needs no runs of its own: 96 rows, 75 % of them copies, are 24 different rows,
+# shown as often. We check that with one run.
 
 # %%
 copied = [row for row in mix_data(Mix(distinct=24), seed=0) for _ in range(4)]
@@ -222,9 +215,15 @@ exam = exams()["facts"]
 score = share_right(answers_to(tune(base, tokenizer, copied), tokenizer, exam), exam)
 print(f"{len(copied)} rows, 24 different: {score:.1%}")
 assert low - 0.05 <= score <= high + 0.05
+for wordings in (4, 1):
+    both = mixes.measured("facts", **vars(Mix(wordings=wordings, tasks=2)))
+    print(f"facts and sums, {wordings} wording(s): facts right {both}")
+assert min(both) < 0.2 < 0.8 < max(both)
 
 # %% [markdown]
-# **Read.** A copy adds no information. It only raises the count that a data set is advertised with.
+# **Read.** A copy adds no information; it raises a count. And knobs do not add up: with one wording
+# *and* two tasks, the model takes any new wording for the other task, and in some seeds hardly a
+# fact is right. A knob that does nothing alone can matter beside another.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.1 · The cheapest data set that passes · 8 min · ●●○
@@ -287,11 +286,11 @@ assert a == shingles(one)
 assert_close(len(a & b) / len(a | b), jaccard(shingles(one), shingles(other)))
 
 # %% [markdown]
-# Comparing every pair of 586 rows takes 171,405 comparisons. `near_duplicates` keeps an index from
-# each shingle to its rows instead, and looks only at pairs that share one. It finds the same pairs.
+# `near_duplicates` keeps an index from each shingle to its rows, and so looks only at pairs that
+# share one. It finds the same pairs as comparing all with all (`tests/test_duplicates.py`).
 #
-# **Predict.** `data/instructions` was written by hand for this course. Are there near-duplicates in
-# it, and do any join the training part with the held-out part?
+# **Predict.** `data/instructions` was written for this course. Are there near-duplicates in it, and
+# do any join the training part with the held-out part?
 
 # %% tags=["predict"]
 rows = instruction_rows()
@@ -305,16 +304,13 @@ for pair in (pairs[0], *across[:2]):
 assert pairs[0].similarity > 0.7 and max(pair.similarity for pair in across) < 0.35
 
 # %% [markdown]
-# **Read.** The closest pairs are questions about one passage. All of them stand on one side of the
-# split, as they should: a held-out question about a passage from training would be half known.
-# Across the split only phrases are shared, such as "what is the difference between".
+# **Read.** The closest pairs are questions about one passage. They stand on one side of the split, as
+# they should: a held-out question about a passage from training would be half known. Across the
+# split only phrases are shared. (**MinHash** estimates the same similarity from short signatures. It
+# pays for billions of texts; our index needs half a second for 6,000.)
 #
-# The index needs a fraction of a second for 6,000 rows. **MinHash** estimates the same similarity
-# from a short signature of each text; it pays for billions of texts, and we do without it.
-#
-# Now the exam leaks. The *unknown* entities of atlas stand in no pretraining text. We make two exams
-# of 80 questions about them. Then we put the questions of the first into the tuning set: verbatim,
-# or in another wording.
+# Now an exam leaks. We make two exams of 80 questions about entities that no pretraining text names.
+# The questions of the first go into the tuning set, verbatim or reworded.
 #
 # **Predict.** What does the leak do to the score in the first exam, and in the second?
 
@@ -335,11 +331,11 @@ print(f"run here: first exam {here['leaked']:.0%}, second {here['second']:.0%}")
 assert min(band) - 0.08 <= here["leaked"] <= max(band) + 0.08
 
 # %% [markdown]
-# **Read.** The first exam now measures memory. The second tells: nothing was learned that reaches
-# beyond the leaked rows. "Mended" is the reworded leak after our detector took out what it found,
-# with question and answer compared together. The score is back where it was.
+# **Read.** The first exam now measures memory; the second tells that little else was learned.
+# "Mended" is the reworded set without the rows that our detector found. It is the clean set again,
+# row by row, and so is its score.
 #
-# What should be compared? A harder set: many rows use the exam's wording for other facts.
+# The detector compared question *and* answer. In the next set, many rows use the exam's wording.
 
 # %%
 exam, leaky, leaked = plant_leaks(0)
@@ -354,18 +350,18 @@ for name, text_of in (
     )
 
 # %% [markdown]
-# **Read.** LEAK_READ
+# **Read.** The questions alone accuse the whole exam: "What is the capital of …?" is most of what
+# they say. With the answer, only what asks for the same fact stays alike.
 #
-# A paraphrase in wholly other words, or a translation, shares no shingle at all. Yang et al. (2023)
-# show that such rows pass n-gram filters and raise scores all the same. No detector proves an exam
-# clean; a second exam, written later, is the better witness.
+# A translation shares no shingle at all. Yang et al. (2023) show that such rows pass these filters
+# and raise scores all the same. A second exam, written later, is the better witness.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.2 · A quotation inside a long row · 6 min · ●●○
-# A long document that quotes an exam question has a low Jaccard similarity with it, since the union
-# is large. Measure **containment** instead: the share of the question's shingles that stand in a
-# row. Return the largest share that any *single* row has, a float from 0.0 to 1.0. Use
-# `shingles(text, n)`. Return 0.0 when there are no rows, or when the question has no shingles.
+# A long row that quotes an exam question has a low Jaccard similarity with it: the union is large.
+# Measure **containment**: the share of the question's shingles that stand in a row. Return the
+# largest share that any *single* row has, as a float; 0.0 when there are no rows, or when the
+# question has no shingles. Use `shingles(text, n)`.
 
 
 # %% tags=["stub"]
@@ -393,17 +389,15 @@ check("11.2", leaked_share)
 # %% [markdown] tags=["explanation"]
 # Jaccard asks whether two texts are alike, containment whether one holds the other.
 #
-# Usual mistakes: dividing by the union, or by the row's shingles; throwing all rows into one set,
-# so that a question is "found" in pieces that lie in different rows.
+# Usual mistakes: dividing by the union, or by the row's shingles; throwing all rows into one set.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.3 · The audit · 12 min · ●●●
-# An outcome, not a formula: write an audit that finds leaked exam questions. `exam` and `rows` are
-# lists of conversations, each a question and its answer. Return the places in `exam` (ints from 0,
-# each once, in any order) whose question stands in `rows`, verbatim or with the *question* worded
-# otherwise. Other rows use the exam's wording for other facts, or ask something else about its
-# entities. The check makes three fresh sets with 12 leaks each. Over all three you must find at
-# least 85 % of the leaks, and at least 85 % of what you name must be leaks.
+# Write an audit that finds leaked exam questions; its outcome is checked. `exam` and `rows` are lists
+# of conversations, each a question and its answer. Return the places in `exam` (ints from 0, each
+# once, in any order) whose fact is asked for in `rows`, with the same question or another. Other
+# rows use the exam's wording for other facts. The check makes six fresh sets with 12 leaks each:
+# find at least 85 % of all leaks, and at least 85 % of what you name must be leaks.
 #
 # `plant_leaks(seed)` makes sets to practise on: `exam, rows, leaked`.
 
@@ -430,18 +424,17 @@ check("11.3", audit)
 # what you accuse wrongly.</details>
 
 # %% [markdown] tags=["explanation"]
-# Single words (n = 1) accuse nearly every question, for all share "the", "of" and "is". A high
-# threshold finds verbatim leaks alone. The answer helps, because a reworded question keeps it.
-# Comparing the answers for equality works here too; it fails where answers are short, such as "No".
+# Single words (n = 1) accuse nearly every question: all share "the", "of" and "is". A high threshold
+# finds verbatim leaks alone. Equal answers would do here; they fail where answers are short ("No").
 
 # %% [markdown]
 # ### Where rows come from, and what must be written down
 #
-# | source | what it costs | what it brings |
+# | source | costs | brings |
 # |---|---|---|
-# | people | minutes of work a row, and a second reader | new knowledge; slips, and misunderstandings by rule |
-# | a stronger model, with a filter | computing; the terms of its licence | the form at any scale; its errors too (section 3) |
-# | an existing table, converted | a template; the table's licence | clean facts, few wordings |
+# | people | minutes a row, and a second reader | new knowledge, slips, misunderstandings |
+# | a stronger model, filtered | computing, its licence | any number of rows, its errors too |
+# | a table, converted | a template, its licence | clean facts, few wordings |
 #
 # Converting is a few lines. The source and its licence travel with every row.
 
@@ -459,27 +452,24 @@ converted = [
 print(len(converted), "rows;", converted[0])
 
 # %% [markdown]
-# A **datasheet** says what no row can say. Ours (`data/instructions/README.md`) answers: what the
-# rows are and how many; why they exist; who wrote them, or which model; what was checked, by what;
-# how the split was made, and that no pair crosses it; what is missing; the licence. Add the errors
-# you found, by kind: section 1 showed why the kind matters.
+# A **datasheet** says what no row can say (ours: `data/instructions/README.md`). What are the rows,
+# how many, and why? Who wrote them, or which model? What was checked? How was the split made, and
+# does a pair cross it? Which *kinds* of error were found? What is missing, and what is the licence?
 
 # %% [markdown]
 # ## 3 · A teacher
 #
-# In **distillation** a strong model, the teacher, answers the questions, and a student is tuned on
-# the answers. The student may also learn the teacher's whole distribution at every position. A
-# temperature T softens both, so that small probabilities count more:
+# In **distillation** a strong model, the teacher, answers, and a student is tuned on the answers. Or
+# the student learns the teacher's whole distribution at every graded position. A temperature T
+# softens both, so that small probabilities count more:
 #
 # $$L = T^2 \sum_v p_v \ln\frac{p_v}{q_v}, \qquad p = \mathrm{softmax}(z^\text{teacher}/T),\quad
 # q = \mathrm{softmax}(z^\text{student}/T).$$
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.4 · The distillation loss · 8 min · ●●○
-# Write it for logits of shape (N, V): T² times the Kullback-Leibler divergence of the student from
-# the teacher, both at temperature T, as above; summed over the vocabulary, the mean over the N rows,
-# a scalar tensor. No gradient may reach the teacher. A probability of 0 in the teacher must add 0,
-# never nan.
+# Write L for logits of shape (N, V): summed over the vocabulary, the mean over the N rows, a scalar
+# tensor. No gradient may reach the teacher. Where the teacher's probability is 0, the term is 0.
 
 
 # %% tags=["stub"]
@@ -508,13 +498,11 @@ check("11.4", kd_loss)
 # teacher's: then log 0 never stands alone.</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: T² forgotten, which shrinks the gradient as T grows; `F.kl_div` with
-# `reduction="mean"`, which divides by the vocabulary too; the two distributions swapped; the
-# cross-entropy, which has the same gradient and another value; a teacher that learns.
+# Usual mistakes: T² forgotten; `F.kl_div` with `reduction="mean"`, which divides by the vocabulary
+# too; the distributions swapped; the cross-entropy, whose value is another; a teacher that learns.
 
 # %% [markdown]
-# Its gradient with respect to the student's logits is $T\,(q - p)/N$: no derivation is needed to
-# believe it, since we can wiggle each logit.
+# Its gradient with respect to the student's logits is $T\,(q - p)/N$. We wiggle each logit to check.
 
 # %%
 _ = torch.manual_seed(0)
@@ -536,12 +524,10 @@ assert_close(distillation_loss(z, wanted, temperature=T), loss_at(z).float())
 print("gradient", [round(x, 4) for x in wiggled.tolist()])
 
 # %% [markdown]
-# As T grows, q − p shrinks as 1/T. With T² in front the gradient keeps its size, and one learning
-# rate serves all temperatures.
+# As T grows, q − p shrinks as 1/T: with T² in front, the gradient keeps its size.
 #
-# Now the students. The good teacher was tuned on 768 clean rows. Two others are partly wrong: half
-# of their labels were wrong, by rule or scattered. Every student sees 480 examples, made from 96
-# questions that its source answered.
+# The good teacher was tuned on 768 clean rows. For two others half of the labels were wrong, by rule
+# or scattered. Every student sees 480 examples, made from 96 questions that its source answered.
 #
 # **Predict.** Which students repeat their teacher's errors *word for word*, on questions they were
 # never shown: those of the rule, or those of the scattered errors? Can a student beat its teacher?
@@ -569,36 +555,21 @@ for teacher, some in (("good", sources), ("rule", sources[1:3]), ("scattered", s
 
 
 # %%
-def compare_students(measure: str, first: tuple, second: tuple, claim: str) -> str:
-    """The word for "the second students measure higher (lower) than the first"."""
-    judged = judge_claim(of_students(measure, *first), of_students(measure, *second), claim=claim)
-    return f"{judged.mean:+.2f}, noise floor {judged.floor:.2f}: {judged.word}"
-
-
 gold, good_soft = ("good", "gold"), ("good", "probabilities", 2.0)
 rule, scattered, soft = ("rule", "words"), ("scattered", "words"), ("scattered", "probabilities")
-print(
-    "probabilities (T 2) above gold, right:   ",
-    compare_students("right", gold, good_soft, "higher"),
-)
-print(
-    "rule copied more than scattered:         ",
-    compare_students("copied", scattered, rule, "higher"),
-)
-print(
-    "scattered: probabilities below words:    ", compare_students("right", scattered, soft, "lower")
-)
-print(
-    "rule below scattered, loss on own labels:",
-    compare_students("own loss", scattered, rule, "lower"),
-)
-print(
-    "rule below scattered, right answers:     ", compare_students("right", scattered, rule, "lower")
-)
-beats = judge_claim(
-    of_students("teacher right", *scattered), of_students("right", *scattered), claim="higher"
-)
-print(f"student above its scattered teacher:       {beats.mean:+.2f}: {beats.word}")
+for name, measure, first, second, claim in (
+    ("probabilities at T 2 above gold: right answers", "right", gold, good_soft, "higher"),
+    ("probabilities at T 2 above gold: loss on gold", "gold loss", gold, good_soft, "higher"),
+    ("rule above scattered: errors copied", "copied", scattered, rule, "higher"),
+    ("rule below scattered: loss on its own labels", "own loss", scattered, rule, "lower"),
+    ("rule below scattered: right answers", "right", scattered, rule, "lower"),
+    ("scattered, probabilities below words: right", "right", scattered, soft, "lower"),
+):
+    judged = judge_claim(of_students(measure, *first), of_students(measure, *second), claim=claim)
+    print(f"{name:47} {judged.mean:+.2f}, noise floor {judged.floor:.2f}: {judged.word}")
+gain = np.subtract(of_students("right", *scattered), of_students("teacher right", *scattered))
+print("a student of scattered words, above its teacher, by seed:", gain.round(2).tolist())
+assert gain.min() > 0.05
 
 # %%
 teacher = train_teacher(base, tokenizer, "rule", seed=0)
@@ -608,16 +579,26 @@ print(f"run here: {here['right']:.0%} right, {here['copied']:.0%} of the teacher
 assert min(band) - 0.1 <= here["copied"] <= max(band) + 0.1
 
 # %% [markdown]
-# **Read.** STUDENTS_READ
+# **Read.** From a *good* teacher, words, probabilities and gold make the same student: not shown
+# that one is better. (Its few errors are the base's own: the gold student makes them too.)
+#
+# A teacher's *rule* is copied: four errors of five, word for word, about entities that no row names.
+# *Scattered* errors are not. That student beats its teacher in every seed: it learned to answer, and
+# what it answers it knew. Its sister, who learned the probabilities, came out lower in every seed:
+# they carry the teacher's doubt.
+#
+# When does a lower loss mean worse answers? When the labels of the validation set come from the same
+# source. The rule's student agrees with its labels better than the scattered one, and in every seed
+# has fewer right answers. And temperature 2 doubles the loss on gold without an answer lost. Choose
+# by answers, not by loss.
 
 # %% [markdown]
 # ## 4 · The best of K
 #
-# A model can write its own rows where a program can check them. It samples K answers to a prompt,
-# and we keep a right one: **rejection sampling**, or best of K. The prompts here are sums.
-#
-# Selection can act only where there is a choice. The **decidable fraction** is the share of prompts
-# for which some of the K samples are right and some are not. So we look at that first.
+# Where a program can check answers, a model can write its own rows: it samples K answers to a
+# prompt, and we keep a right one. This is **rejection sampling**, or best of K. It can act only where
+# there is a choice. So we look first at the **decidable fraction**: the share of prompts for which
+# some of the K samples are right and some are not.
 #
 # **Predict.** The starting model learned 96 facts and 64 sums. For which share of 200 sums are some
 # of 8 samples right, and for which share of 200 facts?
@@ -635,44 +616,10 @@ for skill in ("sums", "facts"):
         f"{sum(n == 8 for n in count) / len(count):4.0%}"
     )
 
-# %% [markdown] tags=["exercise"]
-# ### Exercise 11.5 · Where selection can act · 4 min · ●○○
-# `right[i][k]` says whether sample k of prompt i is right. Return two shares of all prompts, as
-# floats: the **decidable** ones, with at least one right and at least one wrong sample, and the
-# **solved** ones, with at least one right sample. Prompts may have different numbers of samples. A
-# prompt without samples counts among the prompts, and is neither. There is at least one prompt.
-
-
-# %% tags=["stub"]
-def decidable(right: list[list[bool]]) -> tuple[float, float]:
-    """The share of prompts that are decidable, and the share that are solved."""
-    raise NotImplementedError
-
-
-# %% tags=["solution"]
-def decidable(right: list[list[bool]]) -> tuple[float, float]:
-    """The share of prompts that are decidable, and the share that are solved."""
-    mixed = sum(any(some) and not all(some) for some in right)
-    return mixed / len(right), sum(map(any, right)) / len(right)
-
-
-# %% tags=["check"]
-check("11.5", decidable)
-
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>any([])</code> is False and <code>all([])</code> is
-# True.</details>
-
-# %% [markdown] tags=["explanation"]
-# The first share bounds what selection can change. The second is the score of a perfect selector.
-#
-# Usual mistakes: counting samples instead of prompts; counting prompts whose samples are all right,
-# where every choice is the same.
-
 # %% [markdown]
-# One round by hand. For each decidable prompt the *top* arm takes a right sample. Its **matched
-# control** takes any sample of the *same* prompts: same prompts, same number of rows, same
-# training. Whatever separates the two arms is the selection, not the extra data.
+# For each decidable prompt the *top* arm takes a right sample. Its **matched control** takes any
+# sample of the *same* prompts. Rows and training are as many. What separates the two arms is the
+# selection, not the extra data.
 
 # %%
 prompts = prompts_of("sums")
@@ -683,9 +630,10 @@ for one, other in list(zip(top, luck, strict=True))[:3]:
     print(f"{one[0]['content']:18} top: {one[1]['content']:32} control: {other[1]['content']}")
 
 # %% [markdown]
-# **Predict.** Three such rounds, each from the model that the last one made. The claim: *top ends
-# with more right sums than its matched control.* And what becomes of the questions about facts,
-# which no round trains?
+# Three such rounds, each from the model that the last one made. The claim: *top ends with more right
+# sums than its matched control.*
+#
+# **Predict.** Does it? And what becomes of the facts, which no round trains?
 
 # %% tags=["predict"]
 played = read_results("11_best_of_k", base)
@@ -725,12 +673,12 @@ print(f"facts after three rounds of sums: {lost.mean:+.0%}, floor {lost.floor:.0
 # **Read.** ROUNDS_READ
 
 # %% [markdown] tags=["exercise"]
-# ### Exercise 11.6 · Top, and its matched control · 9 min · ●●○
-# `rewards[i][k]` is the reward of sample k of prompt i; every prompt has the same number of samples.
-# Leave out the prompts whose rewards are all equal. For each of the others, in their order, choose
-# the sample with the highest reward (the first of equal ones), and for the control one of *all* its
-# samples, each equally likely, drawn anew for every prompt from `random.Random(seed)`. Return two
-# lists of pairs (i, k), counted from 0: the tops and the control.
+# ### Exercise 11.5 · Top, and its matched control · 9 min · ●●○
+# `rewards[i][k]` is the reward of sample k of prompt i; all prompts have equally many samples. Leave
+# out prompts whose rewards are all equal. For each of the others, in order, choose the sample with
+# the highest reward (the first of equal ones), and for the control any of *all* its samples, equally
+# likely, drawn anew for each prompt from `random.Random(seed)`. Return two lists of pairs (i, k),
+# counted from 0: the tops, and the control.
 
 
 # %% tags=["stub"]
@@ -753,17 +701,15 @@ def top_and_control(
 
 
 # %% tags=["check"]
-check("11.6", top_and_control)
+check("11.5", top_and_control)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary><code>list.index</code> finds the first of equal values. Make the
 # generator once, before the loop.</details>
 
 # %% [markdown] tags=["explanation"]
-# A control that differs in its prompts, or in its number of rows, compares two things at once.
-#
-# Usual mistakes: a control that leaves out the top, which makes it worse than chance; one draw for
-# all prompts; prompts with nothing to choose, which dilute both arms.
+# Usual mistakes: a control that leaves out the top, and so is worse than chance; one draw for all
+# prompts; other prompts, so that two things differ; prompts with nothing to choose.
 
 # %% [markdown]
 # ## What to remember

@@ -9,6 +9,7 @@ read       row_files              the rows of a JSON, JSONL or CSV file
            row_shapes             which columns are the question and the answer
            records                rows of a file or a data set -> conversations
            instructions           the course's own instructions, in English and Chinese
+           duplicates             near-duplicates, and exam questions in a tuning set
 say        reasoning              thoughts beside an answer, as a template writes them
            templates              the chat template and the text it writes
            control                control tokens: which they are, and that no message forges one
@@ -37,6 +38,7 @@ learn      loop.plan              which examples meet in which step
            loop.output            the folder of a run: one run at a time, room, nothing lost
            loop.update            one update: number formats, accumulation, clipping
            train                  the training loop, evaluation, exact resume
+           distill                a student learns a teacher's probabilities
 world      gguf_header            the tensors that a GGUF file lists
            models                 load by name
            memory                 the memory of a step, predicted
@@ -55,11 +57,13 @@ show       plots                  one palette, a few drawings
            kept_back              questions of a file that are asked and never learned
            demo                   `make demo`
 course     course.progress        the list of exercises, and what the reader has solved
+           course.results         recorded sweeps: a measured row for each setting and seed
+           course.data_mix        data sets to mix, and a short run on each
+           course.data_runs       a leaked exam, a teacher, the best of K
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
            course.renamed         old names of the libraries and what they are called now
-           course.results         recorded sweeps: a measured row for each setting and seed
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
            course.views.step      chapter 01: one step of prediction
@@ -71,6 +75,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.choice    chapter 06: what each method costs
            course.views.fit       chapter 08: what fits on a card
            course.views.blind     chapter 09: two answers, names hidden
+           course.views.mix       chapter 11: a data set to mix, and its score
 """
 
 __version__ = "0.1.0"

@@ -52,7 +52,7 @@ def test_the_words_name_data_guess_prediction_and_every_seed(results):
     for part in (
         "384 different rows, 50% of the labels wrong, 1 wording, 2 tasks",
         "you guess 30%",
-        "measured 44% (three runs: 45%, 44%, 43%)",
+        "measured 44% (3 runs: 45%, 44%, 43%)",
         "You are 14 points off",
         "Sums, measured: 30%",
     ):

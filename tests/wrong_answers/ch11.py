@@ -91,22 +91,6 @@ def _student_at_one(student_logits, teacher_logits, temperature):
     return temperature**2 * _kl(student_logits.log_softmax(-1), log_p)
 
 
-def _shares(of_prompt, solved=any):
-    def answer(right):
-        return sum(map(of_prompt, right)) / len(right), sum(map(solved, right)) / len(right)
-
-    return answer
-
-
-def _mixed(some):
-    return any(some) and not all(some)
-
-
-def _over_samples(right):
-    flat = [mark for some in right for mark in some]
-    return sum(map(_mixed, right)) / len(right), sum(flat) / len(flat)
-
-
 def _select(draw, keep=lambda some: min(some) < max(some), top=None):
     """tops and control, from how a prompt's control is drawn, which prompts stay, and its top."""
 
@@ -167,7 +151,7 @@ WRONG_ANSWERS = {
         (_audit(as_texts, 0.3, n=1), "findings never leaked"),
         (_audit(_questions, 0.35), "findings never leaked"),
         (lambda exam, rows: list(range(len(exam))), "findings never leaked"),
-        (lambda exam, rows: [], "36 of 36 leaked questions were not found"),
+        (lambda exam, rows: [], "72 of 72 leaked questions were not found"),
         (_places_in_the_rows, "places in the exam, not in the tuning set"),
     ],
     "11.4": [
@@ -183,13 +167,6 @@ WRONG_ANSWERS = {
         (lambda s, t, temperature: torch.tensor(1.0), "no gradient flows to the student"),
     ],
     "11.5": [
-        (_shares(any), "only right samples has nothing to choose"),
-        (_shares(lambda some: not all(some)), "no right sample has nothing to choose"),
-        (_shares(_mixed, all), "not all of them"),
-        (_shares(_mixed, _mixed), "is solved too"),
-        (_over_samples, "of prompts, not of samples"),
-    ],
-    "11.6": [
         (_select(_any_sample, keep=lambda some: True), "have nothing to choose"),
         (
             _select(_any_sample, top=lambda some: len(some) - 1 - some[::-1].index(max(some))),

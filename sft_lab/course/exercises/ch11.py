@@ -25,7 +25,6 @@ from sft_lab.duplicates import jaccard, shingles
 
 SYLLABLES = ("ba", "do", "ku", "ri", "ne", "su", "mo", "ta", "li", "ve")
 ENOUGH = 0.85  # of leaks found, and of findings that are leaks
-WEIGHTS = (0.0, 0.25, 0.5)  # shares of wrong labels that have a price
 
 
 def made_up_words(count: int) -> list[str]:
@@ -90,7 +89,7 @@ def leaked_share(attempt: Callable) -> str:
 def audit(attempt: Callable) -> str:
     hits = flagged = planted = 0
     verbatim = reworded = 0
-    for _ in range(3):
+    for _ in range(6):
         exam, rows, leaked = plant_leaks(random.random())
         found = need_list(attempt(exam, rows), int, "places in the exam, such as [0, 7]")
         if len(set(found)) < len(found):
@@ -122,7 +121,7 @@ def audit(attempt: Callable) -> str:
             "and ask about something else. Longer shingles, a higher threshold, or the answers "
             "tell them apart"
         )
-    return f"{hits} of {planted} leaks found, {flagged - hits} false alarms, on three fresh sets"
+    return f"{hits} of {planted} leaks found, {flagged - hits} false alarms, on six fresh sets"
 
 
 @checks("11.4")
@@ -189,63 +188,6 @@ def _check_gradients(loss: torch.Tensor, student: torch.Tensor, teacher: torch.T
 
 
 @checks("11.5")
-def decidable(attempt: Callable) -> str:
-    mixed = [random.sample([True, False, False], 3) for _ in range(random.randint(2, 4))]
-    all_right = [[True] * 4 for _ in range(random.randint(5, 7))]
-    none_right = [[False] * 2 for _ in range(random.randint(1, 3))]
-    single = [[True]]
-    empty: list[list[bool]] = [[], []]
-    inputs = []
-    for parts in (
-        mixed + all_right + none_right + empty + single,
-        all_right + single,
-        none_right + mixed,
-        mixed + empty,
-    ):
-        inputs.append((random.sample(parts, len(parts)),))
-
-    def shares(of_prompt: Callable, solved: Callable = any) -> Callable:
-        def answer(right: list[list[bool]]) -> list[float]:
-            return [
-                sum(map(of_prompt, right)) / len(right),
-                sum(map(solved, right)) / len(right),
-            ]
-
-        return answer
-
-    def some(marks: list[bool]) -> bool:
-        return 0 < sum(marks) < len(marks)
-
-    def over_asked(right: list[list[bool]]) -> list[float]:
-        return shares(some)([marks for marks in right if marks])
-
-    def over_samples(right: list[list[bool]]) -> list[float]:
-        flat = [mark for marks in right for mark in marks]
-        return [shares(some)(right)[0], sum(flat) / len(flat)]
-
-    def swapped(right: list[list[bool]]) -> list[float]:
-        return shares(some)(right)[::-1]
-
-    mistakes = [
-        (shares(any), "a prompt with only right samples has nothing to choose: leave it out"),
-        (shares(lambda m: not all(m)), "a prompt with no right sample has nothing to choose"),
-        (shares(lambda m: not some(m)), "this is the share that is not decidable"),
-        (shares(some, all), "solved means at least one right sample, not all of them"),
-        (shares(some, some), "a prompt whose samples are all right is solved too"),
-        (over_asked, "a prompt without samples counts among the prompts, and is neither"),
-        (over_samples, "the second share is of prompts, not of samples"),
-        (swapped, "the two shares are swapped: decidable first"),
-    ]
-
-    def form(found: object) -> list[float]:
-        parts = unpack(found, "decidable", "solved")
-        return [need_number(value, "a share") for value in parts]
-
-    same_for_all(attempt, inputs, shares(some), mistakes, form=form, what="(decidable, solved)")
-    return "only prompts with both kinds of samples can be decided; solved ones have a right one"
-
-
-@checks("11.6")
 def top_and_control(attempt: Callable) -> str:
     count, prompts = random.choice((4, 5)), 300
     rewards = []
@@ -327,8 +269,8 @@ def _check_uniform(control: list, tops: list, count: int) -> None:
 Rows = list[dict[str, float]]
 
 
-@checks("11.1", may_return_none=True)
-def cheapest(attempt: Callable) -> str:
+def _recorded_designs() -> list[tuple[Rows, dict[float, float], float]]:
+    """Recorded rows, prices and a bar, for each case that decides."""
     prices = {0.0: 10.0, 0.25: 4.0, 0.5: 1.0}
     # design: (rows, wrong share): the scores of three seeds
     fixed = {
@@ -355,6 +297,12 @@ def cheapest(attempt: Callable) -> str:
         for (d, w, score), s in product(random.sample(tied, 2), range(2))
     ]
     inputs.append((rows, prices, 0.9))
+    return inputs
+
+
+@checks("11.1", may_return_none=True)
+def cheapest(attempt: Callable) -> str:
+    inputs = _recorded_designs()
 
     def right(
         rows: Rows, prices: dict, bar: float, judge: Callable = min, cost: Callable | None = None

@@ -27,12 +27,13 @@ def describe_mix(results: Results, mix: Mix, guess: int) -> str:
     measured = results.measured("facts", **vars(mix))
     sums = results.measured("sums", **vars(mix))
     mean, predicted = sum(measured) / len(measured), add_up_knobs(results, mix)
+    runs = ", ".join(f"{value:.0%}" for value in measured)
     return (
         f"{mix.distinct} different rows, {mix.wrong:.0%} of the labels wrong, "
         f"{_count(mix.wordings, 'wording')}, {_count(mix.tasks, 'task')}. Facts: you guess "
-        f"{guess}%, the knobs one by one predict {predicted:.0%}, measured {mean:.0%} (three runs: "
-        f"{', '.join(f'{value:.0%}' for value in measured)}). You are {abs(guess - 100 * mean):.0f}"
-        f" points off. Sums, measured: {sum(sums) / len(sums):.0%}."
+        f"{guess}%, the knobs one by one predict {predicted:.0%}, measured {mean:.0%} "
+        f"({_count(len(measured), 'run')}: {runs}). You are {abs(guess - 100 * mean):.0f} points "
+        f"off. Sums, measured: {sum(sums) / len(sums):.0%}."
     )
 
 
@@ -59,7 +60,7 @@ def draw_mix(results: Results, mix: Mix, guess: int) -> Figure:
     scores.set(xlim=(0, 1), xlabel="share of right answers (dots: seeds)")
     scores.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     bars[1].set_hatch("//")
-    scores.set_title(f"measured {mean:.0%}, you guessed {guess} %")
+    scores.set_title(f"measured {mean:.0%}, you guessed {guess}%")
     return figure
 
 
@@ -117,8 +118,8 @@ def draw_sources() -> Figure:
     _arrow(ax, (82, 17), (92, 17))
     path = FancyArrowPatch(
         (100, 21),
-        (13, 31),
-        connectionstyle="arc3,rad=0.25",
+        (44, 21),
+        connectionstyle="arc3,rad=0.2",
         arrowstyle="->",
         mutation_scale=16,
         color=MUTED,
@@ -126,7 +127,7 @@ def draw_sources() -> Figure:
         linewidth=1.6,
     )
     ax.add_patch(path)
-    ax.annotate("its own answers, and a teacher's, become rows", (58, 32), ha="center", color=MUTED)
+    ax.annotate("its own answers become rows", (72, 29), ha="center", color=MUTED)
     return figure
 
 
