@@ -267,16 +267,6 @@ def _same_entity(exam, rows):
     return [place for place, row in enumerate(exam) if words(row[0]["content"])[-1] in ends]
 
 
-def _same_value(exam, rows):
-    ends = {words(row[1]["content"])[-1] for row in rows}
-    return [place for place, row in enumerate(exam) if words(row[1]["content"])[-1] in ends]
-
-
-def _same_relation(exam, rows):
-    begins = {row[1]["content"].split(" of ")[0] for row in rows}
-    return [p for p, row in enumerate(exam) if row[1]["content"].split(" of ")[0] in begins]
-
-
 def _places_in_rows(exam, rows):
     answers = {row[1]["content"] for row in exam}
     return [place for place, row in enumerate(rows) if row[1]["content"] in answers]
@@ -301,12 +291,6 @@ def _changes_the_words(exam, rows):
         for turn in row:
             turn["content"] = turn["content"].lower()
     return _right_places(exam, rows)
-
-
-def _found_alone(exam, rows):
-    """Two questions that both stand in the exam, compared within it."""
-    texts = [row[0]["content"] for row in exam]
-    return sorted({place for pair in near_duplicates(texts, threshold=0.5) for place in pair[:2]})
 
 
 # 11.4
@@ -361,12 +345,6 @@ def _nothing_learns(student_logits, teacher_logits, temperature):
     )
 
 
-def _log_target(student_logits, teacher_logits, temperature):
-    log_q = (student_logits / temperature).log_softmax(-1)
-    log_p = (teacher_logits.detach() / temperature).log_softmax(-1)
-    return temperature**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
-
-
 def _along_rows(student_logits, teacher_logits, temperature):
     log_q = (student_logits / temperature).log_softmax(0)
     p = (teacher_logits.detach() / temperature).softmax(0)
@@ -410,13 +388,6 @@ def _mean_of_what_is_not_zero(student_logits, teacher_logits, temperature):
     return temperature**2 * _each(log_q, p)[p > 0].mean()
 
 
-def _zeros_made_equal(student_logits, teacher_logits, temperature):
-    """-inf becomes 0, and with it the whole distribution changes."""
-    return _teacher_learns(
-        student_logits, teacher_logits.detach().nan_to_num(neginf=0.0), temperature
-    )
-
-
 def _teacher_in_place(student_logits, teacher_logits, temperature):
     with torch.no_grad():
         teacher_logits /= temperature
@@ -439,72 +410,6 @@ def _clamped(student_logits, teacher_logits, temperature):
 
 
 # 11.5
-def _shares(decided, solved, of=len):
-    def shares(right):
-        total = of(right)
-        return sum(map(decided, right)) / total, sum(map(solved, right)) / total
-
-    return shares
-
-
-def _mixed(row):
-    return any(row) and not all(row)
-
-
-def _decidable_without_empties(right):
-    some = [row for row in right if row]
-    if not some:
-        return 0.0, 0.0
-    return sum(map(_mixed, some)) / len(some), sum(map(any, some)) / len(some)
-
-
-def _decidable_mean_of_rates(right):
-    rates = [sum(row) / len(row) for row in right]
-    return sum(0 < r < 1 for r in rates) / len(rates), sum(r > 0 for r in rates) / len(rates)
-
-
-def _decidable_first_width(right):
-    width = len(right[0])
-    hits = [sum(row) for row in right]
-    return sum(0 < h < width for h in hits) / len(hits), sum(h > 0 for h in hits) / len(hits)
-
-
-def _decidable_in_a_table(right):
-    table = np.array(right)
-    hit = table.any(axis=1)
-    return float((hit & ~table.all(axis=1)).mean()), float(hit.mean())
-
-
-def _decidable_cut_to_shortest(right):
-    columns = list(zip(*right, strict=False))
-    rows = list(zip(*columns, strict=True)) or [()] * len(right)
-    return sum(map(_mixed, rows)) / len(rows), sum(map(any, rows)) / len(rows)
-
-
-def _decidable_filled_up(right):
-    """Short rows are filled up with wrong samples."""
-    width = max(map(len, right))
-    rows = [[*row, *[False] * (width - len(row))] for row in right]
-    return sum(map(_mixed, rows)) / len(rows), sum(map(any, rows)) / len(rows)
-
-
-def _decidable_drops_empties(right):
-    total = len(right)
-    for row in [row for row in right if not row]:
-        right.remove(row)
-    return sum(map(_mixed, right)) / total, sum(map(any, right)) / total
-
-
-def _decidable_sorts(right):
-    for row in right:
-        row.sort()
-    return (
-        sum(bool(row) and not row[0] and row[-1] for row in right) / len(right),
-        sum(bool(row) and row[-1] for row in right) / len(right),
-    )
-
-
-# 11.6
 def _choose(keep=None, top=None, draw=None, pair=None):
     """The right way, but for one part."""
     keep = keep or (lambda row: max(row) > min(row))
@@ -549,6 +454,12 @@ def _without_the_seed(rewards, seed):
     tops, _ = _choose()(rewards, seed)
     rng = random.Random()
     return tops, [(i, rng.randrange(len(rewards[i]))) for i, _ in tops]
+
+
+def _from_the_global_generator(rewards, seed):
+    random.seed(seed)
+    tops, _ = _choose()(rewards, seed)
+    return tops, [(i, random.randrange(len(rewards[i]))) for i, _ in tops]
 
 
 def _same_seed_always(rewards, seed):
@@ -646,7 +557,6 @@ OTHER_WRONG_ANSWERS = {
         _cheapest(cost=lambda d, w, prices: -d * prices[w]),
         _cheapest(cost=lambda d, w, prices: w),
         _cheapest(tie=lambda d, w: -d),
-        _cheapest(tie=lambda d, w: w),
         _cheapest(give=lambda design, prices: design[::-1]),
         _cheapest(give=lambda design, prices: design[0]),
         _cheapest(give=lambda design, prices: (*design, design[0] * prices[design[1]])),
@@ -716,38 +626,27 @@ OTHER_WRONG_ANSWERS = {
         _of_the_longest_row,
     ],
     "11.3": [
-        _questions(0.3),
         _questions(0.5),
-        _questions(0.8),
-        _both(0.05),
         _both(0.15),
         _both(0.9),
         _both(0.4, side=1),
         _both_with_repetitions,
         _verbatim_questions,
         _same_entity,
-        _same_value,
-        _same_relation,
         _places_in_rows,
         _takes_out_of_the_exam,
         _mends_the_rows,
         _changes_the_words,
-        _found_alone,
-        lambda exam, rows: list(range(len(exam))),
-        lambda exam, rows: [],
         lambda exam, rows: sorted(plant_leaks(0)[2]),
-        lambda exam, rows: list(range(12)),
         lambda exam, rows: [place + 1 for place in _right_places(exam, rows)],
         lambda exam, rows: _right_places(exam, rows) * 2,
         lambda exam, rows: _right_places(exam, rows)[:9],
-        lambda exam, rows: _right_places(exam, rows)[::2],
         lambda exam, rows: len(_right_places(exam, rows)),
+        lambda exam, rows: set(_right_places(exam, rows)),
         lambda exam, rows: [exam[place] for place in _right_places(exam, rows)],
         lambda exam, rows: [exam[place][0]["content"] for place in _right_places(exam, rows)],
         lambda exam, rows: [place in _right_places(exam, rows) for place in range(len(exam))],
         lambda exam, rows: [str(place) for place in _right_places(exam, rows)],
-        lambda exam, rows: sorted(set(range(len(exam))) - set(_right_places(exam, rows))),
-        lambda exam, rows: random.sample(range(len(exam)), 12),
     ],
     "11.4": [
         _kd(lambda log_q, p, T: _each(log_q, p).sum(-1).mean()),
@@ -777,7 +676,6 @@ OTHER_WRONG_ANSWERS = {
         _teacher_learns,
         _student_detached,
         _nothing_learns,
-        _log_target,
         _along_rows,
         _backwards,
         _swapped,
@@ -786,50 +684,11 @@ OTHER_WRONG_ANSWERS = {
         _hard_labels,
         _rows_with_zero_left_out,
         _mean_of_what_is_not_zero,
-        _zeros_made_equal,
         _teacher_in_place,
         _student_in_place,
         _clamped,
     ],
     "11.5": [
-        _shares(lambda row: not all(row), any),
-        _shares(any, any),
-        _shares(_mixed, all),
-        _shares(_mixed, lambda row: bool(row) and all(row)),
-        _shares(_mixed, _mixed),
-        _shares(lambda row: not any(row), any),
-        _shares(_mixed, lambda row: sum(row) > len(row) / 2),
-        _shares(_mixed, lambda row: any(row) or not row),
-        _shares(lambda row: _mixed(row) or not row, any),
-        _shares(lambda row: _mixed(row) and sum(row) > 1, any),
-        _shares(_mixed, lambda row: bool(row) and row[0]),
-        _shares(_mixed, lambda row: bool(row) and row[-1]),
-        _shares(lambda row: 0 < sum(row) < 8, any),
-        _shares(lambda row: 2 * sum(row) == len(row) > 0, any),
-        _shares(sum, any),
-        _shares(_mixed, any, of=lambda right: sum(map(len, right)) or 1),
-        _shares(_mixed, any, of=lambda right: len(right) + 1),
-        _shares(_mixed, any, of=lambda right: 1),
-        _shares(_mixed, any, of=lambda right: len(right) / 100),
-        _shares(_mixed, any, of=lambda right: sum(map(any, right)) or 1),
-        lambda right: _shares(_mixed, any)(right)[::-1],
-        lambda right: _shares(_mixed, any)(right)[0],
-        lambda right: sum(_shares(_mixed, any)(right)),
-        lambda right: tuple(1 - share for share in _shares(_mixed, any)(right)),
-        lambda right: tuple(round(share, 1) for share in _shares(_mixed, any)(right)),
-        lambda right: tuple(int(share) for share in _shares(_mixed, any)(right)),
-        lambda right: tuple(str(share) for share in _shares(_mixed, any)(right)),
-        lambda right: (_shares(_mixed, any)(right)[0], sum(map(sum, right)) / sum(map(len, right))),
-        _decidable_without_empties,
-        _decidable_mean_of_rates,
-        _decidable_first_width,
-        _decidable_in_a_table,
-        _decidable_cut_to_shortest,
-        _decidable_filled_up,
-        _decidable_drops_empties,
-        _decidable_sorts,
-    ],
-    "11.6": [
         _choose(keep=lambda row: True),
         _choose(keep=lambda row: 0 < sum(row) < len(row)),
         _choose(keep=lambda row: max(row) > 0),
@@ -875,6 +734,7 @@ OTHER_WRONG_ANSWERS = {
         _new_generator_for_each,
         _without_the_seed,
         _same_seed_always,
+        _from_the_global_generator,
         _control_of_all_prompts,
         _control_of_other_prompts,
         _control_in_another_order,

@@ -1,11 +1,9 @@
 """Right answers to the exercises of chapter 11, each in another style; written from the statements
 alone."""
 
-import difflib
 import itertools
 import math
 import random
-import re
 from collections import Counter, defaultdict
 from decimal import Decimal
 from fractions import Fraction
@@ -16,7 +14,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from sft_lab.duplicates import jaccard, near_duplicates, shingles, words
+from sft_lab.duplicates import near_duplicates, shingles, words
 
 
 # 11.1
@@ -177,15 +175,6 @@ def _shingles_of_both(exam, rows):
     return sorted({pair.first for pair in pairs}, reverse=True)
 
 
-def _jaccard_of_both(exam, rows):
-    found = [shingles(text) for text in _texts(rows)]
-    return [
-        place
-        for place, text in enumerate(_texts(exam))
-        if max(jaccard(shingles(text), other) for other in found) > 0.37
-    ]
-
-
 FILLERS = frozenset(
     (
         "what",
@@ -223,33 +212,6 @@ def _containment_of_the_answer(exam, rows):
             places.append(place)
     random.shuffle(places)
     return places
-
-
-def _edit_distance(exam, rows):
-    """Letters compared, of the few rows whose answer ends alike."""
-    by_end = defaultdict(list)
-    for row in rows:
-        by_end[words(row[1]["content"])[-1]].append(row[1]["content"])
-    places = []
-    for place, (_, answer) in enumerate(exam):
-        text = answer["content"]
-        matcher = difflib.SequenceMatcher(b=text, autojunk=False)
-        for other in by_end[words(text)[-1]]:
-            matcher.set_seq1(other)
-            if matcher.ratio() > 0.97:
-                places.append(place)
-                break
-    return places
-
-
-def _merged_tables(exam, rows):
-    def table(conversations):
-        return pd.DataFrame(
-            {"answer": [re.sub(r"\W+", " ", row[1]["content"]) for row in conversations]}
-        )
-
-    merged = table(exam).reset_index().merge(table(rows), on="answer")
-    return merged["index"].unique().tolist()
 
 
 def _rare_words(exam, rows):
@@ -322,6 +284,13 @@ def _kd_in_double(student_logits, teacher_logits, temperature):
     return (each.sum(1).mean() * temperature**2).to(student_logits.dtype)
 
 
+def _kd_log_target(student_logits, teacher_logits, temperature):
+    log_q = F.log_softmax(student_logits / temperature, dim=1)
+    log_p = F.log_softmax(teacher_logits.detach() / temperature, dim=1)
+    total = F.kl_div(log_q, log_p, reduction="sum", log_target=True)
+    return temperature**2 / student_logits.shape[0] * total
+
+
 def _kd_distributions(student_logits, teacher_logits, temperature):
     teacher = torch.distributions.Categorical(logits=teacher_logits.detach() / temperature)
     student = torch.distributions.Categorical(logits=student_logits / temperature)
@@ -348,54 +317,6 @@ def _kd_with_its_gradient(student_logits, teacher_logits, temperature):
 
 
 # 11.5
-def _decidable_by_loops(right):
-    decided = solved = 0
-    for row in right:
-        hits = misses = 0
-        for mark in row:
-            if mark:
-                hits += 1
-            else:
-                misses += 1
-        if hits > 0:
-            solved += 1
-            if misses > 0:
-                decided += 1
-    return decided / len(right), solved / len(right)
-
-
-def _decidable_recursive(right):
-    def counts(rows):
-        if not rows:
-            return 0, 0
-        mixed, solved = counts(rows[1:])
-        return mixed + (len(set(rows[0])) == 2), solved + (True in rows[0])
-
-    mixed, solved = counts(right)
-    return mixed / len(right), solved / len(right)
-
-
-def _decidable_padded(right):
-    width = max(1, max(len(row) for row in right))
-    table = np.array([[float(m) for m in row] + [np.nan] * (width - len(row)) for row in right])
-    hit, miss = (table == 1).any(axis=1), (table == 0).any(axis=1)
-    return float((hit & miss).mean()), float(hit.mean())
-
-
-def _decidable_in_tensors(right):
-    size = torch.tensor([len(row) for row in right])
-    hits = torch.tensor([sum(row) for row in right])
-    decided = (hits > 0) & (hits < size)
-    return decided.double().mean().item(), (hits > 0).double().mean().item()
-
-
-def _decidable_fractions(right):
-    kinds = Counter(frozenset(map(bool, row)) for row in right)
-    both, only = kinds[frozenset((True, False))], kinds[frozenset((True,))]
-    return tuple(float(Fraction(n, len(right))) for n in (both, both + only))
-
-
-# 11.6
 def _decided(rewards):
     return [i for i, row in enumerate(rewards) if len(set(row)) > 1]
 
@@ -503,11 +424,8 @@ RIGHT_ANSWERS = {
     "11.3": [
         _same_answer,
         _shingles_of_both,
-        _jaccard_of_both,
         _words_that_matter,
         _containment_of_the_answer,
-        _edit_distance,
-        _merged_tables,
         _rare_words,
     ],
     "11.4": [
@@ -517,25 +435,11 @@ RIGHT_ANSWERS = {
         _kd_cross_entropy_less_entropy,
         _kd_nansum,
         _kd_in_double,
+        _kd_log_target,
         _kd_distributions,
         _kd_with_its_gradient,
     ],
     "11.5": [
-        lambda right: (
-            sum(any(row) and not all(row) for row in right) / len(right),
-            sum(any(row) for row in right) / len(right),
-        ),
-        lambda right: (
-            float(np.mean([0 < sum(row) < len(row) for row in right])),
-            float(np.mean([sum(row) > 0 for row in right])),
-        ),
-        _decidable_by_loops,
-        _decidable_recursive,
-        _decidable_padded,
-        _decidable_in_tensors,
-        _decidable_fractions,
-    ],
-    "11.6": [
         _chosen_by_loops,
         _chosen_by_index,
         _chosen_in_numpy,
