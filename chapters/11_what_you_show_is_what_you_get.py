@@ -8,8 +8,7 @@
 # **By the end you can**
 # - *choose* size, cleanliness and variety of a data set from measured curves;
 # - *audit* a data set: find its copies, and the exam questions that leaked into it;
-# - *make* rows with a model, from a teacher's answers or from its own best ones, and say against
-#   which control they helped.
+# - *make* rows with a teacher or with the model itself, and compare with the right control.
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
@@ -103,9 +102,9 @@ assert low - 0.05 <= again <= high + 0.05
 
 # %% [markdown]
 # **Read.** Two dozen rows give more than three quarters. They teach a form: answer the question,
-# then stop. The knowledge was there. Later rows add mostly certainty: with three rows the seeds lie
-# far apart, with 384 they agree. LIMA reports the like of a large model, with 1,000 examples.
-# Whether *knowledge* can be taught so cheaply is another question, for chapter 11b.
+# then stop. The knowledge was there. Later rows add mostly certainty: the seeds come to agree. LIMA
+# reports the like of a large model, with 1,000 examples. Chapter 11b asks whether *knowledge* can
+# be taught so cheaply.
 #
 # Labels can be wrong in two ways. **Scattered**: the labeller slips, each time in another way. **By
 # rule**: the labeller misunderstood one kind of question, and answers all of that kind alike.
@@ -157,10 +156,10 @@ for share in shares:
 assert verdict.word == "held"
 
 # %% [markdown]
-# **Read.** A rule is learned. The model applies it to entities that no row names, and leaves the
-# other kinds alone. Scattered errors have nothing in common: at 10 % they cost almost nothing. But
-# they do not average out here. From a quarter on they hurt *every* kind of question: the model
-# learns that any value will do. So an error rate says little; ask how the errors came about.
+# **Read.** A rule is learned: it is applied to entities that no row names, and other kinds are left
+# alone. Scattered errors cost almost nothing at 10 %. But they do not average out. From a quarter
+# on they hurt *every* kind: the model learns that any value will do. So an error rate says little;
+# ask how the errors came about.
 #
 # On a real model? We tune `smollm2-135m` (135 million parameters) on 48 questions about countries,
 # a quarter of them wrong; by rule, every continent is "Oceania". Recorded, three seeds.
@@ -170,13 +169,19 @@ smollm = read_results("11_smollm")
 for arm in ("clean", "scattered", "rule"):
     on_kind, on_others = (smollm.measured(name, arm=arm) for name in ("spoilt kind", "other kinds"))
     print(f"{arm:10} continents {np.mean(on_kind):.0%}, other kinds {np.mean(on_others):.0%}")
-on_smollm = judge_claim(
-    *(smollm.measured("spoilt kind", arm=arm) for arm in ("scattered", "rule")), claim="lower"
-)
-print(f"{on_smollm.mean:+.0%} right, noise floor {on_smollm.floor:.0%}: {on_smollm.word}")
+for arm in ("scattered", "clean"):
+    both = (smollm.measured("spoilt kind", arm=one) for one in (arm, "rule"))
+    on_smollm = judge_claim(*both, claim="lower")
+    print(
+        f"rule below {arm:9} on continents, by seed "
+        f"{', '.join(f'{effect:+.0%}' for effect in on_smollm.effects)}: {on_smollm.word}"
+    )
 
 # %% [markdown]
-# **Read.** SMOLLM_READ
+# **Read.** The rule was learned: against clean rows it holds, and only the countries of Oceania are
+# right. Against scattered errors the sign is the same in every seed, and yet it is *not shown*:
+# twelve slips in 48 rows cost between nothing and half of the continents, by luck of the draw. The
+# other kinds say little: a model this small knows few capitals and currencies.
 #
 # Last, variety: 384 rows, with 1 to 8 wordings of the question. The second exam asks in words that
 # each relation has for itself ("How do chemists write iron?").
@@ -198,9 +203,9 @@ for exam, runs in varied.items():
 # **Read.** Neither: not shown. The relation's own words stay hard, however many *other* wordings a
 # data set has. Yet variety is not useless: in the view, set the wordings to 1 and the tasks to two.
 #
-# Now mix your own data set. Every setting was measured in three runs or more; nothing is
-# interpolated. "Knobs one by one" is a prediction: it adds up the effects of the single knobs, as
-# log-odds. Set your guess first. Then find a setting where adding up is far off.
+# Now mix a data set. Every setting was measured, in three runs or more. "Knobs one by one" is a
+# prediction: it adds up the effects of the single knobs, as log-odds. Set your guess first. Then
+# find a setting where adding up is far off.
 
 # %%
 show_widget(explore_mix(mixes), draw_mix(mixes, Mix(), 50))
@@ -221,9 +226,8 @@ for wordings in (4, 1):
 assert min(both) < 0.2 < 0.8 < max(both)
 
 # %% [markdown]
-# **Read.** A copy adds no information; it raises a count. And knobs do not add up: with one wording
-# *and* two tasks, the model takes any new wording for the other task, and in some seeds hardly a
-# fact is right. A knob that does nothing alone can matter beside another.
+# **Read.** A copy adds no information. And knobs do not add up: with one wording *and* two tasks, the
+# model may take a new wording for the other task. In one seed of three hardly a fact is right.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.1 · The cheapest data set that passes · 8 min · ●●○
@@ -254,15 +258,14 @@ def cheapest(rows: list[dict], prices: dict[float, float], bar: float) -> tuple[
 check("11.1", cheapest)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Collect the scores of each design in a dictionary. Then
-# <code>min</code> with a key that is a pair, and with <code>default=None</code>.</details>
+# <details><summary>Hint</summary>A dictionary from design to scores; then <code>min</code> with a
+# pair as key, and <code>default=None</code>.</details>
 
 # %% [markdown] tags=["explanation"]
-# Try it on `mixes.rows` (those with `kind == "scattered"`, `wordings == 4`, `tasks == 1`), with
-# prices of your own.
+# Try it on the rows of `mixes` with scattered errors, 4 wordings and 1 task, at prices of your own.
 #
-# Usual mistakes: the mean of the seeds, which hides the run that fails; the fewest rows, or the
-# price of one row, instead of the whole cost; `>` where a score equal to the bar passes.
+# Usual mistakes: the mean of the seeds, which hides the run that fails; the fewest rows instead of
+# the lowest cost; `>` where a score equal to the bar passes.
 
 # %% [markdown]
 # ## 2 · Copies, and exams that leak
@@ -383,8 +386,8 @@ def leaked_share(question: str, rows: list[str], n: int) -> float:
 check("11.2", leaked_share)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>shingles</code> returns a frozenset: <code>a &amp; b</code>
-# is what both have. <code>max(…, default=0.0)</code> takes care of no rows.</details>
+# <details><summary>Hint</summary>Of two sets, <code>a &amp; b</code> is what both have.
+# <code>max(…, default=0.0)</code> takes care of no rows.</details>
 
 # %% [markdown] tags=["explanation"]
 # Jaccard asks whether two texts are alike, containment whether one holds the other.
@@ -420,8 +423,7 @@ check("11.3", audit)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary><code>as_texts</code> joins question and answer. Try n and the
-# threshold on <code>plant_leaks(0)</code> to <code>plant_leaks(9)</code>: count what you miss, and
-# what you accuse wrongly.</details>
+# threshold on practice sets: count what you miss, and what you accuse wrongly.</details>
 
 # %% [markdown] tags=["explanation"]
 # Single words (n = 1) accuse nearly every question: all share "the", "of" and "is". A high threshold
@@ -503,26 +505,27 @@ check("11.4", kd_loss)
 # too; the distributions swapped; the cross-entropy, whose value is another; a teacher that learns.
 
 # %% [markdown]
-# Its gradient with respect to the student's logits is $T\,(q - p)/N$. We wiggle each logit to check.
+# Its gradient with respect to the student's logits is $T\,(q - p)/N$. We nudge each logit to check.
 
 # %%
 _ = torch.manual_seed(0)
-z, wanted, T = torch.randn(1, 5, dtype=torch.float64), torch.randn(1, 5, dtype=torch.float64), 2.0
-step = 1e-6 * torch.eye(5, dtype=torch.float64)
+student_z, teacher_z = torch.randn(2, 1, 5, dtype=torch.float64)
+temperature, nudges = 2.0, 1e-6 * torch.eye(5, dtype=torch.float64)
+p = (teacher_z / temperature).softmax(-1)
 
 
 def loss_at(logits: torch.Tensor) -> torch.Tensor:
     """The formula once more, with torch's own divergence."""
-    p, log_q = (wanted / T).softmax(-1), (logits / T).log_softmax(-1)
-    return T**2 * F.kl_div(log_q, p, reduction="batchmean")
+    log_q = (logits / temperature).log_softmax(-1)
+    return temperature**2 * F.kl_div(log_q, p, reduction="batchmean")
 
 
-wiggled = torch.stack([(loss_at(z + d) - loss_at(z - d)) / 2e-6 for d in step])
-assert_close(
-    wiggled, (T * ((z / T).softmax(-1) - (wanted / T).softmax(-1)))[0], rtol=1e-6, atol=1e-8
-)
-assert_close(distillation_loss(z, wanted, temperature=T), loss_at(z).float())
-print("gradient", [round(x, 4) for x in wiggled.tolist()])
+slopes = [(loss_at(student_z + nudge) - loss_at(student_z - nudge)) / 2e-6 for nudge in nudges]
+q = (student_z / temperature).softmax(-1)
+assert_close(torch.stack(slopes), temperature * (q - p)[0], rtol=1e-6, atol=1e-8)
+ours = distillation_loss(student_z, teacher_z, temperature=temperature)
+assert_close(ours, loss_at(student_z).float())
+print("gradient", [round(slope.item(), 4) for slope in slopes])
 
 # %% [markdown]
 # As T grows, q − p shrinks as 1/T: with T² in front, the gradient keeps its size.
@@ -583,15 +586,13 @@ assert min(band) - 0.1 <= here["copied"] <= max(band) + 0.1
 # **Read.** From a *good* teacher, words, probabilities and gold make the same student: not shown
 # that one is better. (Its few errors are the base's own: the gold student makes them too.)
 #
-# A teacher's *rule* is copied: four errors of five, word for word, about entities that no row names.
-# *Scattered* errors are not. That student beats its teacher in every seed: it learned to answer, and
-# what it answers it knew. Its sister, who learned the probabilities, came out lower in every seed:
-# they carry the teacher's doubt.
+# A teacher's *rule* is copied: four errors of five, word for word. *Scattered* errors are not: that
+# student beats its teacher in every seed, for it answers what it knew. Learned from probabilities,
+# it came out lower in every seed: they carry the teacher's doubt.
 #
-# When does a lower loss mean worse answers? When the labels of the validation set come from the same
-# source. The rule's student agrees with its labels better than the scattered one, and in every seed
-# has fewer right answers. And temperature 2 doubles the loss on gold without an answer lost. Choose
-# by answers, not by loss.
+# When does a lower loss mean worse answers? When the validation labels come from the same source.
+# The rule's student has the lower loss on its labels, and in every seed fewer right answers. And
+# temperature 2 doubles the loss on gold without losing answers. Choose by answers, not by loss.
 
 # %% [markdown]
 # ## 4 · The best of K
@@ -606,11 +607,9 @@ assert min(band) - 0.1 <= here["copied"] <= max(band) + 0.1
 
 # %% tags=["predict"]
 start = start_of_rounds(base, tokenizer, seed=0)
-marks = {}
-for skill in ("sums", "facts"):
-    prompts = prompts_of(skill)
-    answers, marks[skill] = sample_answers(start, tokenizer, prompts, seed=0)
-    count = [sum(some) for some in marks[skill]]
+for skill in ("facts", "sums"):
+    answers, right = sample_answers(start, tokenizer, prompts_of(skill), seed=0)
+    count = [sum(some) for some in right]
     print(
         f"{skill:5} none right {sum(n == 0 for n in count) / len(count):4.0%}, decidable "
         f"{sum(0 < n < 8 for n in count) / len(count):4.0%}, all right "
@@ -623,8 +622,7 @@ for skill in ("sums", "facts"):
 # selection, not the extra data.
 
 # %%
-prompts = prompts_of("sums")
-answers, right = sample_answers(start, tokenizer, prompts, seed=0)
+prompts = prompts_of("sums")  # `answers` and `right` are still those of the sums
 top, luck = (chosen_rows(prompts, answers, right, arm, seed=0) for arm in ("top", "random"))
 print(len(top), "rows in each arm")
 for one, other in list(zip(top, luck, strict=True))[:3]:
@@ -665,10 +663,13 @@ for skill, rounds in (("sums", 3), ("facts", 1)):
         f"{skill:5} decidable {share:.0%}; before {np.mean(before):.0%}, top {np.mean(top):.0%}, "
         f"control {np.mean(control):.0%}: top above control {judged.word}"
     )
-lost = judge_claim(
-    after(0, "facts", "sums", "top"), after(3, "facts", "sums", "top"), claim="lower"
-)
-print(f"facts after three rounds of sums: {lost.mean:+.0%}, floor {lost.floor:.0%}: {lost.word}")
+for skill, other, rounds in (("sums", "facts", 3), ("facts", "sums", 1)):
+    before, kept = after(0, other, skill, "top"), after(rounds, other, skill, "top")
+    judged = judge_claim(before, kept, claim="lower")
+    print(
+        f"trained on {skill}, {other} lost? {np.mean(before):.0%} before, then "
+        f"{', '.join(f'{score:.0%}' for score in kept)} by seed: {judged.word}"
+    )
 
 # %% [markdown]
 # **Read.** ROUNDS_READ
@@ -716,10 +717,9 @@ check("11.5", top_and_control)
 # ## What to remember
 #
 # - Where the knowledge is there, a few dozen rows teach the form. Copies add nothing.
-# - Ask how errors came about. Errors by rule are learned and passed on; scattered ones are not
-#   passed on, but from a quarter on they hurt everywhere.
-# - Compare exam and tuning set, question *and* answer. A second exam tells what a detector cannot.
-# - A loss on labels of the same source measures agreement with that source, not truth.
+# - Errors by rule are learned and passed on; scattered ones, from a quarter on, hurt everywhere.
+# - Compare exam and tuning set, question *and* answer; keep a second exam.
+# - A loss on labels of one source measures agreement with that source, not truth.
 # - Best of K: the decidable fraction first, then a matched random control.
 #
 # ## Sources

@@ -276,8 +276,10 @@ def play_rounds(
     seed: int = 0,
 ) -> dict[str, list[float]]:
     """Rounds of: sample, choose, tune on what was chosen. Measured before the first round and after
-    each: both exams, the decidable fraction and the share of right samples (before each round)."""
-    model, prompts, exam = start_of_rounds(base, tokenizer, seed=seed), prompts_of(skill), exams()
+    each: both exams, the decidable fraction and the share of right samples (before each round).
+
+    Every seed begins with the same model: the question is what a given model gains."""
+    model, prompts, exam = start_of_rounds(base, tokenizer), prompts_of(skill), exams()
     found: dict[str, list[float]] = {"sums": [], "facts": [], "decidable": [], "sampled": []}
     for number in range(rounds + 1):
         for name in ("sums", "facts"):
@@ -291,5 +293,6 @@ def play_rounds(
         found["sampled"].append(round(sum(map(sum, right)) / (len(right) * SAMPLES), 4))
         rows = chosen_rows(prompts, answers, right, arm, seed=seed)
         if rows:
-            model = tune(model, tokenizer, rows, seed=number, shown=240, learning_rate=3e-4)
+            run = {"seed": 100 * seed + number, "shown": 240, "learning_rate": 3e-4}
+            model = tune(model, tokenizer, rows, **run)
     return found
