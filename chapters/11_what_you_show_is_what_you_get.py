@@ -180,8 +180,8 @@ for arm in ("scattered", "clean"):
 # %% [markdown]
 # **Read.** The rule was learned: against clean rows it holds, and only the countries of Oceania are
 # right. Against scattered errors the sign is the same in every seed, and yet it is *not shown*:
-# twelve slips in 48 rows cost between nothing and half of the continents, by luck of the draw. The
-# other kinds say little: a model this small knows few capitals and currencies.
+# twelve slips in 48 rows cost between nothing and half of the continents. (Of the other kinds this
+# model knows too little to tell.)
 #
 # Last, variety: 384 rows, with 1 to 8 wordings of the question. The second exam asks in words that
 # each relation has for itself ("How do chemists write iron?").
@@ -307,10 +307,9 @@ for pair in (pairs[0], *across[:2]):
 assert pairs[0].similarity > 0.7 and max(pair.similarity for pair in across) < 0.35
 
 # %% [markdown]
-# **Read.** The closest pairs are questions about one passage. They stand on one side of the split, as
-# they should: a held-out question about a passage from training would be half known. Across the
-# split only phrases are shared. (**MinHash** estimates the same similarity from short signatures. It
-# pays for billions of texts; our index needs half a second for 6,000.)
+# **Read.** The closest pairs are questions about one passage, and stand on one side of the split, as
+# they should. Across it only phrases are shared. (**MinHash** estimates the same similarity from
+# short signatures. It pays for billions of texts; our index needs half a second for 6,000.)
 #
 # Now an exam leaks. We make two exams of 80 questions about entities that no pretraining text names.
 # The questions of the first go into the tuning set, verbatim or reworded.
@@ -353,11 +352,9 @@ for name, text_of in (
     )
 
 # %% [markdown]
-# **Read.** The questions alone accuse the whole exam: "What is the capital of …?" is most of what
-# they say. With the answer, only what asks for the same fact stays alike.
-#
-# A translation shares no shingle at all. Yang et al. (2023) show that such rows pass these filters
-# and raise scores all the same. A second exam, written later, is the better witness.
+# **Read.** The questions alone accuse the whole exam. With the answer, only what asks for the same
+# fact stays alike. A translation, though, shares no shingle at all. Yang et al. (2023) show that such
+# rows pass these filters and raise scores. A second exam, written later, is the better witness.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.2 · A quotation inside a long row · 6 min · ●●○
@@ -583,8 +580,8 @@ print(f"run here: {here['right']:.0%} right, {here['copied']:.0%} of the teacher
 assert min(band) - 0.1 <= here["copied"] <= max(band) + 0.1
 
 # %% [markdown]
-# **Read.** From a *good* teacher, words, probabilities and gold make the same student: not shown
-# that one is better. (Its few errors are the base's own: the gold student makes them too.)
+# **Read.** From a *good* teacher, words, probabilities and gold do equally well: not shown that one
+# is better. (The few errors are the base's own: the gold student makes them too.)
 #
 # A teacher's *rule* is copied: four errors of five, word for word. *Scattered* errors are not: that
 # student beats its teacher in every seed, for it answers what it knew. Learned from probabilities,
@@ -629,20 +626,23 @@ for one, other in list(zip(top, luck, strict=True))[:3]:
     print(f"{one[0]['content']:18} top: {one[1]['content']:32} control: {other[1]['content']}")
 
 # %% [markdown]
-# Three such rounds, each from the model that the last one made. The claim: *top ends with more right
-# sums than its matched control.*
+# Three such rounds, each from the model that the last one made. The claim: *top gets more sums right
+# than its matched control*, after one round and after three.
 #
 # **Predict.** Does it? And what becomes of the facts, which no round trains?
 
 # %% tags=["predict"]
 played = read_results("11_best_of_k", base)
+first = [some[0] for some in played.measured("decidable", skill="sums", arm="top")]
+assert abs(np.mean([0 < n < 8 for n in count]) - np.mean(first)) < 0.12  # run above, and recorded
 figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
 arms = ("top", "random")
 for ax, exam in zip(axes, ("sums", "facts"), strict=True):
     runs = {arm: np.array(played.measured(exam, skill="sums", arm=arm)) for arm in arms}
     _ = plots.curve(range(4), runs, xlabel="round", ylabel="", title=f"exam: {exam}", ax=ax)
     ax.set(ylim=(0, 1.02), xticks=range(4))
-_ = axes[0].set_ylabel("right answers (share)")
+axes[0].set_ylabel("right answers (share)")
+_ = plots.title_figure(figure, "Right samples help in the first round; random ones never do")
 
 
 # %%
@@ -651,18 +651,20 @@ def after(rounds: int, exam: str, skill: str, arm: str) -> list[float]:
     return [scores[rounds] for scores in played.measured(exam, skill=skill, arm=arm)]
 
 
-for skill, rounds in (("sums", 3), ("facts", 1)):
+for skill, rounds in (("sums", 1), ("sums", 3), ("facts", 1)):
     before, top, control = (
-        after(0, skill, skill, "top"),
-        after(rounds, skill, skill, "top"),
-        after(rounds, skill, skill, "random"),
+        np.mean(after(when, skill, skill, arm))
+        for when, arm in ((0, "top"), (rounds, "top"), (rounds, "random"))
     )
-    judged = judge_claim(control, top, claim="higher")
-    share = np.mean([some[0] for some in played.measured("decidable", skill=skill, arm="top")])
+    judged = judge_claim(
+        *(after(rounds, skill, skill, arm) for arm in ("random", "top")), claim="higher"
+    )
     print(
-        f"{skill:5} decidable {share:.0%}; before {np.mean(before):.0%}, top {np.mean(top):.0%}, "
-        f"control {np.mean(control):.0%}: top above control {judged.word}"
+        f"{skill:5} round {rounds}: before {before:.0%}, top {top:.0%}, control {control:.0%}; top "
+        f"above control by seed {', '.join(f'{e:+.0%}' for e in judged.effects)}: {judged.word}"
     )
+
+# %%
 for skill, other, rounds in (("sums", "facts", 3), ("facts", "sums", 1)):
     before, kept = after(0, other, skill, "top"), after(rounds, other, skill, "top")
     judged = judge_claim(before, kept, claim="lower")
@@ -672,7 +674,16 @@ for skill, other, rounds in (("sums", "facts", 3), ("facts", "sums", 1)):
     )
 
 # %% [markdown]
-# **Read.** ROUNDS_READ
+# **Read.** After one round the claim holds: same prompts, as many rows, and the control does not
+# gain. After three it is *not shown*: top is ahead in every seed, but the control's seeds drift
+# apart. The rows above tell what is selected: many samples have the sum right and run on. A right
+# answer must also *stop*.
+#
+# On facts the gain is small, and not shown: greedy answers were mostly right already. The published
+# control (see the sources) ends in a tie as well.
+#
+# What was not trained may stay or go. Rounds of sums leave the facts alone; one round of facts wipes
+# out the sums.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.5 · Top, and its matched control · 9 min · ●●○
