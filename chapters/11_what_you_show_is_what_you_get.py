@@ -394,10 +394,10 @@ check("11.2", leaked_share)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.3 · The audit · 12 min · ●●●
 # Write an audit that finds leaked exam questions; its outcome is checked. `exam` and `rows` are lists
-# of conversations, each a question and its answer. Return the places in `exam` (ints from 0, each
-# once, in any order) whose fact is asked for in `rows`, with the same question or another. Other
-# rows use the exam's wording for other facts. The check makes six fresh sets with 12 leaks each:
-# find at least 85 % of all leaks, and at least 85 % of what you name must be leaks.
+# of conversations, each a question and its answer. Return a list of the places in `exam` (ints from
+# 0, each once, in any order) whose fact is asked for in `rows`, with the same question or another.
+# Other rows use the exam's wording for other facts. The check makes six fresh sets with 12 leaks
+# each: find at least 85 % of all leaks, and at least 85 % of what you name must be leaks.
 #
 # `plant_leaks(seed)` makes sets to practise on: `exam, rows, leaked`.
 
@@ -468,7 +468,8 @@ print(len(converted), "rows;", converted[0])
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.4 · The distillation loss · 8 min · ●●○
 # Write L for logits of shape (N, V): summed over the vocabulary, the mean over the N rows, a scalar
-# tensor. No gradient may reach the teacher. Where the teacher's probability is 0, the term is 0.
+# tensor. No gradient may reach the teacher. The logits are finite, but a probability of the teacher
+# may round to 0: then its term is 0, not nan.
 
 
 # %% tags=["stub"]

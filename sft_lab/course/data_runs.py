@@ -4,6 +4,7 @@ model's own best answers. `tools/experiments/11_*.py` runs the sweeps, the chapt
 import copy
 import random
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -94,6 +95,11 @@ def measure_leak(
     return {"rows": len(rows), "leaked": round(leaked, 4), "second": round(second, 4)}
 
 
+@cache
+def _all_facts() -> tuple[Fact, ...]:
+    return tuple(atlas.load_facts())
+
+
 def plant_leaks(seed: int | str = 0) -> tuple[Conversations, Conversations, set[int]]:
     """An exam of 40 questions in one wording, a tuning set of 372 rows in which some of them stand,
     verbatim or in another wording of the question, and the places of these in the exam.
@@ -101,7 +107,7 @@ def plant_leaks(seed: int | str = 0) -> tuple[Conversations, Conversations, set[
     The other rows ask about other facts, often in the exam's wording, often about its entities.
     """
     rng = random.Random(f"plant {seed}")
-    facts = rng.sample(atlas.load_facts(), 400)
+    facts = rng.sample(_all_facts(), 400)
     exam = [atlas.ask([fact], template=WORDINGS[0])[0] for fact in facts[:40]]
     leaked = rng.sample(range(40), 12)
     rows = [atlas.ask([fact], template=rng.choice(WORDINGS[:4]))[0] for fact in facts[40:]]

@@ -1,8 +1,8 @@
 """Checks of chapter 11, data: what you show is what you get."""
 
 import random
-from collections.abc import Callable
-from itertools import product
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,6 @@ def made_up_words(count: int) -> list[str]:
 
 @checks("11.2")
 def leaked_share(attempt: Callable) -> str:
-    n = random.choice((2, 3))
     some = made_up_words(40)
     question, other = some[:9], some[10:]
     asked = " ".join(question).capitalize() + "?"
@@ -43,14 +42,18 @@ def leaked_share(attempt: Callable) -> str:
     begins, ends = " ".join([*question[:5], *other[:4]]), " ".join([*other[4:8], *question[4:]])
     inside = " ".join(question[:6])
     unrelated = " ".join(other)
+    again = " ".join([*question[:3], *question[:5]])  # shingles of it stand there twice
     inputs = [
-        (asked, [unrelated, quoted, inside], n),  # 1.0, though the texts are of other lengths
-        (asked, [begins, ends], n),  # two halves are not the whole
-        (asked, [inside, unrelated], n),
-        (asked, [unrelated], n),
-        (asked, [], n),
-        ("?!", [asked, "?!"], n),  # no words, no shingles
-        (question[0], [quoted], n),  # shorter than a shingle
+        *((asked, [begins, ends], n) for n in (2, 3, 4)),  # two halves are not the whole
+        (asked, [unrelated, quoted, inside], 3),  # 1.0, though the texts are of other lengths
+        (asked, [inside, quoted, unrelated], 2),
+        (asked, [inside, unrelated], 4),
+        (again, [" ".join(question[:3]), unrelated], 2),
+        (asked, [unrelated], 3),
+        (asked, [], 2),
+        ("?!", [asked, "?!"], 2),  # no words, no shingles
+        (question[0], [quoted], 3),  # shorter than a shingle: one shingle, all of it
+        (question[0], [quoted, f"{question[0]}!"], 3),
     ]
 
     def best(measure: Callable, choose: Callable = max) -> Callable:
@@ -192,16 +195,16 @@ def top_and_control(attempt: Callable) -> str:
     count, prompts = random.choice((4, 5)), 300
     rewards = []
     for _ in range(prompts):
-        kind = random.random()
-        level = random.choice((0.0, 1.0, -0.5))
-        if kind < 0.2:
-            rewards.append([level] * count)  # nothing to choose
+        top = random.choice((-1.0, 0.0, 0.5, 1.0))
+        if random.random() < 0.2:
+            rewards.append([top] * count)  # nothing to choose
         else:
-            marks = [random.choice((-0.5, 0.0, 1.0)) for _ in range(count)]
-            marks[random.randrange(1, count)] = marks[0] = 2.0  # a tie: the first one
-            marks[random.choice([i for i in range(1, count) if marks[i] < 2] or [1])] = -1.0
-            rewards.append(random.sample(marks, count))
+            marks = [top - random.choice((0.5, 1.0, 2.5)) for _ in range(count)]
+            for place in random.sample(range(count), random.choice((1, 3, 3))):
+                marks[place] = top  # of equal ones the first
+            rewards.append(marks)
     decidable = [place for place, some in enumerate(rewards) if len(set(some)) > 1]
+    state = random.getstate()
     tops, control = _selected(attempt, rewards, 0)
     firsts = [(place, rewards[place].index(max(rewards[place]))) for place in decidable]
     hints = [
@@ -224,7 +227,9 @@ def top_and_control(attempt: Callable) -> str:
             "the control has other prompts than the top: a matched control takes the same prompts "
             "in the same order, so that only the choice differs"
         )
-    _check_uniform(control, tops, count)
+    _check_uniform(control, tops, rewards)
+    if random.getstate() != state:
+        raise Mistake("the control comes from the global generator: make a random.Random(seed)")
     if _selected(attempt, rewards, 0)[1] != control:
         raise Mistake("the same seed gives another control: draw from random.Random(seed)")
     if _selected(attempt, rewards, 1)[1] == control:
@@ -247,31 +252,46 @@ def _selected(attempt: Callable, rewards: list, seed: int) -> list[list[tuple[in
     return found
 
 
-def _check_uniform(control: list, tops: list, count: int) -> None:
+def _check_uniform(control: list, tops: list, rewards: list[list[float]]) -> None:
     """Every place is drawn about equally often, the top as often as any; more than five standard
     deviations from that is no chance."""
-    total = len(control)
-    room = 5 * (total * (count - 1)) ** 0.5 / count
+    total, count = len(control), len(rewards[0])
+    if any(not 0 <= sample < count for _, sample in control):
+        raise Mistake(f"a prompt has samples 0 to {count - 1}; the control names another")
+    even = [1 / count] * total
+    highest = [rewards[i].count(max(rewards[i])) / count for i, _ in control]
     at_top = sum(one == other for one, other in zip(control, tops, strict=True))
     places = [sum(sample == place for _, sample in control) for place in range(count)]
     if at_top == 0 and all(places):
         raise Mistake("the control never takes the top: it draws from all samples, that one too")
-    if any(not 0 <= sample < count for _, sample in control):
-        raise Mistake(f"a prompt has samples 0 to {count - 1}; the control names another")
-    for drawn, what in [(at_top, "the top"), *((n, f"sample {i}") for i, n in enumerate(places))]:
-        if abs(drawn - total / count) > room:
+    for drawn, shares, what in [
+        (at_top, even, "the top"),
+        *((n, even, f"sample {i}") for i, n in enumerate(places)),
+        (sum(rewards[i][k] == max(rewards[i]) for i, k in control), highest, "a highest reward"),
+        (sum(one[1] == other[1] for one, other in pairwise(control)), even, "the place of before"),
+    ]:
+        if abs(drawn - sum(shares)) > 5 * sum(p * (1 - p) for p in shares) ** 0.5:
             raise Mistake(
                 f"the control takes {what} {drawn} times of {total}; a fair draw from {count} "
-                f"samples, anew for each prompt, takes it about {total / count:.0f} times"
+                f"samples, anew for each prompt, takes it about {sum(shares):.0f} times"
             )
 
 
 Rows = list[dict[str, float]]
 
 
+def _rows_of(designs: dict[tuple[int, float], Sequence[float]]) -> Rows:
+    """A row for each score, seed after seed."""
+    runs = [(seed, d, score) for d, some in designs.items() for seed, score in enumerate(some)]
+    return [
+        {"distinct": distinct, "wrong": wrong, "seed": seed, "facts": score}
+        for seed, (distinct, wrong), score in sorted(runs, key=lambda run: run[0])
+    ]
+
+
 def _recorded_designs() -> list[tuple[Rows, dict[float, float], float]]:
     """Recorded rows, prices and a bar, for each case that decides."""
-    prices = {0.0: 10.0, 0.25: 4.0, 0.5: 1.0}
+    prices = {0.5: 1.0, 0.0: 10.0, 0.25: 4.0}
     # design: (rows, wrong share): the scores of three seeds
     fixed = {
         (24, 0.0): (0.72, 0.95, 0.96),  # 240: the mean reaches the bar, the worst seed does not
@@ -282,21 +302,21 @@ def _recorded_designs() -> list[tuple[Rows, dict[float, float], float]]:
         (12, 0.25): (0.1, 0.2, 0.3),  # 48
     }
     shift = random.choice((0.0, 0.01, -0.02))
+    moved = {d: [round(s + shift, 4) for s in scores] for d, scores in fixed.items()}
     inputs = []
     for bar in (0.8, 0.9, 0.999):
-        moved = {d: tuple(round(s + shift, 4) for s in scores) for d, scores in fixed.items()}
-        rows = [
-            {"distinct": d, "wrong": wrong, "seed": seed, "facts": score}
-            for (d, wrong), scores in moved.items()
-            for seed, score in enumerate(scores)
-        ]
+        rows = _rows_of(moved)
         inputs.append((random.sample(rows, len(rows)), prices, round(bar + shift, 4)))
-    tied = [(40, 0.0, 0.9), (100, 0.25, 0.9)]  # 400 each: the fewer rows
-    rows = [
-        {"distinct": d, "wrong": w, "seed": s, "facts": score}
-        for (d, w, score), s in product(random.sample(tied, 2), range(2))
-    ]
-    inputs.append((rows, prices, 0.9))
+    one_fails = {
+        (24, 0.5): (0.7, 0.9, 0.9),  # 24
+        (48, 0.5): (0.9, 0.7, 0.9),  # 48
+        (24, 0.25): (0.9, 0.9, 0.7),  # 96
+        (12, 0.0): (0.9, 0.7, 0.9),  # 120
+        (24, 0.0): (0.9, 0.9, 0.9),  # 240: right, whatever else has 24 rows, or clean ones
+    }
+    inputs.append((_rows_of(one_fails), prices, 0.8))
+    tied = [((40, 0.0), (0.9, 0.9)), ((100, 0.25), (0.9, 0.9))]  # 400 each: the fewer rows
+    inputs += [(_rows_of(dict(some)), prices, 0.9) for some in (tied, tied[::-1])]
     return inputs
 
 
