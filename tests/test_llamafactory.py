@@ -10,8 +10,10 @@ import random
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
+from chapter_source import read_chapter
 
 from sft_lab import atlas
 from sft_lab.batches import pad_batch
@@ -281,6 +283,16 @@ def test_a_recorded_answer_is_refused_for_another_question(nowhere):
     assert factory.ask_worker(recorded["of"], nowhere, record="rows") == recorded["value"]
     with pytest.raises(factory.FactoryError, match="no recording"):
         factory.ask_worker({"other": {}}, nowhere, record="rows")
+
+
+def test_the_chapter_runs_from_recordings(nowhere, capsys):
+    chapter = ROOT / "chapters" / "10_llamafactory.py"
+    names: dict = {"__name__": "chapter_10"}
+    for cell in read_chapter(chapter):
+        if cell.kind == "code" and not cell.role:
+            exec(compile("\n" * cell.line + cell.source, str(chapter), "exec"), names)
+    plt.close("all")
+    assert "RECORDED" in capsys.readouterr().out
 
 
 def test_nothing_recorded_names_a_machine_or_a_home():

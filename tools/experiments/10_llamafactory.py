@@ -74,12 +74,12 @@ ARMS: dict[str, dict[str, Any]] = {
         "lora_rank": 64,
         "lora_alpha": 128,
     },
+    "train_on_prompt": {"model_name_or_path": "base_own_row", "train_on_prompt": True},
     "template qwen3": {"model_name_or_path": "base_own_row", "template": "qwen3"},
     "template qwen": {"model_name_or_path": "base_own_row", "template": "qwen"},
     "template alpaca": {"model_name_or_path": "base_own_row", "template": "alpaca"},
     "template empty": {"model_name_or_path": "base_own_row", "template": "empty"},
     "cutoff_len 24": {"model_name_or_path": "base_own_row", "cutoff_len": 24},
-    "train_on_prompt": {"model_name_or_path": "base_own_row", "train_on_prompt": True},
     "accumulation 4 x 4 as 16 x 1": {
         "model_name_or_path": "base_own_row",
         "per_device_train_batch_size": 16,

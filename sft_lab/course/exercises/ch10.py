@@ -317,7 +317,7 @@ def my_settings(attempt: Mapping) -> str:
             result + f"{says} answers begin rightly and do not stop: LoRA does not train the stop "
             "token's row"
         )
-    if math.isnan(loss) or loss > 0.6 and settings["learning_rate"] > 2e-3:
+    if settings["finetuning_type"] == "full" and settings["learning_rate"] > 2e-3:
         raise Mistake(result + "the learning rate is too high for a whole model")
     raise Mistake(
         result + "too little was learned: look at the rate, the epochs, and what can be trained"
@@ -410,7 +410,7 @@ def _tuned(frozen: tuple[tuple[str, object], ...]) -> tuple[int, float, int, int
 def _encode(
     turns: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, template: str, limit: int
 ) -> tuple[Example, bool]:
-    """One round as LLaMA-Factory encodes it, and whether its answer is whole."""
+    """One round as LLaMA-Factory encodes it, and whether a stop token is left in its answer."""
     question, reply = (turn["content"] for turn in turns)
     if template != "empty":
         question = f"<|im_start|>user\n{question}{END}\n<|im_start|>assistant\n"
@@ -425,7 +425,7 @@ def _encode(
     kept = response[:room]
     asked = prompt[: max(limit - len(kept), 0)]
     labels = [IGNORE_INDEX] * len(asked) + kept
-    return Example(asked + kept, labels), len(kept) == len(response)
+    return Example(asked + kept, labels), tokenizer.eos_token_id in kept
 
 
 # 10.5
