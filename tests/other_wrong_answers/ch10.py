@@ -562,8 +562,6 @@ OTHER_WRONG_ANSWERS = {
     "10.4": [
         _FULL | {"finetuning_type": "lora", "learning_rate": 5e-3},
         _FULL | {"template": "empty"},
-        _FULL | {"learning_rate": 1e-5},
-        _FULL | {"cutoff_len": 24},
         _FULL | {"finetuning_type": "freeze"},
         _FULL | {"template": "llama3"},
         _FULL | {"num_train_epochs": 3.0},
@@ -571,6 +569,8 @@ OTHER_WRONG_ANSWERS = {
         _FULL | {"gradient_accumulation_steps": 8},
         _FULL | {"per_device_train_batch_size": 17, "gradient_accumulation_steps": 1},
         _FULL | {"gradient_accumulation_steps": 1},
+        _FULL | {"learning_rate": "1e-3"},
+        _FULL | {"finetuning_type": "lora", "template": "llama3", "lora_rank": 8},
         _FULL | {"learning_rate": 0.0},
         _FULL | {"learning_rate": -1e-3},
         _FULL | {"gradient_accumulation_steps": 0},

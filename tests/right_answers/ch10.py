@@ -5,6 +5,7 @@ import bisect
 import math
 from collections import Counter, OrderedDict, defaultdict
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 
@@ -344,13 +345,18 @@ RIGHT_ANSWERS = {
         lambda lengths: sorted(min(sum(pair), pair[1] * 2 + 1) for pair in lengths)[-1],
     ],
     "10.3": [_compared, _by_signs, _by_counting_stops, _by_elimination, _by_match],
-    "10.4": [
+    "10.4": [  # few trainings: the check remembers what it trained
         _SETTINGS,
-        _SETTINGS | {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 1},
-        _SETTINGS | {"num_train_epochs": 2, "learning_rate": 2e-3, "cutoff_len": 128},
-        _SETTINGS | {"lora_rank": 8, "lora_alpha": 16, "cutoff_len": 2048},
-        dict(reversed(_SETTINGS.items()))
-        | {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2},
+        OrderedDict(reversed(_SETTINGS.items())) | {"num_train_epochs": 2},
+        MappingProxyType(_SETTINGS | {"lora_rank": 8, "lora_alpha": 16}),
+        _SETTINGS | {"lora_rank": 16},
+        _SETTINGS
+        | {
+            "per_device_train_batch_size": 16,
+            "gradient_accumulation_steps": 1,
+            "cutoff_len": 8192,
+            "learning_rate": 2e-3,
+        },
     ],
     "10.5": [
         _fractions_apart,
@@ -359,5 +365,8 @@ RIGHT_ANSWERS = {
         _one_right_in_a_long_row,
         _two_long_rows,
         _in_numpy_apart,
+        lambda macro, micro: (
+            [[1, 1]] * math.ceil(2 / (1 - macro)) + [[0, math.ceil(3 / (1 - macro) / micro)]]
+        ),
     ],
 }
