@@ -177,7 +177,7 @@ def _bisected(lengths):
 
 def _limits_in_numpy(lengths):
     prompts, answers = np.array(lengths).T
-    return int(np.minimum(2 * answers + 1, prompts + answers).max())
+    return np.minimum(2 * answers + 1, prompts + answers).max()
 
 
 def _limits_by_cases(lengths):
@@ -312,7 +312,7 @@ def _in_numpy_apart(macro, micro):
     graded = np.ones(many + 1, dtype=int)
     right = graded.copy()
     right[-1], graded[-1] = 0, int(np.ceil(2 * many / micro))
-    return list(zip(right.tolist(), graded.tolist(), strict=True))
+    return list(zip(right, graded, strict=True))
 
 
 # 10.4

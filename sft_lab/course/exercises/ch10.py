@@ -5,8 +5,9 @@ import copy
 import functools
 import io
 import math
+import numbers
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -464,8 +465,7 @@ def rows_apart(attempt: Callable) -> str:
         given = f"macro = {macro:.4g}, micro = {micro:.4g}"
         if not rows:
             raise Mistake(f"there is no row, for {given}")
-        for row in rows:
-            _check_row(row)
+        rows = [_read_row(row) for row in rows]
         over_rows = sum(Fraction(right, graded) for right, graded in rows) / len(rows)
         over_tokens = Fraction(sum(row[0] for row in rows), sum(row[1] for row in rows))
         if over_rows <= micro < macro <= over_tokens:
@@ -477,12 +477,15 @@ def rows_apart(attempt: Callable) -> str:
     return "short right rows carry one mean, long wrong rows the other"
 
 
-def _check_row(row: object) -> None:
-    whole = len(row) == 2 and all(isinstance(n, int) and not isinstance(n, bool) for n in row)
+def _read_row(row: Sequence) -> tuple[int, int]:
+    whole = len(row) == 2 and all(
+        isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in row
+    )
     if not whole:
         raise Mistake(f"a row is a pair of whole numbers, not {shorten(row)}")
-    right, graded = row
+    right, graded = map(int, row)  # numpy's would overflow
     if graded < 1:
         raise Mistake(f"the row {row} has no graded token: its accuracy would be 0/0")
     if not 0 <= right <= graded:
         raise Mistake(f"the row {row} has more right tokens than graded ones, or less than none")
+    return right, graded
