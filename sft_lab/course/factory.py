@@ -176,8 +176,9 @@ def _record(record: str, asked: Settings, printed: str, output: Path | None) -> 
     for name in KEPT if output else ():
         if (output / name).exists():
             shutil.copy(output / name, kept / name)
-    for path in (output / "runs").glob("*tfevents*") if output else ():
-        shutil.copy(path, kept / EVENTS)  # its own name holds the time and the machine
+    events = list((output / "runs").glob("*tfevents*")) if output else []
+    if events:  # the largest: a last evaluation has a file of its own. Names hold time and machine
+        shutil.copy(max(events, key=lambda path: path.stat().st_size), kept / EVENTS)
 
 
 def _replay(record: str, asked: Settings, folder: Path, output: str | None) -> str:
