@@ -638,9 +638,9 @@ assert min(band) - 0.15 <= right / len(exam) <= max(band) + 0.15
 #
 # Keys that it knows: `finetuning_type` (`"lora"` or `"full"`), `lora_rank`, `lora_alpha`,
 # `template` (`"qwen3_nothink"`, `"qwen3"` or `"empty"`), `cutoff_len`,
-# `per_device_train_batch_size`, `gradient_accumulation_steps`, `num_train_epochs`,
-# `learning_rate`. All but the two of LoRA must be there. The budget: at most 60 steps, and 16 rows
-# a step.
+# `per_device_train_batch_size`, `gradient_accumulation_steps`, `num_train_epochs` (a whole number
+# here), `learning_rate`. All but the two of LoRA must be there. The budget: at most 60 steps, each
+# of exactly 16 rows.
 
 # %% tags=["stub"]
 my_settings = ...

@@ -5,8 +5,9 @@ import copy
 import functools
 import io
 import math
+import numbers
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -46,24 +47,28 @@ def random_text() -> str:
 # 10.1
 
 
-def random_file(system: str) -> tuple[str, list[dict]]:
+def random_file(
+    system: str, speakers: tuple[str, str, str], keys: tuple[str, str], column: str, case: int
+) -> tuple[str, list[dict]]:
     """A file name and its rows. system: "never", "first" (in the first row and some others) or
-    "later" (in others only)."""
-    user, assistant, third = random.choice(SPEAKERS)
-    role, content = random.choice(KEYS)
-    column = random.choice(COLUMNS)
+    "later" (in others only). case: in odd cases the first row begins with other columns, its turns
+    with the content; cases 2 and 3 have contents that are shorter than most speakers' words."""
+    user, assistant, third = speakers
+    role, content = keys
     rows = []
     for number in range(random.randint(5, 7)):
-        said = [
-            (speaker, random_text()) for _ in range(number % 2 + 1) for speaker in (user, assistant)
-        ]
+        said = [user, assistant] * (number % 2 + 1)
         if system == "first" and number in (0, 3) or system == "later" and number in (2, 4):
-            said = [(third, random_text()), *said]
-        turns = [{role: speaker, content: text} for speaker, text in said]
-        if number % 2:  # the order of keys says nothing
+            said = [third, *said]
+        texts = [
+            random_text() if case not in (2, 3) else str(number * 9 + place)
+            for place in range(len(said))
+        ]
+        turns = [{role: speaker, content: text} for speaker, text in zip(said, texts, strict=True)]
+        if (number + case) % 2:  # the order of keys says nothing
             turns = [dict(reversed(turn.items())) for turn in turns]
         row = {"id": number, "tags": ["a", "b"], "source": random_text(), column: turns}
-        rows.append(row if number % 3 else dict(reversed(row.items())))
+        rows.append(row if (number + case) % 2 else dict(reversed(row.items())))
     return f"file_{random.randrange(1000)}.json", rows
 
 
@@ -108,7 +113,13 @@ def _register(
 
 @checks("10.1")
 def register(attempt: Callable) -> str:
-    inputs = [random_file(system) for system in ("never", "first", "later", "first", "never")]
+    systems = ("never", "first", "later", "first", "never")
+    # each pair of keys, each three words and each column in some file
+    names = [random.sample(few, len(few)) for few in (SPEAKERS, KEYS, COLUMNS)]
+    inputs = [
+        random_file(system, *(few[case % len(few)] for few in names), case)
+        for case, system in enumerate(systems)
+    ]
     wrong = functools.partial
     mistakes = [
         (
@@ -153,6 +164,9 @@ def smallest_cutoff(attempt: Callable) -> str:
         ([(many + i, random.randint(20, 60)) for i in range(5)],),
         # the maximum of each way is another row's: the smaller must be taken row by row
         ([(10 * many, few), (1, many)],),
+        ([(many + few, many)],),  # the first rule, with a prompt not much longer than the answer
+        ([(1, many), (10 * many, many - few)],),  # the longest answer's row does not decide
+        ([(many, few), (few, 2 * few)],),  # nor the longest row
     ]
 
     def by_row(of: Callable[[int, int], int]) -> Callable:
@@ -192,12 +206,15 @@ NAMES = ("nothing", "mask_history", "train_on_prompt", "enable_thinking", "cutof
 
 
 def random_rounds(rounds: int, *, equal: bool = False) -> list[dict[str, str]]:
-    """Questions and answers; with `equal` all answers are the same text."""
-    reply = random_text()
+    """Questions and answers; with `equal` all answers are the same text. Otherwise each repeats
+    the first question and says the words that a reader may look for."""
+    reply, first = random_text(), random_text()
     messages = []
-    for _ in range(rounds):
-        messages.append({"role": "user", "content": random_text()})
-        messages.append({"role": "assistant", "content": reply if equal else random_text()})
+    for number in range(rounds):
+        question = random_text() if number else first
+        talk = f"user asks, assistant may think: {first} {random_text()}"
+        messages.append({"role": "user", "content": question})
+        messages.append({"role": "assistant", "content": reply if equal else talk})
     return messages
 
 
@@ -213,7 +230,10 @@ def runs_under(name: str, messages: list[dict], cut_round: int = -1) -> list[str
         return [THOUGHT + run for run in whole]
     if name == "cutoff_len":
         place = cut_round % len(replies)
-        return [*whole[:place], replies[place][: random.randint(1, len(replies[place]))]]
+        reply = replies[place]
+        # of two answers, all of the last is left but its stop token
+        left = len(reply) if place == 1 else random.randint(1, len(reply))
+        return [*whole[:place], reply[:left]]
     return whole
 
 
@@ -332,18 +352,18 @@ def _read_settings(found: object) -> dict:
     if unknown := [key for key in settings if key not in (*NEEDED, *OF_LORA)]:
         raise Mistake(f"this check does not know {', '.join(map(str, unknown))}")
     if settings.get("finetuning_type") == "lora":
-        needed = (*NEEDED, "lora_rank")
-        settings.setdefault("lora_alpha", 2 * settings.get("lora_rank", 0))  # as LLaMA-Factory
+        settings.setdefault("lora_rank", 8)  # LLaMA-Factory's defaults
+        settings.setdefault("lora_alpha", 2 * settings["lora_rank"])
     else:
-        needed = NEEDED
         settings = {key: value for key, value in settings.items() if key not in OF_LORA}
-    if missing := [key for key in needed if key not in settings]:
+    if missing := [key for key in NEEDED if key not in settings]:
         raise Mistake(f"missing: {', '.join(missing)}")
     if settings["finetuning_type"] not in ("lora", "full"):
         raise Mistake('finetuning_type is "lora" or "full" here')
     if settings["template"] not in TEMPLATES:
         raise Mistake(f"template is one of {', '.join(TEMPLATES)} here")
-    for key in (*WHOLE, "cutoff_len", *(k for k in OF_LORA if k in settings)):
+    settings["cutoff_len"] = need_whole(settings["cutoff_len"], "cutoff_len", low=1)
+    for key in (*WHOLE, *(k for k in OF_LORA if k in settings)):
         settings[key] = need_whole(settings[key], key, low=1, high=4096)
     rate = settings["learning_rate"]
     if isinstance(rate, str):
@@ -445,8 +465,7 @@ def rows_apart(attempt: Callable) -> str:
         given = f"macro = {macro:.4g}, micro = {micro:.4g}"
         if not rows:
             raise Mistake(f"there is no row, for {given}")
-        for row in rows:
-            _check_row(row)
+        rows = [_read_row(row) for row in rows]
         over_rows = sum(Fraction(right, graded) for right, graded in rows) / len(rows)
         over_tokens = Fraction(sum(row[0] for row in rows), sum(row[1] for row in rows))
         if over_rows <= micro < macro <= over_tokens:
@@ -458,12 +477,15 @@ def rows_apart(attempt: Callable) -> str:
     return "short right rows carry one mean, long wrong rows the other"
 
 
-def _check_row(row: object) -> None:
-    whole = len(row) == 2 and all(isinstance(n, int) and not isinstance(n, bool) for n in row)
+def _read_row(row: Sequence) -> tuple[int, int]:
+    whole = len(row) == 2 and all(
+        isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in row
+    )
     if not whole:
         raise Mistake(f"a row is a pair of whole numbers, not {shorten(row)}")
-    right, graded = row
+    right, graded = map(int, row)  # numpy's would overflow
     if graded < 1:
         raise Mistake(f"the row {row} has no graded token: its accuracy would be 0/0")
     if not 0 <= right <= graded:
         raise Mistake(f"the row {row} has more right tokens than graded ones, or less than none")
+    return right, graded
