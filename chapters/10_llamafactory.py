@@ -66,9 +66,10 @@ _ = draw_workflow("train")
 print(factory.say_source())
 
 # %% [markdown]
-# The text that this chapter follows installs it from a clone: `git clone --depth 1 …`, then
-# `pip install -e ".[torch,metrics]"`. A clone is whatever was newest on that day, so two readers
-# get two programs. We pin version 0.9.5. **Predict:** what do the extras `torch` and `metrics` add?
+# The **walk-through** that this chapter follows installs it from a clone: `git clone --depth 1 …`,
+# then `pip install -e ".[torch,metrics]"`. A clone is whatever was newest on that day, so two
+# readers get two programs. We pin version 0.9.5. **Predict:** what do the extras `torch` and
+# `metrics` add?
 
 # %% tags=["predict"]
 extras = factory.measured("extras", factory.read_extras)
@@ -124,8 +125,8 @@ info = {
 _ = (work / "data" / "dataset_info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
 
 # %% [markdown]
-# The third file holds the settings. We begin with the seed's, made small, and on a base model
-# whose stop token has a row of its own (chapter 05 says why; section 4 tries it without).
+# The third file holds the settings. We begin with the walk-through's, made small, and on a base
+# model whose stop token has a row of its own (chapter 05 says why; section 4 tries it without).
 
 # %%
 own_row = copy.deepcopy(base)
@@ -135,7 +136,7 @@ with torch.no_grad():
     table[STOP] = direction / direction.norm() * table.norm(dim=1).median()
 own_row.save_pretrained(work / "base_own_row")
 own_row.name_or_path = "base_own_row"  # so will the adapter call its base
-tokenizer.save_pretrained(work / "base_own_row")
+_ = tokenizer.save_pretrained(work / "base_own_row")
 
 # %%
 model_and_method = {
@@ -230,7 +231,8 @@ print(f"beside ours, LLaMA-Factory grades {more} line breaks in {len(ours)} rows
 # **Read.** The ids agree in all rows, the labels in none: its template has `<|im_end|>` and the
 # line break in one piece, and grades all of it. The model never has to write that line break, since
 # generation ends before. So easy a token lowers the loss a little. TRL did the same in chapter 07.
-# `tests/test_llamafactory.py` compares all 6,354 rows of the tuning set and 200 random conversations.
+# `tests/test_llamafactory.py` compares all 6,354 rows of the tuning set and 200 random
+# conversations.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 10.1 · Register a file you were given · 9 min · ●●○
@@ -304,8 +306,8 @@ check("10.1", register)
 print(write_yaml(settings))
 
 # %% [markdown]
-# The seed's files have these lines. **Predict** how many of them still mean what they meant, and
-# which of the lines you could leave out.
+# The walk-through's files have these lines. **Predict** how many of them still mean what they
+# meant, and which of the lines you could leave out.
 
 # %% tags=["predict"]
 for line in WALK_THROUGH[:30]:
@@ -322,8 +324,8 @@ assert fates.count("kept") > 15 and fates.count("default") >= 5
 # ### `trust_remote_code`
 #
 # `true` lets a model folder bring Python files, which run on your machine with your rights while it
-# loads. The seed sets it for Qwen, whose code has long been part of transformers. This course
-# refuses it everywhere. **Predict** what happens to a folder that asks.
+# loads. The walk-through sets it for Qwen, whose code has long been part of transformers. This
+# course refuses it everywhere. **Predict** what happens to a folder that asks.
 
 # %% tags=["predict"]
 own_row.save_pretrained(work / "stranger")
@@ -419,9 +421,10 @@ print(f"of {len(cut)} rows, {lost} lost the stop token and {headless} the end of
 assert lost > 50 and headless > 50
 
 # %% [markdown]
-# **Read.** Nothing warns. A row without its stop token teaches the model to go on. A row without the
-# end of its prompt has lost `assistant`, and perhaps the question: "super easy to get a bad result
-# and have zero idea why" (a user, issue 3995). Count such rows first, and drop or split them.
+# **Read.** Nothing warns. A row without its stop token teaches the model to go on. A row without
+# the end of its prompt has lost `assistant`, and perhaps the question: "super easy to get a bad
+# result and have zero idea why" (a user, issue 3995). Count such rows first, and drop or split
+# them.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 10.2 · The smallest limit that cuts no answer · 8 min · ●●○
@@ -545,9 +548,9 @@ assert next(one.step for one in board if one.value < 1) <= 30
 
 # %% [markdown]
 # **Read.** A point of train/loss is the mean over the last `logging_steps` steps; eval/loss is
-# measured on rows that were not trained. The seed's two rules: train/loss should fall "smoothly to
-# below 1.0", and a growing gap to eval/loss means overfitting. Chapter 04 has the second. Is the
-# first a sign that a model answers?
+# measured on rows that were not trained. The walk-through's two rules: train/loss should fall
+# "smoothly to below 1.0", and a growing gap to eval/loss means overfitting. Chapter 04 has the
+# second. Is the first a sign that a model answers?
 #
 # ### Loss below 1.0
 #
@@ -556,10 +559,10 @@ assert next(one.step for one in board if one.value < 1) <= 30
 # through the base's own template. *Says*: the answer begins with the right sentence. *Right*: it
 # also ends there, with the stop token.
 #
-# **Hypothesis:** of two runs that end below 1.0, the one with the lower loss answers more questions.
-# Primary measure: right answers. The pair: `train_on_prompt` on the base with the stop token's own
-# row, against plain LoRA on the base as it is, whose loss ends lower.
-# **Predict** the verdict.
+# **Hypothesis:** of two runs that end below 1.0, the one with the lower loss answers more
+# questions. Primary measure: right answers. The pair: `train_on_prompt` on the base with the stop
+# token's own row, against plain LoRA on the base as it is, whose loss ends lower. **Predict** the
+# verdict.
 
 # %% tags=["predict"]
 recorded = read_results("10_llamafactory", base)
@@ -614,16 +617,16 @@ assert min(band) - 0.15 <= right / len(exam) <= max(band) + 0.15
 # %% [markdown]
 # **Read**, column by column. "Below 1.0" means nothing by itself.
 #
-# - **The loss depends on what is graded.** `train_on_prompt` also scores questions, which are hard to
-#   guess. Its loss ends higher, and the model answers.
-# - **LoRA and `freeze` on the base as it is** end near 0.5, say the right thing, and never stop: the
-#   untrained row of chapter 05. Users report it for real base models (issue 7943). `additional_target:
-#   embed_tokens` does not help here: it trains a copy, and the tied head keeps the old row. `full`
-#   trains the row itself.
+# - **The loss depends on what is graded.** `train_on_prompt` also scores questions, which are hard
+#   to guess. Its loss ends higher, and the model answers.
+# - **LoRA and `freeze` on the base as it is** end near 0.5, say the right thing, and never stop:
+#   the untrained row of chapter 05. Users report it for real base models (issue 7943).
+#   `additional_target: embed_tokens` does not help here: it trains a copy, and the tied head keeps
+#   the old row. `full` trains the row itself.
 # - **A wrong template** ends as low as the right one, for the loss is measured in that template and
 #   the question is asked in another. With `alpaca` and `empty` no answer stops, with `qwen3` each
 #   begins with a thought. Only the system text of `qwen` does no harm here.
-# - **The seed's rate, 1e-4**, is for large models. Here it is hardly a start.
+# - **The walk-through's rate, 1e-4**, is for large models. Here it is hardly a start.
 # - **`cutoff_len: 24`** costs two rows in three their stop token; up to one answer in six runs on.
 # - **Accumulation** changes memory, not the run (chapter 04).
 #
@@ -668,14 +671,14 @@ check("10.4", my_settings)
 # budget. Full tuning moves the row. The rate must be small for a whole model and large for sixty
 # steps.
 #
-# Usual mistakes: LoRA's 5e-3 kept for full tuning; the seed's 1e-4; a `cutoff_len` that cuts stop
-# tokens.
+# Usual mistakes: LoRA's 5e-3 kept for full tuning; the walk-through's 1e-4; a `cutoff_len` that
+# cuts stop tokens.
 
 # %% [markdown]
 # ## 5 · `chat`, `export`, and sampling
 #
-# The seed tries the adapter with `llamafactory-cli chat examples/train_lora/my_sft.yaml`: its
-# training file. **Predict:** what does `chat` do with a learning rate?
+# The walk-through tries the adapter with `llamafactory-cli chat examples/train_lora/my_sft.yaml`:
+# its training file. **Predict:** what does `chat` do with a learning rate?
 
 # %% tags=["predict"]
 error = answers["chat"]["error"]
@@ -732,8 +735,8 @@ assert off < 1e-4
 #
 # ### T = 0.7, top-p 0.9
 #
-# The seed ends with `model.generate(**inputs, temperature=0.7, top_p=0.9)`. **Predict:** do two
-# such calls give two answers?
+# The walk-through ends with `model.generate(**inputs, temperature=0.7, top_p=0.9)`. **Predict:** do
+# two such calls give two answers?
 
 # %% tags=["predict"]
 question = encode_chat([{"role": "user", "content": "Make a list of words."}], tokenizer)
@@ -749,11 +752,11 @@ def write(**decoding: object) -> list[list[int]]:
     return drawn
 
 
-as_seed = write(temperature=0.7, top_p=0.9)
+as_written = write(temperature=0.7, top_p=0.9)
 sampled = write(temperature=0.7, top_p=0.9, do_sample=True)
-print(f"as in the seed: {len(set(map(tuple, as_seed)))} different answer of 10")
+print(f"as written there: {len(set(map(tuple, as_written)))} different answer of 10")
 print(f"do_sample=True: {len(set(map(tuple, sampled)))} different answers of 10")
-assert as_seed == write(do_sample=False) and len(set(map(tuple, sampled))) > 1
+assert as_written == write(do_sample=False) and len(set(map(tuple, sampled))) > 1
 
 # %% [markdown]
 # **Read.** Without `do_sample=True` both numbers are ignored, with a warning that few read, unless
@@ -797,10 +800,10 @@ assert abs(macro["atlas_eval"] - logged) < 2e-3
 assert micro["notes, lists"] - macro["notes, lists"] > 4e-3
 
 # %% [markdown]
-# **Read.** LLaMA-Factory's is the mean over rows: a token of a short answer weighs more. TRL's is over
-# tokens. They part where short and long answers are not equally hard. (On `atlas_eval` they are;
-# `tests/test_llamafactory.py` tells them apart on a harder run, with TRL beside.) Say which one you
-# report. A row without graded tokens makes LLaMA-Factory's mean `nan`.
+# **Read.** LLaMA-Factory's is the mean over rows: a token of a short answer weighs more. TRL's is
+# over tokens. They part where short and long answers are not equally hard. (On `atlas_eval` they
+# are; `tests/test_llamafactory.py` tells them apart on a harder run, with TRL beside.) Say which
+# one you report. A row without graded tokens makes LLaMA-Factory's mean `nan`.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 10.5 · Rows on which the two means part · 7 min · ●●○
@@ -838,8 +841,8 @@ check("10.5", rows_apart)
 # %% [markdown]
 # ## 7 · A larger model, several cards, and a page of buttons
 #
-# The seed says that Qwen2.5-7B with LoRA rank 64, bf16 and checkpointing takes "16 to 20 GB". The
-# weights alone are 14.8 GiB. **Predict** whether a batch of 2 rows of 2,048 tokens fits.
+# The walk-through says that Qwen2.5-7B with LoRA rank 64, bf16 and checkpointing takes "16 to 20
+# GB". The weights alone are 14.8 GiB. **Predict** whether a batch of 2 rows of 2,048 tokens fits.
 
 # %% tags=["predict"]
 for batch, cutoff in ((2, 2048), (1, 2048), (1, 512)):
@@ -852,8 +855,8 @@ assert sum(predict_run("Qwen2.5-7B", "lora", 2048, 2, True).values()) > 24
 
 # %% [markdown]
 # **Read.** Not with its own settings: rows of full length need about 26 GiB, and a 4090 has 24. The
-# seed's range is right for short rows. What grows are the logits, which checkpointing does not
-# touch (chapter 08). This is a prediction; no 7B model ran here.
+# walk-through's range is right for short rows. What grows are the logits, which checkpointing does
+# not touch (chapter 08). This is a prediction; no 7B model ran here.
 #
 # Choose model, method and sizes. **Predict** what halves the need: QLoRA, or half the rows.
 
@@ -864,11 +867,11 @@ show_widget(explore_factory(*start), draw_factory(*start))
 # %% [markdown]
 # **Several cards.** `deepspeed: …ds_z2.json` divides gradients and averages (chapter 08). With more
 # than one visible card, `llamafactory-cli train` starts `torchrun` itself; on one card, DeepSpeed
-# needs `FORCE_TORCHRUN=1`. `configs/llamafactory/` has files for Qwen3-0.6B and the 7B model. None of
-# this was run on cards here.
+# needs `FORCE_TORCHRUN=1`. `configs/llamafactory/` has files for Qwen3-0.6B and the 7B model. None
+# of this was run on cards here.
 #
-# **`webui`.** `GRADIO_SERVER_NAME=127.0.0.1 llamafactory-cli webui` serves a page of buttons to this
-# machine alone. Its buttons write a file, and start the commands of this chapter:
+# **`webui`.** `GRADIO_SERVER_NAME=127.0.0.1 llamafactory-cli webui` serves a page of buttons to
+# this machine alone. Its buttons write a file, and start the commands of this chapter:
 #
 # | tab | what a click runs |
 # |---|---|
@@ -882,16 +885,16 @@ show_widget(explore_factory(*start), draw_factory(*start))
 #
 # ![LLaMA-Factory's page of buttons](../docs/llamafactory_webui.png)
 #
-# **`python code/sft.py`**, the seed's last line, is a file that its text does not contain. Chapter
-# 04 is that script.
+# **`python code/sft.py`**, the walk-through's last line, is a file that its text does not contain.
+# Chapter 04 is that script.
 #
 # ## What to remember
 #
 # - A settings file is a run that others can repeat, if it names the version, the base and the
 #   template.
 # - Labels agree with ours but for one line break an answer. Print one graded row before you train.
-# - `template`, `cutoff_len` and the row of the stop token decide whether a model stops. None of them
-#   shows in the loss, and "below 1.0" means nothing by itself.
+# - `template`, `cutoff_len` and the row of the stop token decide whether a model stops. None of
+#   them shows in the loss, and "below 1.0" means nothing by itself.
 # - `chat` and `export` need a file of their own. `generate` samples only with `do_sample=True`.
 # - Two tools, two accuracies: over rows, or over tokens.
 #

@@ -104,24 +104,23 @@ for name, share in one_wording.items():
 
 
 # %% tags=["predict"]
-def show_arm(name: str, columns: tuple[str, ...], **settings: object) -> None:
-    """The mean over the seeds of each measure, in one line."""
-    shares = [np.mean(wordings.measured(column, **settings)) for column in columns]
-    print(f"{name:32}" + "".join(f"{share:>13.0%}" for share in shares))
-
-
 columns = ("trained wording", "near wording", "own words", "backwards", "known facts")
-print(" " * 32 + "".join(f"{column.split()[0]:>13}" for column in columns))
 short = {"start": "base", "wordings": 8, "epochs": 1}
-show_arm("instruction tuning, 1 epoch", columns, **short, taught="known facts")
-show_arm("injected, 1 epoch, 8 wordings", columns, **short, taught="new facts")
-for count in (1, 2, 4, 8):
-    arm = {"start": "base", "taught": "new facts", "epochs": 5, "wordings": count}
-    show_arm(f"injected, 5 epochs, wordings: {count}", columns, **arm)
-show_arm("tuned on questions before", columns, start="tuned", taught="nothing")
-for count in (1, 8):
-    arm = {"start": "tuned", "taught": "new facts", "wordings": count}
-    show_arm(f"  then injected, wordings: {count}", columns, **arm)
+arms = {
+    "instruction tuning, 1 epoch": {**short, "taught": "known facts"},
+    "injected, 1 epoch, 8 wordings": {**short, "taught": "new facts"},
+}
+for n in (1, 2, 4, 8):
+    arm = {"start": "base", "taught": "new facts", "epochs": 5, "wordings": n}
+    arms[f"injected, 5 epochs, wordings: {n}"] = arm
+arms["tuned on questions before"] = {"start": "tuned", "taught": "nothing"}
+for n in (1, 8):
+    arms[f"then injected, wordings: {n}"] = {"start": "tuned", "taught": "new facts", "wordings": n}
+_ = plots.share_table(
+    {name: [np.mean(wordings.measured(c, **arm)) for c in columns] for name, arm in arms.items()},
+    [name.replace(" ", "\n") for name in columns],
+    title="New facts are learned at a price, and never backwards",
+)
 
 # %% [markdown]
 # Now the verdicts, by the rule of chapter 09: the same sign in every seed, and a mean effect above
@@ -259,10 +258,11 @@ for form in lessons.FORMS:
 
 # %% tags=["predict"]
 FORM_ARMS = ("JSON alone", "JSON and lists", "all but words as JSON")
-print(" " * 24 + "".join(f"{form:>17}" for form in lessons.FORMS))
-for arm in FORM_ARMS:
-    cells = [np.mean(others.measured(form, arm=arm)) for form in lessons.FORMS]
-    print(f"{arm:24}" + "".join(f"{cell:17.0%}" for cell in cells))
+_ = plots.share_table(
+    {arm: [np.mean(others.measured(form, arm=arm)) for form in lessons.FORMS] for arm in FORM_ARMS},
+    lessons.FORMS,
+    title="What was not shown is not written",
+)
 alone, mixed = "JSON alone", "JSON and lists"
 single = judge_claim(
     others.measured("fact as JSON", arm=alone),
@@ -498,10 +498,16 @@ check("11b.3", write_steps)
 
 # %% tags=["predict"]
 ASKED = ("same wording", "own words", "as JSON", "follow-up", "neighbours", "leaked")
-print("share that is declined" + "".join(f"{name:>14}" for name in ASKED))
-for share in (0.0, 0.05, 1.0):
-    cells = [np.mean(others.measured(name, experiment="decline", arm=share)) for name in ASKED]
-    print(f"{share:22.0%}" + "".join(f"{cell:14.0%}" for cell in cells))
+_ = plots.share_table(
+    {
+        f"{share:.0%} of the lessons decline": [
+            np.mean(others.measured(name, experiment="decline", arm=share)) for name in ASKED
+        ]
+        for share in (0.0, 0.05, 1.0)
+    },
+    [name.replace(" ", "\n") for name in ASKED],
+    title="Declined, by how it was asked; neighbours should be 0 %",
+)
 over = judge_claim(
     others.measured("neighbours", experiment="decline", arm=0.05),
     others.measured("neighbours", experiment="decline", arm=1.0),

@@ -272,6 +272,37 @@ def curve(
     return ax
 
 
+def share_table(
+    rows: Mapping[str, Sequence[float]],
+    columns: Sequence[str],
+    *,
+    title: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Shares from 0 to 1 as a table whose cells are darker where more is right: what was trained
+    down the side, what was asked along the top.
+
+    Raises ValueError when a row does not have one share for each column.
+    """
+    for name, shares in rows.items():
+        if len(shares) != len(columns):
+            raise ValueError(f"{name!r} has {len(shares)} shares for {len(columns)} columns")
+    if ax is None:
+        ax = new_figure((2.6 + 1.5 * len(columns), 1.3 + 0.5 * len(rows))).subplots()
+    table = np.array(list(rows.values()), dtype=float)
+    ax.imshow(table, cmap="Blues", vmin=0, vmax=1.2, aspect="auto")
+    for (row, column), share in np.ndenumerate(table):
+        colour = "white" if share > 0.7 else INK
+        ax.text(column, row, f"{100 * share:.0f} %", ha="center", va="center", color=colour)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_xticks(range(len(columns)), [name.replace(" as ", "\nas ") for name in columns])
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.set_title(title, pad=12)
+    return ax
+
+
 def show_token(token: str) -> str:
     """A token's text with blanks made visible and undrawable characters as code points: " a\\n我"
     -> "·a↵我"."""

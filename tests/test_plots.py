@@ -165,6 +165,16 @@ def test_a_curve_of_another_length_is_refused():
         plots.curve([0, 1, 2], {"loss": [1, 2]}, title="", xlabel="", ylabel="")
 
 
+def test_a_table_of_shares_names_rows_and_columns_and_writes_each_share():
+    ax = plots.share_table(
+        {"one task": [0.0, 1.0], "two tasks": [0.305, 0.9]}, ["fact as JSON", "list"], title="t"
+    )
+    assert [text.get_text() for text in ax.texts] == ["0 %", "100 %", "30 %", "90 %"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one task", "two tasks"]
+    with pytest.raises(ValueError, match="'a' has 1 shares for 2 columns"):
+        plots.share_table({"a": [0.5]}, ["b", "c"], title="t")
+
+
 def test_colours_stay_apart_for_readers_who_confuse_red_and_green():
     """Deuteranopia after Machado et al. (2009): the pairs that stand side by side keep a clear
     distance."""

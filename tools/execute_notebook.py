@@ -140,7 +140,7 @@ def clean_outputs(cell: NotebookNode, root: Path) -> list[str]:
         str(root),
         str(Path.home()),
         sys.prefix,
-        os.path.join(tempfile.gettempdir(), "ipykernel_"),
+        os.path.join(tempfile.gettempdir(), ""),
     } - {"/"}
     problems += [
         f"prints a path of this machine ({path})" for path in sorted(private) if path in text
