@@ -153,8 +153,8 @@ def smooth_by_rows(logits, labels, epsilon):
 
 
 def smooth_over_the_wrong(logits, labels, epsilon):
-    V = logits.shape[-1]
-    return _smooth(*_graded(logits, labels), epsilon * V / (V - 1)).mean()
+    size = logits.shape[-1]
+    return _smooth(*_graded(logits, labels), epsilon * size / (size - 1)).mean()
 
 
 def smooth_the_other_way(logits, labels, epsilon):

@@ -79,10 +79,10 @@ def smooth_by_loop(logits, labels, epsilon):
 
 
 def smooth_by_target_distribution(logits, labels, epsilon):
-    V = logits.shape[-1]
+    size = logits.shape[-1]
     graded = labels[:, 1:].ge(0)
     rows, targets = logits[:, :-1][graded], labels[:, 1:][graded]
-    spread = (1 - epsilon) * F.one_hot(targets, V).to(rows) + epsilon / V
+    spread = (1 - epsilon) * F.one_hot(targets, size).to(rows) + epsilon / size
     return -torch.einsum("nv,nv->", spread, torch.nn.LogSoftmax(dim=1)(rows)) / len(rows)
 
 
@@ -153,9 +153,9 @@ def micro_by_loop(batches, weights):
 
 
 def micro_by_one_hot(batches, weights):
-    V = len(weights)
+    size = len(weights)
     rows = [
-        F.one_hot(t.masked_fill(t == -100, V), V + 1)[:, :V] * weights for _, t in batches
+        F.one_hot(t.masked_fill(t == -100, size), size + 1)[:, :size] * weights for _, t in batches
     ]  # (N, V)
     divisor = torch.cat(rows).sum()
     return [
