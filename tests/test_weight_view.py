@@ -85,6 +85,10 @@ def test_words_name_the_loss_its_number_and_the_weight():
     assert "cross-entropy: a token" in describe_weight("cross-entropy", 0.0, 0.01, ANSWERS)
 
 
+def test_every_loss_with_a_number_has_equally_many_to_choose_from():
+    assert len({len(numbers) for letter, _, numbers in CHOICES.values() if letter}) == 1
+
+
 def test_every_choice_can_be_drawn_at_its_ends():
     for kind, (_, _, numbers) in CHOICES.items():
         for number in (numbers[0], numbers[-1]):

@@ -44,6 +44,8 @@ def test_another_loss_is_chosen_with_tab_and_space_and_brings_its_own_numbers(pa
     view.tab_to(view.slider("number"))
     page.keyboard.press("End")
     expect_words(view, "DFT, floor 1: a token at p = 0.01", "weight 1.")
+    view.button("cross-entropy").click()
+    expect_words(view, "cross-entropy: a token at p = 0.01")
     view.button("smoothed").click()
     expect_words(view, "smoothed, ε 0.1: a token at p = 0.01")
 

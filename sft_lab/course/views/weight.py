@@ -25,16 +25,17 @@ from sft_lab.plots import (
 )
 from sft_lab.token_losses import TokenLoss, dft, focal, smoothed, weighted
 
-VOCABULARY = 4096  # entries, as atlas has them
+VOCABULARY = 2048  # entries, as atlas has them
 PROBABILITIES = (1e-8, 1e-6, 1e-4, 0.001, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 PROBABILITIES += (0.9, 0.95, 0.99, 0.999)
-# what each loss is called, its number, where that begins, and the numbers to choose from
+# what each loss is called, its number, where that begins, and the numbers to choose from: equally
+# many for each, because a slider in the browser keeps the length that it began with
 CHOICES = {
-    "cross-entropy": ("", 0.0, (0.0,)),
-    "weighted": ("w", 3.0, (0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0)),
+    "cross-entropy": ("", 0.0, (0.0,)),  # has no number, and its slider is switched off
+    "weighted": ("w", 3.0, (0.1, 0.5, 1.0, 2.0, 3.0, 10.0)),
     "focal": ("γ", 2.0, (0.0, 0.5, 1.0, 2.0, 3.0, 5.0)),
     "smoothed": ("ε", 0.1, (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)),
-    "DFT": ("floor", 0.0, (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)),
+    "DFT": ("floor", 0.0, (0.0, 0.001, 0.01, 0.03, 0.1, 1.0)),
 }
 COLOURS = {
     "cross-entropy": MUTED,
@@ -142,13 +143,22 @@ def explore_weight(answers: Mapping[str, Tokens], kind: str = "focal") -> ipywid
         "layout": ipywidgets.Layout(width="26em"),
     }
     numbers = ipywidgets.SelectionSlider(
-        options=_options(kind), value=CHOICES[kind][1], description="number", **wide
+        options=_options("focal"), value=CHOICES["focal"][1], description="number", **wide
     )
     shown_p = [(f"{p:g}", p) for p in PROBABILITIES]
     chosen = ipywidgets.SelectionSlider(options=shown_p, value=0.01, description="p", **wide)
 
+    def take_numbers() -> None:
+        numbers.disabled = not CHOICES[kinds.value][0]
+        if not numbers.disabled:
+            numbers.options = _options(kinds.value)
+            numbers.value = CHOICES[kinds.value][1]
+
+    take_numbers()
+
     def answer() -> Answer:
-        shown = (kinds.value, numbers.value, chosen.value, answers)
+        number = 0.0 if numbers.disabled else numbers.value
+        shown = (kinds.value, number, chosen.value, answers)
         return Answer(describe_weight(*shown), draw_weight(*shown))
 
     view, redraw = frame([kinds, [numbers, chosen]], answer)
@@ -157,8 +167,7 @@ def explore_weight(answers: Mapping[str, Tokens], kind: str = "focal") -> ipywid
     def change_loss(_: object) -> None:
         # new options move the value, which would draw a picture that nobody sees
         numbers.unobserve(redraw, names="value")
-        numbers.options = _options(kinds.value)
-        numbers.value = CHOICES[kinds.value][1]
+        take_numbers()
         numbers.observe(redraw, names="value")
         redraw()
 
@@ -224,7 +233,7 @@ def draw_calibration(tables: Mapping[str, Sequence[tuple[int, float, float]]]) -
 
 def _options(kind: str) -> list[tuple[str, float]]:
     letter, _, numbers = CHOICES[kind]
-    return [(f"{letter} {number:g}" if letter else "none", number) for number in numbers]
+    return [(f"{letter} {number:g}", number) for number in numbers]
 
 
 def _draw_answer(
