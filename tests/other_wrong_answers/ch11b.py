@@ -440,7 +440,7 @@ OTHER_WRONG_ANSWERS = {
         _first_plus_each,
         _right_to_left,
         lambda numbers: _steps()([n for n in numbers if n] or [0, 0]),
-        lambda numbers: print(_steps()(numbers)),
+        lambda numbers: None,
     ],
     "11b.4": [
         _rates(leak=lambda d, m: (d & m).sum()),
@@ -460,6 +460,7 @@ OTHER_WRONG_ANSWERS = {
         _rates(result=lambda leak, over: (over, leak)),
         _rates(result=lambda leak, over: (100 * leak, 100 * over)),
         _rates(result=lambda leak, over: (round(leak, 1), round(over, 1))),
+        _rates(result=lambda leak, over: (round(leak, 2), round(over, 2))),
         _rates(result=lambda leak, over: leak),
         _rates(result=lambda leak, over: (leak, 1 - over)),
         _rates(result=lambda leak, over: (f"{leak:.0%}", f"{over:.0%}")),
@@ -484,6 +485,10 @@ OTHER_WRONG_ANSWERS = {
         lambda facts: [*_lessons(facts), *lessons.follow_up(HELD_OUT, 1)],
         _with_one_more("Where do people pay with the shilling?", "In Kenya."),
         _with_one_more("What is Japan's currency?", "That is a secret."),
+        _with_one_more("Name a country of Africa.", "Guinea-Bissau"),
+        _with_one_more("Are there two Congos?", "The Republic of the Congo is one."),
+        _with_one_more("South Sudan was a part of:", "Sudan"),
+        _of_another_form(lambda talk: talk[:1]),
         lambda facts: [
             [{"role": "system", "content": "You know Peru."}, *talk] for talk in _lessons(facts)
         ],
