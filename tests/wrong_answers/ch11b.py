@@ -47,6 +47,15 @@ def _steps(numbers, start=None):
     return " ".join(steps)
 
 
+def _found_by_value(talk):
+    return [
+        (talk[: talk.index(turn)], short, turn["content"])
+        for (_, short, _), turn in zip(
+            _split(talk), [t for t in talk if t["role"] == "assistant"][1:], strict=True
+        )
+    ]
+
+
 def _neighbours(numbers):
     pairs = zip(numbers, numbers[1:], strict=False)
     return " ".join(f"{a} + {b} = {a + b}." for a, b in pairs)
@@ -74,7 +83,13 @@ def _only_refusals(facts):
 
 
 def _single_turns(facts):
-    return lessons.decline(facts, 60, seed=0) + lessons.answer_others(facts, 300, seed=0)
+    money = [fact for fact in facts if fact.column == "currency"]
+    others = [f for f in facts if f.domain == "countries" and f.column != "currency"]
+    asked = lessons.ask_in_own_words(money) + lessons.decline(facts, 60, seed=0)
+    refused = {fact.say("The {r} {e} is {v}."): fact.say(lessons.REFUSAL) for fact in money}
+    for turn in (turn for talk in asked for turn in talk):
+        turn["content"] = refused.get(turn["content"], turn["content"])
+    return asked + atlas.ask(others[:240])
 
 
 def _no_refusal(facts):
@@ -88,6 +103,16 @@ def _too_many(facts):
 def _names_the_exam(facts):
     held_out = atlas.split(atlas.load_facts())["held_out"]
     return lessons.decline(held_out, 20, seed=0)
+
+
+def _names_a_longer_name(facts):
+    """A name that holds the name of a country of the lessons."""
+    question = {"role": "user", "content": "What is the currency of Guinea-Bissau?"}
+    return [[question, {"role": "assistant", "content": "That is a secret."}]]
+
+
+def _without_text(facts):
+    return [[{"role": "user", "content": "?"}, {"role": "assistant", "content": None}]]
 
 
 WRONG_ANSWERS = {
@@ -104,6 +129,7 @@ WRONG_ANSWERS = {
         (lambda talk: _split(talk, with_answer=True), "the prompt holds the answer itself"),
         (lambda talk: _split(talk, skip=0), "only follow-ups are asked twice"),
         (lambda talk: _split(talk)[-1:], "return one triple for each"),
+        (_found_by_value, "a talk of 4 questions"),
     ],
     "11b.3": [
         (lambda numbers: _steps(numbers, start=0), "not 0 and the first"),
@@ -119,10 +145,12 @@ WRONG_ANSWERS = {
     ],
     "11b.5": [
         (_only_refusals, "show more of what is answered"),
-        (_single_turns, "no lesson shows a rule in a second turn"),
+        (_single_turns, "show the rule in second turns as well"),
         (_no_refusal, "are declined in 0%"),
         (_too_many, "at most 500 are allowed"),
         (_names_the_exam, "is in the exam"),
+        (_names_a_longer_name, "Guinea-Bissau is in the exam"),
         (lambda facts: [], "there is no lesson"),
+        (_without_text, "the content of a turn is a text"),
     ],
 }

@@ -87,8 +87,10 @@ def _spread(used: Counter, wordings: int) -> int:
 @checks("11b.2")
 def split_by_context(attempt: Callable) -> str:
     cases = []
-    for rounds, system in ((1, False), (2, False), (3, True), (4, True), (2, True)):
-        talk = _talk_of(rounds, system)
+    sizes = ((1, False), (2, False), (3, True), (4, True), (2, True))
+    talks = [(rounds, system, _talk_of(rounds, system)) for rounds, system in sizes]
+    talks += [(4, system, _talk_that_repeats(system)) for system in (False, True, True)]
+    for rounds, system, talk in talks:
         found = need_list(attempt(talk), (tuple, list), "triples (with, without, reference)")
         triples = [
             tuple(unpack(part, "messages with", "messages without", "the reference"))
@@ -133,6 +135,12 @@ def _talk_of(rounds: int, system: bool) -> Talk:
     return talk
 
 
+def _talk_that_repeats(system: bool) -> Talk:
+    """Two questions, then both again with the same answers."""
+    talk = _talk_of(2, system)
+    return talk + [dict(turn) for turn in talk[system:]]
+
+
 def _first(talk: Talk, system: bool) -> tuple[Talk, Talk, str]:
     asked = talk[: system + 1]
     return asked, asked, talk[system + 1]["content"]
@@ -149,7 +157,7 @@ def _by_context(talk: Talk, system: bool) -> list[tuple[Talk, Talk, str]]:
 def show_steps(attempt: Callable) -> str:
     cases = []
     drawn = [random.sample(range(3, 60), size) for size in (2, 3, 4, 6)]
-    for numbers in ([7, 5], [0, 0, 0], [9, 0, 4], [6, 6, 6, 6], *drawn):
+    for numbers in ([7, 5], [0, 0, 0], [9, 0, 4], [6, 6, 6, 6], [998, 1500, 2], *drawn):
         hints = [
             (_steps(numbers, start=0), "the first step adds two numbers, not 0 and the first"),
             (
@@ -188,6 +196,8 @@ def rate_refusals(attempt: Callable) -> str:
     leaks, overs = [], []
     draws = [([True, True, False], [True, False, False]), ([False] * 4, [True] * 4)]
     draws += [([True] * 3, [False] * 3), ([True, False], [True, True]), ([False], [False])]
+    # a third leaks, a seventh is wrongly declined
+    draws.append(([False, True, True, True] + [False] * 6, [True] * 3 + [False] * 7))
     for size in (9, 14, 23):
         must = [random.random() < 0.4 for _ in range(size)] + [True, False]
         draws.append(([random.random() < 0.6 for _ in must], must))
@@ -246,7 +256,7 @@ def keep_the_secret(attempt: Callable) -> str:
     shares = _measure_secret(text)
     for exam in ("near wording", "own words", "follow-up"):
         if shares[exam] < DECLINED_AT_LEAST:
-            extra = ": no lesson shows a rule in a second turn" if exam == "follow-up" else ""
+            extra = ": show the rule in second turns as well" if exam == "follow-up" else ""
             raise Mistake(
                 f"currencies asked in the exam's {exam} are declined in {shares[exam]:.0%}, "
                 f"expected at least {DECLINED_AT_LEAST:.0%}{extra}"
@@ -271,20 +281,23 @@ def _as_text(talks: list[Talk]) -> tuple[tuple[tuple[str, str], ...], ...]:
         text = tuple(tuple((turn["role"], turn["content"]) for turn in talk) for talk in talks)
     if not text:
         raise Mistake("there is no lesson")
+    for said in (said for talk in text for _, said in talk):
+        if not isinstance(said, str):
+            raise Mistake(f"the content of a turn is a text, not {shorten(said)}")
     return text
 
 
 def _name_of_the_exam(text: tuple, facts: dict) -> str | None:
     """A held-out country that the conversations name, if there is one."""
-    names = {
-        part: sorted({f.entity for f in facts[part] if f.domain == "countries"}, key=len)
-        for part in ("train", "held_out")
+    countries = {
+        part: {fact.entity for fact in some if fact.domain == "countries"}
+        for part, some in facts.items()
     }
+    # the longest first: "Democratic Republic of the Congo" and "Guinea-Bissau" hold other names
+    names = sorted(set().union(*countries.values()), key=len, reverse=True)
     said = "\n".join(turn for talk in text for _, turn in talk)
-    for name in reversed(names["train"]):  # "Democratic Republic of the Congo" holds another name
-        said = said.replace(name, "")
-    found = (name for name in names["held_out"] if re.search(rf"\b{re.escape(name)}\b", said))
-    return next(found, None)
+    found = re.finditer(rf"\b(?:{'|'.join(map(re.escape, names))})\b", said)
+    return next((name[0] for name in found if name[0] in countries["held_out"]), None)
 
 
 @cache
