@@ -34,7 +34,7 @@ def _double(attempt):
 # %% [markdown]
 # Prose.
 
-# %%
+# %% tags=["predict"]
 for _ in tqdm(range(3), disable=False):
     print("one")
 print("two")
@@ -125,7 +125,10 @@ def no_execution(monkeypatch):
 def test_the_reader_gets_the_stub_and_no_solution(built):
     notebook = read(built, "notebooks")
     tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
-    assert tags == ["setup", "bootstrap", "setup", "exercise", "stub", "check", "hint"]
+    assert tags == [
+        *("setup", "bootstrap", "setup", "predict"),
+        *("exercise", "stub", "check", "hint"),
+    ]
     assert "97.1 not attempted yet" in output_text(notebook)
     assert "2 * x" not in json.dumps(notebook)
 
@@ -143,6 +146,12 @@ def test_streams_are_merged_and_progress_bars_and_widgets_are_gone_but_the_pictu
         ("stream", "one\none\none\ntwo\n")
     ]
     assert ["image/png" in output.data for output in code[3].outputs] == [True]
+
+
+def test_the_output_of_a_predict_cell_is_there_and_folded(built):
+    _, _, predicted, shown, *_ = build_notebooks.code_cells(read(built, "notebooks"))
+    assert predicted.outputs and predicted.metadata.jupyter == {"outputs_hidden": True}
+    assert shown.outputs and "jupyter" not in shown.metadata
 
 
 def test_the_title_has_a_badge_for_its_own_edition(built):
