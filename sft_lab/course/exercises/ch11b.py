@@ -118,7 +118,8 @@ def split_by_context(attempt: Callable) -> str:
                 "the first question has nothing before it: only follow-ups are asked twice",
             ),
         ]  # fmt: skip
-        cases.append(Case(triples, right, hints, f"a talk of {rounds} questions"))
+        given = f"a talk of {rounds} question{'s' * (rounds > 1)}"
+        cases.append(Case(triples, right, hints, given))
     same_in_all(cases, what="the list of triples")
     return "each follow-up with and without what stands before it; the system turn in both"
 
