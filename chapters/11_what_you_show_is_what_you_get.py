@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 11 · Data: what you show is what you get
 #
-# **The question.** A tuned model repeats what its tuning set shows: the knowledge, the form, and the
-# mistakes. How many rows does it need, what does a wrong row cost, and what happens when a model
-# writes the rows?
+# **The question.** A tuned model repeats what its tuning set shows: the knowledge, the form, and
+# the mistakes. How many rows does it need, what does a wrong row cost, and what happens when a
+# model writes the rows?
 #
 # **By the end you can**
 # - *choose* size, cleanliness and variety of a data set from measured curves;
@@ -119,8 +119,8 @@ for name, claimed in (
     print(f"{name:10}", *[fact.value for fact in claimed], sep=" | ")
 
 # %% [markdown]
-# The claim of this chapter, stated before the runs: *on the kinds of question that a rule touches, a
-# quarter of wrong labels by rule leaves fewer right answers than a quarter of scattered ones.*
+# The claim of this chapter, stated before the runs: *on the kinds of question that a rule touches,
+# a quarter of wrong labels by rule leaves fewer right answers than a quarter of scattered ones.*
 # Primary measure: the share of right answers on these kinds.
 #
 # **Predict.** Does it hold? And which is worse for all other kinds of question?
@@ -226,8 +226,8 @@ for wordings in (4, 1):
 assert min(both) < 0.2 < 0.8 < max(both)
 
 # %% [markdown]
-# **Read.** A copy adds no information. And knobs do not add up: with one wording *and* two tasks, the
-# model may take a new wording for the other task. In one seed of three hardly a fact is right.
+# **Read.** A copy adds no information. And knobs do not add up: with one wording *and* two tasks,
+# the model may take a new wording for the other task. In one seed of three hardly a fact is right.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.1 · The cheapest data set that passes · 8 min · ●●○
@@ -307,12 +307,12 @@ for pair in (pairs[0], *across[:2]):
 assert pairs[0].similarity > 0.7 and max(pair.similarity for pair in across) < 0.35
 
 # %% [markdown]
-# **Read.** The closest pairs are questions about one passage, and stand on one side of the split, as
-# they should. Across it only phrases are shared. (**MinHash** estimates the same similarity from
+# **Read.** The closest pairs are questions about one passage, and stand on one side of the split,
+# as they should. Across it only phrases are shared. (**MinHash** estimates the same similarity from
 # short signatures. It pays for billions of texts; our index needs half a second for 6,000.)
 #
-# Now an exam leaks. We make two exams of 80 questions about entities that no pretraining text names.
-# The questions of the first go into the tuning set, verbatim or reworded.
+# Now an exam leaks. We make two exams of 80 questions about entities that no pretraining text
+# names. The questions of the first go into the tuning set, verbatim or reworded.
 #
 # **Predict.** What does the leak do to the score in the first exam, and in the second?
 
@@ -348,13 +348,15 @@ for name, text_of in (
     pairs = near_duplicates(text_of(exam), text_of(leaky), threshold=THRESHOLD)
     named = {pair.first for pair in pairs}
     print(
-        f"{name:20} {len(named & leaked)} of {len(leaked)} leaks named, {len(named - leaked)} others"
+        f"{name:20} {len(named & leaked)} of {len(leaked)} leaks named, "
+        f"{len(named - leaked)} others"
     )
 
 # %% [markdown]
 # **Read.** The questions alone accuse the whole exam. With the answer, only what asks for the same
-# fact stays alike. A translation, though, shares no shingle at all. Yang et al. (2023) show that such
-# rows pass these filters and raise scores. A second exam, written later, is the better witness.
+# fact stays alike. A translation, though, shares no shingle at all. Yang et al. (2023) show that
+# such rows pass these filters and raise scores. A second exam, written later, is the better
+# witness.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.2 · A quotation inside a long row · 6 min · ●●○
@@ -393,11 +395,11 @@ check("11.2", leaked_share)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.3 · The audit · 12 min · ●●●
-# Write an audit that finds leaked exam questions; its outcome is checked. `exam` and `rows` are lists
-# of conversations, each a question and its answer. Return a list of the places in `exam` (ints from
-# 0, each once, in any order) whose fact is asked for in `rows`, with the same question or another.
-# Other rows use the exam's wording for other facts. The check makes six fresh sets with 12 leaks
-# each: find at least 85 % of all leaks, and at least 85 % of what you name must be leaks.
+# Write an audit that finds leaked exam questions; its outcome is checked. `exam` and `rows` are
+# lists of conversations, each a question and its answer. Return a list of the places in `exam`
+# (ints from 0, each once, in any order) whose fact is asked for in `rows`, with the same question
+# or another. Other rows use the exam's wording for other facts. The check makes six fresh sets with
+# 12 leaks each: find at least 85 % of all leaks, and at least 85 % of what you name must be leaks.
 #
 # `plant_leaks(seed)` makes sets to practise on: `exam, rows, leaked`.
 
@@ -423,8 +425,9 @@ check("11.3", audit)
 # threshold on practice sets: count what you miss, and what you accuse wrongly.</details>
 
 # %% [markdown] tags=["explanation"]
-# Single words (n = 1) accuse nearly every question: all share "the", "of" and "is". A high threshold
-# finds verbatim leaks alone. Equal answers would do here; they fail where answers are short ("No").
+# Single words (n = 1) accuse nearly every question: all share "the", "of" and "is". A high
+# threshold finds verbatim leaks alone. Equal answers would do here; they fail where answers are
+# short ("No").
 
 # %% [markdown]
 # ### Where rows come from, and what must be written down
@@ -458,8 +461,8 @@ print(len(converted), "rows;", converted[0])
 # %% [markdown]
 # ## 3 · A teacher
 #
-# In **distillation** a strong model, the teacher, answers, and a student is tuned on the answers. Or
-# the student learns the teacher's whole distribution at every graded position. A temperature T
+# In **distillation** a strong model, the teacher, answers, and a student is tuned on the answers.
+# Or the student learns the teacher's whole distribution at every graded position. A temperature T
 # softens both, so that small probabilities count more:
 #
 # $$L = T^2 \sum_v p_v \ln\frac{p_v}{q_v}, \qquad p = \mathrm{softmax}(z^\text{teacher}/T),\quad
@@ -527,8 +530,9 @@ print("gradient", [round(slope.item(), 4) for slope in slopes])
 # %% [markdown]
 # As T grows, q − p shrinks as 1/T: with T² in front, the gradient keeps its size.
 #
-# The good teacher was tuned on 768 clean rows. For two others half of the labels were wrong, by rule
-# or scattered. Every student sees 480 examples, made from 96 questions that its source answered.
+# The good teacher was tuned on 768 clean rows. For two others half of the labels were wrong, by
+# rule or scattered. Every student sees 480 examples, made from 96 questions that its source
+# answered.
 #
 # **Predict.** Which students repeat their teacher's errors *word for word*, on questions they were
 # never shown: those of the rule, or those of the scattered errors? Can a student beat its teacher?
@@ -595,9 +599,9 @@ assert min(band) - 0.1 <= here["copied"] <= max(band) + 0.1
 # ## 4 · The best of K
 #
 # Where a program can check answers, a model can write its own rows: it samples K answers to a
-# prompt, and we keep a right one. This is **rejection sampling**, or best of K. It can act only where
-# there is a choice. So we look first at the **decidable fraction**: the share of prompts for which
-# some of the K samples are right and some are not.
+# prompt, and we keep a right one. This is **rejection sampling**, or best of K. It can act only
+# where there is a choice. So we look first at the **decidable fraction**: the share of prompts for
+# which some of the K samples are right and some are not.
 #
 # **Predict.** The starting model learned 96 facts and 64 sums. For which share of 200 sums are some
 # of 8 samples right, and for which share of 200 facts?
@@ -626,8 +630,8 @@ for one, other in list(zip(top, luck, strict=True))[:3]:
     print(f"{one[0]['content']:18} top: {one[1]['content']:32} control: {other[1]['content']}")
 
 # %% [markdown]
-# Three such rounds, each from the model that the last one made. The claim: *top gets more sums right
-# than its matched control*, after one round and after three.
+# Three such rounds, each from the model that the last one made. The claim: *top gets more sums
+# right than its matched control*, after one round and after three.
 #
 # **Predict.** Does it? And what becomes of the facts, which no round trains?
 
@@ -682,16 +686,16 @@ for skill, other, rounds in (("sums", "facts", 3), ("facts", "sums", 1)):
 # On facts the gain is small, and not shown: greedy answers were mostly right already. The published
 # control (see the sources) ends in a tie as well.
 #
-# What was not trained may stay or go. Rounds of sums leave the facts alone; one round of facts wipes
-# out the sums.
+# What was not trained may stay or go. Rounds of sums leave the facts alone; one round of facts
+# wipes out the sums.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 11.5 · Top, and its matched control · 9 min · ●●○
-# `rewards[i][k]` is the reward of sample k of prompt i; all prompts have equally many samples. Leave
-# out prompts whose rewards are all equal. For each of the others, in order, choose the sample with
-# the highest reward (the first of equal ones), and for the control any of *all* its samples, equally
-# likely, drawn anew for each prompt from `random.Random(seed)`. Return two lists of pairs (i, k),
-# counted from 0: the tops, and the control.
+# `rewards[i][k]` is the reward of sample k of prompt i; all prompts have equally many samples.
+# Leave out prompts whose rewards are all equal. For each of the others, in order, choose the sample
+# with the highest reward (the first of equal ones), and for the control any of *all* its samples,
+# equally likely, drawn anew for each prompt from `random.Random(seed)`. Return two lists of pairs
+# (i, k), counted from 0: the tops, and the control.
 
 
 # %% tags=["stub"]

@@ -562,7 +562,8 @@ verdict = judge_claim(
     claim="lower",
 )
 print(
-    f"DFT stops less often: {verdict.mean:+.0%} on average, noise floor {verdict.floor:.0%}: {verdict.word}"
+    f"DFT stops less often: {verdict.mean:+.0%} on average, noise floor {verdict.floor:.0%}: "
+    f"{verdict.word}"
 )
 assert verdict.word == "held"
 assert max(max(ends.measured("stops", **arm)) for name, arm in arms.items() if "DFT" in name) < 0.1
@@ -641,7 +642,8 @@ on_real = judge_claim(
     claim="lower",
 )
 print(
-    f"how often the marker ranks first, DFT minus cross-entropy: {on_real.mean:+.0%}: {on_real.word}"
+    f"how often the marker ranks first, DFT minus cross-entropy: {on_real.mean:+.0%}: "
+    f"{on_real.word}"
 )
 assert on_real.word == "held"
 
@@ -726,7 +728,8 @@ def compare(
     """Print the verdict on a loss against another one; return its word."""
     verdict = judge_claim(values[to], values[name], claim=claim)
     print(
-        f"{name} {claim} than {to}: {verdict.mean:+.2f}, noise floor {verdict.floor:.2f}: {verdict.word}"
+        f"{name} {claim} than {to}: {verdict.mean:+.2f}, noise floor {verdict.floor:.2f}: "
+        f"{verdict.word}"
     )
     return verdict.word
 
