@@ -92,7 +92,7 @@ def test_the_controls_move_picture_and_words(results):
     seen = {picture.value}
     for name, value in (
         ("rows", 96),
-        ("copies among them", 0.75),
+        ("copies", 0.75),
         ("wrong labels", 0.25),
         ("wordings", 1),
         ("tasks", 2),

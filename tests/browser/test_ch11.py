@@ -34,7 +34,7 @@ def test_arrows_on_the_sliders_change_data_and_score(page, results):
     view.tab_to(view.slider("rows"))
     page.keyboard.press("ArrowLeft")
     expect(view, results, 50, 96, 0.0, 0.0, 4, 1)
-    view.tab_to(view.slider("copies among them"))
+    view.tab_to(view.slider("copies"))
     page.keyboard.press("ArrowRight")
     expect(view, results, 50, 96, 0.75, 0.0, 4, 1)
     view.tab_to(view.slider("wrong labels"))

@@ -71,7 +71,7 @@ def explore_mix(results: Results) -> ipywidgets.VBox:
     """
     wide = {"style": {"description_width": "9em"}, "layout": ipywidgets.Layout(width="26em")}
     rows = _slider("rows", [(str(count), count) for count in ROWS], 384, wide)
-    copies = _slider("copies among them", [(f"{c:.0%}", c) for c in COPIES], 0.0, wide)
+    copies = _slider("copies", [(f"{c:.0%}", c) for c in COPIES], 0.0, wide)
     wrong = _slider("wrong labels", [(f"{share:.0%}", share) for share in WRONG], 0.0, wide)
     wordings = _slider("wordings", [(str(count), count) for count in WORDINGS], 4, wide)
     tasks = choose("tasks", TASKS)
