@@ -65,6 +65,7 @@ def distill(
     student.train()
     for step, window in enumerate(plan.windows(0)):
         (batch,) = plan.gather(window, tokenizer.pad_token_id)
+        batch = {name: tensor.to(student.device) for name, tensor in batch.items()}
         with torch.no_grad():
             wanted, _ = graded_logits(teacher.eval(), batch)
         scores, _ = graded_logits(student, batch)

@@ -7,7 +7,6 @@ import weakref
 import torch
 import torch.nn.functional as F
 
-from sft_lab.arguments import real_number
 from sft_lab.examples import IGNORE_INDEX
 from sft_lab.kernels.head import HeadLoss
 from sft_lab.kernels.plain import is_plain
@@ -57,36 +56,6 @@ def response_loss(
     if divisor == 0:
         raise ValueError(f"every one of the {len(targets)} graded tokens has weight 0")
     return loss.per_token(logits[:, :-1][graded], targets).sum() / divisor
-
-
-def distillation_loss(
-    student_logits: torch.Tensor,
-    teacher_logits: torch.Tensor,
-    labels: torch.Tensor,
-    temperature: float = 1.0,
-) -> torch.Tensor:
-    """temperature^2 KL(teacher || student) at the graded positions, their mean, in nats (Hinton et
-    al., 2015).
-
-    Both logits: (B, T, V), divided by `temperature` before their softmax; labels: (B, T), only to
-    say which positions count. The square makes up for gradients that the temperature makes smaller.
-    The teacher gets no gradient. Raises ValueError when nothing is graded.
-    """
-    temperature = real_number("temperature", temperature, above=0)
-    if student_logits.shape != teacher_logits.shape:
-        raise ValueError(
-            f"logits of the student {tuple(student_logits.shape)} and of the teacher "
-            f"{tuple(teacher_logits.shape)} differ: both must have the same tokens and vocabulary"
-        )
-    _check_shapes(student_logits, labels)
-    _check_any_graded(labels)
-    graded = labels[:, 1:] != IGNORE_INDEX
-    student, teacher = (
-        (logits[:, :-1][graded].float() / temperature).log_softmax(-1)
-        for logits in (student_logits, teacher_logits.detach())
-    )
-    total = F.kl_div(student, teacher, log_target=True, reduction="sum")
-    return temperature**2 * total / len(student)
 
 
 def graded_logits(

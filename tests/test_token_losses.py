@@ -22,7 +22,7 @@ from sft_lab.batches import pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.kernels.head import HeadLoss
 from sft_lab.loop.update import mixed_precision, optimizer_step
-from sft_lab.losses import distillation_loss, graded_logits, graded_loss, response_loss
+from sft_lab.losses import graded_logits, graded_loss, response_loss
 from sft_lab.token_losses import TokenLoss, dft, focal, smoothed, weighted
 from sft_lab.train import evaluate, train
 
@@ -670,51 +670,3 @@ def test_labels_without_a_graded_token_are_an_error_for_every_loss(loss):
         response_loss(torch.zeros(1, 3, VOCABULARY), nothing, loss)
     with pytest.raises(ValueError, match="differ in"):
         response_loss(torch.zeros(1, 4, VOCABULARY), nothing.clamp(min=0), loss)
-
-
-# --- distillation
-# -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.numeric
-def test_distillation_and_its_gradient_are_the_formulas_on_500_random_cases():
-    for seed in range(500):
-        student, labels = random_case(seed)
-        generator = torch.Generator().manual_seed(1000 + seed)
-        teacher = 2 * torch.randn(student.shape, generator=generator)
-        temperature = random.Random(seed).choice([0.5, 1.0, 2.0, 7.3])
-        graded = labels[:, 1:] != IGNORE_INDEX
-        p, q = (
-            (logits[:, :-1][graded].double() / temperature).log_softmax(-1)
-            for logits in (teacher, student)
-        )
-        divergence = (p.exp() * (p - q)).sum(-1).mean()
-        value, gradient = with_gradient(
-            lambda z, t=teacher, y=labels, k=temperature: distillation_loss(z, t, y, k), student
-        )
-        assert_close(value.double(), temperature**2 * divergence, rtol=1e-4, atol=1e-5)
-        right = torch.zeros_like(student)
-        right[:, :-1][graded] = (temperature * (q.exp() - p.exp()) / graded.sum()).float()
-        assert_close(gradient, right, rtol=1e-4, atol=1e-5)
-
-
-def test_distillation_from_a_certain_teacher_is_the_nll_and_from_itself_nothing():
-    student, labels = random_case(1)
-    certain = 1e4 * F.one_hot(labels[:, 1:].clamp(min=0), student.shape[-1]).float()
-    certain = torch.cat((certain, certain[:, :1]), dim=1)
-    assert_close(distillation_loss(student, certain, labels), response_loss(student, labels))
-    assert distillation_loss(student, student, labels, 3.0).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_the_teacher_gets_no_gradient_and_wrong_inputs_are_named():
-    student, labels = random_case(1)
-    teacher = torch.zeros_like(student).requires_grad_()
-    with pytest.raises(RuntimeError, match="does not require grad"):
-        distillation_loss(student, teacher, labels).backward()
-    for temperature in (0, -1, math.nan, "2"):
-        with pytest.raises(SettingError, match="temperature is"):
-            distillation_loss(student, teacher, labels, temperature)
-    with pytest.raises(ValueError, match="same tokens and vocabulary"):
-        distillation_loss(student, teacher[..., 1:], labels)
-    with pytest.raises(ValueError, match="no graded token"):
-        distillation_loss(student, teacher, torch.full_like(labels, IGNORE_INDEX))
