@@ -2,6 +2,7 @@
 thread."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -24,6 +25,8 @@ from sft_lab.records import Conversation
 
 ATLAS_BASE = Path(__file__).resolve().parent.parent / "data" / "models" / "atlas-base"
 
+# chapters 08 and 09 would take a model of the hub where a GPU is
+os.environ.setdefault("SFT_LAB_MODEL", "atlas-base")
 torch.set_num_threads(1)  # parallel test workers with two threads each run nine times slower
 
 

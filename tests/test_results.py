@@ -1,5 +1,7 @@
 """Recorded sweeps: each point once, kept at once, and never mixed with other weights."""
 
+import os
+
 import pytest
 import torch
 
@@ -39,6 +41,19 @@ def test_an_interrupted_sweep_goes_on_and_runs_no_point_twice(tmp_path):
     results = sweep("x", POINTS, stops_at_the_fourth, model=model_of(0), folder=tmp_path)
     assert [point for point in seen if seen.count(point) > 1] == [POINTS[3]] * 2
     assert results.rows == [{**point, **measure(point)} for point in POINTS]
+
+
+def test_several_processes_measure_the_same(tmp_path, monkeypatch):
+    alone = sweep("x", POINTS, measure, model=model_of(0), folder=tmp_path / "alone")
+    monkeypatch.setenv("SFT_LAB_JOBS", "2")
+    parent = os.getpid()
+
+    def measure_elsewhere(point):
+        assert os.getpid() != parent and torch.get_num_threads() == 1
+        return measure(point)
+
+    together = sweep("x", POINTS, measure_elsewhere, model=model_of(0), folder=tmp_path / "pool")
+    assert together.rows == alone.rows
 
 
 def test_rows_of_other_weights_are_refused(tmp_path):

@@ -9,11 +9,12 @@ and from which weights; rows of other weights are refused, never mixed.
 
 import hashlib
 import json
+import multiprocessing
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -90,18 +91,21 @@ def sweep(
     model: torch.nn.Module,
     model_name: str = "atlas-base",
     folder: Path = FOLDER,
+    jobs: int | None = None,
 ) -> Results:
     """Run every point that is not recorded yet, and keep each as soon as it is measured.
 
     points: settings, each with a `seed`. run: measures a point, with numbers and texts as values.
     An interrupted sweep goes on where it ended. Points that are no longer asked for are dropped.
+    jobs: processes that measure at once (default: SFT_LAB_JOBS, else 1), a thread each; on a CPU.
     """
     points = list(points)
+    jobs = jobs or int(os.environ.get("SFT_LAB_JOBS", "1"))
     path = folder / f"{name}.json"
     results = Results(
         date.today().isoformat(),
         shlex.join(["python", *_command()]),
-        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        _describe_machine(model),
         model_name,
         hash_weights(model),
         [],
@@ -110,14 +114,51 @@ def sweep(
         results.rows = read_results(name, model, folder=folder).rows
     kept = [next((row for row in results.rows if _is_at(row, point)), None) for point in points]
     folder.mkdir(parents=True, exist_ok=True)
-    for place, point in enumerate(tqdm(points, desc=name, unit="run")):
-        if kept[place] is None:
-            kept[place] = {**point, **run(point)}
-            results.rows = [row for row in kept if row is not None]
-            write_json(path, asdict(results))
+    open_points = [(place, point) for place, point in enumerate(points) if kept[place] is None]
+    measured = _measure(run, open_points, jobs)
+    for place, row in tqdm(measured, desc=name, unit="run", total=len(open_points)):
+        kept[place] = {**points[place], **row}
+        results.rows = [row for row in kept if row is not None]
+        write_json(path, asdict(results))
     results.rows = kept
     write_json(path, asdict(results))
     return results
+
+
+def _measure(
+    run: Callable[[Row], Row], points: Sequence[tuple[int, Row]], jobs: int
+) -> Iterator[tuple[int, Row]]:
+    """Place and measures of each point, as they come."""
+    if jobs == 1:
+        for place, point in points:
+            yield place, run(point)
+        return
+    # a forked process has the model and `run` at once, which could not be sent to it
+    fork = multiprocessing.get_context("fork")
+    with fork.Pool(jobs, initializer=_begin_process, initargs=(run,)) as pool:
+        yield from pool.imap_unordered(_measure_point, points)
+
+
+_run_here: Callable[[Row], Row] | None = None  # what a process of the pool measures with
+
+
+def _begin_process(run: Callable[[Row], Row]) -> None:
+    global _run_here
+    _run_here = run
+    torch.set_num_threads(1)
+
+
+def _measure_point(numbered: tuple[int, Row]) -> tuple[int, Row]:
+    place, point = numbered
+    return place, _run_here(point)
+
+
+def _describe_machine(model: torch.nn.Module) -> str:
+    device = next(model.parameters()).device
+    place = f"{platform.machine()}, {os.cpu_count()} cores"
+    if device.type == "cuda":
+        place = torch.cuda.get_device_name(device)
+    return f"{place}, torch {torch.__version__}"
 
 
 def _is_at(row: Row, point: Row) -> bool:
