@@ -41,7 +41,8 @@ from sft_lab.undisturbed import undisturbed
 Tensors = dict[str, torch.Tensor]
 LABELS = ("sampled", "true", "batch")
 FISHER_BATCH = 16  # examples whose gradients labels="batch" averages before it squares
-GRADIENTS_AT_ONCE = 1 << 25  # numbers: 128 MiB of single examples' gradients
+# numbers of single examples' gradients that stand together: 128 MiB, and 4 GiB on a GPU
+GRADIENTS_AT_ONCE = {"cpu": 1 << 25, "cuda": 1 << 30}
 
 # --- penalties
 
@@ -192,7 +193,9 @@ class SynapticIntelligence(Penalty):
                 f"{self.name}: no step since it was made or last consolidated: train with "
                 "penalty=it on the old task first"
             )
-        weights = _copy(_trained(model))
+        self.check(model)
+        names = dict(model.named_parameters())
+        weights = _copy({name: names[name] for name in self.path})
         self.importance = self.importance or {}
         for name, path in self.path.items():
             change = weights[name] - self.start[name].to(weights[name].device)
@@ -296,7 +299,8 @@ def estimate_fisher(
             groups = _cut(range(len(examples)), batch_size)
         else:  # rows of one length together: hardly any padding
             by_length = sorted(range(len(examples)), key=lambda i: len(examples[i].input_ids))
-            groups = _cut(by_length, max(1, min(FISHER_BATCH, GRADIENTS_AT_ONCE // size)))
+            room = GRADIENTS_AT_ONCE.get(model.device.type, GRADIENTS_AT_ONCE["cpu"])
+            groups = _cut(by_length, max(1, min(FISHER_BATCH, room // size)))
         square = _sum_of_squares(model, weights, names, together=labels == "batch")
         total = {name: torch.zeros_like(weights[name]) for name in names}
         for group in groups:
