@@ -273,18 +273,8 @@ def estimate_fisher(
     Nothing about the model changes; no dropout. Raises SettingError for other labels, no examples,
     an example without a graded token, and a model in which nothing trains.
     """
-    if labels not in LABELS:
-        raise SettingError(f"labels is {labels!r:.60}; it must be one of {', '.join(LABELS)}")
-    examples, seed = list(examples), check_seed(seed)
-    batch_size = whole_number("batch_size", batch_size)
-    check_examples(examples, "examples")
-    check_rows(model, tokenizer.pad_token_id, examples=examples)
-    for place, example in enumerate(examples):
-        if not grades(example.labels):
-            raise SettingError(
-                f"examples[{place}] has no graded token: it would add 0 to the mean. Leave it "
-                "out, or check the examples with check_labels"
-            )
+    seed, batch_size = check_seed(seed), whole_number("batch_size", batch_size)
+    examples = _check_fisher(model, tokenizer, examples, labels)
     names = list(_trained(model))
     if not names:
         raise SettingError("no weight of the model trains, so there is no Fisher to estimate")
@@ -309,6 +299,29 @@ def estimate_fisher(
             for name, values in square(ids, targets).items():
                 total[name] += values
     return {name: values / len(examples) for name, values in total.items()}
+
+
+def _check_fisher(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    labels: str,
+) -> list[Example]:
+    """The examples, as a list, when each of them has a gradient to be squared."""
+    if labels not in LABELS:
+        raise SettingError(f"labels is {labels!r:.60}; it must be one of {', '.join(LABELS)}")
+    examples = list(examples)
+    check_examples(examples, "examples")
+    check_rows(model, tokenizer.pad_token_id, examples=examples)
+    for place, example in enumerate(examples):
+        if not grades(example.labels):
+            raise SettingError(
+                f"examples[{place}] has no graded token: it would add 0 to the mean. Leave it "
+                "out, or check the examples with check_labels"
+            )
+    if not _trained(model):
+        raise SettingError("no weight of the model trains, so there is no Fisher to estimate")
+    return examples
 
 
 def _sum_of_squares(

@@ -104,14 +104,13 @@ def train(
     """Fine-tune `model` in place on encoded examples; trains whatever requires gradients.
 
     One step takes `accumulation_steps` batches of `batch_size` examples, and every graded token of
-    the step weighs the same. Its loss is the NLL, or one of `sft_lab.token_losses`; evaluations,
-    after every epoch and every `evaluate_every` steps, are always NLL, so that runs can be
-    compared. AdamW; linear warm-up over `warmup_ratio` of the steps, then cosine decay to 0; the
-    gradient's norm is clipped at `max_grad_norm`. `penalty` (chapter 13, `sft_lab.forgetting`) is
-    added to each step's loss, its gradient clipped together with the loss's; the history's losses
-    are without it. With `pack_to`, rows of at most so many tokens are packed, and `batch_size`
-    counts rows. Half-precision models get float32 updates. Model and tokenizer come to name the
-    chat template's stop token, for whoever saves them.
+    the step weighs the same. Its loss is the NLL, or one of `sft_lab.token_losses`; a `penalty` of
+    `sft_lab.forgetting` is added once a step (`History.losses` leave it out). Evaluations, after
+    every epoch and every `evaluate_every` steps, are always NLL. AdamW; linear warm-up over
+    `warmup_ratio` of the steps, then cosine decay to 0; the gradient's norm, the penalty's with it,
+    is clipped at `max_grad_norm`. With `pack_to`, rows of at most so many tokens are packed, and
+    `batch_size` counts rows. Half-precision models get float32 updates. Model and tokenizer come to
+    name the chat template's stop token.
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model or its LoRA adapter; `resume=True` goes on exactly where the

@@ -756,7 +756,7 @@ def wider():
 def test_a_strength_beyond_all_numbers_ends_the_run_and_says_so():
     model = make_model()
     penalty = l2_to_start(moved(model), 1e38)
-    with pytest.raises(FloatingPointError, match="too large a strength"):
+    with pytest.raises(FloatingPointError, match="learning rate or a strength too high"):
         train(model, TOKENIZER, EXAMPLES, penalty=penalty, **RUN)
 
 
