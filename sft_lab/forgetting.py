@@ -268,7 +268,7 @@ def estimate_fisher(
     learned them by heart.
     "batch": the example's own tokens, but the gradient is averaged over `batch_size` examples
     before it is squared. Often met, and wrong: gradients of different sign cancel, and the result
-    is up to `batch_size` times too small, by a factor that differs between weights.
+    is too small, `batch_size` times where both signs are as likely, less elsewhere.
 
     Nothing about the model changes; no dropout. Raises SettingError for other labels, no examples,
     an example without a graded token, and a model in which nothing trains.
@@ -276,8 +276,6 @@ def estimate_fisher(
     seed, batch_size = check_seed(seed), whole_number("batch_size", batch_size)
     examples = _check_fisher(model, tokenizer, examples, labels)
     names = list(_trained(model))
-    if not names:
-        raise SettingError("no weight of the model trains, so there is no Fisher to estimate")
     # torch's fast attention on a CPU has no rule for vmap
     with undisturbed(model), sdpa_kernel(SDPBackend.MATH):
         if labels == "sampled":

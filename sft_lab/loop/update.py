@@ -84,18 +84,15 @@ def optimizer_step(
     # token of a batch with few graded tokens more weight.
     graded, divisor = _count_graded(batches, token_loss, step)
     device, scale = parameters[0].device, scaler.get_scale()
-    losses, ranked_first, added = [], [], []
+    factor, parts = scale / divisor, []
     for batch in batches:
         with autocast:
             on_device = {name: tensor.to(device) for name, tensor in batch.items()}
             # the gradients are made inside, on the way forward, so the scale must be there too
-            loss, correct, extra = _score(
-                model, on_device, scale / divisor, token_loss, penalty, graded
-            )
+            loss, correct, extra = _score(model, on_device, factor, token_loss, penalty, graded)
         scaler.scale(loss / scale + extra).backward()
-        losses.append(loss.detach())
-        ranked_first.append(correct)
-        added.append(extra.detach())
+        parts.append((loss.detach(), correct, extra.detach()))
+    losses, ranked_first, added = zip(*parts, strict=True)
     if penalty is not None and not penalty.reads_batch:
         added = [_add_penalty(model, penalty, scale, autocast, scaler)]
     scaler.unscale_(optimizer)  # the norm is clipped in true units
@@ -107,12 +104,7 @@ def optimizer_step(
     overflow = scaler.is_enabled() and scale > SMALLEST_LOSS_SCALE
     if not math.isfinite(total + added) or not (math.isfinite(norm) or overflow):
         optimizer.zero_grad()
-        loss = f"loss {total}" + (f", penalty {added} ({penalty.name})" if penalty else "")
-        raise FloatingPointError(
-            f"step {step}: {loss}, gradient norm {norm}, learning rate {rate:.1e}. Usual causes: a "
-            f"learning rate {'or a strength ' * bool(penalty)}too high, half precision, broken "
-            "weights. The weights are those of the step before"
-        )
+        raise FloatingPointError(_explain(step, total, added, norm, rate, penalty))
     scaler.step(optimizer)
     if penalty is not None:
         penalty.after_step(model)
@@ -127,6 +119,18 @@ def optimizer_step(
         **({"loss_scale": scale} if scaler.is_enabled() else {}),
         **({} if penalty is None else {"penalty": added}),
     }
+
+
+def _explain(
+    step: int, total: float, added: float, norm: float, rate: float, penalty: Penalty | None
+) -> str:
+    """What to say of a step whose loss or gradient is not finite."""
+    term = f", penalty {added} ({penalty.name})" if penalty else ""
+    return (
+        f"step {step}: loss {total}{term}, gradient norm {norm}, learning rate {rate:.1e}. Usual "
+        f"causes: a learning rate {'or a strength ' * bool(penalty)}too high, half precision, "
+        "broken weights. The weights are those of the step before"
+    )
 
 
 def _score(
