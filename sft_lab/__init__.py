@@ -31,6 +31,7 @@ spare      shapes                 what a config alone says: layers, widths, para
            costs                  what a way of tuning costs: training, storage, serving
            low_rank               how much of a matrix a lower rank keeps
 learn      loop.plan              which examples meet in which step
+           loop.penalties         what a penalty is, that a run adds to its loss
            loop.settings          settings of a run that would teach nothing, or something else
            loop.limits            before the first step: can the model take these rows at all?
            loop.probes            before the first step: does the loop score this model rightly?
@@ -40,6 +41,8 @@ learn      loop.plan              which examples meet in which step
            loop.update            one update: number formats, accumulation, clipping
            train                  the training loop, evaluation, exact resume
            distill                a student learns a teacher's probabilities
+keep       forgetting             what keeps an old task: EWC, SI, L2, distillation, replay
+           columns                a new column beside a frozen model, for a new task
 world      gguf_header            the tensors that a GGUF file lists
            models                 load by name
            memory                 the memory of a step, predicted

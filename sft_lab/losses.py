@@ -104,6 +104,17 @@ def graded_loss(
                 loss.check_vocabulary(len(head.weight))
             return HeadLoss.apply(hidden, head.weight, targets, factor, loss)
         logits = head(hidden)  # all scores at once: an adapter on the head, a hook, a bias
+    return summed_loss(logits, targets, factor=factor, loss=loss)
+
+
+def summed_loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    factor: float = 1.0,
+    loss: TokenLoss | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `graded_loss` returns, of logits that are there already: (N, V), and their targets."""
     if loss is None:
         total = F.cross_entropy(logits.float(), targets, reduction="sum")
     else:

@@ -32,10 +32,17 @@ from sft_lab.loop.checkpoints import (
 )
 from sft_lab.loop.limits import check_rows
 from sft_lab.loop.output import output_folder, save_in_folder
+from sft_lab.loop.penalties import Penalty
 from sft_lab.loop.plan import Plan
 from sft_lab.loop.probes import check_model, check_scores
 from sft_lab.loop.process import interrupt_between_steps, keep_freed_memory
-from sft_lab.loop.settings import check_loss, check_settings, check_watching, notice_no_change
+from sft_lab.loop.settings import (
+    check_loss,
+    check_penalty,
+    check_settings,
+    check_watching,
+    notice_no_change,
+)
 from sft_lab.loop.update import mixed_precision, optimizer_step
 from sft_lab.losses import graded_loss
 from sft_lab.stopping import name_stop_token
@@ -86,6 +93,7 @@ def train(
     max_grad_norm: float = 1.0,
     pack_to: int | None = None,
     loss: TokenLoss | None = None,
+    penalty: Penalty | None = None,
     evaluate_every: int | None = None,
     output_dir: Path | str | None = None,
     checkpoint_every: int = 100,
@@ -99,9 +107,11 @@ def train(
     the step weighs the same. Its loss is the NLL, or one of `sft_lab.token_losses`; evaluations,
     after every epoch and every `evaluate_every` steps, are always NLL, so that runs can be
     compared. AdamW; linear warm-up over `warmup_ratio` of the steps, then cosine decay to 0; the
-    gradient's norm is clipped at `max_grad_norm`. With `pack_to`, rows of at most so many tokens
-    are packed, and `batch_size` counts rows. Half-precision models get float32 updates. Model and
-    tokenizer come to name the chat template's stop token, for whoever saves them.
+    gradient's norm is clipped at `max_grad_norm`. `penalty` (chapter 13, `sft_lab.forgetting`) is
+    added to each step's loss, its gradient clipped together with the loss's; the history's losses
+    are without it. With `pack_to`, rows of at most so many tokens are packed, and `batch_size`
+    counts rows. Half-precision models get float32 updates. Model and tokenizer come to name the
+    chat template's stop token, for whoever saves them.
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model or its LoRA adapter; `resume=True` goes on exactly where the
@@ -116,12 +126,13 @@ def train(
     watched = _Watched(eval_examples, evaluate_every, log_dir, progress)
     check_rows(model, tokenizer.pad_token_id, examples=plan.examples, eval_examples=eval_examples)
     settings["loss"] = check_loss(loss, plan, model)
+    settings["penalty"] = check_penalty(penalty, model, output_dir)
     folder = output_folder(output_dir, model, tokenizer, plan.total_steps, checkpoint_every, resume)
     with folder as checkpoint:
         keep_freed_memory()
         torch.manual_seed(seed)  # dropout, where a model or an adapter has it
         with notice_no_change(model), mixed_precision(model) as (autocast, scaler):
-            run = _Run(model, tokenizer, plan, settings, autocast, scaler, loss)
+            run = _Run(model, tokenizer, plan, settings, autocast, scaler, loss, penalty)
             run.begin(checkpoint if resume else None)
             _take_steps(run, watched, checkpoint, checkpoint_every)
         if checkpoint:
@@ -182,10 +193,12 @@ class _Run:
         autocast: torch.autocast,
         scaler: torch.amp.GradScaler,
         loss: TokenLoss | None,
+        penalty: Penalty | None,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.plan, self.settings = plan, settings
-        self.autocast, self.scaler, self.loss = autocast, scaler, loss
+        self.autocast, self.scaler = autocast, scaler
+        self.loss, self.penalty = loss, penalty
         self.history = History()
         self.warmup_steps = math.ceil(settings["warmup_ratio"] * plan.total_steps)
         self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
@@ -228,6 +241,7 @@ class _Run:
             autocast=self.autocast,
             scaler=self.scaler,
             token_loss=self.loss,
+            penalty=self.penalty,
         )
         self.history.steps.append({"step": done + 1, **measured})
         self.history.tokens += self.plan.count_tokens(window)

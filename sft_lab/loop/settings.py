@@ -10,6 +10,7 @@ import torch
 
 from sft_lab.arguments import SettingError, real_number, whole_number
 from sft_lab.examples import IGNORE_INDEX, Example
+from sft_lab.loop.penalties import Penalty
 from sft_lab.loop.plan import Plan, check_examples, grades
 from sft_lab.token_losses import TokenLoss
 
@@ -96,6 +97,35 @@ def check_loss(loss: TokenLoss | None, plan: Plan, model: torch.nn.Module) -> di
                 "nothing; give larger batches, or a small weight to more tokens"
             )
     return loss.settings
+
+
+def check_penalty(
+    penalty: Penalty | None, model: torch.nn.Module, output_dir: Any
+) -> dict[str, Any] | None:
+    """What the settings of a run say of its penalty, where a checkpoint may keep them; None: there
+    is none. SettingError for what is no Penalty, one that does not fit the model, and one that a
+    checkpoint would lose."""
+    if penalty is None:
+        return None
+    if not isinstance(penalty, Penalty):
+        raise SettingError(
+            f"penalty is {penalty!r:.60} ({type(penalty).__name__}); it must be None, or made by "
+            "ewc, l2_to_start, synaptic_intelligence or distil_from of sft_lab.forgetting, or a "
+            "sft_lab.loop.penalties.Penalty of your own"
+        )
+    if not penalty.name:
+        raise SettingError(
+            f"the penalty, a {type(penalty).__name__}, has no name: give it one with all its "
+            "numbers in it, so that no run goes on with another"
+        )
+    if penalty.learns and output_dir is not None:
+        raise SettingError(
+            f"penalty is {penalty.name!r}, which gathers numbers during the run, and no checkpoint "
+            f"in output_dir, {str(output_dir)!r:.60}, would hold them: train without output_dir, "
+            "and save the model afterwards"
+        )
+    penalty.check(model)
+    return penalty.settings() if output_dir is not None else None  # a hash of all it keeps: slow
 
 
 def check_watching(

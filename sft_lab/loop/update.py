@@ -9,7 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from sft_lab.examples import IGNORE_INDEX
-from sft_lab.losses import graded_loss
+from sft_lab.loop.penalties import Penalty
+from sft_lab.losses import graded_logits, graded_loss, summed_loss
 from sft_lab.token_losses import TokenLoss
 
 SMALLEST_LOSS_SCALE = 1.0  # where even this overflows, the gradients themselves are the trouble
@@ -69,9 +70,10 @@ def optimizer_step(
     autocast: torch.autocast,
     scaler: torch.amp.GradScaler,
     token_loss: TokenLoss | None = None,
+    penalty: Penalty | None = None,
 ) -> dict[str, float]:
     """One update from one or more batches, every graded token of them weighing the same (or as
-    `token_loss` weighs it); returns what it measured.
+    `token_loss` weighs it), and from `penalty`; returns what it measured.
 
     Raises ValueError when nothing is graded or all with weight 0, and FloatingPointError, with the
     weights as they were, when the loss or the gradient is not finite. With float16 an infinite
@@ -82,30 +84,44 @@ def optimizer_step(
     # token of a batch with few graded tokens more weight.
     graded, divisor = _count_graded(batches, token_loss, step)
     device, scale = parameters[0].device, scaler.get_scale()
-    losses, ranked_first = [], []
+    losses, ranked_first, added = [], [], torch.zeros((), device=device)
+    reads_batch = penalty is not None and penalty.reads_batch
     for batch in batches:
         with autocast:
             on_device = {name: tensor.to(device) for name, tensor in batch.items()}
             # the gradients are made inside, on the way forward, so the scale must be there too
-            loss, correct = graded_loss(model, on_device, factor=scale / divisor, loss=token_loss)
-        scaler.scale(loss / scale).backward()
+            factor, extra = scale / divisor, None
+            if reads_batch:
+                loss, correct, extra = _score_both(
+                    model, on_device, factor, token_loss, penalty, graded
+                )
+            else:
+                loss, correct = graded_loss(model, on_device, factor=factor, loss=token_loss)
+        whole = loss / scale if extra is None else loss / scale + extra
+        scaler.scale(whole).backward()
         losses.append(loss.detach())
+        added = added if extra is None else added + extra.detach()
         ranked_first.append(correct)
+    if penalty is not None and not reads_batch:
+        added = _add_penalty(model, penalty, scale, autocast, scaler, added)
     scaler.unscale_(optimizer)  # the norm is clipped in true units
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     # one transfer: each .item() would wait for the device
-    measured = torch.stack((sum(losses) / scale, sum(ranked_first).float(), norm))
-    total, correct, norm = measured.tolist()
+    measured = torch.stack((sum(losses) / scale, sum(ranked_first).float(), norm, added))
+    total, correct, norm, added = measured.tolist()
     rate = optimizer.param_groups[0]["lr"]
     overflow = scaler.is_enabled() and scale > SMALLEST_LOSS_SCALE
-    if not math.isfinite(total) or not (math.isfinite(norm) or overflow):
+    if not math.isfinite(total + added) or not (math.isfinite(norm) or overflow):
         optimizer.zero_grad()
+        term = f"penalty {added} ({penalty.name}), " if penalty else ""
         raise FloatingPointError(
-            f"step {step}: loss {total}, gradient norm {norm}, learning rate {rate:.1e}. Usual "
-            "causes: a learning rate too high, half precision, broken weights. The weights are "
-            "those of the step before"
+            f"step {step}: loss {total}, {term}gradient norm {norm}, learning rate {rate:.1e}. "
+            f"Usual causes: a learning rate too high, {'too large a strength, ' * bool(penalty)}"
+            "half precision, broken weights. The weights are those of the step before"
         )
     scaler.step(optimizer)
+    if penalty is not None:
+        penalty.after_step(model)
     scaler.update()
     optimizer.zero_grad()
     return {
@@ -115,7 +131,55 @@ def optimizer_step(
         "grad_norm": norm,
         "graded": graded,
         **({"loss_scale": scale} if scaler.is_enabled() else {}),
+        **({} if penalty is None else {"penalty": added}),
     }
+
+
+def _score_both(
+    model: PreTrainedModel,
+    batch: dict[str, torch.Tensor],
+    factor: float,
+    token_loss: TokenLoss | None,
+    penalty: Penalty,
+    graded: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Loss and right tokens of a batch, and its share of a penalty that reads the batch, from one
+    pass through the model; `graded` counts the tokens of the whole step."""
+    if not (batch["labels"][:, 1:] != IGNORE_INDEX).any():  # its mean would be one of nothing
+        return *graded_loss(model, batch, factor=factor, loss=token_loss), None
+    logits, targets = graded_logits(model, batch)
+    extra = _checked(penalty, penalty.loss(model, {**batch, "logits": logits}))
+    loss, correct = summed_loss(logits, targets, factor=factor, loss=token_loss)
+    return loss, correct, None if extra is None else extra * (len(targets) / graded)
+
+
+def _add_penalty(
+    model: PreTrainedModel,
+    penalty: Penalty,
+    scale: float,
+    autocast: torch.autocast,
+    scaler: torch.amp.GradScaler,
+    nothing: torch.Tensor,
+) -> torch.Tensor:
+    """Add the gradient of a penalty on the weights, once a step; returns its value."""
+    penalty.before_penalty(model, scale)
+    with autocast:
+        extra = _checked(penalty, penalty.loss(model, None))
+    if extra is None:
+        return nothing
+    scaler.scale(extra).backward()
+    return extra.detach()
+
+
+def _checked(penalty: Penalty, extra: torch.Tensor | None) -> torch.Tensor | None:
+    if extra is None or (extra.dim() == 0 and extra.requires_grad):
+        return extra
+    raise ValueError(
+        f"the penalty {penalty.name!r} is a tensor of shape {tuple(extra.shape)}, "
+        f"requires_grad={extra.requires_grad}: its loss must be one number (0-dim) that depends on "
+        "the weights of the model in training, or it teaches nothing. Usual cause: it compares two "
+        "saved copies"
+    )
 
 
 def _count_graded(
