@@ -67,7 +67,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.data_runs       a leaked exam, a teacher, the best of K
            course.short_runs      a copy of the base learns for seconds, and is asked
            course.loss_runs       chapter 12: runs that differ in their loss alone
-           course.forgetting_runs chapters 13 and 13b: task A, then task B, and what is left
+           course.forgetting_runs  chapters 13 and 13b: task A, then task B, and what is left
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
            course.factory_keys    settings of LLaMA-Factory: files, comments, old and new names
