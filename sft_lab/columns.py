@@ -3,9 +3,10 @@
 
 A column has as many layers as the model, each narrower. Before a layer it is given, through a gate,
 what the frozen model and the columns before it have computed at that depth (the lateral
-connections); nothing flows back. At the end it is widened and, through a second gate that starts at
-0, added to the model's last states. The output head is linear, so the scores are the old ones plus
-the gated scores of the column.
+connections); nothing flows back. At the end it is widened and, through a second gate, added to the
+model's last states. The output head is linear, so the scores are the old ones plus the gated scores
+of the column. The widening starts at 0 and the gates at 1: a new column says nothing, and what it
+learns first is to speak. (With the gate at 0 and the widening random it learns too, far slower.)
 
 Which column speaks is the caller's to say, as a task identifier: `use_column(model, 0)` is the old
 model exactly, with its old answers.
@@ -44,7 +45,8 @@ class Column(nn.Module):
             layer.self_attn.layer_idx = first + place
         self.norm = norm(width, eps=config.rms_norm_eps)
         self.widen = nn.Linear(width, before[0], bias=False)
-        self.gate = nn.Parameter(torch.zeros(before[0]))
+        nn.init.zeros_(self.widen.weight)
+        self.gate = nn.Parameter(torch.ones(()))
 
     def take_layer(
         self, place: int, own: torch.Tensor, others: list[torch.Tensor], inputs: dict[str, Any]
@@ -108,7 +110,7 @@ def add_column(model: PreTrainedModel, *, width: int = 32, seed: int = 0) -> Pre
 
     width: of the column's states, a multiple of the model's head_dim. The first call is for the
     second task, the next for the third: that column looks at the model and at the second task's. It
-    begins as exactly the old model, because its gate is 0. Qwen3, Llama and decoders built like
+    begins as exactly the old model, because its widening is 0. Qwen3, Llama and decoders built like
     them. SettingError for a width that does not fit, and for another architecture.
     """
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else None

@@ -41,7 +41,8 @@ from sft_lab.undisturbed import undisturbed
 Tensors = dict[str, torch.Tensor]
 LABELS = ("sampled", "true", "batch")
 FISHER_BATCH = 16  # examples whose gradients labels="batch" averages before it squares
-GRADIENTS_AT_ONCE = 1 << 25  # numbers: 128 MiB of single examples' gradients
+# numbers of single examples' gradients that stand together: 128 MiB, and 4 GiB on a GPU
+GRADIENTS_AT_ONCE = {"cpu": 1 << 25, "cuda": 1 << 30}
 
 # --- penalties
 
@@ -192,7 +193,9 @@ class SynapticIntelligence(Penalty):
                 f"{self.name}: no step since it was made or last consolidated: train with "
                 "penalty=it on the old task first"
             )
-        weights = _copy(_trained(model))
+        self.check(model)
+        names = dict(model.named_parameters())
+        weights = _copy({name: names[name] for name in self.path})
         self.importance = self.importance or {}
         for name, path in self.path.items():
             change = weights[name] - self.start[name].to(weights[name].device)
@@ -265,26 +268,14 @@ def estimate_fisher(
     learned them by heart.
     "batch": the example's own tokens, but the gradient is averaged over `batch_size` examples
     before it is squared. Often met, and wrong: gradients of different sign cancel, and the result
-    is up to `batch_size` times too small, by a factor that differs between weights.
+    is too small, `batch_size` times where both signs are as likely, less elsewhere.
 
     Nothing about the model changes; no dropout. Raises SettingError for other labels, no examples,
     an example without a graded token, and a model in which nothing trains.
     """
-    if labels not in LABELS:
-        raise SettingError(f"labels is {labels!r:.60}; it must be one of {', '.join(LABELS)}")
-    examples, seed = list(examples), check_seed(seed)
-    batch_size = whole_number("batch_size", batch_size)
-    check_examples(examples, "examples")
-    check_rows(model, tokenizer.pad_token_id, examples=examples)
-    for place, example in enumerate(examples):
-        if not grades(example.labels):
-            raise SettingError(
-                f"examples[{place}] has no graded token: it would add 0 to the mean. Leave it "
-                "out, or check the examples with check_labels"
-            )
+    seed, batch_size = check_seed(seed), whole_number("batch_size", batch_size)
+    examples = _check_fisher(model, tokenizer, examples, labels)
     names = list(_trained(model))
-    if not names:
-        raise SettingError("no weight of the model trains, so there is no Fisher to estimate")
     # torch's fast attention on a CPU has no rule for vmap
     with undisturbed(model), sdpa_kernel(SDPBackend.MATH):
         if labels == "sampled":
@@ -296,7 +287,8 @@ def estimate_fisher(
             groups = _cut(range(len(examples)), batch_size)
         else:  # rows of one length together: hardly any padding
             by_length = sorted(range(len(examples)), key=lambda i: len(examples[i].input_ids))
-            groups = _cut(by_length, max(1, min(FISHER_BATCH, GRADIENTS_AT_ONCE // size)))
+            room = GRADIENTS_AT_ONCE.get(model.device.type, GRADIENTS_AT_ONCE["cpu"])
+            groups = _cut(by_length, max(1, min(FISHER_BATCH, room // size)))
         square = _sum_of_squares(model, weights, names, together=labels == "batch")
         total = {name: torch.zeros_like(weights[name]) for name in names}
         for group in groups:
@@ -305,6 +297,29 @@ def estimate_fisher(
             for name, values in square(ids, targets).items():
                 total[name] += values
     return {name: values / len(examples) for name, values in total.items()}
+
+
+def _check_fisher(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    labels: str,
+) -> list[Example]:
+    """The examples, as a list, when each of them has a gradient to be squared."""
+    if labels not in LABELS:
+        raise SettingError(f"labels is {labels!r:.60}; it must be one of {', '.join(LABELS)}")
+    examples = list(examples)
+    check_examples(examples, "examples")
+    check_rows(model, tokenizer.pad_token_id, examples=examples)
+    for place, example in enumerate(examples):
+        if not grades(example.labels):
+            raise SettingError(
+                f"examples[{place}] has no graded token: it would add 0 to the mean. Leave it "
+                "out, or check the examples with check_labels"
+            )
+    if not _trained(model):
+        raise SettingError("no weight of the model trains, so there is no Fisher to estimate")
+    return examples
 
 
 def _sum_of_squares(

@@ -104,21 +104,18 @@ def train(
     """Fine-tune `model` in place on encoded examples; trains whatever requires gradients.
 
     One step takes `accumulation_steps` batches of `batch_size` examples, and every graded token of
-    the step weighs the same. Its loss is the NLL, or one of `sft_lab.token_losses`; evaluations,
-    after every epoch and every `evaluate_every` steps, are always NLL, so that runs can be
-    compared. AdamW; linear warm-up over `warmup_ratio` of the steps, then cosine decay to 0; the
-    gradient's norm is clipped at `max_grad_norm`. `penalty` (chapter 13, `sft_lab.forgetting`) is
-    added to each step's loss, its gradient clipped together with the loss's; the history's losses
-    are without it. With `pack_to`, rows of at most so many tokens are packed, and `batch_size`
-    counts rows. Half-precision models get float32 updates. Model and tokenizer come to name the
-    chat template's stop token, for whoever saves them.
+    the step weighs the same. Its loss is the NLL, or one of `sft_lab.token_losses`; a `penalty` of
+    `sft_lab.forgetting` is added once a step (the history's losses leave it out). Evaluations,
+    after every epoch and every `evaluate_every` steps, are always NLL. AdamW; linear warm-up over
+    `warmup_ratio` of the steps, then cosine decay to 0; the gradient's norm, the penalty's with it,
+    is clipped at `max_grad_norm`. With `pack_to`, rows of at most so many tokens are packed, and
+    `batch_size` counts rows. Half-precision models get float32 updates.
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model or its LoRA adapter; `resume=True` goes on exactly where the
-    checkpoint was made, if there is one. `log_dir`: TensorBoard events. Before the first step it
-    raises OutputError for a folder that it cannot write or must not touch, ValueError for settings
-    that teach nothing and rows or a model that it cannot score rightly; later UnsavedError (the
-    result), FloatingPointError (a loss not finite; weights of the step before).
+    checkpoint was made. `log_dir`: TensorBoard events. Raises OutputError for a folder that it must
+    not touch, ValueError for settings that teach nothing and a model or rows that it cannot score,
+    before the first step; later UnsavedError, FloatingPointError (weights of the step before).
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
     settings = check_settings(plan, learning_rate, warmup_ratio, weight_decay, max_grad_norm)

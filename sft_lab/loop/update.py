@@ -84,41 +84,27 @@ def optimizer_step(
     # token of a batch with few graded tokens more weight.
     graded, divisor = _count_graded(batches, token_loss, step)
     device, scale = parameters[0].device, scaler.get_scale()
-    losses, ranked_first, added = [], [], torch.zeros((), device=device)
-    reads_batch = penalty is not None and penalty.reads_batch
+    factor, parts = scale / divisor, []
     for batch in batches:
         with autocast:
             on_device = {name: tensor.to(device) for name, tensor in batch.items()}
             # the gradients are made inside, on the way forward, so the scale must be there too
-            factor, extra = scale / divisor, None
-            if reads_batch:
-                loss, correct, extra = _score_both(
-                    model, on_device, factor, token_loss, penalty, graded
-                )
-            else:
-                loss, correct = graded_loss(model, on_device, factor=factor, loss=token_loss)
-        whole = loss / scale if extra is None else loss / scale + extra
-        scaler.scale(whole).backward()
-        losses.append(loss.detach())
-        added = added if extra is None else added + extra.detach()
-        ranked_first.append(correct)
-    if penalty is not None and not reads_batch:
-        added = _add_penalty(model, penalty, scale, autocast, scaler, added)
+            loss, correct, extra = _score(model, on_device, factor, token_loss, penalty, graded)
+        scaler.scale(loss / scale + extra).backward()
+        parts.append((loss.detach(), correct, extra.detach()))
+    losses, ranked_first, added = zip(*parts, strict=True)
+    if penalty is not None and not penalty.reads_batch:
+        added = [_add_penalty(model, penalty, scale, autocast, scaler)]
     scaler.unscale_(optimizer)  # the norm is clipped in true units
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     # one transfer: each .item() would wait for the device
-    measured = torch.stack((sum(losses) / scale, sum(ranked_first).float(), norm, added))
+    measured = torch.stack((sum(losses) / scale, sum(ranked_first).float(), norm, sum(added)))
     total, correct, norm, added = measured.tolist()
     rate = optimizer.param_groups[0]["lr"]
     overflow = scaler.is_enabled() and scale > SMALLEST_LOSS_SCALE
     if not math.isfinite(total + added) or not (math.isfinite(norm) or overflow):
         optimizer.zero_grad()
-        term = f"penalty {added} ({penalty.name}), " if penalty else ""
-        raise FloatingPointError(
-            f"step {step}: loss {total}, {term}gradient norm {norm}, learning rate {rate:.1e}. "
-            f"Usual causes: a learning rate too high, {'too large a strength, ' * bool(penalty)}"
-            "half precision, broken weights. The weights are those of the step before"
-        )
+        raise FloatingPointError(_explain(step, total, added, norm, rate, penalty))
     scaler.step(optimizer)
     if penalty is not None:
         penalty.after_step(model)
@@ -135,22 +121,37 @@ def optimizer_step(
     }
 
 
-def _score_both(
+def _explain(
+    step: int, total: float, added: float, norm: float, rate: float, penalty: Penalty | None
+) -> str:
+    """What to say of a step whose loss or gradient is not finite."""
+    term = f", penalty {added} ({penalty.name})" if penalty else ""
+    return (
+        f"step {step}: loss {total}{term}, gradient norm {norm}, learning rate {rate:.1e}. Usual "
+        f"causes: a learning rate {'or a strength ' * bool(penalty)}too high, half precision, "
+        "broken weights. The weights are those of the step before"
+    )
+
+
+def _score(
     model: PreTrainedModel,
     batch: dict[str, torch.Tensor],
     factor: float,
     token_loss: TokenLoss | None,
-    penalty: Penalty,
+    penalty: Penalty | None,
     graded: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Loss and right tokens of a batch, and its share of a penalty that reads the batch, from one
     pass through the model; `graded` counts the tokens of the whole step."""
-    if not (batch["labels"][:, 1:] != IGNORE_INDEX).any():  # its mean would be one of nothing
-        return *graded_loss(model, batch, factor=factor, loss=token_loss), None
+    nothing = torch.zeros((), device=batch["labels"].device)
+    if penalty is None or not penalty.reads_batch:
+        return *graded_loss(model, batch, factor=factor, loss=token_loss), nothing
     logits, targets = graded_logits(model, batch)
-    extra = _checked(penalty, penalty.loss(model, {**batch, "logits": logits}))
     loss, correct = summed_loss(logits, targets, factor=factor, loss=token_loss)
-    return loss, correct, None if extra is None else extra * (len(targets) / graded)
+    if len(targets) == 0:  # one batch of several: a mean of nothing
+        return loss, correct, nothing
+    extra = _checked(penalty, penalty.loss(model, {**batch, "logits": logits}))
+    return loss, correct, nothing if extra is None else extra * (len(targets) / graded)
 
 
 def _add_penalty(
@@ -159,14 +160,13 @@ def _add_penalty(
     scale: float,
     autocast: torch.autocast,
     scaler: torch.amp.GradScaler,
-    nothing: torch.Tensor,
 ) -> torch.Tensor:
     """Add the gradient of a penalty on the weights, once a step; returns its value."""
     penalty.before_penalty(model, scale)
     with autocast:
         extra = _checked(penalty, penalty.loss(model, None))
     if extra is None:
-        return nothing
+        return torch.zeros((), device=next(model.parameters()).device)
     scaler.scale(extra).backward()
     return extra.detach()
 
