@@ -1,20 +1,21 @@
 """Chapter 13b: remedies against forgetting, all on one pair of tasks and with one budget.
 
-A model that learned task A ("convention") learns task B ("skills", 900 conversations, one epoch)
-with a remedy of some strength; measured are both exams. Tasks and exams are those of chapter 13.
+A model that learned task A ("convention") learns task B ("skills") in 150 steps with a remedy of
+some strength; measured are both exams. Tasks and exams are those of chapter 13.
 """
 
 import copy
 import functools
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sft_lab.chat import generate_responses
+from sft_lab.chat import complete, generate_responses
+from sft_lab.columns import add_column, use_column
 from sft_lab.course import forgetting_runs as runs
 from sft_lab.examples import Example
 from sft_lab.forgetting import (
@@ -31,8 +32,11 @@ from sft_lab.labels import encode_conversations
 from sft_lab.loop.penalties import Penalty
 from sft_lab.train import train
 
-FISHER_EXAMPLES = 200  # of task A
 OLD, NEW = "convention", "skills"
+NEW_LESSONS, BATCH = 1200, 8  # of every task after the first: steps enough to tell tasks apart
+FISHER_EXAMPLES = 200  # of the old task
+COLUMN_RATE = 3e-3  # a column begins from nothing
+BUFFER = 240  # rows that replay stores of several tasks together
 Conversations = runs.Conversations
 
 
@@ -63,7 +67,7 @@ def tune_again(
         penalty=penalty,
         learning_rate=rate,
         weight_decay=weight_decay,
-        batch_size=runs.BATCH,
+        batch_size=BATCH,
         seed=seed,
         progress=False,
     )
@@ -163,6 +167,21 @@ def _own_questions(now: Setting) -> PreTrainedModel:
     return now.tune(_mixed(now, answer_oneself(now.learned.model, now.tokenizer, asked)))
 
 
+def _columns(now: Setting) -> PreTrainedModel:
+    """The model after task A, frozen, and a column whose width is the strength."""
+    model = add_column(copy.deepcopy(now.learned.model), width=int(now.strength), seed=now.seed)
+    train(
+        model,
+        now.tokenizer,
+        now.new,
+        learning_rate=COLUMN_RATE,
+        batch_size=BATCH,
+        seed=now.seed,
+        progress=False,
+    )
+    return model.eval()
+
+
 def _joint(now: Setting) -> PreTrainedModel:
     """From the base, on both tasks at once; the strength is the share of task A."""
     return tune_again(now.base, now.tokenizer, _shared_out(now), seed=now.seed)
@@ -184,6 +203,7 @@ REMEDIES: dict[str, Callable[[Setting], PreTrainedModel]] = {
     "replay, own answers": _own_answers,
     "replay, own questions": _own_questions,
     "averaging": lambda now: average_weights(now.learned.model, now.tune(), now.strength),
+    "columns": _columns,
     "joint from the start": _joint,
 }
 
@@ -199,21 +219,24 @@ def run_remedy(
     """Task A, then task B with a remedy of REMEDIES; `old` and `new` are the shares of the two
     exams that are right, `seconds` what the remedy took with task A learned already."""
     learned = learn_old(base, tokenizer, seed)
-    new = encode_conversations(runs.lessons_of(NEW, seed=seed), tokenizer)
+    new = encode_conversations(runs.lessons_of(NEW, seed=seed, count=NEW_LESSONS), tokenizer)
     began = time.perf_counter()
     model = REMEDIES[remedy](Setting(base, tokenizer, learned, new, strength, seed))
     seconds = time.perf_counter() - began
-    return {**measure_both(model, tokenizer), "seconds": round(seconds, 2)}
+    measured = {**measure_both(model, tokenizer), "seconds": round(seconds, 2)}
+    if remedy == "columns":  # the old task is asked for by its number
+        use_column(model, 0)
+        measured["old unnamed"], measured["old"] = measured["old"], _share(model, tokenizer, OLD)
+    return measured
 
 
-def measure_both(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, float]:
+def measure_both(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
     """The shares of right answers to the exams of task A and task B."""
-    return {
-        name: round(runs.share_right(model, tokenizer, runs.exam_of(task)), 4)
-        for name, task in (("old", OLD), ("new", NEW))
-    }
+    return {"old": _share(model, tokenizer, OLD), "new": _share(model, tokenizer, NEW)}
+
+
+def _share(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str) -> float:
+    return round(runs.share_right(model, tokenizer, runs.exam_of(task)), 4)
 
 
 # --- rows of the old task
@@ -257,11 +280,109 @@ def invent_questions(
     What it writes is cut after the first question mark; a text without one is left out, so that
     fewer than `count` may come back.
     """
-    from sft_lab.chat import complete
-
     torch.manual_seed(seed)
     written = complete(
         model, tokenizer, ["What is"] * count, max_new_tokens=16, do_sample=True, temperature=1.0
     )
     questions = [f"What is{text.split('?')[0]}?" for text in written if "?" in text]
     return [[{"role": "user", "content": question}] for question in questions]
+
+
+# --- three tasks in a row, and two tasks that contradict each other
+
+
+class Together(Penalty):
+    """The sum of several penalties, each with its own anchor."""
+
+    def __init__(self, penalties: Sequence[Penalty]) -> None:
+        self.penalties = list(penalties)
+        self.name = " + ".join(one.name for one in self.penalties)
+
+    def kept(self) -> Iterable[torch.Tensor]:
+        return [tensor for one in self.penalties for tensor in one.kept()]
+
+    def loss(self, model: torch.nn.Module, batch: dict | None) -> torch.Tensor:
+        return sum(one.loss(model, batch) for one in self.penalties)
+
+
+def run_in_a_row(
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    order: str,
+    remedy: str,
+    strength: float,
+    seed: int,
+) -> dict[str, float]:
+    """Tasks one after the other, with the remedy from the second on; `order`: their names with
+    commas between. Measured: the share of every exam after the last, and `first kept`, of the first
+    exam after the second task.
+
+    remedy: "nothing"; "replay" of a share `strength` from a buffer of BUFFER rows, shared out
+    between the tasks before; "EWC, an anchor a task": one penalty for each task before; "EWC, the
+    last anchor": all Fishers, and the weights of now.
+    """
+    tasks, measured = order.split(","), {}
+    model, buffer, anchors = base, [], []
+    for place, task in enumerate(tasks):
+        lessons = runs.lessons_of(task, seed=seed, count=NEW_LESSONS)
+        rows, penalty = encode_conversations(lessons, tokenizer), None
+        if place and remedy == "replay":
+            room = BUFFER // place
+            old = [row for part in buffer for row in part[:room]]
+            rows = replay(old, rows, strength, seed=seed)
+        elif place and remedy.startswith("EWC"):
+            penalty = _hold(model, anchors, strength, own=remedy == "EWC, an anchor a task")
+        model = tune_again(model, tokenizer, rows, seed=seed, penalty=penalty)
+        buffer.append(encode_conversations(lessons[:BUFFER], tokenizer))
+        if remedy.startswith("EWC") and place < len(tasks) - 1:
+            some = encode_conversations(lessons[:FISHER_EXAMPLES], tokenizer)
+            anchors.append((model, estimate_fisher(model, tokenizer, some, seed=seed)))
+        if place == 1:
+            measured["first kept"] = _share(model, tokenizer, tasks[0])
+    return measured | {task: _share(model, tokenizer, task) for task in tasks}
+
+
+def _hold(
+    model: PreTrainedModel,
+    anchors: Sequence[tuple[PreTrainedModel, Tensors]],
+    strength: float,
+    *,
+    own: bool,
+) -> Penalty:
+    """The EWC penalties of all tasks before: each at its own weights, or all at those of now."""
+    return Together([ewc(then if own else model, fisher, strength) for then, fisher in anchors])
+
+
+def run_conflict(
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    share: float,
+    named: bool,
+    seed: int,
+) -> dict[str, float]:
+    """Two tasks with the same questions and different answers, learned together: `old` in the
+    convention, `new` plainly. named: a system turn says which task it is."""
+    known = runs.split_facts()["train"]
+    rng = random.Random(seed)
+    old_rows = round(share * NEW_LESSONS)
+    tasks = {"convention": runs.CONVENTION, "plain": "{}"}
+    talks = []
+    for (task, form), count in zip(tasks.items(), (old_rows, NEW_LESSONS - old_rows), strict=True):
+        asked = runs.ask_in_convention(rng.choices(known, k=count), form)
+        talks += name_task(asked, task) if named else asked
+    rng.shuffle(talks)
+    model = tune_again(base, tokenizer, encode_conversations(talks, tokenizer), seed=seed)
+    facts = random.Random(runs.EXAM_SEED).sample(runs.split_facts()["held_out"], 60)
+    measured = {}
+    for measure, (task, form) in zip(("old", "new"), tasks.items(), strict=True):
+        exam = runs.ask_in_convention(facts, form)
+        exam = name_task(exam, task) if named else exam
+        measured[measure] = round(runs.share_right(model, tokenizer, exam), 4)
+    return measured
+
+
+def name_task(talks: Conversations, task: str) -> Conversations:
+    """The conversations with a task identifier before them: a system turn that names the task."""
+    return [[{"role": "system", "content": f"Task: {task}."}, *talk] for talk in talks]

@@ -68,9 +68,9 @@ def expect_fisher(attempt: Callable) -> str:
                 "square the gradient of each input, then take the mean over the inputs",
             ),
             (
-                lambda weights, inputs: _probabilities(weights, inputs).mul(1).T
-                @ inputs.square()
-                / len(inputs),
+                lambda weights, inputs: (
+                    _probabilities(weights, inputs).mul(1).T @ inputs.square() / len(inputs)
+                ),
                 "p instead of p · (1 − p): the gradient of logit v is p_v − 1 when the label is v",
             ),
         ],

@@ -1,0 +1,52 @@
+"""Every remedy at several strengths, on one old and one new task (chapter 13b).
+
+python tools/experiments/13b_plane.py   # twelve minutes on one core; resumes
+"""
+
+from sft_lab.course.remedies import fisher_of, learn_old, run_remedy
+from sft_lab.course.results import Row, sweep
+from sft_lab.models import load
+
+SEEDS = (0, 1, 2)
+STRENGTHS = {
+    "nothing": (0.0,),
+    "small rate": (3e-4, 1e-4, 3e-5),
+    "weight decay": (1.0, 10.0),
+    "L2 to the start": (1e-2, 1e-1, 1.0, 10.0),
+    "EWC, sampled labels": (1e2, 1e3, 1e4, 1e5, 1e6),
+    "EWC, true labels": (1e2, 1e4, 1e6),
+    "EWC, batch means": (1e2, 1e4, 1e6),
+    "SI": (1e2, 1e3, 1e4, 1e5),
+    "distillation, T 1": (0.03, 0.3),
+    "distillation, T 2": (0.01, 0.03, 0.1, 0.3),
+    "distillation, T 4": (0.03, 0.3),
+    "replay, stored": (0.01, 0.05, 0.1, 0.2, 0.5),
+    "replay, own answers": (0.1, 0.2, 0.5),
+    "replay, own questions": (0.1, 0.2, 0.5),
+    "averaging": (0.3, 0.5, 0.7),
+    "columns": (32.0, 64.0),
+    "joint from the start": (0.1, 0.3, 0.5),
+}
+base, tokenizer = load("atlas-base")
+
+
+def run(point: Row) -> Row:
+    """Task A, then task B with the remedy."""
+    return run_remedy(base, tokenizer, **point)
+
+
+def points() -> list[Row]:
+    return [
+        {"remedy": remedy, "strength": strength, "seed": seed}
+        for seed in SEEDS
+        for remedy, strengths in STRENGTHS.items()
+        for strength in strengths
+    ]
+
+
+if __name__ == "__main__":
+    for seed in SEEDS:  # once, before the processes fork
+        learn_old(base, tokenizer, seed)
+        for labels in ("sampled", "true", "batch"):
+            fisher_of(base, tokenizer, seed, labels)
+    sweep("13b_plane", points(), run, model=base)
