@@ -12,8 +12,8 @@ ORDERS = ("convention,skills,json", "json,skills,convention")
 REMEDIES = (
     ("nothing", 0.0),
     ("replay", 0.2),
-    ("EWC, an anchor a task", 1e4),
-    ("EWC, the last anchor", 1e4),
+    ("EWC, an anchor a task", 2e4),
+    ("EWC, the last anchor", 2e4),
 )
 base, tokenizer = load("atlas-base")
 
@@ -30,6 +30,7 @@ def points() -> list[Row]:
         {"experiment": "in a row", "order": order, "remedy": remedy, "strength": strength}
         for remedy, strength in REMEDIES
         for order in ORDERS
+        if order == ORDERS[0] or remedy in ("replay", "EWC, an anchor a task")
     ]
     rows += [
         {"experiment": "conflict", "share": share, "named": named}

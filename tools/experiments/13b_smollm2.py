@@ -19,26 +19,26 @@ from sft_lab.labels import encode_conversations
 from sft_lab.models import load
 from sft_lab.train import train
 
-OLD_LESSONS, NEW_LESSONS, EPOCHS, ASKED, FISHER_EXAMPLES = 320, 480, 2, 48, 64
+OLD_LESSONS, NEW_LESSONS, ASKED, FISHER_EXAMPLES = 320, 640, 40, 64
 RATE, BATCH = 2e-4, 16
 SEEDS = (0, 1, 2)
 ARMS = (
+    ("after A", 0.0),
     ("nothing", 0.0),
     ("replay", 0.05),
-    ("EWC", 1e2),
-    ("EWC", 1e4),
+    ("EWC", 1e5),
     ("EWC", 1e6),
-    ("distillation, T 2", 0.1),
-    ("distillation, T 2", 1.0),
+    ("EWC", 1e7),
+    ("distillation, T 2", 0.3),
     ("small rate", 2e-5),
 )
 base, tokenizer = load("smollm2-135m")
 
 
-def tune(model, rows, seed, *, penalty=None, rate=RATE, epochs=EPOCHS):
+def tune(model, rows, seed, *, penalty=None, rate=RATE):
     """A copy of the model, trained on the rows."""
     tuned = copy.deepcopy(model).requires_grad_(True)
-    how = {"learning_rate": rate, "batch_size": BATCH, "epochs": epochs, "seed": seed}
+    how = {"learning_rate": rate, "batch_size": BATCH, "seed": seed}
     train(tuned, tokenizer, rows, penalty=penalty, progress=False, **how)
     return tuned.eval()
 
@@ -49,7 +49,7 @@ def learn_old(seed: int):
     rows = encode_conversations(
         runs.lessons_of("convention", seed=seed, count=OLD_LESSONS), tokenizer
     )
-    return tune(base, rows, seed, epochs=1), rows
+    return tune(base, rows, seed), rows
 
 
 @functools.lru_cache(maxsize=1)
@@ -85,10 +85,10 @@ def measure(model: torch.nn.Module) -> Row:
     held_out = random.Random(runs.EXAM_SEED).sample(runs.split_facts()["held_out"], ASKED)
     asked = runs.ask_in_convention(held_out)
     opening, end = runs.CONVENTION.split("{}")
-    said = ask(model, asked, 40)
+    said = ask(model, asked, 32)
     old = [text.startswith(opening) and text.strip().endswith(end.strip()) for text in said]
     exam = runs.exam_of("skills")[::-1][:ASKED]  # lists and sums
-    said = ask(model, exam, 48)
+    said = ask(model, exam, 40)
     new = [runs.is_right(text, talk[-1]["content"]) for text, talk in zip(said, exam, strict=True)]
     return {
         "old": round(sum(old) / len(old), 4),
@@ -102,11 +102,10 @@ def ask(model: torch.nn.Module, exam: list, max_new_tokens: int) -> list[str]:
 
 
 def points() -> list[Row]:
-    arms = (("after A", 0.0), *ARMS)
     return [
         {"remedy": remedy, "strength": strength, "seed": seed}
         for seed in SEEDS
-        for remedy, strength in arms
+        for remedy, strength in ARMS
     ]
 
 
