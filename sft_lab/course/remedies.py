@@ -30,12 +30,15 @@ from sft_lab.forgetting import (
 )
 from sft_lab.labels import encode_conversations
 from sft_lab.loop.penalties import Penalty
+from sft_lab.lora import add_lora, remove_lora
 from sft_lab.train import train
 
 OLD, NEW = "convention", "skills"
 NEW_LESSONS, BATCH = 1000, 8  # of every task after the first: steps enough to tell tasks apart
 FISHER_EXAMPLES = 200  # of the old task
 COLUMN_RATE = 3e-3  # a column begins from nothing
+LORA_RATE = 5e-3
+GROWING = ("columns", "a LoRA for each task")  # which task is meant must be said
 BUFFER = 240  # rows that replay stores of several tasks together
 Conversations = runs.Conversations
 
@@ -170,11 +173,23 @@ def _own_questions(now: Setting) -> PreTrainedModel:
 def _columns(now: Setting) -> PreTrainedModel:
     """The model after task A, frozen, and a column whose width is the strength."""
     model = add_column(copy.deepcopy(now.learned.model), width=int(now.strength), seed=now.seed)
+    return _train_added(now, model, COLUMN_RATE)
+
+
+def _own_lora(now: Setting) -> PreTrainedModel:
+    """The model after task A, frozen, and a LoRA whose rank is the strength; it can be taken out
+    again."""
+    torch.manual_seed(now.seed)
+    model = add_lora(copy.deepcopy(now.learned.model), rank=int(now.strength))
+    return _train_added(now, model, LORA_RATE)
+
+
+def _train_added(now: Setting, model: PreTrainedModel, rate: float) -> PreTrainedModel:
     train(
         model,
         now.tokenizer,
         now.new,
-        learning_rate=COLUMN_RATE,
+        learning_rate=rate,
         batch_size=BATCH,
         seed=now.seed,
         progress=False,
@@ -204,6 +219,7 @@ REMEDIES: dict[str, Callable[[Setting], PreTrainedModel]] = {
     "replay, own questions": _own_questions,
     "averaging": lambda now: average_weights(now.learned.model, now.tune(), now.strength),
     "columns": _columns,
+    "a LoRA for each task": _own_lora,
     "joint from the start": _joint,
 }
 
@@ -224,9 +240,9 @@ def run_remedy(
     model = REMEDIES[remedy](Setting(base, tokenizer, learned, new, strength, seed))
     seconds = time.perf_counter() - began
     measured = {**measure_both(model, tokenizer), "seconds": round(seconds, 2)}
-    if remedy == "columns":  # the old task is asked for by its number
-        use_column(model, 0)
-        measured["old unnamed"], measured["old"] = measured["old"], _share(model, tokenizer, OLD)
+    if remedy in GROWING:  # the old task is asked for by its name
+        before = use_column(model, 0) if remedy == "columns" else remove_lora(model)
+        measured["old unnamed"], measured["old"] = measured["old"], _share(before, tokenizer, OLD)
     return measured
 
 

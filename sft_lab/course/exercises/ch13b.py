@@ -22,11 +22,12 @@ from sft_lab.course.exercises.kit import (
     without_autograd,
 )
 from sft_lab.course.forgetting_runs import after_task_a, exam_of, learn, lessons_of, share_right
+from sft_lab.course.remedies import BATCH, NEW_LESSONS
 from sft_lab.examples import IGNORE_INDEX
 from sft_lab.models import load
 
-STORED, MOST_LESSONS = 40, 1200  # exercise 13b.6
-OLD_AT_LEAST, NEW_AT_LEAST = 0.85, 0.9
+STORED, MOST_LESSONS = 40, 1300  # exercise 13b.6
+OLD_AT_LEAST, NEW_AT_LEAST = 0.8, 0.85
 BUGS = ("right", "moving anchor", "squared mean", "no square")
 DRAWN = 4000  # streams of exercise 13b.5: a share of 1/3 is then known to 0.04, five deviations
 
@@ -367,7 +368,7 @@ def _is_fair(attempt: Callable, length: int, size: int) -> None:
 
 @checks("13b.6")
 def remember(attempt: Callable) -> str:
-    old, new = lessons_of("convention", seed=0), lessons_of("skills", seed=0)
+    old, new = lessons_of("convention", seed=0), lessons_of("skills", seed=0, count=NEW_LESSONS)
     talks = need_list(attempt(old, new), list, "conversations")
     with named((TypeError, KeyError, AttributeError), "a turn is {'role': …, 'content': …}"):
         rows = tuple(tuple((turn["role"], turn["content"]) for turn in talk) for talk in talks)
@@ -403,6 +404,6 @@ def _measure_remedy(rows: tuple) -> tuple[float, float]:
     talks = [[{"role": role, "content": content} for role, content in row] for row in rows]
     with contextlib.redirect_stdout(io.StringIO()):
         base, tokenizer = load("atlas-base")
-    model = learn(after_task_a(base, tokenizer, 0), tokenizer, talks, seed=0)
+    model = learn(after_task_a(base, tokenizer, 0), tokenizer, talks, seed=0, batch_size=BATCH)
     old, new = (share_right(model, tokenizer, exam_of(name)) for name in ("convention", "skills"))
     return old, new

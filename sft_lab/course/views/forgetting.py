@@ -42,6 +42,7 @@ UNITS = {
     "replay, own questions": "old rows for a new one",
     "averaging": "share of the new weights",
     "columns": "width",
+    "a LoRA for each task": "rank",
     "joint from the start": "share of old rows",
 }
 # numbers kept for each weight of the model, from one task to the next
@@ -53,13 +54,14 @@ COLOURS = {
     "distillation": ORANGE,
     "replay": GREEN,
     "columns": VERMILLION,
+    "a LoRA": VERMILLION,
 }
 
 
 # remedies that one plane shows together
 GROUPS = {
     "weights": ("L2 to the start", "EWC, sampled labels", "SI", "averaging"),
-    "answers": ("distillation, T 2", "columns", "small rate"),
+    "answers": ("distillation, T 2", "columns", "a LoRA for each task", "small rate"),
     "rows": ("replay, stored", "replay, own answers", "replay, own questions",
              "joint from the start"),
 }  # fmt: skip
@@ -102,6 +104,18 @@ def time_ratio(results: Results, remedy: str, strength: float) -> float:
     return float(seconds[0] / seconds[1])
 
 
+def write_row(results: Results, remedy: str) -> str:
+    """A line of the chapter's table: the best point that learns the new task, the strengths that
+    keep half of the old one there, the time ratio and what is stored."""
+    best = best_point(results, remedy)
+    if best is None:
+        return f"{remedy:24}{'-':>6}{'-':>6}  {'never learns the new task':34}"
+    strength, old, new = best
+    works = ", ".join(f"{at:g}" for at in working_strengths(results, remedy, 0.5)) or "none"
+    ratio = time_ratio(results, remedy, strength)
+    return f"{remedy:24}{old:6.0%}{new:6.0%}  {works:22}{ratio:5.1f}  {describe_storage(remedy)}"
+
+
 def describe_remedy(results: Results, remedy: str, strength: float) -> str:
     """What `draw_remedy` shows, in words: one strength, its two scores, and what it costs."""
     old, new = mean_point(results, remedy, strength)
@@ -115,14 +129,14 @@ def describe_remedy(results: Results, remedy: str, strength: float) -> str:
 
 
 def describe_storage(remedy: str) -> str:
-    """What a remedy keeps from one task to the next."""
+    """What a remedy keeps from one task to the next, beside the model."""
     kind = remedy.split(",")[0].split(" ")[0]
     if remedy in ("replay, stored", "replay, own answers"):
         return "old rows" if remedy == "replay, stored" else "old questions"
     if remedy == "replay, own questions":
         return "nothing but the model"
-    if remedy == "columns":
-        return "a column a task"
+    if remedy in ("columns", "a LoRA for each task"):
+        return "new weights a task"
     if remedy == "joint from the start":
         return "all old rows"
     count = KEPT.get(kind, 0)
