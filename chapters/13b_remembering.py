@@ -117,9 +117,9 @@ def descend(importance: torch.Tensor, strength: float) -> torch.Tensor:
     """Learn the new task from the old best, held by the penalty: plain gradient descent."""
     weights = old_best.clone()
     held = new_curvature + strength * importance
-    for _ in range(200):
+    for _ in range(400):
         slope = new_curvature * (weights - new_best) + strength * importance * (weights - old_best)
-        weights = weights - slope / held.max() / 1.5
+        weights = weights - slope / held.max()
     return weights
 
 

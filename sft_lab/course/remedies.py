@@ -36,7 +36,7 @@ from sft_lab.train import train
 OLD, NEW = "convention", "skills"
 NEW_LESSONS, BATCH = 1000, 8  # of every task after the first: steps enough to tell tasks apart
 FISHER_EXAMPLES = 200  # of the old task
-COLUMN_RATE = 3e-3  # a column begins from nothing
+COLUMN_RATE, COLUMN_EPOCHS = 5e-3, 3  # a column begins from nothing
 LORA_RATE = 5e-3
 GROWING = ("columns", "a LoRA for each task")  # which task is meant must be said
 BUFFER = 240  # rows that replay stores of several tasks together
@@ -173,7 +173,7 @@ def _own_questions(now: Setting) -> PreTrainedModel:
 def _columns(now: Setting) -> PreTrainedModel:
     """The model after task A, frozen, and a column whose width is the strength."""
     model = add_column(copy.deepcopy(now.learned.model), width=int(now.strength), seed=now.seed)
-    return _train_added(now, model, COLUMN_RATE)
+    return _train_added(now, model, COLUMN_RATE, epochs=COLUMN_EPOCHS)
 
 
 def _own_lora(now: Setting) -> PreTrainedModel:
@@ -184,11 +184,14 @@ def _own_lora(now: Setting) -> PreTrainedModel:
     return _train_added(now, model, LORA_RATE)
 
 
-def _train_added(now: Setting, model: PreTrainedModel, rate: float) -> PreTrainedModel:
+def _train_added(
+    now: Setting, model: PreTrainedModel, rate: float, *, epochs: int = 1
+) -> PreTrainedModel:
     train(
         model,
         now.tokenizer,
         now.new,
+        epochs=epochs,
         learning_rate=rate,
         batch_size=BATCH,
         seed=now.seed,

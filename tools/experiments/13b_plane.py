@@ -19,7 +19,7 @@ STRENGTHS = {
     "replay, own questions": (0.1, 0.2, 0.5),
     "joint from the start": (0.1, 0.3, 0.5),
     "small rate": (3e-4, 1e-4, 3e-5),
-    "columns": (32.0, 64.0),
+    "columns": (64.0, 128.0),
     "a LoRA for each task": (8.0, 32.0),
     "averaging": (0.2, 0.4, 0.7),
     "EWC, true labels": (1e4, 1e5, 1e6),

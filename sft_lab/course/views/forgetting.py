@@ -295,9 +295,9 @@ def draw_bowls(
     left.annotate("old best", old_best.tolist(), (-6, -16), textcoords="offset points", ha="right")
     left.annotate("new best", new_best.tolist(), (6, 8), textcoords="offset points")
     left.set(xlabel="first weight", ylabel="second weight")
-    left.set_title("Blue: old bowl. Orange, dashed: new bowl")
+    left.set_title("Old bowl (blue), new bowl (orange)")
     right.set(xlabel="new loss", ylabel="old loss")
-    right.set_title("At any old loss, EWC has the lower new loss")
+    right.set_title("EWC pays less for the same")
     right.legend()
     return figure
 
@@ -327,7 +327,7 @@ def draw_fishers(
         right.plot([place - 0.42, place + 0.42], [value, value], "--", color=INK, lw=2)
     right.set_xticks(places, ["first weight", "second weight"])
     right.set_ylabel("Fisher; dashed: the curvature")
-    right.set_title("Only sampled labels give the curvature")
+    right.set_title("Sampled labels give the curvature")
     right.legend()
     return figure
 
