@@ -616,7 +616,7 @@ print(plane.describe_remedy(sweep, *first))
 # *different* ones may be from `old`. Order does not matter: training shuffles.
 #
 # The check trains the model that learned the old task on them, one epoch, batches of 8 (some
-# seconds). It must answer at least 80 % of the old exam and 85 % of the new one.
+# seconds). At least 70 % of the old exam and 85 % of the new one must be right.
 
 
 # %% tags=["stub"]

@@ -27,23 +27,23 @@ from sft_lab.plots import (
 NEW_AT_LEAST = 0.85  # fixed before the sweep: below it, the new task counts as not learned
 # remedy: what its strength is
 UNITS = {
-    "small rate": "rate",
-    "weight decay": "decay",
-    "L2 to the start": "λ",
+    "replay, stored": "old rows for a new one",
+    "replay, own answers": "old rows for a new one",
+    "replay, own questions": "old rows for a new one",
+    "joint from the start": "share of old rows",
     "EWC, sampled labels": "λ",
     "EWC, true labels": "λ",
     "EWC, batch means": "λ",
     "SI": "λ",
+    "L2 to the start": "λ",
+    "weight decay": "decay",
     "distillation, T 1": "λ",
     "distillation, T 2": "λ",
     "distillation, T 4": "λ",
-    "replay, stored": "old rows for a new one",
-    "replay, own answers": "old rows for a new one",
-    "replay, own questions": "old rows for a new one",
     "averaging": "share of the new weights",
+    "small rate": "rate",
     "columns": "width",
     "a LoRA for each task": "rank",
-    "joint from the start": "share of old rows",
 }
 # numbers kept for each weight of the model, from one task to the next
 KEPT = {"L2": 1, "EWC": 2, "SI": 3, "distillation": 1, "averaging": 1}
@@ -248,7 +248,7 @@ def draw_schematic() -> Figure:
     ax = figure.subplots()
     ax.set(xlim=(0, 10.4), ylim=(0, 3.4))
     ax.axis("off")
-    places = {1.2: "rows", 3.8: "loss", 6.4: "weights", 9.0: "the model's\nshape"}
+    places = {1.2: "rows", 3.8: "loss", 6.4: "weights", 9.0: "beside the\nmodel"}
     remedies = {
         1.2: "replay, stored or\nown; joint training",
         3.8: "distillation:\nanswer as before",
@@ -259,7 +259,7 @@ def draw_schematic() -> Figure:
         _box(ax, (x, 2.5), name, PROMPT)
         _box(ax, (x, 0.8), remedies[x], "white")
         _arrow(ax, (x, 1.25), (x, 2.1), GREEN)
-    for x, y in zip(list(places)[:-1], list(places)[1:], strict=True):
+    for x, y in ((1.2, 3.8), (3.8, 6.4)):
         _arrow(ax, (x + 0.75, 2.5), (y - 0.85, 2.5), INK)
     ax.set_title("A remedy takes hold at one of four places")
     return figure
