@@ -89,6 +89,17 @@ def best_point(results: Results, remedy: str) -> tuple[float, float, float] | No
     return max(learned, key=lambda point: point[1]) if learned else None
 
 
+def balanced_point(results: Results, remedy: str) -> tuple[float, float]:
+    """The strength at which the smaller of both shares is largest, in the mean over the seeds, and
+    that mean."""
+    balances = {}
+    for strength in strengths_of(results, remedy):
+        rows = results.select(remedy=remedy, strength=strength)
+        balances[strength] = float(np.mean([min(row["old"], row["new"]) for row in rows]))
+    best = max(balances, key=balances.__getitem__)
+    return best, balances[best]
+
+
 def working_strengths(results: Results, remedy: str, least: float) -> list[float]:
     """The strengths whose means keep `least` of the old exam and learn the new task."""
     points = {at: mean_point(results, remedy, at) for at in strengths_of(results, remedy)}
@@ -106,14 +117,14 @@ def time_ratio(results: Results, remedy: str, strength: float) -> float:
 
 def write_row(results: Results, remedy: str) -> str:
     """A line of the chapter's table: the best point that learns the new task, the strengths that
-    keep half of the old one there, the time ratio and what is stored."""
+    keep half of the old one there, the balance, the time ratio and what is stored."""
     best = best_point(results, remedy)
-    if best is None:
-        return f"{remedy:24}{'-':>6}{'-':>6}  {'never learns the new task':34}"
-    strength, old, new = best
+    at, balance = balanced_point(results, remedy)
+    ratio = time_ratio(results, remedy, best[0] if best else at)
+    points = f"{best[1]:5.0%}{best[2]:5.0%}" if best else f"{'-':>5}{'-':>5}"
     works = ", ".join(f"{at:g}" for at in working_strengths(results, remedy, 0.5)) or "none"
-    ratio = time_ratio(results, remedy, strength)
-    return f"{remedy:24}{old:6.0%}{new:6.0%}  {works:22}{ratio:5.1f}  {describe_storage(remedy)}"
+    stored = describe_storage(remedy)
+    return f"{remedy:22}{points}  {works:19}{balance:7.0%}{ratio:6.1f}  {stored}"
 
 
 def describe_remedy(results: Results, remedy: str, strength: float) -> str:
