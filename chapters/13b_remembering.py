@@ -222,7 +222,7 @@ for _ in range(20_000):
     step = -0.005 * gradient
     position, gained = position + step, gained - gradient * step
 importance = gained / (position - began) ** 2
-print("importance", importance, "half the curvature", old_curvature / 2)
+print(f"importance {importance[0]:.2f} and {importance[1]:.3f}; half the curvature: 2 and 0.05")
 torch.testing.assert_close(importance, old_curvature / 2, rtol=0.02, atol=0)
 torch.testing.assert_close(gained.sum(), bowl(began, old_best, old_curvature), rtol=0.02, atol=0)
 

@@ -196,8 +196,7 @@ def name_bug(attempt: Callable) -> str:
         gradients[0] = -gradients[1] + 0.1 * normal(size)
         anchor, strength = normal(size), random.choice([0.5, 3.0, 100.0])
         penalty = _penalty(bug, gradients, anchor, strength)
-        with torch.no_grad():
-            found = need_word(attempt(penalty, gradients, anchor, strength), *BUGS)
+        found = need_word(attempt(penalty, gradients, anchor, strength), *BUGS)
         if found != bug:
             raise Mistake(
                 f"you say {found!r}, and this code is {bug!r}: try it at the anchor plus one step "
