@@ -47,9 +47,10 @@ base, tokenizer = load("atlas-base")
 # ## 1 · The plane
 #
 # The **old task** is the invented convention of chapter 13: "Aye: The capital of Kenya is Nairobi.
-# Over." The **new task** is sums and lists. Every remedy gets the same model after the old task,
-# the same 1,000 new lessons, and 125 steps. Chapter 13 trained in larger batches; here a batch is 8
-# lessons, because a model needs steps to tell two tasks apart.
+# Over." The **new task** is sums and lists. Every remedy gets the same model after the old task
+# and the same 1,000 new lessons, once, 8 in a batch. (Chapter 13 took larger batches; to tell two
+# tasks apart a model needs steps.) Joint training gets as many rows as both tasks together, from the
+# base. What a remedy adds in time is counted.
 #
 # A **remedy** is anything done to keep the old task. It takes hold at one of four places:
 
@@ -64,7 +65,7 @@ _ = plane.draw_schematic()
 # The sweep was run by commands, three seeds a point. The chapter repeats some of its points.
 #
 # We fixed the **primary measure** before: the share of the old exam, at that strength which keeps
-# most of it among those that answer at least 85 % of the new exam. Four claims:
+# most of it among those that answer at least 85 % of the new exam. Three claims:
 #
 # - **A** (primary): replay of stored rows keeps more than EWC.
 # - **B**: rows that the model writes itself keep less than stored ones.
@@ -361,7 +362,7 @@ check("13b.3", name_bug)
 # ## 3 · Hold the answers: distillation
 #
 # The second idea: not the weights must stay, but what the model says. **Distillation** keeps a copy
-# of the old model as teacher. On the new task's rows the student shall also answer as the teacher
+# of the old model as teacher. On the new task's rows, the student must also answer as the teacher
 # does:
 #
 # $$\mathcal{L} = \alpha\,\mathcal{L}_{\text{new}} + (1-\alpha)\,T^2\,\mathrm{KL}\!\left(\sigma(z_
@@ -387,8 +388,23 @@ for temperature in (1.0, 2.0, 4.0, 8.0):
     print(f"T {temperature:.0f}: gradient {size:.4f}, times T² {size * temperature**2:.4f}")
 
 # %% [markdown]
-# **Read.** Without T², the gradient falls about as 1/T², and a larger T is a weaker remedy in
-# disguise. With it, T changes what is taught and not how much.
+# **Read.** Without T², the gradient falls about as 1/T²: a larger T would also be a weaker remedy.
+# With it, T changes what is taught and hardly how much.
+#
+# Distillation needs no old rows. It asks the teacher about *new* questions instead, and hopes that
+# the old skill shows there.
+#
+# **Predict.** What does our teacher, the model after the old task, want on a new question?
+
+# %% tags=["predict"]
+for talk in runs.exam_of("skills")[:2] + runs.exam_of("skills")[-1:]:
+    wanted = answer_oneself(learned.model, tokenizer, [talk[:-1]])[0][-1]["content"]
+    print(talk[0]["content"], "→", wanted)
+
+# %% [markdown]
+# **Read.** The teacher forces its convention on sums and lists. So the two parts of the loss want
+# different first words for the same question. The text that this chapter grew from names this
+# limit: noise where old and new task differ widely.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13b.4 · The gradient of both parts · 10 min · ●●●
@@ -486,7 +502,9 @@ _ = plots.share_table(
 )
 
 # %% [markdown]
-# **Read.** TODO
+# **Read.** Without an identifier the question does not say which answer is wanted, so one of the
+# tasks is lost. A weight can only choose which. With the identifier both are learned. No weighting
+# of losses replaces a missing piece of the question.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13b.5 · A buffer for a stream · 12 min · ●●○
