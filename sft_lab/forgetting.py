@@ -393,7 +393,7 @@ def replay(
     for a ratio that is below 0 or too small to give one old example, and when there are none.
     """
     ratio = real_number("ratio", ratio, least=0, advice="0.1: one old example for ten new ones")
-    generator = torch.Generator().manual_seed(check_seed(seed) % 2**63)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     old, new = list(old), list(new)
     if not new:
         raise SettingError("new is empty: there is nothing to learn")

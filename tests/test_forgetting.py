@@ -476,13 +476,19 @@ def test_a_run_gathers_the_path_of_the_textbooks_loop_without_clipping_or_the_pe
     assert all((penalty.importance[name] >= values).all() for name, values in first.items())
 
 
-def test_a_step_that_float16_leaves_out_adds_nothing():
+def test_a_step_that_float16_leaves_out_adds_nothing_and_its_scale_is_taken_out():
     model = Weights(theta=draw(0, 3))
     penalty = synaptic_intelligence(model, 1.0)
     model.theta.grad = torch.tensor([math.inf, math.nan, 1.0]).double()
     penalty.before_penalty(model, 1024.0)
     penalty.after_step(model)
     assert torch.equal(penalty.path["theta"], torch.zeros(3))
+    model.theta.grad = torch.tensor([1024.0, -2048.0, 0.0]).double()
+    penalty.before_penalty(model, 1024.0)
+    with torch.no_grad():
+        model.theta -= 0.5
+    penalty.after_step(model)
+    assert_close(penalty.path["theta"], torch.tensor([0.5, -1.0, 0.0]))
 
 
 def test_consolidating_before_any_step_is_refused():
