@@ -48,8 +48,8 @@ base, tokenizer = load("atlas-base")
 #
 # The **old task** is the invented convention of chapter 13: "Aye: The capital of Kenya is Nairobi.
 # Over." The **new task** is sums and lists. Every remedy gets the same model after the old task
-# and the same 1,000 new lessons, once, 8 in a batch. (Chapter 13 took larger batches; to tell two
-# tasks apart a model needs steps.) Joint training gets as many rows as both tasks together, from the
+# and the same 1,000 new lessons, once, 8 in a batch. (Chapter 13 takes larger batches; to tell two
+# tasks apart, a model needs steps.) Joint training gets as many rows as both tasks together, from the
 # base. What a remedy adds in time is counted.
 #
 # A **remedy** is anything done to keep the old task. It takes hold at one of four places:

@@ -34,7 +34,8 @@ from sft_lab.lora import add_lora, remove_lora
 from sft_lab.train import train
 
 OLD, NEW = "convention", "skills"
-NEW_LESSONS, BATCH = 1000, 8  # of every task after the first: steps enough to tell tasks apart
+# small batches from the second task on: to tell two tasks apart, a model needs steps
+OLD_LESSONS, NEW_LESSONS, BATCH = 800, 1000, 8
 FISHER_EXAMPLES = 200  # of the old task
 COLUMN_RATE, COLUMN_EPOCHS = 5e-3, 3  # a column begins from nothing
 LORA_RATE = 5e-3
@@ -78,12 +79,10 @@ def tune_again(
 
 
 @functools.lru_cache(maxsize=8)
-def learn_old(
-    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int, task: str = OLD
-) -> Learned:
+def learn_old(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> Learned:
     """The base after task A, watched by synaptic intelligence, which changes nothing about the
     training; once for each seed and process. Do not change it."""
-    old = runs.lessons_of(task, seed=seed)
+    old = runs.lessons_of(OLD, seed=seed, count=OLD_LESSONS)
     tuned = copy.deepcopy(base).requires_grad_(True)
     path = synaptic_intelligence(tuned, 1.0)
     train(

@@ -21,9 +21,10 @@ from sft_lab.course.exercises.kit import (
     shorten,
     without_autograd,
 )
-from sft_lab.course.forgetting_runs import after_task_a, exam_of, learn, lessons_of, share_right
-from sft_lab.course.remedies import BATCH, NEW_LESSONS
+from sft_lab.course.forgetting_runs import exam_of, lessons_of, share_right
+from sft_lab.course.remedies import NEW_LESSONS, OLD_LESSONS, learn_old, tune_again
 from sft_lab.examples import IGNORE_INDEX
+from sft_lab.labels import encode_conversations
 from sft_lab.models import load
 
 STORED, MOST_LESSONS = 40, 1300  # exercise 13b.6
@@ -367,7 +368,10 @@ def _is_fair(attempt: Callable, length: int, size: int) -> None:
 
 @checks("13b.6")
 def remember(attempt: Callable) -> str:
-    old, new = lessons_of("convention", seed=0), lessons_of("skills", seed=0, count=NEW_LESSONS)
+    old, new = (
+        lessons_of("convention", seed=0, count=OLD_LESSONS),
+        lessons_of("skills", seed=0, count=NEW_LESSONS),
+    )
     talks = need_list(attempt(old, new), list, "conversations")
     with named((TypeError, KeyError, AttributeError), "a turn is {'role': …, 'content': …}"):
         rows = tuple(tuple((turn["role"], turn["content"]) for turn in talk) for talk in talks)
@@ -398,11 +402,12 @@ def remember(attempt: Callable) -> str:
 
 
 @cache
-def _measure_remedy(rows: tuple) -> tuple[float, float]:
+def _measure_remedy(plan: tuple) -> tuple[float, float]:
     """Old and new exam after training on these rows; the same rows give the same."""
-    talks = [[{"role": role, "content": content} for role, content in row] for row in rows]
+    talks = [[{"role": role, "content": content} for role, content in row] for row in plan]
     with contextlib.redirect_stdout(io.StringIO()):
         base, tokenizer = load("atlas-base")
-    model = learn(after_task_a(base, tokenizer, 0), tokenizer, talks, seed=0, batch_size=BATCH)
+    rows = encode_conversations(talks, tokenizer)
+    model = tune_again(learn_old(base, tokenizer, 0).model, tokenizer, rows, seed=0)
     old, new = (share_right(model, tokenizer, exam_of(name)) for name in ("convention", "skills"))
     return old, new
