@@ -1,0 +1,757 @@
+# %% [markdown]
+# # 13b · Six remedies, one plane
+#
+# **The question.** A model learned one task; the next one wipes it out (chapter 13). Which of the
+# six known remedies keeps the old task without giving up the new one, and what does each cost?
+#
+# **By the end you can**
+# - *derive* EWC from a bowl around the old weights, and build its Fisher in three ways;
+# - *compare* remedies as curves of old against new task, instead of as single numbers;
+# - *choose* a remedy by what it keeps, what it stores, and how exactly its strength must be hit.
+#
+# | needs | device | runs in | exercises | covers |
+# |---|---|---|---|---|
+# | chapters 11 and 13 | CPU, no network | about 45 s | 6, about 72 minutes | D6 D18 L24 |
+
+# %% tags=["setup"]
+import copy
+
+import numpy as np
+import torch
+
+from sft_lab import plots
+from sft_lab.batches import pad_batch
+from sft_lab.columns import add_column, use_column
+from sft_lab.course import forgetting_runs as runs
+from sft_lab.course.checks import check
+from sft_lab.course.remedies import (
+    answer_oneself,
+    invent_questions,
+    learn_old,
+    run_remedy,
+)
+from sft_lab.course.results import read_results
+from sft_lab.course.views import forgetting as plane
+from sft_lab.course.views.widgets import show_widget
+from sft_lab.distill import distillation_loss
+from sft_lab.forgetting import estimate_fisher, ewc
+from sft_lab.labels import encode_conversations
+from sft_lab.losses import graded_logits
+from sft_lab.models import load
+from sft_lab.significance import judge_claim
+
+plots.style()
+base, tokenizer = load("atlas-base")
+
+# %% [markdown]
+# ## 1 · The plane
+#
+# The **old task** is the invented convention of chapter 13: "Aye: The capital of Kenya is Nairobi.
+# Over." The **new task** is sums and lists. Every remedy gets the same model after the old task
+# and the same 1,000 new lessons, once, 8 in a batch. (Chapter 13 takes larger batches; to tell two
+# tasks apart, a model needs steps.) Joint training gets as many rows as both tasks together, from the
+# base. What a remedy adds in time is counted.
+#
+# A **remedy** is anything done to keep the old task. It takes hold at one of four places:
+
+# %%
+_ = plane.draw_schematic()
+
+# %% [markdown]
+# Nearly every remedy has a **strength**: a factor λ, a share of old rows. One strength gives one
+# point: right answers to the old exam and to the new exam. All strengths give a curve. A single
+# number per remedy would only say which strength somebody chose.
+#
+# The sweep was run by commands, three seeds a point. The chapter repeats some of its points.
+#
+# We fixed the **primary measure** before: the share of the old exam, at that strength which keeps
+# most of it among those that answer at least 85 % of the new exam. Three claims:
+#
+# - **A** (primary): replay of stored rows keeps more than EWC.
+# - **B**: rows that the model writes itself keep less than stored ones.
+# - **C**: distillation keeps more than no remedy.
+#
+# Two more claims compare curves in the middle. Their measure is the **balance**: the smaller of the
+# two shares, at the strength where it is largest.
+#
+# - **D**: EWC has a better balance than L2 to the start, which treats all weights alike.
+# - **E**: EWC has a better balance with sampled labels than with batch means (section 2).
+#
+# **Predict.** Without a remedy, how much of the old task is left after 125 steps of the new one?
+
+# %% tags=["predict"]
+sweep = read_results("13b_plane", base)
+print("RECORDED:", sweep.made, sweep.command, len(sweep.rows), "runs\n")
+learned = learn_old(base, tokenizer, seed=0)
+after_old = runs.share_right(learned.model, tokenizer, runs.exam_of("convention"))
+after_new = run_remedy(base, tokenizer, remedy="nothing", strength=0.0, seed=0)
+print(f"after the old task: old {after_old:.0%}")
+print(f"after the new task: old {after_new['old']:.0%}, new {after_new['new']:.0%}")
+assert after_old > 0.8 and after_new["old"] < 0.1
+
+# %% [markdown]
+# **Read.** Nothing is left. So every right old answer below is the work of a remedy.
+
+# %% [markdown]
+# ## 2 · Hold the weights: L2, EWC, SI
+#
+# The first idea: the old weights θ₀ answered the old task, so stay near them. Add a **penalty** to
+# the new loss:
+#
+# $$\mathcal{L}(\theta) = \mathcal{L}_{\text{new}}(\theta) + \frac{\lambda}{2} \sum_i F_i\,(\theta_i
+# - \theta_{0,i})^2$$
+#
+# **L2 to the start** has F = 1: all weights count the same. **Elastic weight consolidation** (EWC)
+# asks what the old loss would do. Around its minimum θ₀ the old loss is a bowl: its slope is zero,
+# so the first term that matters is ½ Σ h (θ − θ₀)², with the **curvature** h in each direction.
+# (Mixed terms are left out.) Put h in the place of F, and the penalty *is* the old loss.
+#
+# Two weights are enough to see it. The old bowl is steep along the first weight and flat along the
+# second.
+
+# %%
+old_best, new_best = torch.zeros(2), torch.tensor([2.0, 2.0])
+old_curvature, new_curvature = torch.tensor([4.0, 0.1]), torch.ones(2)
+
+
+def bowl(weights: torch.Tensor, best: torch.Tensor, curvature: torch.Tensor) -> torch.Tensor:
+    """½ Σ curvature · (weights − best)²: a loss with its minimum at `best`."""
+    return 0.5 * (curvature * (weights - best) ** 2).sum(-1)
+
+
+def descend(importance: torch.Tensor, strength: float) -> torch.Tensor:
+    """Learn the new task from the old best, held by the penalty: plain gradient descent."""
+    weights = old_best.clone()
+    held = new_curvature + strength * importance
+    for _ in range(400):
+        slope = new_curvature * (weights - new_best) + strength * importance * (weights - old_best)
+        weights = weights - slope / held.max()
+    return weights
+
+
+# %% [markdown]
+# **Predict.** Both penalties may be as strong as they like. At the same *old* loss, which of them
+# reaches the lower *new* loss: L2, or EWC with the true curvature?
+
+# %% tags=["predict"]
+strengths = np.logspace(-2, 2, 25)
+paths = {
+    "L2 to the start": torch.stack([descend(torch.ones(2), s) for s in strengths]),
+    "EWC": torch.stack([descend(old_curvature, s) for s in strengths]),
+}
+_ = plane.draw_bowls(paths, old_best, new_best, old_curvature, new_curvature)
+for name, path in paths.items():
+    affordable = path[bowl(path, old_best, old_curvature) <= 0.5]
+    print(f"{name}: new loss {bowl(affordable, new_best, new_curvature).min():.2f} at old loss 0.5")
+
+# %% [markdown]
+# **Read.** EWC walks along the flat valley of the old bowl. There it moves far and the old loss
+# hardly grows. L2 goes straight, across the steep side. So EWC wins where three things hold: the
+# bowl is true as far as we walk, the mixed terms are small, and F is the curvature.
+#
+# ### Three Fishers
+#
+# A curvature of a million weights is too dear. At a minimum of a log-likelihood it equals the
+# **Fisher information**: the mean square of the gradient of log p(answer), when answers are drawn
+# *from the model itself*. Codes differ here, and two shortcuts are common:
+#
+# - **sampled**: answers drawn from the model, one gradient for each example, squared, then averaged;
+# - **true**: the same with the answers of the data;
+# - **batch**: the gradient of a whole batch, squared.
+#
+# A model with two weights shows the difference: p(yes) = σ(w·x), three questions, all answered
+# "yes".
+
+# %%
+weights, answers = torch.tensor([2.0, 0.0]), torch.ones(3)
+questions = torch.tensor([[1.0, 1.5], [1.0, -1.5], [0.2, 0.0]])
+p_yes = torch.sigmoid(questions @ weights)
+gradients = (p_yes - answers)[:, None] * questions  # of -log p, one row a question
+draws = torch.bernoulli(p_yes.expand(20_000, 3), generator=torch.Generator().manual_seed(0))
+fishers = {
+    "sampled labels": (((p_yes - draws) ** 2).mean(0)[:, None] * questions**2).mean(0),
+    "true labels": (gradients**2).mean(0),
+    "batch mean": gradients.mean(0) ** 2,
+}
+curvature = ((p_yes * (1 - p_yes))[:, None] * questions**2).mean(0)
+
+# %% [markdown]
+# **Predict.** Which of the three says that the second weight does not matter?
+
+# %% tags=["predict"]
+_ = plane.draw_fishers(gradients, fishers, curvature)
+for name, values in fishers.items():
+    print(f"{name:15}", [round(value, 3) for value in values.tolist()])
+assert fishers["batch mean"][1] < 1e-6 < fishers["true labels"][1]
+torch.testing.assert_close(fishers["sampled labels"], curvature, rtol=0.05, atol=0)
+
+# %% [markdown]
+# **Read.** The first two gradients point up and down. In the batch mean they cancel, and a weight
+# that matters looks free. True labels keep the weight but are too small: the model is sure, so
+# its gradients at the right answers vanish. Sampled labels give the curvature. On the language model
+# the library does the same for every weight, faster. We compare it with a loop:
+
+# %%
+rows = encode_conversations(learned.old[:4], tokenizer)
+name, weight = next(iter(learned.model.named_parameters()))
+squares = torch.zeros_like(weight)
+for row in rows:
+    logits, targets = graded_logits(learned.model, pad_batch([row], tokenizer.pad_token_id))
+    log_probability = logits.log_softmax(-1).gather(1, targets[:, None]).sum()
+    squares += torch.autograd.grad(log_probability, weight)[0] ** 2 / len(rows)
+
+fisher = estimate_fisher(learned.model, tokenizer, rows, labels="true")
+torch.testing.assert_close(fisher[name], squares, rtol=1e-3, atol=1e-8)
+moved = copy.deepcopy(learned.model)
+with torch.no_grad():
+    _ = [one.add_(0.01) for one in moved.parameters()]
+by_hand = 0.5 * 3.0 * sum((values * 0.01**2).sum() for values in fisher.values())
+penalty = ewc(learned.model, fisher, strength=3.0).loss(moved, None)
+torch.testing.assert_close(penalty, by_hand, rtol=1e-3, atol=0)
+print(f"λ/2 Σ F (θ − θ₀)², all weights moved by 0.01: {penalty.item():.4f}")
+
+# %% [markdown]
+# **Synaptic intelligence** (SI) needs no second look at the old data. While the old task is learned,
+# it books for each weight how much of the loss that weight removed: −gradient · step, summed over
+# the steps. Divided by the square of the way gone, this is again a curvature:
+
+# %%
+position, gained = torch.tensor([1.0, 1.0]), torch.zeros(2)
+began = position.clone()
+for _ in range(20_000):
+    gradient = old_curvature * (position - old_best)
+    step = -0.005 * gradient
+    position, gained = position + step, gained - gradient * step
+importance = gained / (position - began) ** 2
+print(f"importance {importance[0]:.2f} and {importance[1]:.3f}; half the curvature: 2 and 0.05")
+torch.testing.assert_close(importance, old_curvature / 2, rtol=0.02, atol=0)
+torch.testing.assert_close(gained.sum(), bowl(began, old_best, old_curvature), rtol=0.02, atol=0)
+
+# %% [markdown]
+# **Read.** What was booked sums to the drop of the loss. The library adds a **damping** ξ to the
+# square, so that a weight that never moved gives no 0/0.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 13b.1 · The Fisher without a draw · 10 min · ●●○
+# With few possible answers, none need be drawn. A model has `weights` (V, D); for an input x (D,)
+# the probabilities of its V labels are the softmax of the V scores `weights @ x`. `inputs` is (N,
+# D), N ≥ 1, float64.
+#
+# Return the Fisher's diagonal as a tensor (V, D): for each weight, the square of the gradient of
+# −log p(label | x), averaged over all labels, each with the probability that the model gives it,
+# and then over the inputs. Draw nothing.
+
+
+# %% tags=["stub"]
+def expect_fisher(weights: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+    """The exact Fisher diagonal of a softmax of linear scores: (V, D)."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def expect_fisher(weights: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+    """The exact Fisher diagonal of a softmax of linear scores: (V, D)."""
+    p = (inputs @ weights.T).softmax(dim=-1)
+    return (p * (1 - p)).T @ inputs**2 / len(inputs)
+
+
+# %% tags=["check"]
+check("13b.1", expect_fisher)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>The gradient with respect to weights[v, d] is (p_v − 1) · x_d when
+# the label is v, and p_v · x_d otherwise. Weigh the two squares.</details>
+
+# %% [markdown] tags=["explanation"]
+# p · (1 − p)² + (1 − p) · p² is p · (1 − p): largest where the model is in doubt.
+#
+# Usual mistakes: the likeliest label alone; all labels with the same weight; the square of the
+# mean, which is zero, since the expected gradient is; the sum over the inputs.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 13b.2 · Where several anchors settle · 8 min · ●●○
+# After two tasks there are two anchors. The new loss is ½ Σ h (θ − b)² with `new_best` b and
+# `curvature` h ≥ 0, both (P,). Each of K ≥ 1 old tasks adds ½ · `strength` · Σ F (θ − a)²:
+# `anchors` a and `fishers` F ≥ 0 are (K, P), the latest task last; strength ≥ 0. All float64.
+#
+# Return the θ (P,) at which the sum of all is smallest. Where nothing pulls at a weight, it stays
+# where training begins: at the last anchor.
+
+
+# %% tags=["stub"]
+def settle(
+    new_best: torch.Tensor,
+    curvature: torch.Tensor,
+    anchors: torch.Tensor,
+    fishers: torch.Tensor,
+    strength: float,
+) -> torch.Tensor:
+    """The minimum of a bowl and K penalties: (P,)."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def settle(
+    new_best: torch.Tensor,
+    curvature: torch.Tensor,
+    anchors: torch.Tensor,
+    fishers: torch.Tensor,
+    strength: float,
+) -> torch.Tensor:
+    """The minimum of a bowl and K penalties: (P,)."""
+    pull = curvature + strength * fishers.sum(dim=0)
+    towards = curvature * new_best + strength * (fishers * anchors).sum(dim=0)
+    return torch.where(pull > 0, towards / pull.clamp(min=1e-300), anchors[-1])
+
+
+# %% tags=["check"]
+check("13b.2", settle)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Set the slope of the sum to zero. The result is a weighted mean of
+# b and all anchors.</details>
+
+# %% [markdown] tags=["explanation"]
+# Each point pulls with its own curvature. Summing all Fishers at the last anchor, as some codes do
+# to save memory, is another minimum.
+#
+# Usual mistakes: the last anchor for all; a mean of the penalties instead of their sum; a stray ½;
+# 0/0 where nothing pulls.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 13b.3 · Name the bug · 12 min · ●●○
+# Four people wrote the EWC penalty ½ · strength · Σ F (θ − a)², F the mean over N ≥ 2 examples of
+# the squared `gradients` (N, P). You have each as a function `penalty(θ)` of weights (P,), which
+# returns a 0-dim tensor, and not its code. You may call it as often as you like. `anchor` a is (P,),
+# strength > 0, P ≥ 2.
+#
+# Return `"right"`; `"moving anchor"` (always 0: it compares the weights with themselves); `"squared
+# mean"` (F is the square of the mean gradient); or `"no square"` (|θ − a| instead of its square).
+
+
+# %% tags=["stub"]
+def name_bug(penalty, gradients: torch.Tensor, anchor: torch.Tensor, strength: float) -> str:
+    """Which of four EWC codes this is, from what it returns."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def name_bug(penalty, gradients: torch.Tensor, anchor: torch.Tensor, strength: float) -> str:
+    """Which of four EWC codes this is, from what it returns."""
+    once, twice = penalty(anchor + 1), penalty(anchor + 2)
+    if once == 0:
+        return "moving anchor"
+    if torch.isclose(twice, 2 * once):
+        return "no square"
+    expected = strength / 2 * (gradients**2).mean(dim=0).sum()
+    return "right" if torch.isclose(once, expected) else "squared mean"
+
+
+# %% tags=["check"]
+check("13b.3", name_bug)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Move all weights by 1, then by 2. A square grows four
+# times.</details>
+
+# %% [markdown] tags=["explanation"]
+# All three bugs stood in public code (*sources*). None raises an error, and the loss curve of the
+# new task looks better with each. A test that moves the weights finds them in a second.
+
+# %% [markdown]
+# ## 3 · Hold the answers: distillation
+#
+# The second idea: not the weights must stay, but what the model says. **Distillation** keeps a copy
+# of the old model as teacher. On the new task's rows, the student must also answer as the teacher
+# does:
+#
+# $$\mathcal{L} = \alpha\,\mathcal{L}_{\text{new}} + (1-\alpha)\,T^2\,\mathrm{KL}\!\left(\sigma(z_
+# {\text{old}}/T)\,\|\,\sigma(z/T)\right)$$
+#
+# The **temperature** T divides all logits z, so that small probabilities count. Our library writes
+# loss + λ T² KL, which is the same up to a common factor, with λ = (1 − α)/α. AdamW ignores a
+# common factor.
+#
+# **Predict.** What does T² do? Without it, how does the gradient of the second part change when T
+# goes from 1 to 4?
+
+# %% tags=["predict"]
+generator = torch.Generator().manual_seed(1)
+teacher = torch.randn(200, 50, generator=generator)
+student = torch.randn(200, 50, generator=generator).requires_grad_()
+for temperature in (1.0, 2.0, 4.0, 8.0):
+    log_q, p = (student / temperature).log_softmax(-1), (teacher / temperature).softmax(-1)
+    kl = (p * (p.log() - log_q)).sum(-1).mean()
+    size = torch.autograd.grad(kl, student)[0].norm().item()
+    loss = distillation_loss(student, teacher, temperature=temperature)
+    torch.testing.assert_close(loss, temperature**2 * kl, rtol=1e-4, atol=1e-6)
+    print(f"T {temperature:.0f}: gradient {size:.4f}, times T² {size * temperature**2:.4f}")
+
+# %% [markdown]
+# **Read.** Without T², the gradient falls about as 1/T²: a larger T would also be a weaker remedy.
+# With it, T changes what is taught and hardly how much.
+#
+# Distillation needs no old rows. It asks the teacher about *new* questions instead, and hopes that
+# the old skill shows there.
+#
+# **Predict.** What does our teacher, the model after the old task, want on a new question?
+
+# %% tags=["predict"]
+for talk in runs.exam_of("skills")[:2] + runs.exam_of("skills")[-1:]:
+    wanted = answer_oneself(learned.model, tokenizer, [talk[:-1]])[0][-1]["content"]
+    print(talk[0]["content"], "→", wanted)
+
+# %% [markdown]
+# **Read.** The teacher forces its convention on sums and lists. So the two parts of the loss want
+# different first words for the same question. The text that this chapter grew from names this
+# limit: noise where old and new task differ widely.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 13b.4 · The gradient of both parts · 10 min · ●●●
+# Write the gradient of the formula above with respect to the student's logits, without autograd.
+# `student` and `teacher` are logits (N, V), float64; `labels` (N,) are token ids, −100 where a row
+# is not graded (at least one is). Both parts are means over the graded rows. `alpha` is from 0 to
+# 1, `temperature` > 0. Return (N, V); rows that are not graded get 0.
+
+
+# %% tags=["stub"]
+def mix_gradient(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    labels: torch.Tensor,
+    alpha: float,
+    temperature: float,
+) -> torch.Tensor:
+    """The gradient of alpha · NLL + (1 − alpha) · T² · KL with respect to the student's logits."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def mix_gradient(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    labels: torch.Tensor,
+    alpha: float,
+    temperature: float,
+) -> torch.Tensor:
+    """The gradient of alpha · NLL + (1 − alpha) · T² · KL with respect to the student's logits."""
+    graded = labels != -100
+    wanted = torch.nn.functional.one_hot(labels.clamp(min=0), student.shape[1])
+    hard = student.softmax(-1) - wanted
+    soft = (student / temperature).softmax(-1) - (teacher / temperature).softmax(-1)
+    both = alpha * hard + (1 - alpha) * temperature * soft
+    return both * graded[:, None] / graded.sum()
+
+
+# %% tags=["check"]
+check("13b.4", mix_gradient)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>The gradient of KL with respect to z/T is q − p; the chain rule
+# adds 1/T.</details>
+
+# %% [markdown] tags=["explanation"]
+# Of T² one T is left: the softened differences shrink as 1/T, and that is the second T.
+#
+# Usual mistakes: T² · (q − p); teacher minus student; padding counted in the mean, which four public
+# losses did; softening the labels' part as well.
+
+# %% [markdown]
+# ## 4 · Show the old task again: replay and mixing
+#
+# The third idea is the plainest: keep some old rows and mix them among the new ones (**replay**).
+# Learning both tasks together from the start (**multi-task learning**) is its limit, and the upper
+# bound of the plane. If old rows may not be kept, the model can write them: **generated replay**
+# needs questions, or not even these.
+#
+# **Predict.** The model after the old task gets two words, "What is", and writes on at temperature
+# 1. Then it answers itself. Will this look like the old task?
+
+# %% tags=["predict"]
+asked = invent_questions(learned.model, tokenizer, 12, seed=0)
+for question, answer in answer_oneself(learned.model, tokenizer, asked[:4]):
+    print(question["content"], "→", answer["content"])
+opened = [talk[-1]["content"] for talk in answer_oneself(learned.model, tokenizer, asked)]
+assert all(text.startswith("Aye:") for text in opened)
+
+# %% [markdown]
+# **Read.** Questions come out mixed, and some answers are wrong. The convention is always right, and
+# the convention is what we want to keep.
+#
+# ### When tasks contradict each other
+#
+# Mixing has a limit: two tasks may want different answers to the *same* question. We let one task
+# answer in the convention and the other plainly. Each row may carry a **task identifier**, here a
+# system turn "Task: convention."
+#
+# **Predict.** Mixed half and half, without an identifier: what share of each exam is right?
+
+# %% tags=["predict"]
+others = read_results("13b_in_a_row", base)
+arms = [(share, named) for share in (0.5, 0.2) for named in (False, True)]
+_ = plots.share_table(
+    {
+        f"{share:.0%} convention, {'named' if named else 'not named'}": [
+            np.mean(others.measured(exam, experiment="conflict", share=share, named=named))
+            for exam in ("old", "new")
+        ]
+        for share, named in arms
+    },
+    ["in the convention", "plainly"],
+    title="The same question, two answers",
+)
+
+# %% [markdown]
+# **Read.** Without an identifier the question does not say which answer is wanted, so one of the
+# tasks is lost. A weight can only choose which. With the identifier both are learned. No weighting
+# of losses replaces a missing piece of the question.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 13b.5 · A buffer for a stream · 12 min · ●●○
+# Old rows come one by one and nobody knows how many. Write `keep_sample(stream, size, rng)`: one
+# pass over the iterator, never holding more than `size` ≥ 1 rows beside the one in hand, and in the
+# end every row of the stream was kept with the same chance, size / length. Return the kept rows as a
+# list in any order; all of them when there are no more than `size`. All chance comes from `rng`, a
+# `random.Random`.
+
+
+# %% tags=["stub"]
+def keep_sample(stream, size: int, rng) -> list:
+    """A fair sample of a stream of unknown length, in one pass."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def keep_sample(stream, size: int, rng) -> list:
+    """A fair sample of a stream of unknown length, in one pass."""
+    kept = []
+    for seen, row in enumerate(stream):
+        if len(kept) < size:
+            kept.append(row)
+            continue
+        place = rng.randrange(seen + 1)
+        if place < size:
+            kept[place] = row
+    return kept
+
+
+# %% tags=["check"]
+check("13b.5", keep_sample)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>The n-th row must enter with the chance size / n. Whom does it push
+# out?</details>
+
+# %% [markdown] tags=["explanation"]
+# This is reservoir sampling. A later row enters more rarely, and an earlier one has survived more
+# draws: the two cancel.
+#
+# Usual mistakes: the first rows, which are all of one task; the last rows; a coin flip for each row,
+# which favours late ones; `randrange(seen)`, which is off by one.
+
+# %% [markdown]
+# ## 5 · New weights: progressive columns
+#
+# The last idea: touch no old weight at all. The model is frozen, and a narrow new **column** is put
+# beside it. At every layer it reads the frozen states through **lateral connections** with
+# learnable gates. Its output is added through one more gate, which begins at 0.
+
+# %%
+grown = add_column(copy.deepcopy(learned.model), width=64, seed=0)
+added = sum(p.numel() for p in grown.parameters() if p.requires_grad)
+print(f"a column adds {added:,} weights to {learned.model.num_parameters():,}")
+ids = torch.tensor([rows[0].input_ids])
+for column in (0, 1):
+    torch.testing.assert_close(
+        use_column(grown, column)(ids).logits, learned.model(ids).logits, rtol=1e-4, atol=1e-4
+    )
+
+# %% [markdown]
+# **Read.** Before training, the grown model is the old one with either column. After training,
+# column 0 still is, forever. But somebody must say which column is to speak.
+
+# %% [markdown]
+# ## 6 · Everything on one plane
+#
+# **Predict.** Which curve comes nearest to the upper right corner? Which remedies have no point in
+# the green area that keeps anything?
+
+# %% tags=["predict"]
+_ = plane.draw_planes(
+    sweep,
+    {
+        "Hold the weights": plane.GROUPS["weights"],
+        "Hold the answers, or grow": plane.GROUPS["answers"],
+        "Show the old task again": plane.GROUPS["rows"],
+    },
+)
+
+# %% [markdown]
+# For each remedy, the best point in the green area; the strengths that keep at least half of the old
+# task there; what it stores from task to task; and its time, as a multiple of plain training.
+
+# %%
+print(f"{'remedy':22}{'old':>5}{'new':>5}  {'works at':19}{'balance':>7}{'time':>6}  stores")
+for remedy in plane.UNITS:
+    print(plane.write_row(sweep, remedy))
+
+
+# %%
+def measure_of(remedy: str, strength: float, measure: str) -> list[float]:
+    """`old`, or the balance of both exams, of each seed."""
+    old, new = (sweep.measured(m, remedy=remedy, strength=strength) for m in ("old", "new"))
+    return old if measure == "old" else [min(pair) for pair in zip(old, new, strict=True)]
+
+
+claims = {
+    "A": ("EWC, sampled labels", "replay, stored", "higher", "old"),
+    "B": ("replay, stored", "replay, own questions", "lower", "old"),
+    "C": ("nothing", "distillation, T 2", "higher", "old"),
+    "D": ("L2 to the start", "EWC, sampled labels", "higher", "balance"),
+    "E": ("EWC, batch means", "EWC, sampled labels", "higher", "balance"),
+}
+verdicts = {}
+for claim, (first, second, direction, measure) in claims.items():
+    pick = plane.best_point if measure == "old" else plane.balanced_point
+    arms = [measure_of(arm, pick(sweep, arm)[0], measure) for arm in (first, second)]
+    verdicts[claim] = judge_claim(*arms, claim=direction)
+    word, _, mean, floor = verdicts[claim]
+    print(f"{claim} {word}: {second} against {first}, {mean:+.0%} ({measure}; noise {floor:.0%})")
+
+# %% [markdown]
+# **Read.** TODO
+
+# %%
+again = run_remedy(base, tokenizer, remedy="replay, stored", strength=0.2, seed=0)
+band = sweep.measured("old", remedy="replay, stored", strength=0.2)
+print(f"replay of 20 %: old {again['old']:.0%} here; recorded {min(band):.0%} to {max(band):.0%}")
+assert min(band) - 0.15 <= again["old"] <= max(band) + 0.15
+
+# %% [markdown]
+# Move along each curve. The ring is the chosen strength; grey dots are all other remedies.
+
+# %%
+first = ("replay, stored", 0.1)
+show_widget(plane.explore_remedies(sweep), plane.draw_remedy(sweep, *first))
+print(plane.describe_remedy(sweep, *first))
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 13b.6 · Forty rows of memory · 20 min · ●●●
+# Plan the second training. `remember(old, new)` gets the conversations of both tasks, 800 and 1,000.
+# Return the conversations to train on, at most 1,300, all taken from the two lists. At most 40
+# *different* ones may be from `old`. Order does not matter: training shuffles.
+#
+# The check trains the model that learned the old task on them, one epoch, batches of 8 (some
+# seconds). At least 70 % of the old exam and 85 % of the new one must be right.
+
+
+# %% tags=["stub"]
+def remember(old: list, new: list) -> list:
+    """The conversations of a second training that keeps the first task with 40 stored rows."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def remember(old: list, new: list) -> list:
+    """The conversations of a second training that keeps the first task with 40 stored rows."""
+    return [*new, *old[:40] * 6]
+
+
+# %% tags=["check"]
+check("13b.6", remember)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Two numbers matter: how many rows are stored, and in how many steps
+# an old row is met. Only the first is limited to 40.</details>
+
+# %% [markdown] tags=["explanation"]
+# Storage and share are two settings. Forty rows seen once are 4 % of the training and are not
+# enough; the same forty seen six times are.
+#
+# Usual mistakes: each stored row once; so many repeats that the new task is crowded out; old rows
+# alone.
+
+# %% [markdown]
+# ## 7 · A third task
+#
+# The text that this chapter grew from warns that EWC depends on the order of tasks and that its
+# errors add up. We learn three tasks in a row: the convention, sums and lists, then facts as JSON;
+# and in the opposite order. EWC keeps one penalty for each earlier task with its own anchor, or, to
+# save memory, all Fishers at the last anchor. Replay shares a buffer of 240 rows between all
+# earlier tasks.
+#
+# **Predict.** What is left of the first task after the third?
+
+# %% tags=["predict"]
+ORDERS = {"convention first": "convention,skills,json", "JSON first": "json,skills,convention"}
+ROW_ARMS = ("nothing", "replay", "EWC, an anchor a task", "EWC, the last anchor")
+in_a_row = {}
+for remedy in ROW_ARMS:
+    for name, order in ORDERS.items():
+        if any((row.get("remedy"), row.get("order")) == (remedy, order) for row in others.rows):
+            arm = {"experiment": "in a row", "remedy": remedy, "order": order}
+            exams = ["first kept", *order.split(",")]
+            in_a_row[f"{remedy}; {name}"] = [np.mean(others.measured(e, **arm)) for e in exams]
+_ = plots.share_table(
+    in_a_row,
+    ["first,\nafter second", "first,\nat the end", "second,\nat the end", "third,\nat the end"],
+    title="Three tasks in a row",
+)
+
+# %% [markdown]
+# **Read.** TODO-ROW
+
+# %% [markdown]
+# Columns forget nothing at any order, by construction. They grow instead. Each new column looks at
+# all columns before it:
+
+# %%
+tower = copy.deepcopy(learned.model)
+for number in (1, 2, 3, 4):
+    column = add_column(tower, width=64, seed=0).columns.columns[-1]
+    print(f"column {number}: {sum(p.numel() for p in column.parameters()):,} more weights")
+
+# %% [markdown]
+# **Read.** Task after task the model grows by a quarter of its size, and a little more each time:
+# the lateral connections grow with the square of the number of tasks. The text says "linear", which
+# is nearly right for few tasks.
+
+# %% [markdown]
+# ### The same on a real model
+#
+# TODO
+
+# %%
+smollm = read_results("13b_smollm2")
+print(f"RECORDED on {smollm.made} by {smollm.command}; not run here")
+arms = dict.fromkeys((row["remedy"], row["strength"]) for row in smollm.rows)
+for remedy, strength in arms:
+    arm = {"remedy": remedy, "strength": strength}
+    seeds = [
+        f"{old:.0%}/{new:.0%}"
+        for old, new in zip(
+            smollm.measured("old", **arm), smollm.measured("new", **arm), strict=True
+        )
+    ]
+    print(f"{remedy:18} {strength:8g}  old/new of each seed: {', '.join(seeds)}")
+
+# %% [markdown]
+# **Read.** TODO
+
+# %% [markdown]
+# ## 8 · What the text said, and what held
+#
+# TODO
+
+# %% [markdown]
+# ## What to remember
+#
+# - TODO
+#
+# ## Sources
+#
+# - J. Kirkpatrick et al., 2016, arXiv:1612.00796: EWC.
+# - F. Zenke, B. Poole and S. Ganguli, 2017, arXiv:1703.04200: synaptic intelligence.
+# - Z. Li and D. Hoiem, *Learning without Forgetting*, 2016, arXiv:1606.09282.
+# - A. Rusu et al., *Progressive Neural Networks*, 2016, arXiv:1606.04671.
+# - G. Hinton, O. Vinyals and J. Dean, 2015: distillation with T².
