@@ -50,7 +50,7 @@ world      gguf_header            the tensors that a GGUF file lists
            documents              the plain text that the base model read
            atlas                  questions, tuning set, exams
            lessons                lessons that teach one thing each, and their exams
-judge      metrics                when is an answer right; is a model as sure as it is right
+judge      metrics                right answers, how sure a model is, what it repeats
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
 compare    report                 two models side by side, as one HTML page
