@@ -207,7 +207,8 @@ def tune_and_merge(
     seed: int,
     *,
     rank: int = 16,
-    learning_rate: float = 3e-3,
+    epochs: int = 2,
+    learning_rate: float = 2e-3,
 ) -> PreTrainedModel:
     """The same by LoRA, its matrices merged into the weights: a plain model again.
 
@@ -223,6 +224,7 @@ def tune_and_merge(
         model,
         tokenizer,
         encode_conversations(rows, tokenizer),
+        epochs=epochs,
         learning_rate=learning_rate,
         batch_size=16,
         seed=seed,
