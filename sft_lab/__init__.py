@@ -16,6 +16,7 @@ say        reasoning              thoughts beside an answer, as a template write
            rendering              text, ids, and where the answers stand in them
            stopping               a tuned model names the token it was taught to stop at
            chat                   render, generate_responses
+speak      decoding               from logits to a token: processors, beams
 grade      labels                 a conversation -> token ids and labels; the label contract
 gather     batches                pad, group by length, pack
 score      undisturbed            try something on a model and leave no trace
@@ -64,6 +65,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.data_runs       a leaked exam, a teacher, the best of K
            course.short_runs      a copy of the base learns for seconds, and is asked
            course.loss_runs       chapter 12: runs that differ in their loss alone
+           course.decoding_runs   chapter 14b: one model under many settings of decoding
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
            course.factory_keys    settings of LLaMA-Factory: files, comments, old and new names
@@ -87,6 +89,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.mix       chapter 11: a data set to mix, and its score
            course.views.wordings  chapter 11b: in how many ways a fact was told, and asked
            course.views.weight    chapter 12: what a token weighs under each loss
+           course.views.decoding  chapter 14b: logits of a step, bent, and the text that grows
 """
 
 __version__ = "0.1.0"

@@ -322,7 +322,9 @@ def choose_one_setting(attempt: Callable) -> str:
         raise Mistake("the processors stand in a list")
     base, tuned, tokenizer, facts = _models()
     how = {"do_sample": True, "top_k": 0} if draw else {}
-    openings, _ = runs.draw_openings(tokenizer, facts, random.choice(OPEN_SEEDS))
+    openings = []
+    for seed in random.sample(OPEN_SEEDS, 2):
+        openings += runs.draw_openings(tokenizer, facts, seed)[0]
     with named(ValueError, "the processors do not run: see the error of generate_responses"):
         written = continue_ids(
             base, tokenizer, openings, max_new_tokens=runs.OPEN_TOKENS, processors=processors, **how
