@@ -211,7 +211,7 @@ def punish(logits, token_id, penalty):
 
 
 # %% tags=["predict"]
-tiny = torch.tensor([2.0, 1.5, 0.0, -2.0])
+tiny = torch.tensor([3.0, 2.5, 1.0, -1.0])
 table = {}
 for shift in (0.0, -4.0, 4.0):
     shifted = tiny + shift
@@ -225,7 +225,7 @@ for shift in (0.0, -4.0, 4.0):
     print(f"logits {shift:+.0f}: ", {name: f"{p:.3f}" for name, p in table[shift].items()})
 assert table[-4.0]["times 0.9"] > table[-4.0]["as it is"] > table[-4.0]["penalty 1.2"]
 by_shift = [[table[shift][rule] for shift in table] for rule in ("penalty 1.2", "minus 0.5")]
-assert np.ptp(by_shift[0]) > 0.2 and np.ptp(by_shift[1]) < 1e-6
+assert np.ptp(by_shift[0]) > 0.2 and np.ptp(by_shift[1]) < 1e-5
 
 # %% [markdown]
 # **Read.** Multiplying a negative logit by 0.9 *raises* it: a reward for repeats. This bug once
