@@ -29,13 +29,20 @@ from sft_lab.metrics import is_right
 from sft_lab.models import load
 
 NEVER = float("-inf")
-MOST_REPEATED, MOST_SURPRISED, LEAST_RIGHT = 0.15, 3.5, 0.85
+MOST_REPEATED, MOST_SURPRISED, LEAST_RIGHT = 0.2, 4, 0.89
 OPEN_SEEDS = (0, 1, 2, 3, 4)
 
 
 def _kept(found: torch.Tensor) -> torch.Tensor:
     """The logits, -inf as a number that can be compared."""
     return need_tensor(found, "the logits").nan_to_num(nan=math.nan, neginf=-1e9)
+
+
+def _cut_top_p(logits: torch.Tensor, p: float, *, crossing: bool = True) -> torch.Tensor:
+    probabilities, order = logits.softmax(0).sort(descending=True)
+    before = probabilities.cumsum(0) - (probabilities if crossing else 0)
+    dropped = order[before >= p] if crossing else order[before > p]
+    return _kept(logits.index_fill(0, dropped, NEVER))
 
 
 @checks("14b.1")
@@ -51,11 +58,7 @@ def keep_top_p(attempt: Callable) -> str:
         # between two sums, so that rounding decides nothing
         inputs += [(logits, float(sums[:2].mean())), (logits, float(sums[1:3].mean()))]
 
-    def cut(logits: torch.Tensor, p: float, *, crossing: bool = True) -> torch.Tensor:
-        probabilities, order = logits.softmax(0).sort(descending=True)
-        before = probabilities.cumsum(0) - (probabilities if crossing else 0)
-        dropped = order[before >= p] if crossing else order[before > p]
-        return _kept(logits.index_fill(0, dropped, NEVER))
+    cut = _cut_top_p
 
     def by_rank(logits: torch.Tensor, p: float) -> torch.Tensor:
         probabilities = logits.softmax(0).sort(descending=True).values
@@ -201,6 +204,40 @@ def _bend(kind: str, strong: bool) -> tuple[torch.Tensor, set[int], torch.Tensor
     return before, said, before - amount * is_said
 
 
+def _forbidden(prompt: list[int], answer: list[int], n: int) -> int | None:
+    whole = [*prompt, *answer]
+    for place in range(len(prompt), len(whole)):
+        grams = [tuple(whole[i : i + n]) for i in range(place - n + 1)]
+        if place + 1 >= n and tuple(whole[place + 1 - n : place + 1]) in grams:
+            return place - len(prompt)
+    return None
+
+
+def _whole_grams(
+    prompt: list[int], answer: list[int], n: int
+) -> int | None:  # those of the answer alone, compared with both
+    for place in range(n - 1, len(answer)):
+        gram = answer[place + 1 - n : place + 1]
+        before = [*prompt, *answer[:place]]
+        if gram in [before[i : i + n] for i in range(len(before) - n + 1)]:
+            return place
+    return None
+
+
+def _begins(prompt: list[int], answer: list[int], n: int) -> int | None:
+    found = _forbidden(prompt, answer, n)
+    return found if found is None else found - n + 1
+
+
+def _apart(prompt: list[int], answer: list[int], n: int) -> int | None:
+    said = {tuple(prompt[i : i + n]) for i in range(len(prompt) - n + 1)}
+    whole = [*prompt, *answer]
+    for place in range(len(prompt), len(whole)):
+        if place + 1 >= n and tuple(whole[place + 1 - n : place + 1]) in said:
+            return place - len(prompt)
+    return None
+
+
 @checks("14b.4", may_return_none=True)
 def first_forbidden(attempt: Callable) -> str:
     a, b, c, d = random.sample(range(1, 50), 4)
@@ -224,39 +261,12 @@ def first_forbidden(attempt: Callable) -> str:
         cut = random.randint(2, 6)
         draws.append((text[:cut], text[cut:], random.choice((2, 3))))
 
-    def right(prompt, answer, n):
-        whole = [*prompt, *answer]
-        for place in range(len(prompt), len(whole)):
-            grams = [tuple(whole[i : i + n]) for i in range(place - n + 1)]
-            if place + 1 >= n and tuple(whole[place + 1 - n : place + 1]) in grams:
-                return place - len(prompt)
-        return None
-
-    def whole_grams(prompt, answer, n):  # those of the answer alone, compared with both
-        for place in range(n - 1, len(answer)):
-            gram = answer[place + 1 - n : place + 1]
-            before = [*prompt, *answer[:place]]
-            if gram in [before[i : i + n] for i in range(len(before) - n + 1)]:
-                return place
-        return None
-
-    def begins(prompt, answer, n):
-        found = right(prompt, answer, n)
-        return found if found is None else found - n + 1
-
-    def apart(prompt, answer, n):
-        said = {tuple(prompt[i : i + n]) for i in range(len(prompt) - n + 1)}
-        whole = [*prompt, *answer]
-        for place in range(len(prompt), len(whole)):
-            if place + 1 >= n and tuple(whole[place + 1 - n : place + 1]) in said:
-                return place - len(prompt)
-        return None
-
+    right = _forbidden
     mistakes = [
         (lambda p, x, n: right([], x, n), "the n-grams of the prompt count as well"),
-        (apart, "the n-grams of the answer itself count as well"),
-        (whole_grams, "an n-gram may begin in the prompt and end in the answer"),
-        (begins, "this is where the n-gram begins: the block forbids its last token"),
+        (_apart, "the n-grams of the answer itself count as well"),
+        (_whole_grams, "an n-gram may begin in the prompt and end in the answer"),
+        (_begins, "this is where the n-gram begins: the block forbids its last token"),
         (
             lambda p, x, n: None if right(p, x, n) is None else right(p, x, n) + len(p),
             "count from the first token of the answer, not of the prompt",
@@ -340,18 +350,19 @@ def choose_one_setting(attempt: Callable) -> str:
         for ids, talk in zip(answered, talks, strict=True)
     ]
     share = sum(right) / len(right)
+    found = f"{open_text['rep-4']:.0%} repeated 4-grams"
+    wrong = []
     if open_text["rep-4"] > MOST_REPEATED:
-        raise Mistake(
-            f"open text: {open_text['rep-4']:.0%} of the 4-grams are repeats, at most "
-            f"{MOST_REPEATED:.0%} are allowed"
-        )
+        wrong.append(f"open text has {found}, at most {MOST_REPEATED:.0%} are allowed")
     if open_text["perplexity"] > MOST_SURPRISED:
-        raise Mistake(
-            f"open text: its perplexity under the base is {open_text['perplexity']:.1f}, at most "
+        wrong.append(
+            f"open text has a perplexity of {open_text['perplexity']:.1f}, at most "
             f"{MOST_SURPRISED} is allowed: unlikely tokens are written"
         )
     if share < LEAST_RIGHT:
-        raise Mistake(f"answers: {share:.0%} are right, at least {LEAST_RIGHT:.0%} are needed")
+        wrong.append(f"{share:.0%} of the answers are right, at least {LEAST_RIGHT:.0%} are needed")
+    if wrong:
+        raise Mistake("; ".join(wrong))
     return (
         f"open text: {open_text['rep-4']:.0%} repeats, perplexity {open_text['perplexity']:.1f}; "
         f"answers: {share:.0%} right"

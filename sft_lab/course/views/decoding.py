@@ -154,13 +154,14 @@ def draw_step(
     bent logits, a panel each. A cross: forbidden. Bold: said before."""
     figure = new_figure((12.0 if len(bent) > 1 else 8.5, 4.3))
     panels = np.atleast_1d(figure.subplots(1, len(bent), sharey=True))
-    first = before.softmax(0)
+    bent = {name: after.cpu() for name, after in bent.items()}
+    first = before.cpu().softmax(0)
     shown = first.topk(min(SHOWN, len(first))).indices
     names = [_name(tokenizer, int(token_id)) for token_id in shown]
     places = np.arange(len(shown))
     for ax, (name, after) in zip(panels, bent.items(), strict=True):
-        then = after.softmax(0)[shown]
-        ax.barh(places - 0.2, first[shown], height=0.4, color=PROMPT, label="the model")
+        then = after.softmax(0)[shown].numpy()
+        ax.barh(places - 0.2, first[shown].numpy(), height=0.4, color=PROMPT, label="the model")
         ax.barh(places + 0.2, then, height=0.4, color=ANSWER, label="after it")
         for place, token_id in enumerate(shown):
             if after[token_id] == -torch.inf:
