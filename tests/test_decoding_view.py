@@ -122,6 +122,16 @@ def test_the_plane_has_a_point_a_setting_and_a_star_for_the_documents():
     assert point[0] == pytest.approx(sum(rep) / len(rep))
 
 
+def test_a_line_is_the_mean_of_its_dots():
+    results = read_results("14b_settings")
+    ax = view.draw_stops({"atlas": results}, "stops", "label", "title").axes[0]
+    assert [line.get_label() for line in ax.lines] == list(runs.COUNTED) == list(view.COUNTED)
+    for counted, line in zip(runs.COUNTED, ax.lines, strict=True):
+        found = results.measured("stops", use="stops", penalty=1.3, counted=counted)
+        assert line.get_xdata().tolist() == [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
+        assert line.get_ydata()[3] == pytest.approx(sum(found) / len(found))
+
+
 def test_the_schematic_names_every_station():
     texts = " ".join(text.get_text() for text in view.draw_way().axes[0].texts)
     assert all(name in texts for name in ("logits", "penalties", "filter", "likeliest"))

@@ -298,6 +298,33 @@ def draw_plane(results: Results, settings: Sequence[str], reference: str, **arm:
     return figure
 
 
+COUNTED = {"prompt and answer": VERMILLION, "all but the stop token": BLUE, "answer alone": GREEN}
+
+
+def draw_stops(recorded: Mapping[str, Results], measure: str, label: str, title: str) -> Figure:
+    """A measure of greedy answers against the repetition penalty, a panel for each model: a line
+    for what counts as said (mean over the seeds), a dot a seed."""
+    figure = new_figure((11.0, 4.2))
+    panels = np.atleast_1d(figure.subplots(1, len(recorded), sharey=True))
+    for ax, (name, results) in zip(panels, recorded.items(), strict=True):
+        without = results.measured(measure, use="stops", penalty=1.0)
+        penalties = sorted({row["penalty"] for row in results.rows if row["use"] == "stops"})
+        for counted, colour in COUNTED.items():
+            arm = {"use": "stops", "counted": counted}
+            seeds = [without] + [
+                results.measured(measure, penalty=penalty, **arm) for penalty in penalties[1:]
+            ]
+            ax.plot(penalties, np.mean(seeds, axis=1), color=colour, label=counted, marker="o")
+            for penalty, values in zip(penalties, seeds, strict=True):
+                ax.scatter([penalty] * len(values), values, s=14, color=colour, alpha=0.5)
+        ax.set(xlabel="repetition penalty", title=name)
+        ax.set_ylim(bottom=0)
+    panels[0].set_ylabel(label)
+    panels[-1].legend(title="said is", loc="lower left", fontsize=10.5)
+    title_figure(figure, title)
+    return figure
+
+
 def _arrow(
     ax: Axes, tail: tuple[float, float], head: tuple[float, float], colour: str, bend: float = 0
 ) -> None:
