@@ -40,6 +40,7 @@ from sft_lab.metrics import repeated_share
 from sft_lab.models import load
 from sft_lab.significance import judge_claim
 
+# %% tags=["setup"]
 plots.style()
 base, tokenizer = load("atlas-base")
 facts = atlas.split(atlas.load_facts())
@@ -397,9 +398,16 @@ for counted in ("prompt and answer", "answer alone"):
 # `generate_responses` where each prompt ends, and never counts padding:
 
 # %%
-asked = ["Put these words in a list: Kenya, dog, Venus."]
-for processor in (RepetitionPenalty(1.5), RepetitionPenalty(1.5, prompt=False)):
-    print(processor, generate_responses(tuned, tokenizer, asked, processors=[processor]))
+said = {
+    prompt: generate_responses(
+        tuned, tokenizer, questions, processors=[RepetitionPenalty(1.5, prompt=prompt)]
+    )
+    for prompt in (True, False)
+}
+place = next(i for i in range(len(questions)) if said[True][i] != said[False][i])
+print(questions[place][0]["content"])
+for prompt in (True, False):
+    print(f"\nprompt counted: {prompt}\n{said[prompt][place]}")
 
 # %% [markdown]
 # ## 4 · Blocking n-grams
@@ -689,19 +697,35 @@ check("14b.6", choose_setting)
 # %% [markdown]
 # ## What to remember
 #
-# - Processors act on logits, in an order; temperature and top-p do not commute, temperature and
-#   top-k do.
-# - The repetition penalty depends on a constant that means nothing; subtracting does not.
-# - It counts the prompt, and with it the stop token.
+# - A processor bends logits. Temperature flattens all, filters cut the tail, penalties look back.
+#   The order counts for top-p and min-p.
+# - The repetition penalty depends on a constant that means nothing. Frequency and presence
+#   penalties subtract, and do not.
+# - By default the repetition penalty and the n-gram block count the prompt: copying becomes wrong,
+#   and in a chat the stop token is punished before the answer begins.
+# - The likeliest text is short, or it repeats. Searching better does not help.
+# - Choose for the use: greedy for short answers; for open text a draw without the tail, or a gentle
+#   penalty on what was written. Measure both uses.
 #
 # ## Sources
 #
-# - A. Holtzman et al., *The Curious Case of Neural Text Degeneration*, 2019, arXiv:1904.09751:
-#   top-p.
+# - A. Holtzman et al., *The Curious Case of Neural Text Degeneration*, 2019, arXiv:1904.09751.
 # - N. S. Keskar et al., *CTRL*, 2019, arXiv:1909.05858: the repetition penalty.
+# - Min-p: arXiv:2407.01082; the critique, no gain at equal tuning: arXiv:2506.13681.
+# - Contrastive search without training for it: arXiv:2210.14140.
+# - F. Stahlberg and B. Byrne: the best text of a translation model is often empty.
+# - transformers, issue 2302 (the sign of the penalty), issue 26902 (the prompt counts), issue 26624
+#   and pull request 20901 (length and beams).
 #
 # <details><summary>中文要点</summary>
 #
-# 1. **解码**
+# 1. **解码**：模型只给出 logits；**温度**压平分布，**top-k / top-p / min-p** 截掉长尾，**惩罚**看已写出的
+#    token。温度与 top-p 的先后顺序会改变结果，与 top-k 则不会。
+# 2. **“乘以 0.9”**会抬高负的 logit，反而鼓励重复。常用的**重复惩罚**（正数除、负数乘）又取决于一个没有意义的
+#    常数；**频率惩罚、存在惩罚**用减法，没有这个问题。
+# 3. 重复惩罚默认**把提示词也算进去**：提示词里有 `<|im_end|>`，回答就更难结束，复制问题中的词也受罚。
+# 4. **n-gram 阻止**会禁止合理的重复：答案里的名称、列表和 JSON 的符号。
+# 5. **束搜索**找到的是更“可能”的文本：要么很短，要么重复。长度惩罚为正时奖励更长的文本。
+# 6. **怎样选**：简短回答用贪心；开放文本用截掉长尾的采样，或只对已写出部分的轻微惩罚；两种用途都要测量。
 #
 # </details>
