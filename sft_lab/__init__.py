@@ -16,6 +16,7 @@ say        reasoning              thoughts beside an answer, as a template write
            rendering              text, ids, and where the answers stand in them
            stopping               a tuned model names the token it was taught to stop at
            chat                   render, generate_responses
+speak      decoding               from logits to a token: processors, beams
 grade      labels                 a conversation -> token ids and labels; the label contract
 gather     batches                pad, group by length, pack
 score      undisturbed            try something on a model and leave no trace
@@ -53,7 +54,7 @@ world      gguf_header            the tensors that a GGUF file lists
            documents              the plain text that the base model read
            atlas                  questions, tuning set, exams
            lessons                lessons that teach one thing each, and their exams
-judge      metrics                when is an answer right; is a model as sure as it is right
+judge      metrics                right answers, how sure a model is, what it repeats
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
 compare    report                 two models side by side, as one HTML page
@@ -67,15 +68,18 @@ course     course.progress        the list of exercises, and what the reader has
            course.data_runs       a leaked exam, a teacher, the best of K
            course.short_runs      a copy of the base learns for seconds, and is asked
            course.loss_runs       chapter 12: runs that differ in their loss alone
-           course.forgetting_runs  chapters 13 and 13b: task A, then task B, and what is left
-           course.remedies        chapter 13b: every remedy on the same two tasks
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
            course.factory_keys    settings of LLaMA-Factory: files, comments, old and new names
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
+           course.forgetting_runs  chapters 13 and 13b: task A, then task B, and what is left
+           course.remedies        chapter 13b: every remedy on the same two tasks
+           course.decoding_runs   chapter 14b: one model under many settings of decoding
            course.renamed         old names of the libraries and what they are called now
+           course.views.forgetting  chapter 13b: remedies on the plane of old and new task
+           course.views.decoding  chapter 14b: logits of a step, bent, and the text that grows
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
            course.views.step      chapter 01: one step of prediction
@@ -92,7 +96,6 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.mix       chapter 11: a data set to mix, and its score
            course.views.wordings  chapter 11b: in how many ways a fact was told, and asked
            course.views.weight    chapter 12: what a token weighs under each loss
-           course.views.forgetting  chapter 13b: remedies on the plane of old and new task
 """
 
 __version__ = "0.1.0"

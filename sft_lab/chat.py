@@ -4,7 +4,7 @@ Training (labels.py) and inference (`generate_responses`) take their ids from th
 that a model is asked exactly as it was taught.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -12,6 +12,8 @@ import torch
 from transformers import (
     BatchEncoding,
     GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -44,7 +46,9 @@ REFUSED = {  # what does not fit one row of ids for each prompt
     "max_length": "it would count the prompt; give max_new_tokens",
     "num_return_sequences": "there is one answer a prompt; repeat the prompt in the list",
     "return_dict_in_generate": "ids are what comes back",
+    "logits_processor": "give processors=[…]; they are told where each prompt ends",
 }
+Processor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # input_ids, scores -> scores
 
 
 def render(
@@ -107,6 +111,7 @@ def generate_responses(
     system: str | None = None,
     max_new_tokens: int = 100,
     enable_thinking: bool = False,
+    processors: Sequence[Processor] = (),
     **decoding,
 ) -> list[str]:
     """Answer every prompt: texts without control tokens, otherwise exactly as written (spaces are
@@ -114,8 +119,11 @@ def generate_responses(
 
     prompts: questions, or conversations that end with a user turn; [] gives []. system: put before
     every prompt. Greedy unless `decoding` says otherwise; it goes to `model.generate`
-    (do_sample=True, temperature=0.7, num_beams=4). The batch and the padding do not change an
-    answer (fp32). Errors as in `generate_ids`.
+    (do_sample=True, temperature=0.7, num_beams=4). processors: what bends the logits of each step,
+    in this order: those of `sft_lab.decoding`, or any function of (input_ids, scores); they come
+    after transformers' own penalties and before its temperature and filters. do_sample=True draws
+    among the 50 likeliest tokens unless top_k=0 is given. The batch and the padding do not change
+    an answer (fp32). Errors as in `generate_ids`.
     """
     rows = generate_ids(
         model,
@@ -124,6 +132,7 @@ def generate_responses(
         system=system,
         max_new_tokens=max_new_tokens,
         enable_thinking=enable_thinking,
+        processors=processors,
         **decoding,
     )
     return [decode_response(ids, tokenizer) for ids in rows]
@@ -148,6 +157,7 @@ def generate_ids(
     system: str | None = None,
     max_new_tokens: int = 100,
     enable_thinking: bool = False,
+    processors: Sequence[Processor] = (),
     **decoding,
 ) -> list[list[int]]:
     """New token ids of every prompt, up to and including the stop token where the model wrote one.
@@ -157,10 +167,17 @@ def generate_ids(
     max_new_tokens.
     Raises TypeError when `prompts` is a single prompt, ValueError for a prompt that ends with an
     answer, a second system turn, a prompt longer than the model's positions, sampling settings
-    without do_sample=True, or a setting out of its range.
+    without do_sample=True, a setting out of its range, or a processor that is none.
     """
     encoded = encode_prompts(tokenizer, prompts, system=system, enable_thinking=enable_thinking)
-    return continue_ids(model, tokenizer, encoded, max_new_tokens=max_new_tokens, **decoding)
+    return continue_ids(
+        model,
+        tokenizer,
+        encoded,
+        max_new_tokens=max_new_tokens,
+        processors=processors,
+        **decoding,
+    )
 
 
 def encode_prompts(
@@ -193,6 +210,7 @@ def complete(
     texts: Sequence[str],
     *,
     max_new_tokens: int = 30,
+    processors: Sequence[Processor] = (),
     **decoding,
 ) -> list[str]:
     """What a model writes after each plain text, with no chat template: what base models are for.
@@ -203,7 +221,14 @@ def complete(
     if isinstance(texts, str):
         raise TypeError(f"texts is a single text, {texts[:60]!r}: put it into a list, [text]")
     encoded = [encode_text(text, tokenizer) for text in texts]
-    rows = continue_ids(model, tokenizer, encoded, max_new_tokens=max_new_tokens, **decoding)
+    rows = continue_ids(
+        model,
+        tokenizer,
+        encoded,
+        max_new_tokens=max_new_tokens,
+        processors=processors,
+        **decoding,
+    )
     return [decode_response(ids, tokenizer) for ids in rows]
 
 
@@ -214,6 +239,7 @@ def continue_ids(
     encoded: list[list[int]],
     *,
     max_new_tokens: int,
+    processors: Sequence[Processor] = (),
     **decoding,
 ) -> list[list[int]]:
     """The ids that follow each encoded prompt: batches of similar length, padded on the left, cut
@@ -221,10 +247,12 @@ def continue_ids(
     max_new_tokens = check_lengths(model, encoded, max_new_tokens)
     _check_rows(model, tokenizer, encoded)
     decoding = _check_decoding(decoding, max_new_tokens)
+    bend = LogitsProcessorList(map(_Checked, _check_processors(processors)))
     stops = _find_stops(tokenizer) | set(end_ids(model))
     pad = min(stops) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "use_cache": True}
     settings |= {"eos_token_id": sorted(stops), "pad_token_id": pad} | decoding
+    settings |= {"logits_processor": bend}
     responses: list[list[int]] = [[] for _ in encoded]
     # Prompts of similar length stand together, so that every batch has little padding.
     by_length = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
@@ -232,6 +260,8 @@ def continue_ids(
         for first in range(0, len(by_length), BATCH_SIZE):
             indices = by_length[first : first + BATCH_SIZE]
             batch = _pad_left([encoded[index] for index in indices], pad)
+            for one in bend:
+                one.begin(batch["attention_mask"])
             output = model.generate(**batch.to(model.device), **settings)
             width = batch["input_ids"].shape[1]
             for index, row in zip(indices, output[:, width:].tolist(), strict=True):
@@ -269,6 +299,52 @@ def _check_decoding(decoding: dict, max_new_tokens: int) -> dict:
             "min_new_tokens", least, least=0, most=max_new_tokens, advice="Raise max_new_tokens"
         )
     return decoding | checked
+
+
+def _check_processors(processors: Sequence[Processor]) -> list[Processor]:
+    """The processors as a list; SettingError for what cannot be called with ids and logits."""
+    if not isinstance(processors, Sequence) or isinstance(processors, str):
+        raise SettingError(f"processors is {processors!r:.60}: put it into a list, [TopK(5)]")
+    for place, one in enumerate(processors):
+        if isinstance(one, type):
+            raise SettingError(
+                f"processors[{place}] is the class {one.__name__} itself: give it its settings, "
+                f"{one.__name__}(…)"
+            )
+        if not callable(one):
+            raise SettingError(
+                f"processors[{place}] is {one!r:.60}: expected a function of (input_ids, scores), "
+                "such as sft_lab.decoding.TopK(5)"
+            )
+    return list(processors)
+
+
+class _Checked(LogitsProcessor):
+    """A processor whose answers are looked at: greedy decoding would take token 0 of a row without
+    any possible token."""
+
+    def __init__(self, processor: Processor) -> None:
+        self.processor = processor
+
+    def begin(self, attention_mask: torch.Tensor) -> None:
+        """Tell the processor which tokens are the prompts', if it wants to know."""
+        if hasattr(self.processor, "begin"):
+            self.processor.begin(attention_mask)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        bent = self.processor(input_ids, scores)
+        if not torch.is_tensor(bent) or bent.shape != scores.shape:
+            found = f"shape {tuple(bent.shape)}" if torch.is_tensor(bent) else repr(bent)[:60]
+            raise SettingError(
+                f"{self.processor!r:.60} returned {found}: expected logits of the shape that it "
+                f"was given, {tuple(scores.shape)}"
+            )
+        if not (bent > -torch.inf).any(dim=-1).all():  # nan compares as False as well
+            raise SettingError(
+                f"{self.processor!r:.60} left no possible token in a step with "
+                f"{input_ids.shape[1]} tokens before it: every logit is -inf or nan"
+            )
+        return bent
 
 
 def check_lengths(model: PreTrainedModel, encoded: list[list[int]], max_new_tokens: int) -> int:

@@ -1,11 +1,14 @@
-"""Station "judge": when is an answer right, and how sure may a model be? The one grader.
+"""Station "judge": when is an answer right, how sure may a model be, and does it repeat itself?
 
 An answer is right when it equals the reference after `normalise`. Containing the reference is not
-enough: a model that rambles for a hundred tokens contains many things.
+enough: a model that rambles for a hundred tokens contains many things. Repetition is counted at
+four levels: a token in a row, a phrase of n tokens, a sentence, a paragraph (chapter 14).
 """
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -60,3 +63,72 @@ def expected_calibration_error(
     chosen = np.digitize(sure, inner)  # a border belongs to the bin above it
     gaps = [abs((sure[chosen == b] - hit[chosen == b]).sum()) for b in range(bins)]
     return float(sum(gaps) / sure.size)
+
+
+# repetition
+
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")
+
+
+def list_ngrams(text_or_ids: str | Sequence[Hashable], n: int) -> list[tuple[Hashable, ...]]:
+    """Every run of n neighbours, from the first to the one that ends with the last token.
+
+    A text is cut into words at white space; Chinese has none, so give token ids there. Raises
+    ValueError for n below 1.
+    """
+    if n < 1:
+        raise ValueError(f"n is {n}: an n-gram has at least one token")
+    tokens = text_or_ids.split() if isinstance(text_or_ids, str) else list(text_or_ids)
+    return [tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1)]
+
+
+def repeated_share(text_or_ids: str | Sequence[Hashable], n: int) -> float:
+    """Share of n-grams that stood earlier in the same text, from 0 to below 1 (rep-n, seq-rep-n).
+
+    1 - different / all, so the first time does not count and each later one does. 0.0 when the text
+    has fewer than n tokens. Source: Welleck et al. 2019, arXiv 1908.04319; derived in chapter 14.
+    """
+    ngrams = list_ngrams(text_or_ids, n)
+    return 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
+
+
+def distinct_n(texts_or_rows: Iterable[str | Sequence[Hashable]], n: int) -> float:
+    """Different n-grams by all n-grams of several texts together, from above 0 to 1 (distinct-n).
+
+    No n-gram reaches from one text into the next. It falls with length: compare only texts of about
+    as many tokens. Raises ValueError for a single text instead of a list, and when no text has n
+    tokens. Source: Li et al. 2016, arXiv 1510.03055.
+    """
+    if isinstance(texts_or_rows, str):
+        raise ValueError(f"one text, {texts_or_rows[:40]!r}: give a list of texts")
+    ngrams = [ngram for text in texts_or_rows for ngram in list_ngrams(text, n)]
+    if not ngrams:
+        raise ValueError(f"no text has {n} tokens: there is no {n}-gram to count")
+    return len(set(ngrams)) / len(ngrams)
+
+
+def longest_run(text_or_ids: str | Sequence[Hashable]) -> int:
+    """How often one token stands in a row at most; 0 without a token, 1 when none follows itself.
+
+    A text is cut into words as in `list_ngrams`.
+    """
+    tokens = [ngram[0] for ngram in list_ngrams(text_or_ids, 1)]
+    return max((sum(1 for _ in run) for _, run in groupby(tokens)), default=0)
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text, without white space around them; a line break ends one as well."""
+    return [part.strip() for part in SENTENCE_END.split(text) if part.strip()]
+
+
+def split_paragraphs(text: str) -> list[str]:
+    """The paragraphs of a text: what empty lines part."""
+    return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def repeated_units(units: Sequence[Hashable]) -> float:
+    """Share of units, such as sentences or paragraphs, that are equal to an earlier one; 0.0
+    without a unit."""
+    if isinstance(units, str):
+        raise ValueError(f"one text, {units[:40]!r}: give its parts, as split_sentences makes them")
+    return repeated_share(units, 1)
