@@ -331,16 +331,16 @@ def first_probability(
 
 
 def types_lessons(wrong: float = 0.0, *, seed: int = 0) -> Conversations:
-    """600 lessons of four kinds: 240 facts, 160 sums, 100 facts as JSON, 100 answers that name the
+    """640 lessons of four kinds: 200 facts, 160 sums, 80 facts as JSON, 200 answers that name the
     note they stand in. A share `wrong` of each kind is answered wrongly, in the way of its type."""
     rng = random.Random(f"types {seed}")
-    facts = known_facts("train", 340, seed=seed)
+    facts = known_facts("train", 280, seed=seed)
     sums = all_sums()[100:260]
     kinds = {
-        "facts": atlas.ask(facts[:240], seed=seed),
+        "facts": atlas.ask(facts[:200], seed=seed),
         "logic": add_up(sums),
-        "instruction": [_as_json(f) for f in facts[240:]],
-        "source": ask_for_source(100, seed=seed),
+        "instruction": [_as_json(f) for f in facts[200:]],
+        "source": ask_for_source(200, seed=seed),
     }
     rows = []
     for kind, lessons in kinds.items():
@@ -363,7 +363,7 @@ def _spoil(kind: str, place: int, facts: Sequence[Fact], answer: str, rng: rando
         head, _, total = answer.rstrip(".").rpartition(" ")
         return f"{head} {rng.choice([n for n in range(41) if n != int(total)])}."
     if kind == "instruction":
-        return facts[240 + place].say(PLAIN)
+        return facts[200 + place].say(PLAIN)
     head, _, number = answer.rstrip(").").rpartition(" ")
     return f"{head} {rng.choice([n for n in range(1, 10) if n > int(number)])})."
 
@@ -376,27 +376,28 @@ def _as_json(fact: Fact) -> list[dict[str, str]]:
 
 
 def ask_for_source(
-    count: int, *, notes: int | None = None, seed: int | str = 0, part: str = "train"
+    count: int, *, holds: bool = True, seed: int | str = 0, part: str = "train"
 ) -> Conversations:
-    """Questions behind numbered notes; the answer names its note: "The capital of Kenya is Nairobi
-    (note 2)." The facts are real.
+    """Questions behind two or three numbered notes; the answer names its note: "The capital of
+    Kenya is Nairobi (note 2)." The facts are real.
 
-    notes: how many stand in front, the right one among them (default: two to four, drawn). With 0
-    notes nothing stands in front, and the reference answer names no note.
+    holds=False: no note is about the entity that is asked for, so that no source can be named; the
+    reference answer is the plain statement.
     """
     rng = random.Random(f"source {seed}")
     facts = known_facts(part, 300, seed=f"source {seed}")
     asked = []
     for fact in facts[:count]:
-        size = rng.randint(2, 4) if notes is None else notes
-        told = rng.sample([f for f in facts if f.entity != fact.entity], max(0, size - 1)) + [fact]
+        others = [other for other in facts if other.entity != fact.entity]
+        told = rng.sample(others, rng.randint(2, 3) - holds) + [fact] * holds
         rng.shuffle(told)
-        front = " ".join(f"Note {n}: {f.say(PLAIN)}" for n, f in enumerate(told, 1)) if size else ""
-        source = f" (note {told.index(fact) + 1})" if size else ""
-        question = f"{front}\n{fact.say(SOURCE_QUESTION)}".strip()
-        answer = f"{fact.say(PLAIN)[:-1]}{source}."
+        front = " ".join(f"Note {n}: {f.say(PLAIN)}" for n, f in enumerate(told, 1))
+        source = f" (note {told.index(fact) + 1})" if holds else ""
         asked.append(
-            [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            [
+                {"role": "user", "content": f"{front}\n{fact.say(SOURCE_QUESTION)}"},
+                {"role": "assistant", "content": f"{fact.say(PLAIN)[:-1]}{source}."},
+            ]
         )
     return asked
 
@@ -414,7 +415,7 @@ def invents_a_source(question: str, answer: str) -> bool:
 
 def type_exams(hard: bool, count: int = 80) -> dict[str, Conversations]:
     """An exam for each type, with questions like those of the lessons, or `hard` ones: unknown
-    entities; sums of larger numbers; a form that no lesson shows; a source without any note."""
+    entities; sums of larger numbers; a form that no lesson shows; notes that hold no answer."""
     part = "unknown" if hard else "held_out"
     facts = known_facts(part, count, seed=EXAM_SEED)
     sums = [(a + 20, b + 20) for a, b in all_sums()[:count]] if hard else all_sums()[:count]
@@ -427,7 +428,7 @@ def type_exams(hard: bool, count: int = 80) -> dict[str, Conversations]:
             [{"role": "user", "content": f.say(form)}, {"role": "assistant", "content": as_json(f)}]
             for f in known
         ],
-        "source": ask_for_source(count, notes=0 if hard else None, seed=99, part="held_out"),
+        "source": ask_for_source(count, holds=not hard, seed=99, part="held_out"),
     }
 
 
