@@ -44,7 +44,7 @@ LABELS = (
     *("none", "made up", "one value", "I do not know", "not known"),
     *(f"own samples {needed}" for needed in OWN_SAMPLES),
 )
-COVERAGES = range(10, 101, 5)  # percent of the questions answered
+COVERAGES = range(2, 101, 2)  # percent of the questions answered
 
 
 def known_facts(part: str, count: int, *, seed: int | str = 0) -> list[Fact]:
@@ -167,8 +167,8 @@ def unfamiliar_lessons(
     labels: how the invented ones are answered: "none" (400 known facts instead), "made up" (a value
     of the relation, drawn for each), "one value" (the same for all), "I do not know", "not known"
     ("The capital of Tavoru is not known."); or "own
-    samples k", which asks the base about every lesson eight times and answers "I do not know" where
-    fewer than k of the samples are right.
+    samples k", which asks the base about every lesson eight times and answers "… is not known"
+    where fewer than k of the samples are right.
     """
     if labels not in LABELS:
         raise ValueError(f"no labels {labels!r}; there are {', '.join(LABELS)}")
@@ -182,7 +182,7 @@ def unfamiliar_lessons(
         needed = int(labels.split()[-1])
         knows = sample_values(base, tokenizer, facts, seed=seed)
         answers = [
-            f.say(PLAIN) if count >= needed else I_DO_NOT_KNOW
+            f.say(PLAIN if count >= needed else NOT_KNOWN)
             for f, count in zip(facts, knows, strict=True)
         ]
     rows = atlas.ask(facts, seed=seed)
@@ -202,39 +202,51 @@ def unknown_exams(count: int = 200) -> dict[str, list[Fact]]:
     }
 
 
-def measure_unfamiliar(
-    base: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    labels: str,
-    *,
-    seed: int = 0,
-) -> dict[str, float]:
-    """Tune on the lessons and ask; shares for each exam, and how well the model's confidence tells
-    right answers from wrong ones among known and unknown questions."""
+def tune_unfamiliar(
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, labels: str, *, seed: int = 0
+) -> PreTrainedModel:
+    """A copy of the base, tuned on `unfamiliar_lessons`."""
     rows = unfamiliar_lessons(base, tokenizer, labels, seed=seed)
-    model = tune_on(base, tokenizer, rows, epochs=EPOCHS, seed=seed)
-    found = {"declined lessons": sum(is_declined(row[1]["content"]) for row in rows)}
+    return tune_on(base, tokenizer, rows, epochs=EPOCHS, seed=seed)
+
+
+def measure_unfamiliar(
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, labels: str, *, seed: int = 0
+) -> dict[str, float]:
+    """Tune on `unfamiliar_lessons`, and what `ask_unfamiliar` finds."""
+    return ask_unfamiliar(tune_unfamiliar(base, tokenizer, labels, seed=seed), tokenizer, seed=seed)
+
+
+def ask_unfamiliar(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0
+) -> dict[str, float]:
+    """Shares for each of `unknown_exams`: right; declined; default, the value that the arm "one
+    value" teaches.
+
+    And of known and unknown questions together: how well the model's confidence tells right answers
+    from wrong ones ("auroc least": by the least likely token), and the share of wrong ones among
+    the surest answers ("risk at 60": a threshold by the least likely token lets 60 % through).
+    """
+    found: dict[str, float] = {}
     scored: list[Scored] = []
     right: list[bool] = []
     for name, facts in unknown_exams().items():
         exam = atlas.ask(facts, template=atlas.UNSEEN_QUESTION)
         answers = answer_scored(model, tokenizer, [turns[:-1] for turns in exam])
-        marks = [is_right(a.text, f.say(PLAIN)) for a, f in zip(answers, facts, strict=True)]
-        declined = [is_declined(a.text) for a in answers]
-        default = [
-            is_right(a.text, default_answer(f, seed)) for a, f in zip(answers, facts, strict=True)
-        ]
+        pairs = list(zip(answers, facts, strict=True))
+        marks = [is_right(answer.text, fact.say(PLAIN)) for answer, fact in pairs]
+        default = [is_right(answer.text, default_answer(fact, seed)) for answer, fact in pairs]
         found[f"{name} right"] = _mean(marks)
-        found[f"{name} declined"] = _mean(declined)
+        found[f"{name} declined"] = _mean([is_declined(answer.text) for answer in answers])
         found[f"{name} default"] = _mean(default)
         if name != "invented":
             scored, right = scored + answers, right + marks
     if not any(right) or all(right):
         return found
     for measure in ("least", "mean", "whole"):
-        sure = [getattr(a, measure) for a in scored]
+        sure = [getattr(answer, measure) for answer in scored]
         found[f"auroc {measure}"] = round(auroc(sure, right), 4)
-    least = [a.least for a in scored]
+    least = [answer.least for answer in scored]
     for percent in COVERAGES:
         found[f"risk at {percent}"] = round(risk_at(least, right, percent / 100), 4)
     return found
@@ -293,9 +305,9 @@ def complete_plain(
     """The beginning of a statement, without a chat template, for facts that the base has read (no
     lesson names them) and for entities that it never read.
 
-    plain right: share of the read facts completed rightly. plain sure: mean probability of the
-    likeliest next token for the unknown ones. plain new: share of the unknown ones completed with a
-    value of the relation, which is an invention.
+    "plain known right": the share completed with the fact's own value; "fits": with any value of
+    the relation; "sure": the mean probability of the likeliest next token. The same with "unknown",
+    where every value is an invention.
     """
     found = {}
     facts = unknown_exams()
