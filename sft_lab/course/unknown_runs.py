@@ -26,7 +26,7 @@ from sft_lab.facts import Fact
 from sft_lab.invented import Names, invent_name
 from sft_lab.labels import encode_conversations
 from sft_lab.losses import graded_loss
-from sft_lab.metrics import is_right, normalise
+from sft_lab.metrics import is_right
 
 DOMAINS = ("countries", "elements", "animals")  # those with entities that the base never read
 I_DO_NOT_KNOW = "I do not know."
@@ -376,8 +376,8 @@ def _spoil(kind: str, place: int, facts: Sequence[Fact], answer: str, rng: rando
         return f"{head} {rng.choice([n for n in range(41) if n != int(total)])}."
     if kind == "instruction":
         return facts[200 + place].say(PLAIN)
-    head, _, number = answer.rstrip(").").rpartition(" ")
-    return f"{head} {rng.choice([n for n in range(1, 10) if n > int(number)])})."
+    head, _, _ = answer.rstrip(").").rpartition(" ")
+    return f"{head} {rng.randint(4, 9)})."
 
 
 def _as_json(fact: Fact) -> list[dict[str, str]]:
@@ -390,8 +390,8 @@ def _as_json(fact: Fact) -> list[dict[str, str]]:
 def ask_for_source(
     count: int, *, holds: bool = True, seed: int | str = 0, part: str = "train"
 ) -> Conversations:
-    """Questions behind two or three numbered notes; the answer names its note: "The capital of
-    Kenya is Nairobi (note 2)." The facts are real.
+    """Questions below two or three numbered notes, a line each; the answer repeats one with its
+    number: "The capital of Kenya is Nairobi (note 2)." The facts are real.
 
     holds=False: no note is about the entity that is asked for, so that no source can be named; the
     reference answer is the plain statement.
@@ -403,26 +403,24 @@ def ask_for_source(
         others = [other for other in facts if other.entity != fact.entity]
         told = rng.sample(others, rng.randint(2, 3) - holds) + [fact] * holds
         rng.shuffle(told)
-        front = " ".join(f"Note {n}: {f.say(PLAIN)}" for n, f in enumerate(told, 1))
-        source = f" (note {told.index(fact) + 1})" if holds else ""
+        notes = [name_source(f, number) for number, f in enumerate(told, 1)]
+        answer = notes[told.index(fact)] if holds else fact.say(PLAIN)
+        question = "\n".join([*notes, fact.say(SOURCE_QUESTION)])
         asked.append(
-            [
-                {"role": "user", "content": f"{front}\n{fact.say(SOURCE_QUESTION)}"},
-                {"role": "assistant", "content": f"{fact.say(PLAIN)[:-1]}{source}."},
-            ]
+            [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         )
     return asked
 
 
+def name_source(fact: Fact, number: int) -> str:
+    """The plain statement with its source: "The capital of Kenya is Nairobi (note 2)." """
+    return f"{fact.say(PLAIN)[:-1]} (note {number})."
+
+
 def invents_a_source(question: str, answer: str) -> bool:
-    """Whether an answer names a note that does not stand in the question, or stands there and does
-    not hold what the answer says before it."""
-    named = re.search(r"\(note (\d+)\)", answer)
-    if named is None:
-        return False
-    notes = dict(re.findall(r"Note (\d+): ([^\n]*?)(?= Note \d|\n|$)", question))
-    claim = normalise(answer[: named.start()])
-    return normalise(notes.get(named[1], "")) != claim
+    """Whether an answer names a note, and no line of the question says the same with this number:
+    the note is not there, or it says something else."""
+    return "(note " in answer and answer.strip() not in question.splitlines()
 
 
 def type_exams(hard: bool, count: int = 80) -> dict[str, Conversations]:

@@ -34,84 +34,70 @@ Talk = list[dict[str, str]]
 
 
 @checks("15.1")
-def missing_sources(attempt: Callable) -> str:
-    # no note at all; 1 beside 12 and 21; gaps in the numbers; a source named twice; not in order
+def unsupported(attempt: Callable) -> str:
+    one, two, three, four = (f"{made_up_name(random)} is {made_up_name(random)}" for _ in range(4))
     draws = [
-        ("What is the capital of Kenya?", "The capital of Kenya is Nairobi (note 3)."),
-        (_notes(12, 21), f"{made_up_name(random)} (note 1), or {made_up_name(random)} (note 2)."),
-        (_notes(2, 5), "It is red (note 4), and it is old (note 3), and red (note 4)."),
-        (_notes(1, 2, 3), "It is red (note 2)."),
-        (_notes(1, 2), "It is red, says note 7."),
-        (_notes(1, 2) + "\nDo not use (note 9), nor note 8.", "Red (note 9), or blue (note 8)."),
-        ("", ""),
+        ("What is red?", f"{one} (note 3)."),  # no note at all
+        (_front(one, two), f"{one} (note 2). {two} (note 2)."),  # a number that says another thing
+        (_front(one, two, three), f"{three} (note 3). {one} (note 1)."),
+        (_front(f"Nobody says that {one}"), f"{one} (note 1)."),  # the end of another note
+        (f"{one} (note 12).\nWhat is red?", f"{one} (note 1). {one} (note 2). {one} (note 12)."),
+        (f"{_front(one)[:-1]}, {two} (note 4)?", f"{two} (note 4). {one} (note 1)."),
+        (_front(one), f"{two} (note 7). {three} (note 2). {two} (note 7)."),  # twice, not sorted
     ]
     for _ in range(4):
-        numbers = random.sample(range(1, 30), 6)
-        answer = ", ".join(f"{made_up_name(random)} (note {n})" for n in [*numbers, numbers[5]])
-        draws.append((_notes(*numbers[:3]), f"{answer}."))
+        some = [f"{made_up_name(random)} is {made_up_name(random)}" for _ in range(4)]
+        said = [(claim, random.randint(1, 5)) for claim in [*some, one, some[0]]]
+        said += [(some[0], 1), (some[1], 3), (some[2], 9)]
+        random.shuffle(said)
+        draws.append((_front(*some), " ".join(f"{claim} (note {n})." for claim, n in said)))
     same_for_all(
         attempt,
         draws,
-        _missing,
+        _unsupported,
         [
             (
-                lambda p, a: [n for n in _named(a) if f"Note {n}" not in p],
-                "Note 12 is not note 1: look for the whole number, up to its colon",
+                lambda p, a: [n for _, n in _said(a) if f"(note {n})." not in p],
+                "the note must also say the same: its number alone supports nothing",
             ),
             (
-                lambda p, a: [n for n in _named(a) if n > p.count("Note ")],
-                "notes need not be numbered from 1: look for the numbers, do not count the notes",
+                lambda p, a: [n for claim, n in _said(a) if claim not in p],
+                "the claim must stand in the note that is named, not in any",
             ),
             (
-                lambda p, a: [n for n in _named(a, once=False) if n not in _stand(p)],
-                "each number stands once in the result, however often the answer names it",
+                lambda p, a: [n for claim, n in _said(a) if f"{claim} (note {n})." not in p],
+                "compare with whole lines: a note may end with the words of the claim",
             ),
             (
-                lambda p, a: sorted(_missing(p, a)),
-                "in the order in which the answer names them first, not sorted",
+                lambda p, a: list(dict.fromkeys(_unsupported(p, a))),
+                "one number for each unsupported sentence, however often it comes",
             ),
-            (lambda p, a: _missing(p, a)[:1], "return all of them, not the first alone"),
+            (lambda p, a: sorted(_unsupported(p, a)), "in the order of the answer, not sorted"),
+            (lambda p, a: _unsupported(p, a)[:1], "return all of them, not the first alone"),
             (
-                lambda p, a: [n for n in _named(a) if n in _stand(p)],
-                "these are the sources that are there",
-            ),
-            (
-                lambda p, a: [n for n in _named(a) if not re.search(rf"(?i)note {n}\b", p)],
-                "a note stands in the prompt as 'Note 3: …': a mention of its number is none",
-            ),
-            (
-                lambda p, a: [
-                    int(n)
-                    for n in dict.fromkeys(re.findall(r"note (\d+)", a))
-                    if int(n) not in _stand(p)
-                ],
-                "a source is written '(note 3)', in round brackets",
+                lambda p, a: [n for claim, n in _said(a) if n not in _unsupported(p, a)],
+                "these are the sources that do support their claims",
             ),
         ],
         form=lambda found: need_list(found, int, "whole numbers"),
         what="the list",
     )
-    return "every named source that does not stand in the prompt, once, in order"
+    return "every source that is not there, or that says something else"
 
 
-def _notes(*numbers: int) -> str:
-    notes = " ".join(
-        f"Note {n}: {made_up_name(random)} is {made_up_name(random)}." for n in numbers
-    )
-    return f"{notes}\nWhat is {made_up_name(random)}?"
+def _front(*claims: str) -> str:
+    notes = [f"{claim} (note {number})." for number, claim in enumerate(claims, 1)]
+    return "\n".join([*notes, f"What is {made_up_name(random)}?"])
 
 
-def _stand(prompt: str) -> set[int]:
-    return {int(number) for number in re.findall(r"Note (\d+):", prompt)}
+def _said(answer: str) -> list[tuple[str, int]]:
+    found = re.findall(r"([^.()]+) \(note (\d+)\)\.", answer)
+    return [(claim.strip(), int(number)) for claim, number in found]
 
 
-def _named(answer: str, *, once: bool = True) -> list[int]:
-    numbers = [int(number) for number in re.findall(r"\(note (\d+)\)", answer)]
-    return list(dict.fromkeys(numbers)) if once else numbers
-
-
-def _missing(prompt: str, answer: str) -> list[int]:
-    return [number for number in _named(answer) if number not in _stand(prompt)]
+def _unsupported(prompt: str, answer: str) -> list[int]:
+    lines = prompt.splitlines()
+    return [n for claim, n in _said(answer) if f"{claim} (note {n})." not in lines]
 
 
 @checks("15.2")
