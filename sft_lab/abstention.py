@@ -29,6 +29,7 @@ DECLINED = (
 NOT_KNOWN = ("is not known", "are not known", "is unknown to me")
 APOLOGY = re.compile(r"^((i am|i'm) )?(sorry|afraid|unfortunately|抱歉|对不起)[\s,.:;!，-]*(but )?")
 GOES_ON = re.compile(r"\bbut\b|\bhowever\b|但是?|不过")
+AROUND = " \t\n\"'“”‘*`.。"
 BATCH_SIZE = 64
 
 
@@ -40,7 +41,7 @@ def is_declined(answer: str) -> bool:
     Quotation marks and letter case do not matter. A phrase further inside does not count: "The book
     is called I do not know." is an answer. An empty answer does not decline; it says nothing.
     """
-    text = unicodedata.normalize("NFKC", answer).replace("’", "'").casefold().strip(" \t\n\"'*.")
+    text = unicodedata.normalize("NFKC", answer).replace("’", "'").casefold().strip(AROUND)
     text = APOLOGY.sub("", text)
     return (text.startswith(DECLINED) or text.endswith(NOT_KNOWN)) and not GOES_ON.search(text)
 
