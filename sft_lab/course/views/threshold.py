@@ -238,7 +238,7 @@ def draw_share(results: Results, early: int, late: slice) -> Figure:
         right.errorbar(
             shares,
             runs.mean(1),
-            yerr=[runs.mean(1) - runs.min(1), runs.max(1) - runs.mean(1)],
+            yerr=_spread(runs),
             color=colour,
             linestyle=line,
             marker="o",
@@ -255,6 +255,12 @@ def draw_share(results: Results, early: int, late: slice) -> Figure:
     return figure
 
 
+def _spread(runs: np.ndarray) -> np.ndarray:
+    """From the mean of each row down to its lowest and up to its highest number."""
+    mean = runs.mean(1)  # rounding may put it a hair beyond equal numbers
+    return np.maximum(0, [mean - runs.min(1), runs.max(1) - mean])
+
+
 def draw_defaults(results: Results, labels: Sequence[str], exam: str, title: str) -> Figure:
     """What is said about unknown entities, for each kind of labels: declined, the one taught value,
     anything else. Bars are means over the seeds, whiskers from the lowest to the highest."""
@@ -265,7 +271,7 @@ def draw_defaults(results: Results, labels: Sequence[str], exam: str, title: str
         ax.barh(
             np.arange(len(labels)) + offset,
             runs.mean(1),
-            xerr=[runs.mean(1) - runs.min(1), runs.max(1) - runs.mean(1)],
+            xerr=_spread(runs),
             height=0.36,
             color=colour,
             error_kw={"ecolor": INK, "capsize": 3, "linewidth": 1.2},
