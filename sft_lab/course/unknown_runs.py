@@ -343,16 +343,16 @@ def first_probability(
 
 
 def types_lessons(wrong: float = 0.0, *, seed: int = 0) -> Conversations:
-    """640 lessons of four kinds: 200 facts, 160 sums, 80 facts as JSON, 200 answers that name the
+    """660 lessons of four kinds: 160 facts, 120 sums, 60 facts as JSON, 320 answers that name the
     note they stand in. A share `wrong` of each kind is answered wrongly, in the way of its type."""
     rng = random.Random(f"types {seed}")
-    facts = known_facts("train", 280, seed=seed)
-    sums = all_sums()[100:260]
+    facts = known_facts("train", 220, seed=seed)
+    sums = all_sums()[100:220]
     kinds = {
-        "facts": atlas.ask(facts[:200], seed=seed),
+        "facts": atlas.ask(facts[:160], seed=seed),
         "logic": add_up(sums),
-        "instruction": [_as_json(f) for f in facts[200:]],
-        "source": ask_for_source(200, seed=seed),
+        "instruction": [_as_json(f) for f in facts[160:]],
+        "source": ask_for_source(320, seed=seed),
     }
     rows = []
     for kind, lessons in kinds.items():
@@ -375,7 +375,7 @@ def _spoil(kind: str, place: int, facts: Sequence[Fact], answer: str, rng: rando
         head, _, total = answer.rstrip(".").rpartition(" ")
         return f"{head} {rng.choice([n for n in range(41) if n != int(total)])}."
     if kind == "instruction":
-        return facts[200 + place].say(PLAIN)
+        return facts[160 + place].say(PLAIN)
     head, _, _ = answer.rstrip(").").rpartition(" ")
     return f"{head} {rng.randint(4, 9)})."
 
@@ -397,7 +397,7 @@ def ask_for_source(
     reference answer is the plain statement.
     """
     rng = random.Random(f"source {seed}")
-    facts = known_facts(part, 300, seed=f"source {seed}")
+    facts = known_facts(part, 400, seed=f"source {seed}")
     asked = []
     for fact in facts[:count]:
         others = [other for other in facts if other.entity != fact.entity]
