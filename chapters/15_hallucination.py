@@ -75,8 +75,8 @@ base, tokenizer = load("atlas-base")
 _ = draw_types()
 
 # %% [markdown]
-# To count all four we need a model that does all four things. It learns 640 lessons in one run: 200
-# facts, 160 sums, 80 facts as JSON, and 200 answers that repeat a note and name it as their source.
+# To count all four we need a model that does all four things. It learns 680 lessons in one run: 120
+# facts, 200 sums, 60 facts as JSON, and 300 answers that repeat a note and name it as their source.
 # All lessons are true.
 #
 # Then come **hard** questions. They ask for unknown entities; for sums of larger numbers; for XML,
@@ -101,8 +101,8 @@ counted = {
 }
 for name, shares in counted.items():
     print(f"{name:10}" + "".join(f"  {kind} {share:4.0%}" for kind, share in shares.items()))
-assert min(counted["hard"].values()) > 0.6
-assert counted["as taught"]["facts"] < 0.15 and counted["hard"]["facts"] > 0.7
+for kind in TYPES:
+    assert counted["as taught"][kind] < 0.3 and counted["hard"][kind] > counted["as taught"][kind]
 
 # %% [markdown]
 # **Read.** It answers everything, in the form it was taught. Each false answer is *one token away*

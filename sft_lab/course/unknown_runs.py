@@ -343,16 +343,16 @@ def first_probability(
 
 
 def types_lessons(wrong: float = 0.0, *, seed: int = 0) -> Conversations:
-    """660 lessons of four kinds: 160 facts, 120 sums, 60 facts as JSON, 320 answers that name the
+    """680 lessons of four kinds: 120 facts, 200 sums, 60 facts as JSON, 300 answers that name the
     note they stand in. A share `wrong` of each kind is answered wrongly, in the way of its type."""
     rng = random.Random(f"types {seed}")
-    facts = known_facts("train", 220, seed=seed)
-    sums = all_sums()[100:220]
+    facts = known_facts("train", 180, seed=seed)
+    sums = all_sums()[100:300]
     kinds = {
-        "facts": atlas.ask(facts[:160], seed=seed),
+        "facts": atlas.ask(facts[:120], seed=seed),
         "logic": add_up(sums),
-        "instruction": [_as_json(f) for f in facts[160:]],
-        "source": ask_for_source(320, seed=seed),
+        "instruction": [_as_json(f) for f in facts[120:]],
+        "source": ask_for_source(300, seed=seed),
     }
     rows = []
     for kind, lessons in kinds.items():
@@ -375,7 +375,7 @@ def _spoil(kind: str, place: int, facts: Sequence[Fact], answer: str, rng: rando
         head, _, total = answer.rstrip(".").rpartition(" ")
         return f"{head} {rng.choice([n for n in range(41) if n != int(total)])}."
     if kind == "instruction":
-        return facts[160 + place].say(PLAIN)
+        return facts[120 + place].say(PLAIN)
     head, _, _ = answer.rstrip(").").rpartition(" ")
     return f"{head} {rng.randint(4, 9)})."
 

@@ -3,7 +3,7 @@
 
     python tools/experiments/15_causes.py   # three minutes on one core; resumes
 
-660 lessons of four kinds for four epochs; a share of each kind is wrong.
+680 lessons of four kinds for four epochs; a share of each kind is wrong.
 """
 
 from sft_lab.course.results import Row, sweep

@@ -12,8 +12,7 @@ from sft_lab.course.unknown_runs import complete_plain, measure_share
 from sft_lab.models import load
 
 SEEDS = (0, 1, 2)
-ARMS = [(0.0, False), (0.25, False), (0.5, False), (0.75, False), (1.0, False)]
-ARMS += [(0.5, True), (0.75, True)]
+ARMS = [(0.0, False), (0.25, False), (0.5, False), (0.75, False), (1.0, False), (0.5, True)]
 
 if __name__ == "__main__":
     base, tokenizer = load("atlas-base")
