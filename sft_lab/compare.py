@@ -75,9 +75,10 @@ def compare(
     the reference answer; or (question, answer) pairs; or rows {"question", "answer", optional
     "group"}, where the question is a text or a conversation and the group gets a line of its own in
     the results. seed: of the bootstrap; decoding has none. A reference of more than max_new_tokens
-    can never be reached: how many are is said in a warning and with the results. What a row says
-    beside its question is refused (an input, context, pictures, tools, label False) or named by one
-    warning, since the models do not see it. Raises, before the first
+    can never be reached: how many are is said in a warning and with the results. Answers that
+    decline ("I do not know") are told from invented ones, and shown where there are any. What a row
+    says beside its question is refused (an input, context, pictures, tools, label False) or named
+    by one warning, since the models do not see it. Raises, before the first
     question is asked, TypeError for anything but a pair; RecordError for no questions or bad ones,
     naming each by its place; ValueError for a setting that means nothing, and when neither model
     can reach any reference.
