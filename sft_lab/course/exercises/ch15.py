@@ -22,13 +22,19 @@ from sft_lab.course.exercises.kit import (
     shorten,
 )
 from sft_lab.course.short_runs import tune_on
-from sft_lab.course.unknown_runs import answers_to, invent_unknown, known_facts, unknown_exams
+from sft_lab.course.unknown_runs import (
+    DOMAINS,
+    answers_to,
+    invent_unknown,
+    known_facts,
+    unknown_exams,
+)
 from sft_lab.documents import PLAIN
 from sft_lab.invented import made_up_name
 from sft_lab.metrics import is_right, normalise
 from sft_lab.models import load
 
-MOST_LESSONS, LESSON_EPOCHS = 400, 3
+MOST_LESSONS, LESSON_EPOCHS, ASKED = 400, 3, 100
 DECLINED_AT_LEAST, OVER_REFUSED_AT_MOST, RIGHT_AT_LEAST = 0.6, 0.1, 0.8
 Talk = list[dict[str, str]]
 
@@ -415,19 +421,14 @@ def _as_text(talks: list[Talk]) -> tuple[tuple[tuple[str, str], ...], ...]:
 
 def _name_of_the_exam(text: tuple) -> str | None:
     """An entity of the exam that a lesson asks about, if there is one."""
-    parts = atlas.split(atlas.load_facts())
-    asked = [turns[0][1] for turns in text if turns]
-    exam = {f.subject for part in ("unknown", "held_out") for f in parts[part]}
-    taught = {f.subject for f in parts["train"]}
-    names = sorted({n for n in exam if len(n) > 3} - taught, key=len, reverse=True)
-    pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, [*sorted(taught, key=len), *names]))})\b")
-    for question in asked:
-        for found in pattern.finditer(question):
-            if found[0] in names and not any(
-                found[0] in name and name in question for name in taught
-            ):
-                return found[0]
-    return None
+    exams = unknown_exams(ASKED)
+    exam = {fact.subject for name in ("known", "unknown") for fact in exams[name]}
+    facts = [f for f in atlas.load_facts() if f.domain in DOMAINS]
+    # the longest first: "Democratic Republic of the Congo" and "Guinea-Bissau" hold other names
+    names = sorted({fact.subject for fact in facts}, key=len, reverse=True)
+    asked = "\n".join(turns[0][1] for turns in text if turns)
+    found = re.finditer(rf"\b(?:{'|'.join(map(re.escape, names))})\b", asked)
+    return next((name[0] for name in found if name[0] in exam), None)
 
 
 @cache
@@ -437,7 +438,7 @@ def _measure(text: tuple) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):  # one line says what was shown, no more
         base, tokenizer = load("atlas-base")
     model = tune_on(base, tokenizer, talks, epochs=LESSON_EPOCHS, seed=0)
-    exams = unknown_exams(100)
+    exams = unknown_exams(ASKED)
     said = {
         name: answers_to(model, tokenizer, atlas.ask(facts, template=atlas.UNSEEN_QUESTION))
         for name, facts in exams.items()
