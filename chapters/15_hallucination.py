@@ -23,6 +23,7 @@ import torch
 # %% tags=["setup"]
 from sft_lab import abstention, atlas, plots
 from sft_lab.abstention import answer_scored, is_declined
+from sft_lab.chat import generate_responses
 from sft_lab.compare import compare
 from sft_lab.course.checks import check
 from sft_lab.course.results import read_results
@@ -192,6 +193,32 @@ for kind, share in counted["as taught"].items():  # run above, recorded on anoth
 # **Read.** READ-CAUSES
 #
 # The run above is one of the recorded points again, and falls into their band.
+#
+# A question can also rest on something false, or leave open what is asked. And an answer can be
+# false because it contradicts another. **Predict** how often the student answers "What is the
+# capital of iron?", and for whom two wordings get two answers.
+
+# %% tags=["predict"]
+facts = unknown_exams()
+elements = [fact for fact in facts["known"] if fact.domain == "elements"]
+no_answer = {
+    "false": [f"What is the capital of {fact.entity}?" for fact in elements],
+    "unclear": [f"What about {fact.entity}?" for fact in elements],
+}
+for name, texts in no_answer.items():
+    said = generate_responses(student, tokenizer, texts, max_new_tokens=24)
+    claims = [bool(text.strip()) and not is_declined(text) for text in said]
+    print(f"{name:8} answered {np.mean(claims):4.0%}, such as: {texts[0]} → {said[0]}")
+for name in ("known", "unknown"):
+    one, other = (
+        answers_to(student, tokenizer, atlas.ask(facts[name][:80], template=wording))
+        for wording in ("What is the {r} {e}?", "Please tell me the {r} {e}.")
+    )
+    split = [normalise(a) != normalise(b) for a, b in zip(one, other, strict=True)]
+    print(f"{name:8} two wordings, two answers: {np.mean(split):.0%}")
+
+# %% [markdown]
+# **Read.** READ-ODD
 
 # %% [markdown]
 # ## 2 · The objective: a guess costs nothing
@@ -207,7 +234,6 @@ for kind, share in counted["as taught"].items():  # run above, recorded on anoth
 
 # %%
 guesser = tune_unfamiliar(base, tokenizer, "none", seed=0)
-facts = unknown_exams()
 mixed = facts["known"] + facts["unknown"]
 questions = atlas.ask(mixed, template=atlas.UNSEEN_QUESTION)
 given = answer_scored(guesser, tokenizer, [turns[:-1] for turns in questions])
