@@ -335,9 +335,18 @@ def draw_decoding(results: Results, ways: Mapping[str, str], needed: Sequence[st
     points = np.array([mean(way, group) for way, group in ways.items()])
     ax.scatter(*points.T, s=60, color=VERMILLION, edgecolor=INK, zorder=3, label="one answer")
     for way, place in zip(ways, points, strict=True):
-        if way in ("greedy", "T 1.0", "T 1.5", "beam 4", "penalty 1.3"):
-            side = (-8, -4) if way != "beam 4" else (-8, 8)
-            ax.annotate(way, place, side, textcoords="offset points", ha="right", fontsize=11)
+        if way in ("T 1.0", "T 1.5"):
+            ax.annotate(way, place, (-9, -4), textcoords="offset points", ha="right", fontsize=11)
+        if way == "greedy":
+            ax.annotate(
+                "greedy, low T, top-p, top-k,\nbeam, penalty",
+                place,
+                (-60, -70),
+                textcoords="offset points",
+                ha="right",
+                fontsize=11,
+                arrowprops={"arrowstyle": "->", "color": MUTED},
+            )
     line = np.array([mean(way, "consistency") for way in needed])
     ax.plot(*line.T, color=BLUE, marker="o", label="given if so many of 8 agree")
     for way, place in zip(needed, line, strict=True):
