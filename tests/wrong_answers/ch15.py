@@ -163,7 +163,7 @@ WRONG_ANSWERS = {
     ],
     "15.5": [
         (_entropy, "white space or final punctuation"),
-        (lambda a: _entropy([*map(normalise, a)]) / math.log(2), "in nats"),
+        (lambda a: _entropy([*map(normalise, a)]) / math.log(2), "in nats: the natural"),
         (lambda a: _entropy([normalise(x).lower() for x in a]), "letter case matters"),
         (lambda a: float(len({*map(normalise, a)})), "counts the different answers"),
         (lambda a: math.log(len({*map(normalise, a)})), "weigh each group by its share"),
