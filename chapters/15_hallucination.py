@@ -106,16 +106,17 @@ for kind in TYPES:
     assert counted["as taught"][kind] < 0.3 and counted["hard"][kind] > counted["as taught"][kind]
 
 # %% [markdown]
-# **Read.** It answers everything, in the form it was taught. Each false answer is *one token away*
-# from a true one: a value of the right kind, a number of the right size, a note that is there but
-# says something else. Nothing in the form gives it away.
+# **Read.** It answers everything, in the form it was taught. Each false answer is a *small step away*
+# from a true one: a value of the right kind, a number of the right size, a form that fits another
+# request. The answer with the source may even be true, and only its source is made up. Nothing in
+# the form gives any of them away.
 #
 # The judge of the last type is worth writing yourself.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.1 · Does the source say so? · 10 min · ●●○
-# A prompt has notes, one a line, each of the form `CLAIM (note N).`; its last line is the question.
-# An answer is one or more sentences of the same form, with one space between them. A claim holds no
+# A prompt has any number of notes (maybe none), one a line, each of the form `CLAIM (note N).`; its
+# last line is the question. An answer is one or more sentences of the same form, with one space between them. A claim holds no
 # full stop and no brackets; N is a whole number from 1.
 #
 # A sentence is **supported** when a line of the prompt is exactly this sentence: the same claim with
