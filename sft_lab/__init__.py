@@ -55,6 +55,8 @@ world      gguf_header            the tensors that a GGUF file lists
            atlas                  questions, tuning set, exams
            lessons                lessons that teach one thing each, and their exams
 judge      metrics                right answers, how sure a model is, what it repeats
+judge      metrics                when is an answer right; is a model as sure as it is right
+           abstention             when to say nothing: refusals, confidence, risk and coverage
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
 compare    report                 two models side by side, as one HTML page
@@ -74,12 +76,14 @@ course     course.progress        the list of exercises, and what the reader has
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
+           course.unknown_runs    chapter 15: lessons about what the base never read
            course.forgetting_runs  chapters 13 and 13b: task A, then task B, and what is left
            course.remedies        chapter 13b: every remedy on the same two tasks
            course.decoding_runs   chapter 14b: one model under many settings of decoding
            course.renamed         old names of the libraries and what they are called now
            course.views.forgetting  chapter 13b: remedies on the plane of old and new task
            course.views.decoding  chapter 14b: logits of a step, bent, and the text that grows
+           course.views.threshold  chapter 15: a threshold on a model's own confidence
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
            course.views.step      chapter 01: one step of prediction

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sft_lab.abstention import is_declined
 from sft_lab.arguments import SettingError, check_seed
 from sft_lab.chat import (
     check_lengths,
@@ -74,9 +75,10 @@ def compare(
     the reference answer; or (question, answer) pairs; or rows {"question", "answer", optional
     "group"}, where the question is a text or a conversation and the group gets a line of its own in
     the results. seed: of the bootstrap; decoding has none. A reference of more than max_new_tokens
-    can never be reached: how many are is said in a warning and with the results. What a row says
-    beside its question is refused (an input, context, pictures, tools, label False) or named by one
-    warning, since the models do not see it. Raises, before the first
+    can never be reached: how many are is said in a warning and with the results. Answers that
+    decline ("I do not know") are told from invented ones, and shown where there are any. What a row
+    says beside its question is refused (an input, context, pictures, tools, label False) or named
+    by one warning, since the models do not see it. Raises, before the first
     question is asked, TypeError for anything but a pair; RecordError for no questions or bad ones,
     naming each by its place; ValueError for a setting that means nothing, and when neither model
     can reach any reference.
@@ -262,12 +264,32 @@ def _encode_questions(
 @dataclass(frozen=True)
 class Reply:
     """One model's answer. tokens: generated, with the stop token; stopped: the stop token ended it,
-    not the limit."""
+    not the limit.
+
+    An answer is right, or declined, or invented, or (an empty one) none of these. Where the
+    reference itself declines, an answer that equals it is right.
+    """
 
     text: str
     tokens: int
     stopped: bool
     right: bool
+
+    @property
+    def declined(self) -> bool:
+        """It says that it does not know, by `sft_lab.abstention.is_declined`, and should have
+        known."""
+        return not self.right and is_declined(self.text)
+
+    @property
+    def invented(self) -> bool:
+        """It claims something, and that is wrong."""
+        return not self.right and bool(self.text.strip()) and not self.declined
+
+    @property
+    def answered(self) -> bool:
+        """It claims something: it is right or invented."""
+        return self.right or self.invented
 
 
 @dataclass(frozen=True)
@@ -305,8 +327,8 @@ class Comparison:
         return paired_bootstrap(*zip(*right, strict=True), seed=self.seed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON: accuracies and rates are fractions, intervals [low, high],
-        lengths in tokens."""
+        """Everything, ready for JSON: accuracies, rates and shares are fractions, intervals [low,
+        high], lengths in tokens. answered is right + invented; see `Reply`."""
         of_base, of_tuned, of_difference = self.intervals
         sides = {}
         for name, interval in (("base", of_base), ("tuned", of_tuned)):
@@ -316,6 +338,10 @@ class Comparison:
                 "accuracy_interval": list(interval),
                 "stop_rate": float(np.mean([reply.stopped for reply in replies])),
                 "mean_tokens": float(np.mean([reply.tokens for reply in replies])),
+                **{
+                    name: float(np.mean([getattr(reply, name) for reply in replies]))
+                    for name in ("answered", "invented", "declined")
+                },
             }
         groups = {}
         for group in sorted({row.group for row in self.rows} - {""}):
@@ -339,7 +365,7 @@ class Comparison:
             "resamples": RESAMPLES,
             "max_new_tokens": self.max_new_tokens,
             "references_too_long": self.too_long,
-            "answers": [asdict(row) | {"change": row.change} for row in self.rows],
+            "answers": [_as_dict(row) for row in self.rows],
         }
 
     def finding(self) -> str:
@@ -402,6 +428,10 @@ class Comparison:
             both = (format_percent(part[side]) for side in NAMES)
             gain = f"{100 * (part['tuned'] - part['base']):+.1f}"
             cells.append((f"  {group} ({part['questions']})", *both, gain))
+        if base["declined"] or tuned["declined"]:
+            for name in ("answered", "invented", "declined"):
+                shares = (format_percent(side[name]) for side in (base, tuned))
+                cells.append((name, *shares, f"{100 * (tuned[name] - base[name]):+.1f} points"))
         stops = (format_percent(side["stop_rate"]) for side in (base, tuned))
         lengths = (f"{side['mean_tokens']:.1f}" for side in (base, tuned))
         cells.append(("stopped by itself", *stops, ""))
@@ -416,6 +446,8 @@ class Comparison:
             "Right: the reference, up to white space and final punctuation. Paired bootstrap, "
             f"{RESAMPLES:,} resamples, seed {self.seed}."
         )
+        if result["base"]["declined"] or result["tuned"]["declined"]:
+            note += " Declined: says that it does not know. Invented: claims what is not right."
         if self.too_long:
             note += (
                 f" References longer than {self.max_new_tokens} tokens: {self.too_long}; no such "
@@ -441,6 +473,14 @@ def _answer(
         stopped = bool(ids) and ids[-1] == stop
         replies.append(Reply(text, len(ids), stopped=stopped, right=is_right(text, reference)))
     return replies
+
+
+def _as_dict(row: Row) -> dict[str, Any]:
+    """A question with both replies and what they are, ready for JSON."""
+    found = asdict(row) | {"change": row.change}
+    for side in NAMES:
+        found[side]["declined"] = getattr(row, side).declined
+    return found
 
 
 def _as_text(prompt: str | Conversation) -> str:

@@ -76,6 +76,7 @@ def draw_figure(result: dict[str, Any]) -> str:
             (group, part["questions"], part["base"], part["tuned"])
             for group, part in result["groups"].items()
         ),
+        *((name, None, base[name], tuned[name]) for name in _abstained(result)),
         ("stopped by itself", None, base["stop_rate"], tuned["stop_rate"]),
     ]
     bottom = TOP + STEP * len(rows) - 8
@@ -91,6 +92,12 @@ def draw_figure(result: dict[str, Any]) -> str:
         if first:
             parts += [_draw_interval(y, side, result[side]["accuracy_interval"]) for side in SIDES]
     return "\n".join([*parts, "</svg>"])
+
+
+def _abstained(result: dict[str, Any]) -> tuple[str, ...]:
+    """The shares that are shown where a model declined at least once."""
+    declined = any(result[side]["declined"] for side in SIDES)
+    return ("invented", "declined") if declined else ()
 
 
 def _x(fraction: float) -> float:
@@ -172,6 +179,10 @@ def _tiles(result: dict[str, Any]) -> str:
     base, tuned = result["base"], result["tuned"]
     tiles = (
         ("right answers", format_percent(base["accuracy"]), format_percent(tuned["accuracy"])),
+        *(
+            (name, format_percent(base[name]), format_percent(tuned[name]))
+            for name in _abstained(result)
+        ),
         (
             "stopped by itself",
             format_percent(base["stop_rate"]),
@@ -200,6 +211,8 @@ def _card(number: int, row: dict[str, Any], names: list[str]) -> str:
 
 def _reply(side: str, name: str, reply: dict[str, Any], reference: str) -> str:
     verdict = '<b class="right">✓ right</b>' if reply["right"] else '<b class="wrong">✗ wrong</b>'
+    if reply["declined"]:
+        verdict = '<b class="declined">– declined</b>'
     body = f"<blockquote>{mark_differences(reply['text'], reference)}</blockquote>"
     if reply["right"]:  # it may still differ in its final punctuation
         body = f"<blockquote>{html.escape(reply['text'])}</blockquote>"

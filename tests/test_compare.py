@@ -387,6 +387,38 @@ def test_table_and_notebook_view_hold_the_same_numbers(comparison):
     assert repr(comparison) == table
 
 
+SHY = TUNED | {"gold": f"I do not know.{STOP}", "moon": STOP}
+
+
+def test_a_declined_answer_is_neither_right_nor_invented(tokenizer):
+    shy = make_parrot(tokenizer, SHY)
+    found = compare((make_parrot(tokenizer, BASE), tokenizer), (shy, tokenizer), ASKED)
+    before, after = (found.to_dict()[side] for side in ("base", "tuned"))
+    # right: Peru and iron; declined: gold; the empty answer is none of the three
+    assert (after["accuracy"], after["declined"], after["invented"]) == (0.5, 0.25, 0.0)
+    assert (after["answered"], before["answered"], before["invented"]) == (0.5, 1.0, 0.75)
+    assert [row["tuned"]["declined"] for row in found.to_dict()["answers"]] == [0, 1, 0, 0]
+
+
+def test_table_and_page_show_what_was_declined_where_something_was(tokenizer, comparison, tmp_path):
+    shy = make_parrot(tokenizer, SHY)
+    found = compare((make_parrot(tokenizer, BASE), tokenizer), (shy, tokenizer), ASKED)
+    lines = [line.split() for line in found.table().splitlines()]
+    assert ["declined", "0", "%", "25", "%", "+25.0", "points"] in lines
+    assert ["invented", "75", "%", "0", "%", "-75.0", "points"] in lines
+    page = found.to_html(tmp_path / "shy.html").read_text(encoding="utf-8")
+    assert page.count("– declined</b>") == 1
+    assert "<dt>declined</dt>" in page and "<dt>invented</dt>" in page
+    nobody = comparison.to_html(tmp_path / "nobody.html").read_text(encoding="utf-8")
+    assert "<dt>declined</dt>" not in nobody and "– declined</b>" not in nobody
+    assert "declined" not in comparison.table() and "nvented" not in comparison.table()
+
+
+def test_where_the_reference_declines_an_answer_that_equals_it_is_right():
+    found = Reply("I do not know.", 5, stopped=True, right=True)
+    assert (found.answered, found.declined, found.invented) == (True, False, False)
+
+
 def make_comparison(*changes: str, text: str = "x") -> Comparison:
     """One row for each letter pair: "wr" is wrong before and right after."""
     return Comparison(
