@@ -21,25 +21,8 @@ from sft_lab.metrics import normalise
 NOT_FOUND = "I do not know."
 # Words that say nothing about what a sentence is about; only `supports` passes over them.
 FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "at",
-        "for",
-        "in",
-        "is",
-        "it",
-        "of",
-        "on",
-        "so",
-        "that",
-        "the",
-        "to",
-        "we",
-        "know",
-    ]
+    ("a", "an", "and", "are", "at", "for", "in", "is", "it", "know", "of", "on", "so")
+    + ("that", "the", "to", "we")
 )
 
 

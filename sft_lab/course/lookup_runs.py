@@ -33,15 +33,16 @@ from sft_lab.retrieval import NOT_FOUND, Passage, PassageStore, retrieve, suppor
 FACT_ROWS, NOTE_ROWS = 900, 1500
 ASKED = 150  # questions of an exam
 PROMPTS = {  # system turns; what a model makes of them depends on its tuning set
-    "instruction": "Answer from the notes only. If they do not say it, say: I do not know.",
+    "instruction": "Answer from the notes only. If they do not say it, say that it is not known.",
     "role": "You are a careful expert.",
     "source": "Name the note that says so.",
     "steps": "Write down each step.",
     "form": "Answer in JSON.",
 }
 SOURCE, NO_SOURCE = " Source: ", "none."
+DECLINED = "The {r} {e} is not known."  # stands where the value would: what a model can learn
 SHOWN_RIGHT = {"notes": 1.0, "distractors": 0.6, "declining": 0.6}  # of NOTE_ROWS
-READ_ARMS = ("no notes", *SHOWN_RIGHT, "declining, twice as long", "declining, telltale")
+READ_ARMS = ("no notes", *SHOWN_RIGHT, "declining at the start")
 Talk = list[dict[str, str]]
 
 
@@ -98,46 +99,37 @@ def read_lessons(arm: str, *, seed: int = 0) -> Conversations:
 
     "no notes": the same number of questions, none with notes. "notes": the right note is always
     there. "distractors": in 40 % it is not, and the answer is given from memory. "declining": in
-    these 40 % the answer is NOT_FOUND; "twice as long": with twice as many rows. "telltale": here
-    the rows without the right note also look different, for they have one note and the others have
-    three to five.
+    these 40 % the answer is DECLINED, or NOT_FOUND in "declining at the start".
     """
     if arm not in READ_ARMS:
         raise ValueError(f"no arm {arm!r}; there are {', '.join(READ_ARMS)}")
-    kind, _, variant = arm.partition(", ")
     rng, train = random.Random(f"read {arm} {seed}"), facts_by_part()["train"]
-    times = 2 if variant == "twice as long" else 1
-    rows = atlas.ask(rng.choices(train, k=times * FACT_ROWS), seed=seed)
-    if kind == "no notes":
+    rows = atlas.ask(rng.choices(train, k=FACT_ROWS), seed=seed)
+    if arm == "no notes":
         rows += atlas.ask(rng.choices(train, k=NOTE_ROWS), seed=seed + 1)
     else:
-        right = round(SHOWN_RIGHT[kind] * times * NOTE_ROWS)
-        wrong = times * NOTE_ROWS - right
-        if variant == "telltale":
-            rows += atlas.ask_skill("notes", train, right, seed=seed)
-        else:
-            rows += note_rows(rng, train, right)
-        missing = "from memory" if kind == "distractors" else "declined"
-        most = 1 if variant == "telltale" else 4
-        rows += note_rows(rng, train, wrong, missing=missing, most=most)
+        right = round(SHOWN_RIGHT[arm.removesuffix(" at the start")] * NOTE_ROWS)
+        answer = {"distractors": PLAIN, "declining": DECLINED}.get(arm, NOT_FOUND)
+        rows += note_rows(rng, train, right)
+        rows += note_rows(rng, train, NOTE_ROWS - right, missing=answer)
     rng.shuffle(rows)
     return rows
 
 
 def note_rows(
-    rng: random.Random, facts: Sequence[Fact], count: int, *, missing: str = "", most: int = 4
+    rng: random.Random, facts: Sequence[Fact], count: int, *, missing: str = ""
 ) -> Conversations:
-    """Questions behind one to `most` notes, half about an invented world, half about real entities.
+    """Questions behind one to four notes, half about an invented world, half about real entities.
 
-    missing: "" (the right note is among them; of real entities it is false in half of the rows, so
-    that only a reader is right), "from memory" (it is not, and the answer is the true fact of a
-    real entity) or "declined" (it is not, and the answer is NOT_FOUND). The other notes are near
-    misses, so that nothing but reading tells the kinds of rows apart.
+    missing: "" where the right note is among them; of real entities it is false in half of the
+    rows, so that only a reader is right. Else the answer to give where it is not: PLAIN (from
+    memory; then all rows are about real entities), DECLINED or NOT_FOUND. The other notes are near
+    misses, so that nothing but reading tells the two kinds of rows apart.
     """
     rows, names = [], Names.of(facts)
     for place in range(count):
-        others = rng.randint(1, most) - (not missing)
-        if place % 2 and missing != "from memory":
+        others = rng.randint(1, 4) - (not missing)
+        if place % 2 and missing != PLAIN:
             fact, *told = invent_facts(rng, names, 1 + others)
         else:
             fact = rng.choice(facts)
@@ -146,7 +138,7 @@ def note_rows(
         told = told if missing else [fact, *told]
         rng.shuffle(told)
         question = f"{write_notes(rng, told)}\n{ask_in_any_words(rng, fact)}"
-        rows.append(talk(question, NOT_FOUND if missing == "declined" else fact.say(PLAIN)))
+        rows.append(talk(question, fact.say(missing or PLAIN)))
     return rows
 
 
@@ -187,7 +179,9 @@ def say_all(
 
 
 def is_declined(answer: str) -> bool:
-    return normalise(answer).startswith(normalise(NOT_FOUND))
+    """Whether an answer begins with NOT_FOUND or says DECLINED, of whatever."""
+    said = normalise(answer.partition(SOURCE)[0])
+    return said.startswith(normalise(NOT_FOUND)) or said.endswith(" is not known")
 
 
 def share(marks: Sequence[bool]) -> float:
@@ -325,15 +319,16 @@ def measure_reading(
 
 TYPES = ("facts", "logic", "instruction", "source")
 TYPE_PROMPT = {"facts": "role", "logic": "steps", "instruction": "form", "source": "source"}
-ROWS = {"facts": 900, "notes": 900, "source": 300, "sums": 300, "json": 60}
+ROWS = {"facts": 600, "notes": 900, "source": 240, "sums": 800, "json": 80}
+REMEDY_EPOCHS, TYPE_ASKED = 2, 80
 SAMPLES, AGREED = 8, 5  # of the consistency filter: answers drawn, and how many must be equal
-FOUND_AT_LEAST = 0.5  # the score below which no passage is put in front of a question
+FOUND_AT_LEAST = 0.2  # the score below which no passage is put in front of a question
 DECODING = {
     "T 1": {"do_sample": True, "temperature": 1.0},
     "T 0.7": {"do_sample": True, "temperature": 0.7},
     "T 0.2": {"do_sample": True, "temperature": 0.2},
     "top-p 0.9": {"do_sample": True, "top_p": 0.9},
-    "top-k 5": {"do_sample": True, "top_k": 5},
+    "top-k 10": {"do_sample": True, "top_k": 10},
     "beam 4": {"num_beams": 4},
     "repetition penalty 1.2": {"repetition_penalty": 1.2},
 }
@@ -347,7 +342,7 @@ def remedy_lessons(arm: str, *, seed: int = 0) -> Conversations:
     three numbers, facts as JSON. "heeding": a part of each has a system turn of PROMPTS and does
     what it says: declines without the right note, declines made-up names, names no source where
     there is none, writes the steps, writes JSON. "abstaining": a fifth of the questions about
-    facts is about made-up names, and declined.
+    facts is about made-up names, and is declined.
     """
     if arm not in REMEDY_ARMS:
         raise ValueError(f"no arm {arm!r}; there are {', '.join(REMEDY_ARMS)}")
@@ -358,7 +353,7 @@ def remedy_lessons(arm: str, *, seed: int = 0) -> Conversations:
     rows += note_rows(rng, train, ROWS["notes"] - taught)
     if heeds:
         told = note_rows(rng, train, taught // 2)
-        told += note_rows(rng, train, taught - taught // 2, missing="declined")
+        told += note_rows(rng, train, taught - taught // 2, missing=DECLINED)
         rows += [under("instruction", row) for row in told]
     rows += _source_lessons(rng, train, ROWS["source"], honest=heeds)
     rows += _sum_lessons(ROWS["sums"], seed, with_steps=heeds)
@@ -385,7 +380,7 @@ def _fact_lessons(rng: random.Random, train: Sequence[Fact], arm: str) -> Conver
     made_up = [invent_facts(rng, names, 1)[0] for _ in range(3 * fifth)]
     known = {fact.entity for fact in atlas.load_facts()}
     made_up = [fact for fact in made_up if fact.entity not in known][:fifth]
-    declined = [talk(ask_in_any_words(rng, fact), NOT_FOUND) for fact in made_up]
+    declined = [talk(ask_in_any_words(rng, fact), fact.say(DECLINED)) for fact in made_up]
     if arm == "heeding":
         declined = [under("role", row) for row in declined]
         rows[-fifth:] = [under("role", row) for row in rows[-fifth:]]
@@ -408,7 +403,7 @@ def _source_lessons(
         told = told if missing else [fact, *told]
         rng.shuffle(told)
         notes = [in_some_wording(rng, note, plain=0.4) for note in told]
-        answer = NOT_FOUND + SOURCE + NO_SOURCE
+        answer = fact.say(DECLINED) + SOURCE + NO_SOURCE
         if not missing:
             answer = fact.say(PLAIN) + SOURCE + notes[told.index(fact)]
         shown = [] if missing and place % 2 else notes
@@ -441,7 +436,7 @@ class Asked:
     fact: Fact | None
 
 
-def type_exam(kind: str, *, asked: int = ASKED, seed: int = 0) -> list[Asked]:
+def type_exam(kind: str, *, asked: int = TYPE_ASKED, seed: int = 0) -> list[Asked]:
     """ "facts" and "source": about the unknown part. "logic": sums of three that no lesson of that
     seed has. "instruction": facts that are known and that no lesson names, as JSON."""
     rng, parts = random.Random(f"exam {kind}"), facts_by_part()
@@ -488,7 +483,7 @@ def measure_type(
     remedy: str,
     *,
     seed: int = 0,
-    asked: int = ASKED,
+    asked: int = TYPE_ASKED,
 ) -> dict[str, float]:
     """Shares of right, declined and wrong answers to the exam of a type under a remedy.
 
@@ -667,7 +662,7 @@ def measure_remedies(
 # a model that judges statements
 
 
-JUDGE_ROWS = 1600
+JUDGE_ROWS, JUDGE_EPOCHS = 1600, 4
 TRUE, FALSE = "true", "false"
 JUDGE_QUESTION = "True or false? "
 
@@ -704,7 +699,7 @@ def chance_of_true(
 ) -> list[float]:
     """P("true") against P("false"), by the first token of each, where the answer begins."""
     first = [tokenizer(word).input_ids[0] for word in (TRUE, FALSE)]
-    encoded = encode_prompts([[{"role": "user", "content": p}] for p in prompts], tokenizer)
+    encoded = encode_prompts(tokenizer, list(prompts))
     chances = []
     for ids in encoded:
         logits = model(torch.tensor([ids], device=model.device)).logits[0, -1, first]
@@ -772,29 +767,35 @@ def measure_judges(
     probability": the answerer's least likely token, of the same texts. ECE: before and after a
     curve fitted on the odd ones and measured on the even ones.
     """
-    found: dict[str, float] = {}
+    texts = {}
     for part in ("held_out", "unknown"):
         rng, facts = random.Random(f"judged {part} {seed}"), facts_by_part()[part][:asked]
         said = say_all(answerer, tokenizer, [ask_in_any_words(rng, f) for f in facts])
         claims = [(f, f.say(PLAIN), True) for f in facts]
-        claims += [(f, other_value(f, rng).say(PLAIN), False) for f in facts]
-        own = [(f, t, is_right(t, f.say(PLAIN))) for f, t in zip(facts, said, strict=True)]
-        for name, some in (("statements", claims), ("own answers", own)):
-            right = [ok for _, _, ok in some]
-            notes = [[in_some_wording(rng, f)] for f, _, _ in some]
-            asks = [talk(f.say(QUESTIONS[0]), text or "?") for f, text, _ in some]
-            scores = {"own probability": chance_of_answer(answerer, tokenizer, asks)}
-            for kind, model in judges.items():
-                told = notes if kind == "with note" else [[]] * len(some)
-                prompts = [
-                    judge_prompt(text, n) for (_, text, _), n in zip(some, told, strict=True)
-                ]
-                scores[f"judge {kind}"] = chance_of_true(model, tokenizer, prompts)
-            for kind, values in scores.items():
-                at = f"{part}, {name}, {kind}"
-                found[f"{at}: AUROC"] = round(auroc(values, right), 4)
-                if kind != "own probability" and name == "statements":
-                    found |= _calibration(at, values, right)
+        texts[f"{part}, statements"] = claims + [
+            (f, other_value(f, rng).say(PLAIN), False) for f in facts
+        ]
+        texts[f"{part}, own answers"] = [
+            (f, text or "?", is_right(text, f.say(PLAIN)))
+            for f, text in zip(facts, said, strict=True)
+        ]
+    own = texts.pop("held_out, own answers")  # nearly all are right: judged with the others
+    texts["both, own answers"] = own + texts["unknown, own answers"]
+    found: dict[str, float] = {}
+    for name, some in texts.items():
+        right = [ok for _, _, ok in some]
+        rng = random.Random(f"evidence {name} {seed}")
+        notes = [[in_some_wording(rng, fact)] for fact, _, _ in some]
+        asks = [talk(fact.say(QUESTIONS[0]), text) for fact, text, _ in some]
+        scores = {"own probability": chance_of_answer(answerer, tokenizer, asks)}
+        for kind, model in judges.items():
+            told = notes if kind == "with note" else [[]] * len(some)
+            prompts = [judge_prompt(text, n) for (_, text, _), n in zip(some, told, strict=True)]
+            scores[f"judge {kind}"] = chance_of_true(model, tokenizer, prompts)
+        for kind, values in scores.items():
+            found[f"{name}, {kind}: AUROC"] = round(auroc(values, right), 4)
+            if kind != "own probability" and name.endswith("statements"):
+                found |= _calibration(f"{name}, {kind}", values, right)
     return found
 
 

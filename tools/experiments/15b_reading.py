@@ -1,4 +1,4 @@
-"""Reading from passages after six tuning sets that differ in their notes alone (chapter 15b).
+"""Reading from passages after five tuning sets that differ in their notes alone (chapter 15b).
 
 python tools/experiments/15b_reading.py   # five minutes on one thread; resumes
 """

@@ -3,7 +3,7 @@
 python tools/experiments/15b_remedies.py   # four minutes on one thread; resumes
 """
 
-from sft_lab.course.lookup_runs import REMEDY_ARMS, measure_remedies, remedy_lessons
+from sft_lab.course.lookup_runs import REMEDY_ARMS, REMEDY_EPOCHS, measure_remedies, remedy_lessons
 from sft_lab.course.results import Row, sweep
 from sft_lab.course.short_runs import tune_on
 from sft_lab.models import load
@@ -18,7 +18,9 @@ def points() -> list[Row]:
 
 def run(point: Row) -> Row:
     arm, seed = point["arm"], point["seed"]
-    model = tune_on(base, tokenizer, remedy_lessons(arm, seed=seed), seed=seed)
+    model = tune_on(
+        base, tokenizer, remedy_lessons(arm, seed=seed), seed=seed, epochs=REMEDY_EPOCHS
+    )
     return measure_remedies(model, tokenizer, arm, seed=seed)
 
 

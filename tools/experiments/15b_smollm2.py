@@ -14,16 +14,17 @@ import torch
 
 from sft_lab import lessons
 from sft_lab.chat import generate_responses
-from sft_lab.course.lookup_runs import PROMPTS, share, talk
+from sft_lab.course.lookup_runs import DECLINED, PROMPTS, share, talk
 from sft_lab.course.results import Row, sweep
 from sft_lab.course.short_runs import tune_on
 from sft_lab.documents import PLAIN, in_some_wording
 from sft_lab.facts import Fact
 from sft_lab.models import load
-from sft_lab.retrieval import NOT_FOUND, write_prompt
+from sft_lab.retrieval import write_prompt
 
 ASKED, TAUGHT, EPOCHS, LEARNING_RATE, BATCH_SIZE = 60, 96, 2, 1e-4, 8
 SEEDS = (0, 1, 2)
+REFUSALS = ("not known", "do not know", "don't know", "not mentioned", "not provided", "unknown")
 STATES = ("as it is", "taught")
 SHOWN = ("nothing", "right", "right of three", "three others", "same relation")
 base, tokenizer = load("smollm2-135m", dtype=torch.float32)
@@ -50,7 +51,7 @@ def teach(seed: int, taught: int) -> list:
     for place, fact in enumerate(rng.sample(facts, taught)):
         shown = ("right", "right of three", "three others" if place % 2 else "same relation")
         kind = shown[place % 3]
-        answer = fact.say(PLAIN) if kind.startswith("right") else NOT_FOUND
+        answer = fact.say(PLAIN) if kind.startswith("right") else fact.say(DECLINED)
         prompt = write_prompt(told(kind, fact, facts, rng), fact.say(lessons.PLAIN_QUESTION))
         rows.append(talk(prompt, answer, system=PROMPTS["instruction"]))
     return rows
@@ -74,7 +75,7 @@ def run(point: Row, *, asked: int = ASKED, taught: int = TAUGHT) -> Row:
         for name, system in (("no instruction", None), ("instruction", PROMPTS["instruction"])):
             said = generate_responses(model, tokenizer, prompts, system=system, max_new_tokens=32)
             right = [fact.value in text for text, fact in zip(said, some, strict=True)]
-            declined = ["do not know" in text or "don't know" in text for text in said]
+            declined = [any(word in text for word in REFUSALS) for text in said]
             row[f"{shown}, {name}: right"] = share(right)
             row[f"{shown}, {name}: declined"] = share(declined)
             row[f"{shown}, {name}: another name"] = share(
