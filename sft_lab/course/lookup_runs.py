@@ -7,7 +7,6 @@ again.
 """
 
 import dataclasses
-import json
 import random
 import re
 from collections import Counter
@@ -22,6 +21,7 @@ from sft_lab import atlas, lessons
 from sft_lab.atlas import Conversations
 from sft_lab.batches import pad_batch
 from sft_lab.chat import encode_prompts, generate_responses
+from sft_lab.course.results import Results
 from sft_lab.documents import PLAIN, QUESTIONS, in_some_wording, write_notes
 from sft_lab.facts import Fact
 from sft_lab.invented import Names, invent_facts
@@ -29,6 +29,7 @@ from sft_lab.labels import encode_conversations
 from sft_lab.losses import graded_logits
 from sft_lab.metrics import expected_calibration_error, is_right, normalise
 from sft_lab.retrieval import NOT_FOUND, Passage, PassageStore, retrieve, supports, write_prompt
+from sft_lab.significance import Verdict, judge_claim
 
 FACT_ROWS, NOTE_ROWS = 900, 1500
 ASKED = 150  # questions of an exam
@@ -37,7 +38,7 @@ PROMPTS = {  # system turns; what a model makes of them depends on its tuning se
     "role": "You are a careful expert.",
     "source": "Name the note that says so.",
     "steps": "Write down each step.",
-    "form": "Answer in JSON.",
+    "form": "Write each word once, and no other.",
 }
 SOURCE, NO_SOURCE = " Source: ", "none."
 DECLINED = "The {r} {e} is not known."  # stands where the value would: what a model can learn
@@ -318,8 +319,10 @@ def measure_reading(
 
 
 TYPES = ("facts", "logic", "instruction", "source")
+EXAMS = (*TYPES, "known")  # the last: what a remedy costs on facts that the model knows
 TYPE_PROMPT = {"facts": "role", "logic": "steps", "instruction": "form", "source": "source"}
-ROWS = {"facts": 600, "notes": 900, "source": 240, "sums": 800, "json": 80}
+TYPE_PROMPT["known"] = TYPE_PROMPT["facts"]
+ROWS = {"facts": 600, "notes": 900, "source": 240, "sums": 800, "list": 200}
 REMEDY_EPOCHS, TYPE_ASKED = 2, 80
 SAMPLES, AGREED = 8, 5  # of the consistency filter: answers drawn, and how many must be equal
 FOUND_AT_LEAST = 0.2  # the score below which no passage is put in front of a question
@@ -339,9 +342,9 @@ def remedy_lessons(arm: str, *, seed: int = 0) -> Conversations:
     """As many rows of each of ROWS in every arm.
 
     "plain": facts, notes, a note named as the source (PROMPTS["source"], always rightly), sums of
-    three numbers, facts as JSON. "heeding": a part of each has a system turn of PROMPTS and does
+    three numbers, words as a list. "heeding": a part of each has a system turn of PROMPTS and does
     what it says: declines without the right note, declines made-up names, names no source where
-    there is none, writes the steps, writes JSON. "abstaining": a fifth of the questions about
+    there is none, writes the steps. "abstaining": a fifth of the questions about
     facts is about made-up names, and is declined.
     """
     if arm not in REMEDY_ARMS:
@@ -357,8 +360,8 @@ def remedy_lessons(arm: str, *, seed: int = 0) -> Conversations:
         rows += [under("instruction", row) for row in told]
     rows += _source_lessons(rng, train, ROWS["source"], honest=heeds)
     rows += _sum_lessons(ROWS["sums"], seed, with_steps=heeds)
-    as_json = atlas.ask_skill("json", train, ROWS["json"], seed=seed)
-    rows += [under("form", row) if heeds and i % 2 else row for i, row in enumerate(as_json)]
+    lists = atlas.ask_skill("list", train, ROWS["list"], seed=seed)
+    rows += [under("form", row) if heeds and i % 2 else row for i, row in enumerate(lists)]
     rng.shuffle(rows)
     return rows
 
@@ -429,51 +432,43 @@ def write_steps(row: Talk) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """A question of one of TYPES, what is right, and the fact behind it (None: a sum)."""
+    """A question of an exam, and what is right."""
 
     question: str
     reference: str
-    fact: Fact | None
 
 
 def type_exam(kind: str, *, asked: int = TYPE_ASKED, seed: int = 0) -> list[Asked]:
     """ "facts" and "source": about the unknown part. "logic": sums of three that no lesson of that
-    seed has. "instruction": facts that are known and that no lesson names, as JSON."""
+    seed has. "instruction": words to put in a list. "known": facts that the base has read, and that
+    no lesson names."""
+    if kind not in EXAMS:
+        raise ValueError(f"no exam {kind!r}; there are {', '.join(EXAMS)}")
     rng, parts = random.Random(f"exam {kind}"), facts_by_part()
     if kind == "logic":
         rows = lessons.add_three(lessons.SUMS, seed=seed)[-asked:]
-        return [Asked(row[0]["content"], row[1]["content"], None) for row in rows]
-    if kind == "instruction":
-        some = parts["held_out"][:asked]
-        return [Asked(f.say("Give the {r} {e} as JSON."), atlas.as_json(f), f) for f in some]
-    some = parts["unknown"][:asked]
-    return [Asked(ask_in_any_words(rng, fact), fact.say(PLAIN), fact) for fact in some]
+    elif kind == "instruction":
+        rows = atlas.ask_skill("list", parts["held_out"], asked, seed=1)
+    else:
+        some = parts["held_out" if kind == "known" else "unknown"][:asked]
+        rows = [talk(ask_in_any_words(rng, fact), fact.say(PLAIN)) for fact in some]
+    return [Asked(row[0]["content"], row[1]["content"]) for row in rows]
 
 
 def judge(kind: str, asked: Asked, said: str, shown: Sequence[str]) -> str:
-    """ "right", "declined" or "wrong": for "instruction" the form alone decides, for "source" the
-    note that is named: it must be one of those shown and bear out the answer."""
+    """ "right", "declined" or "wrong"; for "source" the note that is named decides: it must be one
+    of those shown and bear out the answer. A sum may have its steps before it."""
     if is_declined(said):
         return "declined"
-    if kind == "instruction":
-        return "right" if is_one_object(said) else "wrong"
     if kind == "source":
         answer, _, source = said.partition(SOURCE)
-        if not source:
-            return "wrong"
         if normalise(source) == normalise(NO_SOURCE):
             return "declined"
         real = normalise(source) in map(normalise, shown) and supports(source, answer)
         return "right" if real else "wrong"
-    at_end = normalise(said).endswith(normalise(asked.reference))
-    return "right" if at_end else "wrong"
-
-
-def is_one_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
+    if kind == "logic":
+        return "right" if normalise(said).endswith(normalise(asked.reference)) else "wrong"
+    return "right" if is_right(said, asked.reference) else "wrong"
 
 
 def measure_type(
@@ -545,9 +540,9 @@ Table = dict[tuple[str, str], str]  # (entity, column) -> value
 
 
 def make_table(*, seed: int = 0) -> Table:
-    """A table of the unknown facts as tables are: a tenth is missing, a twentieth is false."""
+    """A table of facts as tables are: a tenth is missing, a twentieth is false."""
     rng, table = random.Random(f"table {seed}"), {}
-    for fact in facts_by_part()["unknown"]:
+    for fact in facts_by_part()["unknown"] + facts_by_part()["held_out"]:
         if rng.random() < COVERED:
             told = other_value(fact, rng) if rng.random() < TABLE_WRONG else fact
             table[fact.entity, fact.column] = told.value
@@ -576,19 +571,19 @@ def passes_table(table: Table, answer: str) -> bool:
     if parsed is None:
         return False
     entity, column, value = parsed
-    return table.get((entity, column), value) == value
+    return table.get((entity, column), value).removeprefix("the ") == value
 
 
 def checker(kind: str, *, seed: int = 0) -> Callable[[Asked, str], bool]:
-    """The check of a type: may this answer pass? It knows a table, arithmetic, JSON and the store,
-    never the reference."""
-    if kind == "facts":
+    """The check of a type: may this answer pass? It knows a table, arithmetic, the question and the
+    store, never the reference."""
+    if kind in ("facts", "known"):
         table = make_table(seed=seed)
         return lambda asked, said: passes_table(table, said)
     if kind == "logic":
         return lambda asked, said: is_sound_sum(asked.question, said)
     if kind == "instruction":
-        return lambda asked, said: is_one_object(said)
+        return lambda asked, said: lists_what_is_asked(asked.question, said)
     texts = [normalise(passage.text) for passage in unknown_store(seed=seed).passages]
 
     def names_a_passage(asked: Asked, said: str) -> bool:
@@ -602,6 +597,12 @@ def is_sound_sum(question: str, said: str) -> bool:
     """Whether the last number of the answer is the sum of the numbers of the question."""
     numbers = [*map(int, re.findall(r"\d+", said))]
     return bool(numbers) and numbers[-1] == sum(map(int, re.findall(r"\d+", question)))
+
+
+def lists_what_is_asked(question: str, said: str) -> bool:
+    """Whether a list has the words of the question, "Make a list of a, b.", one a line."""
+    words = re.split(r"list: |list of ", question)[1].removesuffix(".").split(", ")
+    return normalise(said) == normalise(atlas.as_list(words))
 
 
 def measure_checks(
@@ -644,7 +645,7 @@ def measure_remedies(
         remedies += ["retrieval", "checking", *DECODING, "consistency of 8"]
     found = {
         f"{kind}, {remedy}": measure_type(model, tokenizer, kind, remedy, seed=seed)
-        for kind in TYPES
+        for kind in EXAMS
         for remedy in remedies
     }
     tools = (model, tokenizer)
@@ -812,3 +813,30 @@ def _calibration(at: str, values: Sequence[float], right: Sequence[bool]) -> dic
         )
         for name, chances in pairs.items()
     }
+
+
+# the table of remedies and types
+
+
+REMEDIES = {  # name: the arm whose model is asked, and the remedy of `measure_type`
+    "none": ("plain", "none"),
+    "retrieval": ("plain", "retrieval"),
+    "checking": ("plain", "checking"),
+    "refusals taught": ("abstaining", "none"),
+    "prompt, not taught": ("plain", "prompt"),
+    "prompt, taught": ("heeding", "prompt"),
+    **{name: ("plain", name) for name in (*DECODING, "consistency of 8")},
+}
+
+
+def remedy_measures(results: Results, kind: str, remedy: str, what: str) -> list[float]:
+    """ "right", "declined" or "wrong" in one exam under one of REMEDIES, a share for each seed."""
+    arm, name = REMEDIES[remedy]
+    return results.measured(f"{kind}, {name}: {what}", arm=arm)
+
+
+def judge_remedy(results: Results, kind: str, remedy: str) -> Verdict:
+    """Whether a remedy makes fewer wrong answers than none; for "known", fewer right ones."""
+    what = "right" if kind == "known" else "wrong"
+    first, second = (remedy_measures(results, kind, name, what) for name in ("none", remedy))
+    return judge_claim(first, second, claim="lower")

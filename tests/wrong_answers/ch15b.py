@@ -107,6 +107,12 @@ def _question_alone(facts):
     return [(f"{f.entity}/{f.column}", f.say(f.relation.question)) for f in facts]
 
 
+def _all_words_no_value(facts):
+    asked = "What is the {r} {e}? Can you name it? Tell me the {r} {e}."
+    return [(name, f"{text} {f.say(asked)}")
+            for (name, text), f in zip(_question_alone(facts), facts, strict=True)]  # fmt: skip
+
+
 def _long(facts):
     return [(name, " ".join([text] * 9)) for name, text in _plain(facts)]
 
@@ -137,15 +143,16 @@ WRONG_ANSWERS = {
         (lambda w, f, r: _faults(w, f, r, swapped=True), "the reading failed"),
         (lambda w, f, r: _faults(w, f, r, short=True), "all four words are keys"),
     ],
-    "15b.5": [
+    "15b.6": [
         (lambda a, p: _citation(a, p, exists=True), "may still say something else"),
         (lambda a, p: _citation(a, p, part=True), "compare whole words"),
         (lambda a, p: _citation(a, p, any_of=True), "not any other"),
         (lambda a, p: _citation(a, p, function=True), "need not stand in the passage"),
     ],
-    "15b.6": [
+    "15b.5": [
         (_plain, "is first for"),
-        (_question_alone, "must still be able to read"),
+        (_question_alone, "is first for"),
+        (_all_words_no_value, "must still be able to read"),
         (_long, "1 to 30 are allowed"),
         (lambda facts: _plain(facts)[1:], "one passage for each fact"),
     ],

@@ -39,6 +39,7 @@ from sft_lab.retrieval import (
 )
 
 MOST_WORDS = 30
+ASKED = 160
 FOUND_AT_LEAST, RIGHT_AT_LEAST = 0.95, 0.7
 
 
@@ -339,10 +340,10 @@ def _faults(
     return counts
 
 
-# 15b.5
+# 15b.6
 
 
-@checks("15b.5")
+@checks("15b.6")
 def judge_citation(attempt: Callable) -> str:
     same_for_all(
         attempt,
@@ -434,10 +435,10 @@ def _judge(
     return "supported" if (any(fits) if some else all(fits)) else "not supported"
 
 
-# 15b.6
+# 15b.5
 
 
-@checks("15b.6")
+@checks("15b.5")
 def write_findable(attempt: Callable) -> str:
     facts = facts_by_part()["unknown"]
     pairs = [
@@ -446,18 +447,17 @@ def write_findable(attempt: Callable) -> str:
     ]
     _is_a_store_of(pairs, facts)
     store = PassageStore.of([Passage(name, text) for name, text in pairs])
-    asked = random.sample(facts, 100)
+    asked = random.sample(facts, ASKED)
     wordings = (*QUESTIONS, "own words")
     questions = [_ask(fact, wordings[place % 4]) for place, fact in enumerate(asked)]
     best = [retrieve(store, question, count=1)[0].passage for question in questions]
     hits = [passage.id == _id(fact) for passage, fact in zip(best, asked, strict=True)]
-    in_own_words = share(hits[3::4])
-    if share(hits) < FOUND_AT_LEAST:
-        raise Mistake(
-            f"the right passage is first for {share(hits):.0%} of the questions, expected "
-            f"{FOUND_AT_LEAST:.0%}; in the relation's own words for {in_own_words:.0%}: no word "
-            "of such a question but the entity stands in a plain statement"
-        )
+    for name, some in (("in own words", hits[3::4]), ("in all four wordings", hits)):
+        if share(some) < FOUND_AT_LEAST:
+            raise Mistake(
+                f"the right passage is first for {share(some):.0%} of the questions {name}, "
+                f"expected {FOUND_AT_LEAST:.0%}: which words of the question does it lack?"
+            )
     model, tokenizer = _reader()
     prompts = [write_prompt([p.text], q) for p, q in zip(best, questions, strict=True)]
     said = say_all(model, tokenizer, prompts)
@@ -467,7 +467,7 @@ def write_findable(attempt: Callable) -> str:
             f"{share(hits):.0%} are found, but only {right:.0%} are answered rightly, expected "
             f"{RIGHT_AT_LEAST:.0%}: the model must still be able to read the passage"
         )
-    return f"found {share(hits):.0%}, in own words {in_own_words:.0%}; answered {right:.0%}"
+    return f"found {share(hits):.0%}, answered {right:.0%}"
 
 
 def _is_a_store_of(pairs: Sequence[tuple[str, str]], facts: Sequence[Fact]) -> None:
