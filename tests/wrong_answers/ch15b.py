@@ -8,7 +8,7 @@ from sft_lab.documents import PLAIN
 from sft_lab.retrieval import FUNCTION_WORDS, split_words
 
 
-def _bm25(passages, question, *, k1=1.5, b=0.75, floor=0.25, top=1.0, twice=True, count=False):
+def _bm25(passages, question, *, k1=1.5, b=0.75, floor=0.25, top=True, twice=True, count=False):
     size = len(passages)
     n = Counter(word for p in passages for word in (p if count else set(p)))
     idf = {word: math.log((size - m + 0.5) / (m + 0.5)) for word, m in n.items()}
@@ -21,7 +21,7 @@ def _bm25(passages, question, *, k1=1.5, b=0.75, floor=0.25, top=1.0, twice=True
         sum(
             idf.get(word, 0.0)
             * p.count(word)
-            * (k1 + top)
+            * (k1 + 1 if top else 1)
             / (p.count(word) + k1 * (1 - b + b * len(p) / length))
             for word in asked
             if word in p
@@ -108,7 +108,7 @@ def _question_alone(facts):
 
 
 def _all_words_no_value(facts):
-    asked = "What is the {r} {e}? Can you name it? Tell me the {r} {e}."
+    asked = "Can you name the {r} {e}? Tell me what."
     return [(name, f"{text} {f.say(asked)}")
             for (name, text), f in zip(_question_alone(facts), facts, strict=True)]  # fmt: skip
 
@@ -122,7 +122,7 @@ WRONG_ANSWERS = {
         (lambda p, q: _bm25(p, q, b=0.0), "the length of the passage is missing"),
         (lambda p, q: _bm25(p, q, floor=None), "a negative idf is not replaced"),
         (lambda p, q: _bm25(p, q, floor=0.0), "not 0"),
-        (lambda p, q: _bm25(p, q, top=0.0), "the factor k1 + 1"),
+        (lambda p, q: _bm25(p, q, top=False), "the factor k1 + 1"),
         (lambda p, q: _bm25(p, q, twice=False), "counts twice"),
     ],
     "15b.2": [

@@ -87,7 +87,7 @@ def score_bm25(attempt: Callable) -> str:
         form=lambda found: [
             need_number(x, "a score") for x in need_list(found, (float, int), "scores")
         ],
-        what="the scores",
+        what="the list of scores",
     )
     return "equal to rank-bm25's formula on random stores, with words that most passages hold"
 
