@@ -649,7 +649,7 @@ asked_for = {
     "role, unknown entity: declined": ("facts, none: declined", "facts, prompt: declined"),
     "role, known entity: right": ("known, no prompt: right", "known, role: right"),
     "steps, sums of three: right": ("logic, none: right", "logic, prompt: right"),
-    "form, JSON: obeyed": ("instruction, none: right", "instruction, prompt: right"),
+    "form, words as a list: right": ("instruction, none: right", "instruction, prompt: right"),
 }  # fmt: skip
 print(f"{'':40} {'plain':>14} {'heeding':>14}")
 for name, pair in asked_for.items():
@@ -666,28 +666,35 @@ for name, pair in asked_for.items():
 # ## 6 · Which remedy helps which type?
 #
 # Four exams, one for each type of invention. **Facts**: unknown entities. **Logic**: sums of three
-# numbers. **Instruction**: a fact as JSON; wrong is what is no JSON. **Source**: "Name the note
+# numbers. **Instruction**: words to put in a list; a word left out, added or misspelt is wrong.
+# **Source**: "Name the note
 # that says so." with no note there; wrong is a note that nobody wrote. The table shows how many
 # answers are *wrong*, and how many right ones are left.
 #
 # **Predict.** Which remedy helps all four types?
 
 # %% tags=["predict"]
-table = runs.remedy_table(remedies)
+def mean_share(kind: str, remedy: str, what: str) -> float:
+    return np.mean(runs.remedy_measures(remedies, kind, remedy, what))
+
+
 _ = plots.share_table(
-    {name: [share for _, share in row.values()] for name, row in table.items()},
-    [f"{kind}: wrong" for kind in runs.TYPES],
-    title="Wrong answers by type of invention and remedy (mean of three seeds)",
+    {
+        name: [
+            *(mean_share(kind, name, "wrong") for kind in runs.TYPES),
+            mean_share("known", name, "right"),
+        ]
+        for name in runs.REMEDIES
+    },
+    [*(f"{kind}:\nwrong" for kind in runs.TYPES), "known facts:\nright"],
+    title="Wrong answers by type and remedy, and what it costs",
 )
 
 # %%
-print(f"{'':24}" + "".join(f"{kind:>14}" for kind in runs.TYPES))
-for name, row in table.items():
-    print(f"{name:24}" + "".join(f"{right:14.0%}" for right, _ in row.values()))
-print("\nshare of right answers; then the verdicts, wrong answers fewer than with no remedy:\n")
-for name in [name for name in table if name != "none"]:
-    words = [runs.judge_remedy(remedies, kind, name).word for kind in runs.TYPES]
-    print(f"{name:24}" + "".join(f"{word:>14}" for word in words))
+print(f"{'fewer wrong answers':24}" + "".join(f"{kind:>13}" for kind in runs.TYPES), "  known lost")
+for name in list(runs.REMEDIES)[1:]:
+    words = [runs.judge_remedy(remedies, kind, name).word for kind in runs.EXAMS]
+    print(f"{name:24}" + "".join(f"{word:>13}" for word in words))
 
 # %% [markdown]
 # **Read.** TODO table.
