@@ -1,4 +1,4 @@
-"""Station "look up": passages are found for a question, and a model answers from them.
+"""Station "lookup": passages are found for a question, and a model answers from them.
 
 Finding and reading are two steps that fail for different reasons, so they are two functions:
 `retrieve` ranks the passages of a store, `answer_from` puts the best ones in front of the question
