@@ -15,7 +15,6 @@
 
 # %% tags=["setup"]
 import math
-import random
 from collections import Counter
 
 import numpy as np
@@ -90,9 +89,8 @@ for word in ("the", "capital", split_words(passages[0].text)[-1], "zebra"):
 
 # %% [markdown]
 # **TF-IDF** weighs each word of a text by how often it stands there (tf) times its idf. The score
-# of a passage is the cosine of the angle between its weights and those of the question. A word of
-# the question that no passage holds has the highest idf and matches nothing. So it lowers all
-# scores: a question about something else scores low.
+# of a passage is the cosine between its weights and those of the question. A word of the question
+# that no passage holds matches nothing and lowers all scores.
 
 
 # %%
@@ -114,8 +112,8 @@ for hit in retrieve(store, question, count=3):
     print(f"{hit.score:.2f}  {hit.passage.text}")
 
 # %% [markdown]
-# **BM25** is the other classic. It stops counting a word that repeats and corrects for long
-# passages. `sft_lab.retrieval.bm25` calls the package `rank-bm25`; you write it below.
+# **BM25**, the other classic, counts repeats less and less and corrects for long passages.
+# `sft_lab.retrieval.bm25` calls the package `rank-bm25`; you write it below.
 #
 # Two measures of finding. **Recall at k**: the share of questions whose right passage is among the
 # first k. **MRR**, the mean reciprocal rank: the mean of 1 / rank.
@@ -146,9 +144,8 @@ assert recall_at(found["own words", "tf_idf"], 1) < 0.7
 
 # %% [markdown]
 # **Read.** Where question and passage share the relation's name, both rankings are nearly perfect.
-# In own words, only the entity's name matches: five passages about it compete, and word counting
-# cannot know that "pay" means "currency". The right one is usually among the first five. Showing
-# more passages raises recall, and gives the reader more to confuse.
+# In own words only the entity's name matches: its five passages compete, and counting words cannot
+# know that "pay" means "currency". More passages raise recall, and give the reader more to confuse.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15b.1 · BM25 · 15 min · ●●○
@@ -194,8 +191,8 @@ check("15b.1", score_bm25)
 # then score. <code>Counter</code> over <code>set(passage)</code> counts passages.</details>
 
 # %% [markdown] tags=["explanation"]
-# The quarter of the mean is a choice of the package `rank-bm25`, which calls it epsilon. Other
-# programs add 1 inside the logarithm instead. Scores of two programs do not compare.
+# The quarter of the mean is a choice of `rank-bm25`, its epsilon. Others add 1 inside the
+# logarithm. Scores of two programs do not compare.
 #
 # Usual mistakes: idf from how often a word stands in all passages; the floor taken as 0; a word of
 # the question counted once.
@@ -239,9 +236,9 @@ check("15b.2", rank_fairly)
 # %% [markdown]
 # ## 2 · Reading
 #
-# Now the right passage is there, by our own hand. The **reader** is tuned on 900 questions about
-# facts and 1,500 questions behind one to four notes. Half of these notes are about an invented
-# world, and some are false, so that only a reader is right. All values in the exam are new to it.
+# Now we put the right passage there ourselves. The **reader** is tuned on 900 questions about facts
+# and 1,500 questions behind one to four notes. Half of the notes are about an invented world, and
+# some are false, so that only a reader is right.
 
 # %%
 reader = tune_on(base, tokenizer, runs.read_lessons("notes", seed=0), seed=0)
@@ -250,14 +247,14 @@ print(*(turn["content"] for turn in talk), sep="\n→ ")
 
 # %% [markdown]
 # A right answer alone proves no reading. So there are **controls**: no passage; the right one
-# alone, first or last of three; passages about other entities; one about the same relation of
-# another entity; one about the same entity, with another relation.
+# alone, or at each place of three; passages about other entities; one about the same relation of
+# another entity; one about another relation of the same entity.
 #
 # Hypothesis **A** (primary): with the right passage, more questions about unknown entities are
 # answered rightly than closed book, and than with other passages. **B**: its place matters.
 #
-# **Predict.** Closed book, the model gets about one in ten by guessing. How many with the right
-# passage? And with a wrong one: what does it say?
+# **Predict.** Closed book, the model guesses one in ten. How many with the right passage? And what
+# does it say with a wrong one?
 
 # %% tags=["predict"]
 recorded = read_results("15b_reading", base)
@@ -287,7 +284,8 @@ def effect(first: str, second: str, claim: str, arms=("notes", "notes")) -> str:
 right_note = "right note second: right"
 print("A, against closed book   ", effect("closed book: right", right_note, "higher"))
 print("A, against other passages", effect("other notes: right", right_note, "higher"))
-print("B, last against first    ", effect("right note first: right", "right note last: right", "lower"))
+place = ("right note first: right", "right note last: right")
+print("B, last against first    ", effect(*place, "lower"))
 
 # %% [markdown]
 # **Read.** The open book works: about one in ten closed book, more than eight in ten with the right
@@ -296,10 +294,8 @@ print("B, last against first    ", effect("right note first: right", "right note
 #
 # ### Whom does it believe?
 #
-# For known facts, memory and passage can disagree. We show a false note about a known entity.
-#
-# **Predict.** Does the model say what it knows, or what it reads? And what is left of its knowledge
-# when the passages are about something else?
+# **Predict.** We show a false note about a known entity. Does the model say what it knows, or what
+# it reads? And what is left of its knowledge beside passages about something else?
 
 # %% tags=["predict"]
 for arm in ("notes", "distractors"):
@@ -312,11 +308,10 @@ for arm in ("notes", "distractors"):
         print(f"  {control:18} memory is right {right:4.0%}, says the note's value {copied:4.0%}")
 
 # %% [markdown]
-# **Read.** Tuned on notes that always answer, the model believes the passage against its own
-# memory. Irrelevant passages wipe out nearly all that it knows. The second reader was tuned
-# otherwise: in 40 % of its rows with notes, none answers, and the answer is the fact from memory.
-# This is the idea of **RAFT** (*retrieval-augmented fine-tuning*). It keeps most knowledge beside
-# irrelevant passages, and trusts a false note less.
+# **Read.** Tuned on notes that always answer, the model believes a false passage against its own
+# memory, and irrelevant passages cost it nearly all that it knows. The second reader was tuned as
+# **RAFT** proposes: in 40 % of its rows with notes none answers, and the answer is the fact from
+# memory. It keeps most knowledge beside irrelevant passages, and trusts a false note less.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15b.3 · A control that controls · 10 min · ●●○
@@ -362,59 +357,43 @@ check("15b.3", swap_passages)
 # If the two steps were independent, the share of right answers would be hits × (right with the
 # right passage) + misses × (right without it).
 #
-# **Predict.** We measured reading with two passages about *other* entities beside the right one.
-# In own words, the three found are mostly about the *same* entity. Is the product too high or too
-# low?
+# **Predict.** We measured reading beside passages about *other* entities. In own words, the three
+# found are mostly about the *same* entity. Is the product too high or too low?
 
 # %% tags=["predict"]
-print(f"{'wording':14} {'k':>2} {'hit':>5} {'product':>8} {'measured':>9} {'right after a hit':>18}")
 for wording in ("near wording", "own words"):
-    for k in (1, 3):
-        at = f"found {k}, {wording}"
-        hit, measured, after = (
-            np.mean(recorded.measured(f"{at}: {what}", arm="notes"))
-            for what in ("hit", "right", "right after a hit")
-        )
-        reading, missing = (
-            np.mean(recorded.measured(f"{control}: right", arm="notes"))
-            for control in (
-                ("right note alone", "same entity") if k == 1 else (right_note[:17], "same entity")
-            )
-        )
-        product = hit * reading + (1 - hit) * missing
-        print(f"{wording:14} {k:2} {hit:5.0%} {product:8.0%} {measured:9.0%} {after:18.0%}")
+    for count in (1, 3):
+        parts = runs.hit_times_reading(recorded, count, wording)
+        cells = "  ".join(f"{name} {share:4.0%}" for name, share in parts.items())
+        print(f"{wording:12} {count} passage{'s' * (count > 1):1}  {cells}")
 
 # %% [markdown]
-# **Read.** TODO product.
+# **Read.** The product is too high, most of all in own words: the steps are not independent. What
+# is found beside the right passage are near misses, harder to tell apart than what we had put
+# there. So measure each step under the conditions that the other creates.
 #
-# `answer_from` does all of it. It also names its **source**: the best passage that holds every word
-# of the answer, up to words such as "the". And it declines where even the best passage scores below
-# `least`.
+# `answer_from` does all of it. It names its **source**, the best passage that holds every word of
+# the answer (up to words such as "the"), and declines where no passage scores `least`.
 
 # %%
 asked = [facts["unknown"][n].say(lessons.PLAIN_QUESTION) for n in (0, 1, 2)]
 asked += [facts["held_out"][n].say(lessons.PLAIN_QUESTION) for n in (0, 1)]
-for text, answer in zip(asked, answer_from(reader, tokenizer, asked, store, least=0.4), strict=True):
+answers = answer_from(reader, tokenizer, asked, store, least=0.4)
+for text, answer in zip(asked, answers, strict=True):
     print(f"{text:44} {answer.score:.2f}  {answer.text}  [{answer.source}]")
 
 # %% [markdown]
-# The last two entities are not in the store. Can the score tell? AUROC is how often a question with
-# an answer in the store scores higher than one without (0.5: chance, 1.0: always).
+# The last two entities are not in the store. Can the score tell? **AUROC** is how often a question
+# that the store can answer scores higher than one that it cannot (0.5: chance, 1.0: always).
 
 # %%
 for ranking in (tf_idf, bm25):
-    best = [
-        [
-            retrieve(store, runs.ask_in_any_words(random.Random(n), fact), count=1, ranking=ranking)[0].score
-            for n, fact in enumerate(facts[part][:150])
-        ]
-        for part in ("unknown", "held_out")
-    ]
-    print(f"{ranking.__name__:7} AUROC {runs.auroc(best[0] + best[1], [True] * 150 + [False] * 150):.2f}")
+    inside, outside = (runs.best_scores(store, ranking, part) for part in ("unknown", "held_out"))
+    held = [True] * len(inside) + [False] * len(outside)
+    print(f"{ranking.__name__:7} AUROC {runs.auroc(inside + outside, held):.2f}")
 
 # %% [markdown]
-# Below is the whole path for one question. Hide the passages, move the thresholds, ask in your own
-# words.
+# Here is the whole path for one question. Hide the passages, move the thresholds, ask your own.
 
 # %%
 shown = [facts["unknown"][n].say(lessons.PLAIN_QUESTION) for n in (0, 2)]
@@ -447,7 +426,10 @@ print("in place declines more ", effect(columns[2], columns[2], "higher", (start
 print("price: right answers   ", effect(columns[0], columns[0], "lower", ("notes", value)))
 
 # %% [markdown]
-# **Read.** TODO declines.
+# **Read.** The refusal at the start is not learned. At the place of the value it is: most answers
+# without a passage are declined. A likely reason: the first word is due before a value was looked
+# for; at the value, the search has just failed. The price: some right passages are declined too,
+# and beside irrelevant passages nothing known is told any more.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15b.4 · Whose fault is it? · 8 min · ●○○
@@ -482,8 +464,7 @@ check("15b.4", find_faults)
 # <details><summary>Hint</summary>Two yes-or-no questions make four cases.</details>
 
 # %% [markdown] tags=["explanation"]
-# "Not found" asks for a better search, "not read" for a better reader or fewer passages. One score
-# for both cannot tell which.
+# "Not found" asks for a better search, "not read" for a better reader or fewer passages.
 #
 # Usual mistakes: only the first passage counts; luck counted as reading; keys that are missing when
 # their count is 0.
@@ -527,7 +508,7 @@ check("15b.5", write_findable)
 
 # %% [markdown] tags=["explanation"]
 # A passage that holds the question it answers is found by its words. Real systems let a model write
-# such questions for each passage, or compare meanings with embeddings instead of words.
+# such questions, or compare meanings by embeddings.
 #
 # Usual mistakes: only the question, so that nothing is left to read; several wordings of the
 # statement, which repeat the same words; one page for all facts of an entity.
@@ -576,7 +557,11 @@ for when in ("ECE", "ECE calibrated"):
     print(f"{when:15} of the verifier with a note: {np.mean(values):.2f}")
 
 # %% [markdown]
-# **Read.** TODO checks.
+# **Read.** The table passes what it lacks, and every misspelt entity. The second passage must bear
+# an answer out, so a gap flags it. Of the scores, the own probability knows true from false where
+# the model has read about it, and nothing elsewhere. The verifier alone is poor on both: "true" is
+# one bit a row to learn from. With a note it is good on both, for comparing needs no memory. No
+# score without evidence can tell what nobody read.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15b.6 · A source must exist and say so · 8 min · ●●○
@@ -619,8 +604,7 @@ check("15b.6", judge_citation)
 # Sets compare with <code>&lt;=</code>.</details>
 
 # %% [markdown] tags=["explanation"]
-# An invented source looks like any other until somebody opens it. This check of words opens it; it
-# cannot see a meaning in other words.
+# An invented source looks like any other until somebody opens it.
 #
 # Usual mistakes: letters instead of words, where Niger stands in Nigeria; some word instead of
 # every word; any passage instead of the cited one; being content that the id exists.
@@ -628,10 +612,10 @@ check("15b.6", judge_citation)
 # %% [markdown]
 # ## 5 · Prompts
 #
-# The text that this chapter grew from lists four prompts against invention: an instruction, a role,
-# an output with its source, step by step. Atlas has never read a prompt. So we compare a model
-# whose tuning set has no such rows ("plain") with one that was shown what each prompt means
-# ("heeding"). Both had the same number of rows of each kind.
+# The text that this course grew from lists four prompts against invention: an instruction, a role,
+# an output with its source, step by step. Atlas has never read one. We compare a model whose tuning
+# set has no such rows ("plain") with one that was shown what each prompt means ("heeding"). Both
+# had as many rows of each kind; "plain" named its sources too, and always had one.
 
 # %%
 for name, text in runs.PROMPTS.items():
@@ -641,18 +625,8 @@ for name, text in runs.PROMPTS.items():
 # **Predict.** What does each prompt do to the model that was never taught to heed it?
 
 # %% tags=["predict"]
-asked_for = {
-    "instruction, no note answers: declined": ("same relation, no prompt: declined",
-                                               "same relation, instruction: declined"),
-    "instruction, a note answers: right": ("right note second, no prompt: right",
-                                           "right note second, instruction: right"),
-    "role, unknown entity: declined": ("facts, none: declined", "facts, prompt: declined"),
-    "role, known entity: right": ("known, no prompt: right", "known, role: right"),
-    "steps, sums of three: right": ("logic, none: right", "logic, prompt: right"),
-    "form, words as a list: right": ("instruction, none: right", "instruction, prompt: right"),
-}  # fmt: skip
 print(f"{'':40} {'plain':>14} {'heeding':>14}")
-for name, pair in asked_for.items():
+for name, pair in runs.PROMPT_EFFECTS.items():
     cells = [
         " → ".join(f"{np.mean(remedies.measured(key, arm=arm)):.0%}" for key in pair)
         for arm in ("plain", "heeding")
@@ -660,18 +634,21 @@ for name, pair in asked_for.items():
     print(f"{name:40} {cells[0]:>14} {cells[1]:>14}")
 
 # %% [markdown]
-# **Read.** TODO prompts.
-
-# %% [markdown]
+# **Read.** To the plain model no prompt means anything. Taught, the instruction declines most
+# answers that no note bears out and the steps mend the sums. The role changes little, for this
+# model declines unknown entities without it too: the rule was learned for the entities, more than
+# for the prompt. A prompt works as far as the model was taught to heed it; large chat models were
+# taught by thousands of such rows.
+#
 # ## 6 · Which remedy helps which type?
 #
-# Four exams, one for each type of invention. **Facts**: unknown entities. **Logic**: sums of three
-# numbers. **Instruction**: words to put in a list; a word left out, added or misspelt is wrong.
-# **Source**: "Name the note
-# that says so." with no note there; wrong is a note that nobody wrote. The table shows how many
-# answers are *wrong*, and how many right ones are left.
+# Four exams, one a type. **Facts**: unknown entities. **Logic**: sums of three numbers.
+# **Instruction**: words to put in a list; one left out, added or misspelt is wrong. **Source**:
+# "Name the note that says so." where no note is; wrong is a note that nobody wrote. A remedy may
+# also cost right answers about known facts: the last column.
 #
 # **Predict.** Which remedy helps all four types?
+
 
 # %% tags=["predict"]
 def mean_share(kind: str, remedy: str, what: str) -> float:
@@ -701,9 +678,8 @@ for name in list(runs.REMEDIES)[1:]:
 #
 # ### The same on a real model
 #
-# `smollm2-135m` has never been shown our notes. It reads invented facts as it is, and after 96
-# lessons under the instruction; three seeds, each with other invented facts. An answer is right
-# when it holds the value.
+# `smollm2-135m` reads invented facts as it is, and after 96 lessons under the instruction; three
+# seeds, each with other facts. An answer is right when it holds the value.
 
 # %%
 smollm = read_results("15b_smollm2")

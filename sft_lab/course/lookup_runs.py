@@ -28,7 +28,15 @@ from sft_lab.invented import Names, invent_facts
 from sft_lab.labels import encode_conversations
 from sft_lab.losses import graded_logits
 from sft_lab.metrics import expected_calibration_error, is_right, normalise
-from sft_lab.retrieval import NOT_FOUND, Passage, PassageStore, retrieve, supports, write_prompt
+from sft_lab.retrieval import (
+    NOT_FOUND,
+    Passage,
+    PassageStore,
+    Ranking,
+    retrieve,
+    supports,
+    write_prompt,
+)
 from sft_lab.significance import Verdict, judge_claim
 
 FACT_ROWS, NOTE_ROWS = 900, 1500
@@ -840,3 +848,53 @@ def judge_remedy(results: Results, kind: str, remedy: str) -> Verdict:
     what = "right" if kind == "known" else "wrong"
     first, second = (remedy_measures(results, kind, name, what) for name in ("none", remedy))
     return judge_claim(first, second, claim="lower")
+
+
+# what the chapter reads out of the recorded rows
+
+
+PROMPT_EFFECTS = {  # what a prompt should change: a measure without it, and with it
+    "instruction, no note answers: declined": (
+        "same relation, no prompt: declined",
+        "same relation, instruction: declined",
+    ),
+    "instruction, a note answers: right": (
+        "right note second, no prompt: right",
+        "right note second, instruction: right",
+    ),
+    "role, unknown entity: declined": ("facts, none: declined", "facts, prompt: declined"),
+    "role, known entity: right": ("known, none: right", "known, prompt: right"),
+    "steps, sum of three: right": ("logic, none: right", "logic, prompt: right"),
+    "form, words as a list: right": ("instruction, none: right", "instruction, prompt: right"),
+}
+
+
+def hit_times_reading(results: Results, count: int, wording: str) -> dict[str, float]:
+    """Means over the seeds of the "notes" reader: how often `count` passages hold the right one,
+    the product of hit and reading (plus the misses), the measured share of right answers, and that
+    after a hit.
+
+    Reading is measured with the right note alone for one passage, else second of three; a miss is
+    a note about the same entity.
+    """
+
+    def mean(measure: str) -> float:
+        return float(np.mean(results.measured(measure, arm="notes")))
+
+    at = f"found {count}, {wording}"
+    hit = mean(f"{at}: hit")
+    read = mean(f"right note {'alone' if count == 1 else 'second'}: right")
+    product = hit * read + (1 - hit) * mean("same entity: right")
+    return {
+        "hit": hit,
+        "product": product,
+        "measured": mean(f"{at}: right"),
+        "right after a hit": mean(f"{at}: right after a hit"),
+    }
+
+
+def best_scores(store: PassageStore, ranking: Ranking, part: str) -> list[float]:
+    """The score of the best passage for a question about each of ASKED facts, in any words."""
+    rng, facts = random.Random(f"scores {part}"), facts_by_part()[part][:ASKED]
+    questions = [ask_in_any_words(rng, fact) for fact in facts]
+    return [retrieve(store, text, count=1, ranking=ranking)[0].score for text in questions]
