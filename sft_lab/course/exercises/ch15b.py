@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import numbers
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -239,7 +240,8 @@ def _mean_rank(scores: Sequence[Sequence[float]], right: Sequence[int]) -> float
 def swap_passages(attempt: Callable) -> str:
     for entities in _entities():
         given = f"entities = {shorten(entities, 100)}"
-        found = need_list(attempt(list(entities)), int, f"places, for {given}")
+        places = need_list(attempt(list(entities)), numbers.Integral, f"places, for {given}")
+        found = [int(place) for place in places]
         if sorted(found) != list(range(len(entities))):
             raise Mistake(
                 f"each passage is used exactly once: the result is the places 0 to "
