@@ -121,7 +121,7 @@ WRONG_ANSWERS = {
     "15b.1": [
         (lambda p, q: _bm25(p, q, b=0.0), "the length of the passage is missing"),
         (lambda p, q: _bm25(p, q, floor=None), "a negative idf is not replaced"),
-        (lambda p, q: _bm25(p, q, floor=0.0), "not 0"),
+        (lambda p, q: _bm25(p, q, floor=0.0), "of the mean idf, not 0"),
         (lambda p, q: _bm25(p, q, top=False), "the factor k1 + 1"),
         (lambda p, q: _bm25(p, q, twice=False), "counts twice"),
     ],
