@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,9 +44,12 @@ class Hit:
     score: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PassageStore:
-    """Passages, and where each word stands: built once by `PassageStore.of`, asked many times."""
+    """Passages, and where each word stands: built once by `PassageStore.of`, asked many times.
+
+    Compared by identity, so that what a ranking prepares for a store can be kept.
+    """
 
     passages: tuple[Passage, ...]
     counts: tuple[Counter[str], ...]  # the words of each passage
@@ -100,14 +105,11 @@ def tf_idf(store: PassageStore, question: str) -> np.ndarray:
     the question alone: a question about something else scores low. Derived in chapter 15b.
     """
     asked = Counter(_words_of(question))
-    lengths = np.array(
-        [math.hypot(*(tf * _idf(store, word) for word, tf in c.items())) for c in store.counts]
-    )
     products = np.zeros(len(store.passages))
     for word, times in asked.items():
         held = np.array([counts[word] for counts in store.counts])  # 0 where it is missing
         products += times * held * _idf(store, word) ** 2
-    return products / lengths / math.hypot(*(tf * _idf(store, w) for w, tf in asked.items()))
+    return products / _lengths(store) / math.hypot(*(n * _idf(store, w) for w, n in asked.items()))
 
 
 def bm25(store: PassageStore, question: str) -> np.ndarray:
@@ -116,10 +118,7 @@ def bm25(store: PassageStore, question: str) -> np.ndarray:
     A word that more than half of the passages hold gets a quarter of the mean idf instead of its
     own, which would be negative (the package's `epsilon`).
     """
-    from rank_bm25 import BM25Okapi  # only who ranks in this way needs the package
-
-    words = [list(counts.elements()) for counts in store.counts]
-    return np.asarray(BM25Okapi(words).get_scores(_words_of(question)))
+    return np.asarray(_engine(store).get_scores(_words_of(question)))
 
 
 def retrieve(
@@ -202,6 +201,21 @@ def _with_source(text: str | None, hits: Sequence[Hit]) -> FoundAnswer:
         return FoundAnswer(NOT_FOUND, None, (), hits[0].score)
     sources = [hit.passage.id for hit in hits if supports(hit.passage.text, normalise(text))]
     return FoundAnswer(text, sources[0] if sources else None, read, hits[0].score)
+
+
+@lru_cache(maxsize=8)
+def _engine(store: PassageStore) -> Any:
+    from rank_bm25 import BM25Okapi  # only who ranks in this way needs the package
+
+    return BM25Okapi([list(counts.elements()) for counts in store.counts])
+
+
+@lru_cache(maxsize=8)
+def _lengths(store: PassageStore) -> np.ndarray:
+    """The length of each passage as a row of TF-IDF weights."""
+    return np.array(
+        [math.hypot(*(n * _idf(store, word) for word, n in c.items())) for c in store.counts]
+    )
 
 
 def _idf(store: PassageStore, word: str) -> float:
