@@ -59,6 +59,7 @@ judge      metrics                when is an answer right; is a model as sure as
            abstention             when to say nothing: refusals, confidence, risk and coverage
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
+lookup     retrieval              passages found for a question, and answers from them
 compare    report                 two models side by side, as one HTML page
            compare                base against tuned: table, intervals
 show       plots                  one palette, a few drawings
@@ -70,6 +71,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.data_runs       a leaked exam, a teacher, the best of K
            course.short_runs      a copy of the base learns for seconds, and is asked
            course.loss_runs       chapter 12: runs that differ in their loss alone
+           course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
            course.factory_keys    settings of LLaMA-Factory: files, comments, old and new names
@@ -100,6 +102,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.mix       chapter 11: a data set to mix, and its score
            course.views.wordings  chapter 11b: in how many ways a fact was told, and asked
            course.views.weight    chapter 12: what a token weighs under each loss
+           course.views.lookup    chapter 15b: a question, its passages, and two thresholds
 """
 
 __version__ = "0.1.0"
