@@ -6,12 +6,20 @@ import random
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sft_lab.course.repeat_runs import WAYS, Rows, measure_rows, read_repeats, write_on
+from sft_lab.course.repeat_runs import (
+    WAYS,
+    Rows,
+    heads_off,
+    induction_scores,
+    measure_rows,
+    read_repeats,
+    write_on,
+)
 from sft_lab.course.results import sweep
 from sft_lab.models import load
 
 NAME = "14_smollm2"
-COPIES, SENTENCES, TEXTS, TOKENS = 10, 20, 24, 200
+COPIES, SENTENCES, TEXTS, TOKENS, HEADS = 10, 20, 24, 200, 20
 WHO = ("My neighbour", "The old captain", "A young doctor", "Our teacher", "The tall gardener")
 DID = ("found", "painted", "sold", "repaired", "forgot", "borrowed", "described", "carried")
 WHAT = ("a wooden boat", "the blue lamp", "three letters", "an empty bottle", "the broken clock")
@@ -67,15 +75,34 @@ def write(
     return measure_rows(written, tokenizer)
 
 
+def silence(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, arm: str, seed: int
+) -> dict[str, float]:
+    """The copies of sentences and greedy open text without HEADS heads: those of the highest
+    induction score, as many others by chance, or none."""
+    scores = induction_scores(model, seed=seed)
+    width = scores.shape[1]
+    order = [divmod(i, width) for i in scores.flatten().argsort(descending=True).tolist()]
+    by_chance = random.Random(seed).sample(order[HEADS:], HEADS)
+    off = {"none": [], "induction": order[:HEADS], "by chance": by_chance}[arm]
+    with heads_off(model, off):
+        measured = read_copies(model, tokenizer, "sentence", seed)
+        measured |= write(model, tokenizer, "greedy", seed)
+    score = sum(scores[head].item() for head in off) / max(1, len(off))
+    return measured | {"score": score}
+
+
 if __name__ == "__main__":
     base, tokenizer = load("smollm2-135m", dtype=torch.float32)
 
     def run(point: dict) -> dict:
         if point["part"] == "copies":
             return read_copies(base, tokenizer, point["kind"], point["seed"])
-        return write(base, tokenizer, point["kind"], point["seed"])
+        measure = write if point["part"] == "open text" else silence
+        return measure(base, tokenizer, point["kind"], point["seed"])
 
     parts = [("copies", "sentence"), ("copies", "random")]
     parts += [("open text", way) for way in ("greedy", "beam 4", "T 0.7", "T 1")]
+    parts += [("heads off", arm) for arm in ("none", "induction", "by chance")]
     points = [{"part": a, "kind": b, "seed": seed} for seed in range(3) for a, b in parts]
     sweep(NAME, points, run, model=base, model_name="smollm2-135m")
