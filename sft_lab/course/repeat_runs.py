@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,6 +22,7 @@ from sft_lab.invented import invent_facts
 from sft_lab.labels import encode_conversations
 from sft_lab.losses import response_loss
 from sft_lab.metrics import longest_run, repeated_share, repeated_units, split_sentences
+from sft_lab.models import load
 from sft_lab.records import Conversation
 from sft_lab.train import train
 
@@ -638,3 +639,27 @@ def run_unlikely(
         "nll": plain_loss(model, texts),
         "facts": sum(right) / len(right),
     }
+
+
+# three patients
+
+DISEASES = ("no stop token", "learned to repeat", "decoding", "healthy")
+PATIENTS = {"A": "learned to repeat", "B": "decoding", "C": "no stop token"}
+
+
+@cache
+def read_patients() -> dict[str, dict[str, float]]:
+    """The signs of three sick models, by name; twelve seconds on one thread, once."""
+    base, tokenizer = load("atlas-base")
+    ill = {
+        "learned to repeat": {"repeats": 1.0},
+        "no stop token": {"stop_graded": False},
+    }
+    signs = {}
+    for name, disease in PATIENTS.items():
+        if disease == "decoding":
+            signs[name] = read_signs(base, tokenizer, *open_endings(tokenizer, 48, seed=1))
+        else:
+            model = tune_to_tell(base, tokenizer, seed=1, **ill[disease])
+            signs[name] = read_signs(model, tokenizer, *ask_to_tell(48, tokenizer, seed=1))
+    return signs
