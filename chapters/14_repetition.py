@@ -26,13 +26,10 @@ from sft_lab.course.repeat_runs import (
     Rows,
     ask_to_tell,
     draw_sentences,
-    find_loop,
-    heads_off,
     induction_scores,
     mark_repeats,
     measure_rows,
     open_texts,
-    plain_loss,
     read_attention,
     read_patients,
     read_repeats,
@@ -560,7 +557,7 @@ assert patients["C"]["p_end"] < 1e-3 < 0.2 < min(patients[p]["p_end"] for p in "
 assert healthy["sampled_again"] < 0.25 < 0.35 < patients["A"]["sampled_again"]
 
 # %% [markdown] tags=["exercise"]
-# ### Exercise 14.5 · Name the disease · 10 min · ●●○
+# ### Exercise 14.4 · Name the disease · 10 min · ●●○
 # Write a doctor. `signs` has the four keys above. Return one of four words:
 #
 # - `"no stop token"`: where the right text ends, the end token is out of reach;
@@ -591,7 +588,7 @@ def diagnose(signs: dict[str, float]) -> str:
 
 
 # %% tags=["check"]
-check("14.5", diagnose)
+check("14.4", diagnose)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>Ask three questions, one after the other. Which one does a loop not
@@ -617,7 +614,7 @@ check("14.5", diagnose)
 # C_t = \{x_1, \dots, x_{t-1}\} \setminus \{x_t\}.$$
 
 # %% [markdown] tags=["exercise"]
-# ### Exercise 14.4 · Unlikelihood · 14 min · ●●●
+# ### Exercise 14.5 · Unlikelihood · 14 min · ●●●
 # Return the second term without its $\alpha$: a scalar tensor, in nats. `logits`: (B, T, V);
 # `labels`: (B, T), −100 where a token is not graded. Row t of the logits predicts token t + 1. The
 # graded tokens are those of `labels[:, 1:]` that are not −100; N is their number, over all rows.
@@ -649,7 +646,7 @@ def unlikelihood(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 # %% tags=["check"]
-check("14.4", unlikelihood)
+check("14.5", unlikelihood)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>Two loops will do: over the rows, and over the places of a row with

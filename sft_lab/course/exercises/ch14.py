@@ -279,7 +279,7 @@ def _negatives(
     return total, graded, candidates
 
 
-@checks("14.4")
+@checks("14.5")
 def unlikely(attempt: Callable) -> str:
     vocabulary, inputs = 9, []
     for rows, length in ((1, 9), (3, 11), (2, 10), (2, 12)):
@@ -372,7 +372,7 @@ def _draw_signs(disease: str) -> dict[str, float]:
     return signs
 
 
-@checks("14.5")
+@checks("14.4")
 def diagnosis(attempt: Callable) -> str:
     drawn = [(disease, _draw_signs(disease)) for disease in DISEASES for _ in range(6)]
     # a loop keeps a healthy stop token from coming: the texts do not end either
