@@ -652,7 +652,7 @@ def read_patients() -> dict[str, dict[str, float]]:
     """The signs of three sick models, by name; twelve seconds on one thread, once."""
     base, tokenizer = load("atlas-base")
     ill = {
-        "learned to repeat": {"repeats": 1.0},
+        "learned to repeat": {"repeats": 1.0, "wordings": (PLAIN,)},
         "no stop token": {"stop_graded": False},
     }
     signs = {}

@@ -99,7 +99,7 @@ def draw_repeats(read: Copies) -> Figure:
     figure = new_figure((11.0, 4.6))
     table, lines = figure.subplots(1, 2, width_ratios=(1.5, 1.0))
     copies, length = read.p.shape
-    shades = table.imshow(read.p, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    shades = table.imshow(read.p.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     table.set_xticks(range(length), map(show_token, read.tokens), rotation=90, fontsize=10)
     table.set_yticks(range(copies), range(1, copies + 1))
     table.set(ylabel="copy")
@@ -157,7 +157,7 @@ def draw_text(tokens: Sequence[str], *, title: str, n: int = 4) -> Axes:
 def draw_induction(tokens: Sequence[str] = ("A", "B", "C", "D")) -> Axes:
     """What an induction head does: at the second A it looks at what followed the first A, and says
     that."""
-    figure = new_figure((9.0, 2.3))
+    figure = new_figure((9.0, 2.6))
     ax = figure.subplots()
     row = [*tokens, *tokens[:1], "?"]
     for place, token in enumerate(row):
@@ -186,9 +186,9 @@ def draw_induction(tokens: Sequence[str] = ("A", "B", "C", "D")) -> Axes:
         (1, -0.1),
         arrowprops={**bend, "color": BLUE, "connectionstyle": "arc3,rad=0.25"},
     )
-    ax.text(2.5, 0.95, "1 · look at what followed the same token", ha="center", color=VERMILLION)
-    ax.text(3.2, -1.0, "2 · say it again", ha="center", color=BLUE)
-    ax.set(xlim=(-0.6, len(row) - 0.4), ylim=(-1.3, 1.3))
+    ax.text(2.5, 1.2, "1 · look at what followed the same token", ha="center", color=VERMILLION)
+    ax.text(3.0, -1.35, "2 · say it again", ha="center", color=BLUE)
+    ax.set(xlim=(-0.6, len(row) - 0.4), ylim=(-1.6, 1.6))
     ax.axis("off")
     return ax
 
@@ -196,9 +196,13 @@ def draw_induction(tokens: Sequence[str] = ("A", "B", "C", "D")) -> Axes:
 def _draw_lines(ax: Axes, read: Copies) -> None:
     numbers = range(1, len(read.p) + 1)
     strongest = read.look[:, read.look[-1].argmax()]
-    ax.plot(numbers, read.p.mean(1), color=INK, marker="o", label="probability of a token")
-    ax.plot(numbers, strongest, color=VERMILLION, marker="s", label="attention, strongest head")
-    ax.plot(numbers, read.look.mean(1), color=BLUE, marker="^", label="attention, all heads")
+    ax.plot(numbers, read.p.mean(1).numpy(), color=INK, marker="o", label="probability of a token")
+    ax.plot(
+        numbers, strongest.numpy(), color=VERMILLION, marker="s", label="attention, strongest head"
+    )
+    ax.plot(
+        numbers, read.look.mean(1).numpy(), color=BLUE, marker="^", label="attention, all heads"
+    )
     ax.set(xlabel="copy", ylim=(-0.03, 1.03), xlim=(0.7, len(read.p) + 0.3))
     ax.set_xticks(range(1, len(read.p) + 1))
     ax.axhline(0, color=MUTED, linewidth=0.8)
