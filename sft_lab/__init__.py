@@ -71,13 +71,14 @@ course     course.progress        the list of exercises, and what the reader has
            course.data_runs       a leaked exam, a teacher, the best of K
            course.short_runs      a copy of the base learns for seconds, and is asked
            course.loss_runs       chapter 12: runs that differ in their loss alone
-           course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
            course.factory_keys    settings of LLaMA-Factory: files, comments, old and new names
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
+           course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
+           course.repeat_runs     chapter 14: what repeats itself, and what makes it
            course.unknown_runs    chapter 15: lessons about what the base never read
            course.forgetting_runs  chapters 13 and 13b: task A, then task B, and what is left
            course.remedies        chapter 13b: every remedy on the same two tasks
@@ -86,6 +87,8 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.forgetting  chapter 13b: remedies on the plane of old and new task
            course.views.decoding  chapter 14b: logits of a step, bent, and the text that grows
            course.views.threshold  chapter 15: a threshold on a model's own confidence
+           course.views.lookup    chapter 15b: a question, its passages, and two thresholds
+           course.views.repeats   chapter 14: a text that is said again and again
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
            course.views.step      chapter 01: one step of prediction
@@ -102,7 +105,6 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.mix       chapter 11: a data set to mix, and its score
            course.views.wordings  chapter 11b: in how many ways a fact was told, and asked
            course.views.weight    chapter 12: what a token weighs under each loss
-           course.views.lookup    chapter 15b: a question, its passages, and two thresholds
 """
 
 __version__ = "0.1.0"
