@@ -355,8 +355,11 @@ check("13b.3", name_bug)
 # times.</details>
 
 # %% [markdown] tags=["explanation"]
-# All three bugs stood in public code (*sources*). None raises an error, and the loss curve of the
-# new task looks better with each. A test that moves the weights finds them in a second.
+# No bug raises an error, and the new task looks better with each. The moving anchor stood in the
+# library Avalanche (issue 1099); the squared mean of a batch is what its EWC plugin computes.
+#
+# Usual mistakes: one step alone, where |1| and 1² are the same; a look at the anchor, where all four
+# are 0.
 
 # %% [markdown]
 # ## 3 · Hold the answers: distillation
@@ -453,8 +456,8 @@ check("13b.4", mix_gradient)
 # %% [markdown] tags=["explanation"]
 # Of T² one T is left: the softened differences shrink as 1/T, and that is the second T.
 #
-# Usual mistakes: T² · (q − p); teacher minus student; padding counted in the mean, which four public
-# losses did; softening the labels' part as well.
+# Usual mistakes: T² · (q − p); teacher minus student; ungraded rows counted in the mean, as all four
+# distillation losses of one library did (optipfair, issue 34); softening the labels' part as well.
 
 # %% [markdown]
 # ## 4 · Show the old task again: replay and mixing
@@ -750,8 +753,16 @@ for remedy, strength in arms:
 #
 # ## Sources
 #
-# - J. Kirkpatrick et al., 2016, arXiv:1612.00796: EWC.
+# - J. Kirkpatrick et al., 2016, arXiv:1612.00796: EWC. Which Fisher: arXiv:2502.11756.
 # - F. Zenke, B. Poole and S. Ganguli, 2017, arXiv:1703.04200: synaptic intelligence.
 # - Z. Li and D. Hoiem, *Learning without Forgetting*, 2016, arXiv:1606.09282.
 # - A. Rusu et al., *Progressive Neural Networks*, 2016, arXiv:1606.04671.
 # - G. Hinton, O. Vinyals and J. Dean, 2015: distillation with T².
+# - Code, where each choice differs: [Avalanche](https://github.com/ContinualAI/avalanche) (commit
+#   eb075be), [continual-learning](https://github.com/GMvandeVen/continual-learning) (e6d795a).
+#
+# <details><summary>中文要点</summary>
+#
+# TODO-ZH
+#
+# </details>
