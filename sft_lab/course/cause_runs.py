@@ -158,3 +158,51 @@ def question_states(
     return [
         torch.stack([state[depth][0, -1] for state in states]) for depth in range(len(states[0]))
     ]
+
+
+def _arms() -> dict[str, Arm]:
+    """The arms of the recorded sweep, by name."""
+    arms = {"plain": Arm()}
+    arms |= {f"{16 * steps} lessons once": Arm(rows=16 * steps, epochs=1) for steps in STEPS}
+    for rate, epochs in ((1e-4, 2), (1e-4, 8), (3e-4, 2), (3e-4, 4), (3e-3, 2)):
+        arms[f"rate {rate:.0e}, {epochs} epochs"] = Arm(rate=rate, epochs=epochs)
+    arms |= {f"replay {share:.0%}": Arm(replay=share) for share in (0.01, 0.05, 0.1, 0.2)}
+    arms |= {"same convention": Arm(answers=SAME), "contrary convention": Arm(answers=CONTRARY)}
+    for rank, rate in ((2, 3e-3), (8, 1e-3), (8, 3e-3), (32, 3e-3)):
+        arms[f"LoRA {rank}, rate {rate:.0e}"] = Arm(rank=rank, rate=rate)
+    arms |= {f"frozen {layers}": Arm(frozen=layers) for layers in (1, 2, 3)}
+    arms |= {f"average {share:.1f}": Arm(average=share) for share in (0.3, 0.4, 0.5, 0.7)}
+    arms |= {f"hold {strength:g}": Arm(hold=strength) for strength in (0.01, 0.1, 0.3, 1.0)}
+    arms |= {f"touched {which}": Arm(touched=which, part=0.3) for which in TOUCHED}
+    arms |= {"100 lessons": Arm(rows=100, epochs=12), "300 lessons": Arm(rows=300, epochs=4)}
+    return arms
+
+
+STEPS = (2, 4, 8, 16, 32)
+TOUCHED = ("most", "least", "random")
+ARMS = _arms()
+AGAIN = (0, 1, 2, 4, 8, 16, 32)  # rows of task A that a model sees again
+STARTS = ("A, then B", "B alone")
+
+
+def run_arm(
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, arm: str, seed: int
+) -> dict[str, float]:
+    """Task A, then B in the way of `ARMS[arm]`; `forgetting_runs.measure` of what came out."""
+    after_a = runs.after_task_a(base, tokenizer, seed)
+    model = learn_b(base, after_a, tokenizer, ARMS[arm], seed)
+    return runs.measure(model, tokenizer, before=after_a)
+
+
+def run_again(
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, start: str, rows: int, seed: int
+) -> dict[str, float]:
+    """Task A measured after `rows` of its lessons are shown again, 20 steps of up to 16 of them, to
+    a model that once knew it ("A, then B") or never did ("B alone")."""
+    model = runs.after_task_a(base, tokenizer, seed) if start == "A, then B" else base
+    model = runs.learn(model, tokenizer, runs.lessons_of("skills", seed=seed), seed=seed)
+    if rows:
+        lessons = runs.lessons_of("convention", seed=seed)[:rows]
+        steps = -(-rows // runs.BATCH)
+        model = runs.learn(model, tokenizer, lessons, seed=seed, rate=5e-4, epochs=20 // steps)
+    return runs.measure_old(model, tokenizer)
