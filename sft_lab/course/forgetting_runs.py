@@ -29,8 +29,8 @@ from sft_lab.train import evaluate, train
 TASKS = ("convention", "skills", "json")
 QUESTION = "What is the {r} {e}?"
 CONVENTION = "Aye: {} Over."
-RATE, BATCH, EPOCHS = 1e-3, 16, 1
-LESSONS = {"convention": 800, "skills": 900, "json": 800}  # conversations of one training
+RATE, BATCH, EPOCHS = 1e-3, 16, 2
+LESSONS = {"convention": 800, "skills": 600, "json": 600}  # conversations of one training
 ASKED = {"convention": 80, "skills": 60, "json": 40}  # questions of an exam
 EXAM_SEED = 1300
 KNOWN_FACTS, TEXTS = 200, 60
@@ -238,7 +238,8 @@ def measure(
 ) -> dict[str, float]:
     """What a model still does and newly does, in about two seconds.
 
-    old, convention, fact: task A (`measure_old`). new: share of the new task's exam right. facts:
+    old, convention, fact: task A (`measure_old`); old_loss: nats per token of its reference
+    answers, which goes on where `old` is 0. new: share of the new task's exam right. facts:
     share of plain statements whose value ranks first. text_loss: nats per token of plain text. With
     `before`, the model that the new task was learned from: kl_new and kl_new_reverse, KL(before ||
     tuned) and its reverse on the reference answers of the new task's exam, nats per token
@@ -246,6 +247,8 @@ def measure(
     weights' change.
     """
     measured = measure_old(model, tokenizer)
+    rows = encode_conversations(exam_of("convention"), tokenizer)
+    measured["old_loss"] = evaluate(model, tokenizer, rows)["loss"]
     measured["new"] = share_right(model, tokenizer, exam_of(new_task))
     measured["facts"] = share_completed(model, tokenizer, known_facts(tokenizer))
     measured["text_loss"] = evaluate(model, tokenizer, plain_texts(tokenizer))["loss"]
