@@ -65,6 +65,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.short_runs      a copy of the base learns for seconds, and is asked
            course.loss_runs       chapter 12: runs that differ in their loss alone
            course.forgetting_runs  chapters 13 and 13b: task A, then task B, and what is left
+           course.cause_runs      chapter 13: task B learned with one thing changed
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
            course.factory_keys    settings of LLaMA-Factory: files, comments, old and new names
@@ -88,6 +89,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.mix       chapter 11: a data set to mix, and its score
            course.views.wordings  chapter 11b: in how many ways a fact was told, and asked
            course.views.weight    chapter 12: what a token weighs under each loss
+           course.views.overwrite  chapter 13: steps of task B, and what is left of task A
 """
 
 __version__ = "0.1.0"
