@@ -99,7 +99,9 @@ assert old[0] == 0 and old[1] > 0.8 and old[2] < 0.1 and table["after B"]["new"]
 assert table["after B"]["facts"] > 0.85
 
 # %%
-for talk, text in list(zip(exam_of("convention"), answer_exam(after_b, tokenizer, exam_of("convention")), strict=True))[:4]:
+for talk, text in list(
+    zip(exam_of("convention"), answer_exam(after_b, tokenizer, exam_of("convention")), strict=True)
+)[:4]:
     print(f"{talk[0]['content']:50} {text!r}")
 
 # %% [markdown]
@@ -285,3 +287,322 @@ for label, arm in {"plain": "plain", **SWITCHES}.items():
     means = [np.mean(recorded.measured(m, arm=arm)) for m in ("old", "fact", "new", "old_loss")]
     word = judge(arm).word if arm != "plain" else ""
     print(f"{label:38} {means[0]:8.0%} {means[1]:9.0%} {means[2]:8.0%} {means[3]:10.2f}  {word}")
+
+# %% [markdown]
+# READ-SWITCHES
+
+# %%
+before, after = (question_states(m, tokenizer, exam_of("convention")) for m in (after_a, after_b))
+similar = [F.cosine_similarity(a, b).mean().item() for a, b in zip(before, after, strict=True)]
+alike = [F.cosine_similarity(b[:-1], b[1:]).mean().item() for b in after]
+print("layer                        ", *range(len(similar)), sep="      ")
+print("same question, before/after B", *(f"{x:6.2f}" for x in similar))
+print("two questions, after B       ", *(f"{x:6.2f}" for x in alike))
+assert similar[1] > similar[-1]
+
+# %% [markdown]
+# READ-STATES
+#
+# ## 3 · Lost, or hidden?
+#
+# An answer that is gone need not be knowledge that is gone. A published study calls it *spurious
+# forgetting* when a few examples bring a task back. We show a model some lessons of A again, twenty
+# steps or fewer, and compare two starts: a model that learned A and then B, and one that learned B
+# alone.
+#
+# > **Claim.** After eight lessons, the model that once knew task A gets more of it right than the
+# > one that never did.
+#
+# **Predict** how many lessons it takes to bring A back to half.
+
+# %% tags=["predict"]
+relearned = {
+    start: [again.measured("old", start=start, rows=rows) for rows in AGAIN] for start in STARTS
+}
+ax = plots.curve(
+    range(len(AGAIN)),
+    {start: np.transpose(seeds) for start, seeds in relearned.items()},
+    xlabel="lessons of task A shown again",
+    ylabel="task A right",
+    title="Eight lessons bring back what 800 taught",
+)
+_ = ax.set_xticks(range(len(AGAIN)), AGAIN)
+eight = judge_claim(*(relearned[start][AGAIN.index(8)] for start in STARTS[::-1]), claim="higher")
+print(f"eight lessons: {eight.mean:+.0%}, noise floor {eight.floor:.0%}: {eight.word}")
+
+# %% [markdown]
+# READ-AGAIN
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 13.3 · Bring it back, and keep the new one · 12 min · ●●○
+# Set `repair` so that both tasks work again: at least 75 % of A and 75 % of B. You may show at most
+# 24 lessons of task A (`old`, from 1) and up to 200 of task B (`new`, from 0), mixed, for `epochs`
+# (whole, 1 to 40) at a learning `rate` (above 0, at most 0.1). Every epoch counted, at most 2,000
+# lessons are read. The check trains it with a seed of its own, 1, which takes 15 seconds.
+# `run_repair(base, tokenizer, **repair)` tries it with seed 0.
+
+# %% tags=["stub"]
+repair = ...
+
+# %% tags=["solution"]
+repair = {"old": 24, "new": 72, "rate": 5e-4, "epochs": 10}
+print(run_repair(base, tokenizer, **repair))
+
+# %% tags=["check"]
+check("13.3", repair)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Try old lessons alone first: what becomes of B? Then mix, and keep
+# the share of old lessons above one in four.</details>
+
+# %% [markdown] tags=["explanation"]
+# A repair is a third training, and it forgets as well: old lessons alone overwrite task B.
+#
+# Usual mistakes: `new` at 0; so few old lessons among many new ones that they drown; a rate at
+# which both tasks break.
+
+# %% [markdown]
+# ## 4 · Cheaper ways to forget less
+#
+# Four ways need no old data and no method: a small learning rate, LoRA, frozen lower layers, and
+# the average of the weights before and after. They all learn less of B when they are turned up. So
+# one bar for each would mislead. We compare **old against new**, a point for each setting, and ask
+# at *equal* new-task scores. (The remedies made for the purpose are compared in chapter 13b.)
+#
+# **Predict:** which family lies above the plain run?
+
+# %% tags=["predict"]
+FAMILIES = {
+    "rate": plots.BLUE,
+    "LoRA": plots.ORANGE,
+    "frozen": plots.PURPLE,
+    "average": plots.GREEN,
+    "replay": plots.VERMILLION,
+}
+figure = plots.new_figure((10.0, 4.6))
+ax = figure.subplots()
+for family, colour in FAMILIES.items():
+    arms = sorted({row["arm"] for row in recorded.rows if row["arm"].startswith(family)})
+    points = [[np.mean(recorded.measured(m, arm=arm)) for m in ("new", "old_loss")] for arm in arms]
+    ax.scatter(*np.transpose(points), s=70, color=colour, label=family)
+plain = [np.mean(recorded.measured(m, arm="plain")) for m in ("new", "old_loss")]
+ax.scatter(*plain, s=160, marker="*", color=plots.INK, label="plain", zorder=4)
+ax.set(xlabel="task B right", ylabel="loss of task A, nats per token")
+ax.legend(ncols=2)
+_ = ax.set_title("Right and low is good")
+
+# %% [markdown]
+# READ-PLANE
+#
+# ## 5 · What predicts forgetting?
+#
+# Old lessons are often not at hand, so the old exam cannot be asked. Can something else tell how
+# much was forgotten? Two candidates: how far the weights moved, and how far the *answers* moved. For
+# the second, take **KL**, the expected difference of the log-probabilities of two models:
+#
+# $$\mathrm{KL}(\text{before}\,\|\,\text{tuned}) = \sum_v p_v\,(\log p_v - \log q_v).$$
+#
+# $p$ is the model before B, $q$ the one after. RL's Razor (2025) measures this *forward* KL on the
+# **new** task and finds that it predicts forgetting ($R^2$ of 0.96 in a toy), and that distances of
+# the weights do not.
+
+
+# %%
+def kl_on(talks, before, tuned) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of both models, (N, V), at the answers' tokens."""
+    batch = pad_batch(encode_conversations(talks, tokenizer), tokenizer.pad_token_id)
+    with torch.no_grad():
+        return tuple(graded_logits(model, batch)[0].log_softmax(-1) for model in (before, tuned))
+
+
+# %%
+log_p, log_q = kl_on(exam_of("skills"), after_a, after_b)
+by_hand = (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+assert_close(by_hand, F.kl_div(log_q, log_p, log_target=True, reduction="batchmean"))
+assert_close(by_hand.item(), token_kl(after_a, after_b, tokenizer, exam_of("skills"))["forward"])
+print(f"KL(before || tuned) on task B: {by_hand:.2f} nats per token")
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 13.4 · Forward KL · 8 min · ●●○
+# Write KL(before ‖ tuned) from the logits of both models: the mean over all graded tokens of the
+# batch, in nats, as a float. Row t of the logits predicts token t + 1; a label of −100 is not
+# graded. At least one token behind the first is graded.
+
+
+# %% tags=["stub"]
+def forward_kl(before: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the mean KL. before, tuned: logits (B, T, V); labels: (B, T)."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def forward_kl(before: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the mean KL. before, tuned: logits (B, T, V); labels: (B, T)."""
+    graded = labels[:, 1:] != IGNORE_INDEX
+    log_p = before[:, :-1][graded].log_softmax(-1)
+    log_q = tuned[:, :-1][graded].log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1).mean().item()
+
+
+# %% tags=["check"]
+check("13.4", forward_kl)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary><code>F.kl_div(input, target)</code> takes the model that is
+# approximated as target, so its arguments stand the other way round.</details>
+
+# %% [markdown] tags=["explanation"]
+# Forward KL is large where the model before was sure of something that the tuned one rules out.
+#
+# Usual mistakes: the other direction; no shift; a mean over the vocabulary, which torch's
+# `reduction="mean"` takes.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 13.5 · A correlation of ranks · 8 min · ●●○
+# Neither line need be straight, so we correlate *ranks*: write Spearman's rank correlation of two
+# lists of floats. Equal values share the mean of their ranks. (Many of our runs forgot everything.)
+# Both lists have the same length, at least 3, and each has at least two different values.
+
+
+# %% tags=["stub"]
+def rank_correlation(x: list[float], y: list[float]) -> float:
+    """Return the correlation of the ranks, from -1 to 1, as a float."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def rank_correlation(x: list[float], y: list[float]) -> float:
+    """Return the correlation of the ranks, from -1 to 1, as a float."""
+
+    def ranks(values) -> torch.Tensor:
+        each = torch.tensor(values, dtype=torch.float64)
+        below = (each[None, :] < each[:, None]).sum(1)
+        equal = (each[None, :] == each[:, None]).sum(1)
+        return below + (equal + 1) / 2
+
+    return torch.corrcoef(torch.stack([ranks(x), ranks(y)]))[0, 1].item()
+
+
+# %% tags=["check"]
+check("13.5", rank_correlation)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>The mean rank of a value: how many are below it, plus half of one
+# more than how many are equal, itself included.</details>
+
+# %% [markdown] tags=["explanation"]
+# Usual mistakes: ranks in order of appearance for equal values, which invents an order; the formula
+# with squared differences, which holds only when no values are equal.
+
+# %% [markdown]
+# Now over all recorded runs: rates, lengths, replay, LoRA, frozen layers, averages, pulls. To know
+# how sure a correlation is, draw *arms* with replacement (the seeds of one arm are no independent
+# runs) and compute it again: the **bootstrap** of chapter 09.
+#
+# > **Claim.** Over all runs, the forward KL on task B ranks the loss of task A better than the
+# > distance of the weights does: the interval of the difference of the rank correlations is above 0.
+#
+# **Predict** which.
+
+# %%
+PREDICTORS = {"KL(before || tuned)": "kl_new", "KL(tuned || before)": "kl_new_reverse",
+              "distance of weights": "distance", "task B right": "new"}  # fmt: skip
+runs = pd.DataFrame(recorded.rows)
+arms = runs["arm"].unique()
+
+
+def correlations(some: pd.DataFrame, outcome: str) -> list[float]:
+    """Rank correlation of each predictor with the outcome."""
+    ranks = some.rank()
+    return [ranks[column].corr(ranks[outcome]) for column in PREDICTORS.values()]
+
+
+def resample(outcome: str, *, times: int = 400) -> np.ndarray:
+    """Correlations (times, predictors) of resampled arms, each with all of its seeds."""
+    columns = [*PREDICTORS.values(), outcome]
+    by_arm = [runs.loc[runs["arm"] == arm, columns].to_numpy() for arm in arms]
+    rng = np.random.default_rng(0)
+    draws = rng.integers(len(arms), size=(times, len(arms)))
+    frames = (pd.DataFrame(np.concatenate([by_arm[i] for i in d]), columns=columns) for d in draws)
+    return np.array([correlations(frame, outcome) for frame in frames])
+
+
+# %% tags=["predict"]
+words = {}
+for outcome in ("old_loss", "text_loss"):
+    found, drawn = correlations(runs[[*PREDICTORS.values(), outcome]], outcome), resample(outcome)
+    print(f"{len(runs)} runs, rank correlation with {outcome}")
+    for (name, value), column in zip(zip(PREDICTORS, found, strict=True), drawn.T, strict=True):
+        low, high = np.percentile(column, [2.5, 97.5])
+        print(f"  {name:20} {value:5.2f}  [{low:5.2f}, {high:5.2f}]")
+    low, high = np.percentile(drawn[:, 0] - drawn[:, 2], [2.5, 97.5])
+    words[outcome] = "held" if low > 0 else "did not hold" if high < 0 else "not shown"
+    print(f"  forward KL minus distance: [{low:.2f}, {high:.2f}]: {words[outcome]}")
+
+# %%
+figure = plots.new_figure((11.0, 4.2))
+for ax, (name, column) in zip(figure.subplots(1, 2, sharey=True), list(PREDICTORS.items())[::2]):
+    for family, colour in FAMILIES.items():
+        some = runs[runs["arm"].str.startswith(family)]
+        ax.scatter(some[column], some["old_loss"], color=colour, s=28, label=family)
+    others = runs[~runs["arm"].str.startswith(tuple(FAMILIES))]
+    ax.scatter(others[column], others["old_loss"], color=plots.MUTED, s=28, label="others")
+    ax.set(xlabel=name, xscale="linear")
+    ax.set_title(name)
+figure.axes[0].set(ylabel="loss of task A, nats per token")
+figure.axes[0].legend(fontsize=10)
+
+# %% [markdown]
+# READ-KL
+#
+# One cheap run again, to see that the record is not an accident of its machine:
+
+# %%
+point = run_arm(base, tokenizer, arm="hold 0.1", seed=0)
+band = recorded.measured("old_loss", arm="hold 0.1")
+print(f"strong pull, seed 0 again: loss of A {point['old_loss']:.2f}, recorded {band}")
+assert min(band) - 0.15 < point["old_loss"] < max(band) + 0.15
+
+# %% [markdown]
+# ## 6 · The same on a real model
+#
+# SmolLM2, a chat model of 135 M parameters, learns the same convention from 256 lessons, then to
+# answer with a row of a table. Three seeds, recorded by `tools/experiments/13_smollm2.py`.
+#
+# > **Claim.** After task B fewer answers to A's exam keep the convention than after A, and replay of
+# > 5 % leaves more of it than none.
+
+# %% tags=["predict"]
+real = read_results("13_smollm2")
+for arm in ("base", "after A", "B", "B, 1 %", "B, 5 %", "B, 20 %"):
+    convention, new = (np.mean(real.measured(m, arm=arm)) for m in ("convention", "new"))
+    print(f"{arm:8} convention kept {convention:5.0%}   answered as a row {new:5.0%}")
+for first, second, claim in (("after A", "B", "lower"), ("B", "B, 5 %", "higher")):
+    verdict = judge_claim(
+        *(real.measured("convention", arm=a) for a in (first, second)), claim=claim
+    )
+    print(
+        f"{second} {claim} than {first}: {verdict.mean:+.0%}, floor {verdict.floor:.0%}: {verdict.word}"
+    )
+
+# %% [markdown]
+# READ-REAL
+#
+# ## What to remember
+#
+# REMEMBER
+#
+# ## Sources
+#
+# - *RL's Razor: Why Online Reinforcement Learning Forgets Less*, 2025, arXiv:2509.04259.
+# - *Spurious Forgetting in Continual Learning of Language Models*, 2025, arXiv:2501.13453.
+# - *LoRA Learns Less and Forgets Less*, 2024, arXiv:2405.09673.
+# - An invented convention as task A, and why the obvious task was thrown away: Soup, issue 314
+#   (2026). Cross-entropy on fixed text as a second metric: github.com/huggingface/peft, pull
+#   request 2925.
+#
+# <details><summary>中文要点</summary>
+#
+# ZH
+#
+# </details>

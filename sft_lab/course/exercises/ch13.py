@@ -30,7 +30,7 @@ def _number_or_none(found: object) -> object:
     return found if found is None else need_number(found)
 
 
-@checks("13.1")
+@checks("13.1", may_return_none=True)
 def share_lost(attempt: Callable) -> str:
     # a task that began at 0 and one that did not; all lost, a part, nothing, a gain; never taught
     def draw(low: float, high: float) -> float:
@@ -181,7 +181,7 @@ def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     return (p.exp() * (p - q)).sum(-1)
 
 
-@checks("13.3")
+@checks("13.4")
 def forward_kl(attempt: Callable) -> str:
     inputs = []
     for rows, length, vocabulary in ((2, 9, 7), (3, 11, 12), (1, 8, 5)):
@@ -274,7 +274,7 @@ def _correlation(x: list[float], y: list[float]) -> float:
     return _cosine(x - x.mean(), y - y.mean())
 
 
-@checks("13.4")
+@checks("13.5")
 def rank_correlation(attempt: Callable) -> str:
     inputs = []
     for sign in (1, -1, 1):
@@ -337,7 +337,7 @@ def _repaired(old: int, new: int, rate: float, epochs: int) -> dict[str, float]:
     return run_repair(*_load(), old=old, new=new, rate=rate, epochs=epochs, seed=1)
 
 
-@checks("13.5")
+@checks("13.3")
 def repair(attempt: object) -> str:
     if not isinstance(attempt, dict) or set(attempt) != set(KEYS):
         raise Mistake(f"expected a dict with {', '.join(KEYS)}, got {shorten(attempt)}")
