@@ -14,8 +14,6 @@
 # | chapters 04, 05 and 09 | CPU, no network | about 50 s | 5, about 40 minutes | D5, part of D6 and D18 |
 
 # %% tags=["setup"]
-from collections import Counter
-
 import numpy as np
 import pandas as pd
 import torch
@@ -228,7 +226,8 @@ def conflict(old: list[torch.Tensor | None], new: list[torch.Tensor | None]) -> 
 # %% tags=["solution"]
 def conflict(old: list[torch.Tensor | None], new: list[torch.Tensor | None]) -> float:
     """Return the cosine as a float. Both lists have one entry a parameter, in the same order."""
-    dot = sum((a * b).sum().item() for a, b in zip(old, new) if a is not None and b is not None)
+    pairs = zip(old, new, strict=True)
+    dot = sum((a * b).sum().item() for a, b in pairs if a is not None and b is not None)
     lengths = [
         sum(part.square().sum().item() for part in parts if part is not None) ** 0.5
         for parts in (old, new)
@@ -541,7 +540,7 @@ for outcome in ("old_loss", "text_loss"):
 
 # %%
 figure = plots.new_figure((11.0, 4.2))
-for ax, (name, column) in zip(figure.subplots(1, 2, sharey=True), list(PREDICTORS.items())[::2]):
+for ax, (name, column) in zip(figure.subplots(1, 2, sharey=True), list(PREDICTORS.items())[::2], strict=True):
     for family, colour in FAMILIES.items():
         some = runs[runs["arm"].str.startswith(family)]
         ax.scatter(some[column], some["old_loss"], color=colour, s=28, label=family)

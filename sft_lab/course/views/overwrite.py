@@ -60,7 +60,7 @@ def draw_overwrite(results: Results, steps: int) -> Figure:
     right.set_xticks(range(len(LENGTHS)), [str(length) for length in LENGTHS])
     right.set(ylim=(-0.03, 1.05), xlabel="steps of task B, 16 lessons each", ylabel="share right")
     right.legend(loc="center left")
-    right.set_title("Task A goes before task B has come")
+    right.set_title("A goes before B has come")
     return figure
 
 
