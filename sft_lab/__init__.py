@@ -77,10 +77,11 @@ course     course.progress        the list of exercises, and what the reader has
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
+           course.forgetting_runs  chapters 13 and 13b: task A, then task B, and what is left
+           course.cause_runs      chapter 13: task B learned with one thing changed
            course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
            course.repeat_runs     chapter 14: what repeats itself, and what makes it
            course.unknown_runs    chapter 15: lessons about what the base never read
-           course.forgetting_runs  chapters 13 and 13b: task A, then task B, and what is left
            course.remedies        chapter 13b: every remedy on the same two tasks
            course.decoding_runs   chapter 14b: one model under many settings of decoding
            course.renamed         old names of the libraries and what they are called now
@@ -89,6 +90,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.threshold  chapter 15: a threshold on a model's own confidence
            course.views.lookup    chapter 15b: a question, its passages, and two thresholds
            course.views.repeats   chapter 14: a text that is said again and again
+           course.views.overwrite  chapter 13: steps of task B, and what is left of task A
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
            course.views.step      chapter 01: one step of prediction

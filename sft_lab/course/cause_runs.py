@@ -5,6 +5,7 @@ chapter share it.
 """
 
 import copy
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -206,3 +207,34 @@ def run_again(
         steps = -(-rows // runs.BATCH)
         model = runs.learn(model, tokenizer, lessons, seed=seed, rate=5e-4, epochs=20 // steps)
     return runs.measure_old(model, tokenizer)
+
+
+@functools.lru_cache(maxsize=4)
+def after_both(
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int = 0
+) -> PreTrainedModel:
+    """The base after task A and then task B, plainly. Do not change it."""
+    after_a = runs.after_task_a(base, tokenizer, seed)
+    return learn_b(base, after_a, tokenizer, Arm(), seed)
+
+
+def run_repair(
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    old: int,
+    new: int,
+    rate: float = 5e-4,
+    epochs: int = 10,
+    seed: int = 0,
+) -> dict[str, float]:
+    """After tasks A and B, train on `old` lessons of A and `new` ones of B, mixed; return `old` and
+    `new`, the shares of the two exams that are right."""
+    lessons = runs.lessons_of("convention", seed=seed)[:old]
+    lessons += runs.lessons_of("skills", seed=seed)[:new]
+    random.Random(seed).shuffle(lessons)
+    model = runs.learn(
+        after_both(base, tokenizer, seed), tokenizer, lessons, seed=seed, rate=rate, epochs=epochs
+    )
+    right = runs.share_right(model, tokenizer, runs.exam_of("skills"))
+    return {"old": runs.measure_old(model, tokenizer)["old"], "new": right}
