@@ -116,8 +116,8 @@ for kind in TYPES:
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.1 · Does the source say so? · 10 min · ●●○
 # A prompt has any number of notes (maybe none), one a line, each of the form `CLAIM (note N).`; its
-# last line is the question. An answer is one or more sentences of the same form, with one space between them. A claim holds no
-# full stop and no brackets; N is a whole number from 1.
+# last line is the question. An answer is one or more sentences of the same form, with one space
+# between them. A claim of the answer holds no full stop and no brackets; N is a whole number from 1.
 #
 # A sentence is **supported** when a line of the prompt is exactly this sentence: the same claim with
 # the same number. Return the numbers N of all sentences that are not supported, in the order of the
