@@ -74,23 +74,17 @@ course     course.progress        the list of exercises, and what the reader has
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
            course.factory_keys    settings of LLaMA-Factory: files, comments, old and new names
+           course.forgetting_runs  chapters 13 and 13b: task A, then task B, and what is left
+           course.cause_runs      chapter 13: task B learned with one thing changed
+           course.remedies        chapter 13b: every remedy on the same two tasks
+           course.repeat_runs     chapter 14: what repeats itself, and what makes it
+           course.decoding_runs   chapter 14b: one model under many settings of decoding
+           course.unknown_runs    chapter 15: lessons about what the base never read
+           course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
-           course.forgetting_runs  chapters 13 and 13b: task A, then task B, and what is left
-           course.cause_runs      chapter 13: task B learned with one thing changed
-           course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
-           course.repeat_runs     chapter 14: what repeats itself, and what makes it
-           course.unknown_runs    chapter 15: lessons about what the base never read
-           course.remedies        chapter 13b: every remedy on the same two tasks
-           course.decoding_runs   chapter 14b: one model under many settings of decoding
            course.renamed         old names of the libraries and what they are called now
-           course.views.forgetting  chapter 13b: remedies on the plane of old and new task
-           course.views.decoding  chapter 14b: logits of a step, bent, and the text that grows
-           course.views.threshold  chapter 15: a threshold on a model's own confidence
-           course.views.lookup    chapter 15b: a question, its passages, and two thresholds
-           course.views.repeats   chapter 14: a text that is said again and again
-           course.views.overwrite  chapter 13: steps of task B, and what is left of task A
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
            course.views.step      chapter 01: one step of prediction
@@ -107,6 +101,12 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.mix       chapter 11: a data set to mix, and its score
            course.views.wordings  chapter 11b: in how many ways a fact was told, and asked
            course.views.weight    chapter 12: what a token weighs under each loss
+           course.views.overwrite  chapter 13: steps of task B, and what is left of task A
+           course.views.forgetting  chapter 13b: remedies on the plane of old and new task
+           course.views.repeats   chapter 14: a text that is said again and again
+           course.views.decoding  chapter 14b: logits of a step, bent, and the text that grows
+           course.views.threshold  chapter 15: a threshold on a model's own confidence
+           course.views.lookup    chapter 15b: a question, its passages, and two thresholds
 """
 
 __version__ = "0.1.0"
