@@ -300,9 +300,10 @@ assert min(recorded.measured("convention", arm="same convention")) > 0.8
 #    The sum of 1 and 1 is 2. Over." With a contrary one, A's loss is highest. So what B's answers
 #    *look like* decides what is forgotten. (B's own exam wants plain answers, hence its 0 %.)
 # 3. *No protection.* With a weak pull back the model answers A's questions again, with the right
-#    fact and without the convention. B is learned as well.
-# 5. *Balance.* A third of the rate forgets less, at no cost to B. Three times the rate breaks
-#    everything, known facts too.
+#    fact and without the convention. B is learned as well. *Held* for A's loss.
+# 5. *Balance.* A third of the rate has a lower loss on A in its mean, at no cost to B: *not shown*,
+#    for the plain run differs much between seeds. Three times the rate breaks known facts too. Fewer
+#    lessons, read more often, or LoRA, hardly matter here.
 #
 # **Now the representations.** We read the hidden state where an answer begins, after each layer.
 
@@ -326,10 +327,10 @@ assert same[1] > same[-1] + 0.1
 
 # %% [markdown]
 # **Read.** The same question has another state after B, more so in higher layers. But look at the
-# other two lines: *two different questions* have nearly the same state there, before B as well. At
-# the first token of an answer the model does not yet use the question; it only decides how answers
-# begin. That one decision is what B replaces, for all questions at once. This is why the loss is so
-# sudden and so complete.
+# other two lines: *two different questions* have nearly the same state there, before B as well. A
+# likely reading: at the first token the model hardly uses the question; it decides how answers
+# begin. That one decision is what B replaces, for all questions at once. It would explain why the
+# loss is so sudden and so complete. We did not test it further.
 #
 # ## 3 · Lost, or hidden?
 #
@@ -424,8 +425,8 @@ ax.legend(ncols=2)
 _ = ax.set_title("Right and low is good")
 
 # %% [markdown]
-# **Read.** Lower is better for A, further right for B. A smaller rate lies below the plain run at
-# the same B. Averages trade one for the other: go back on the line of section 2, and at a third of
+# **Read.** Lower is better for A, further right for B. A third of the rate lies below the plain run
+# at the same B. Averages trade one for the other: go back on the line of section 2, and at a third of
 # the way A is whole and B is not. LoRA and frozen layers forget less where they learn less; at equal
 # B we see no advantage. (At larger scale LoRA is reported to learn less and forget less.) Replay
 # lies lowest.
@@ -574,6 +575,7 @@ for outcome in ("old_loss", "text_loss"):
     low, high = np.percentile(drawn[:, 0] - drawn[:, 2], [2.5, 97.5])
     words[outcome] = "held" if low > 0 else "did not hold" if high < 0 else "not shown"
     print(f"  forward KL minus distance: [{low:.2f}, {high:.2f}]: {words[outcome]}")
+assert words == {"old_loss": "held", "text_loss": "not shown"}
 
 # %%
 figure = plots.new_figure((11.0, 4.2))
@@ -591,14 +593,18 @@ figure.axes[0].set(ylabel="loss of task A, nats per token")
 figure.axes[0].legend(fontsize=10)
 
 # %% [markdown]
-# READ-KL
+# **Read.** *Held* for task A: the KL on task B ranks its loss better than the distance of the
+# weights does. The weights can move far and keep A (replay), or near and lose it (a low rate). Yet
+# the correlation is far from 1, and the reason shows in the figure: runs with replay have a large
+# KL, for B is learned, and forget little. For plain text the difference is *not shown*. One pair of
+# tasks on a small model is no law.
 #
 # One cheap run again, to see that the record is not an accident of its machine:
 
 # %%
 point = run_arm(base, tokenizer, arm="hold 0.1", seed=0)
 band = recorded.measured("old_loss", arm="hold 0.1")
-print(f"strong pull, seed 0 again: loss of A {point['old_loss']:.2f}, recorded {band}")
+print(f"weak pull, seed 0 again: loss of A {point['old_loss']:.2f}, recorded", np.round(band, 2))
 assert min(band) - 0.15 < point["old_loss"] < max(band) + 0.15
 
 # %% [markdown]
@@ -635,7 +641,8 @@ for first, second, claim in (("after A", "B", "lower"), ("B", "B, 5 %", "higher"
 # - A task can go before the next one has come: after eight steps of B, A was at 0 and B was too.
 # - A new task overwrites what its answers look like, first of all. Facts under the convention stay.
 # - An exam score of 0 can mean lost or hidden. Show a few old lessons again: hidden comes back.
-# - Old lessons at hand help most. Of the rest, a smaller rate costs nothing.
+# - Old lessons at hand help most. A pull back keeps the facts, not the convention.
+# - What the answers did (KL on the new task) ranks forgetting better than how far the weights went.
 #
 # ## Sources
 #
@@ -651,9 +658,9 @@ for first, second, claim in (("after A", "B", "lower"), ("B", "B, 5 %", "higher"
 # 1. **灾难性遗忘**要用"基座不会、由我们教会"的任务来测：任务 A 是虚构的应答格式（基座 0 %，学后约 94 %），再学任务 B（加法与
 #    列表）后降为 0 %。已知事实和普通文本的变化只是**漂移**。
 # 2. 五个原因逐一开关：参数覆盖、表示冲突、优化过程无保护、旧数据不可得、容量与学习率失衡。能明显恢复旧任务答案的只有**混入旧数据**；
-#    较小的学习率不牺牲新任务而忘得少。
+#    向旧权重回拉能保住事实，保不住格式。
 # 3. 遗忘不等于丢失：再看一条旧样本（重复二十步）旧任务就恢复，从未学过 A 的模型看 32 条也学不会，即**虚假遗忘**。
 # 4. 修复时要混入新任务样本，否则新任务又被覆盖。
-# 5. 新任务上的**前向 KL**（训练前 ‖ 训练后）与权重距离，哪个更能预测遗忘，用秩相关和自助法区间判断。
+# 5. 新任务上的**前向 KL**（训练前 ‖ 训练后）与权重距离，用秩相关和自助法区间比较：对任务 A，KL 更能预测遗忘。
 #
 # </details>
