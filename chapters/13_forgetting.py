@@ -256,7 +256,7 @@ check("13.2", conflict)
 # "Its fact" counts answers that state the right fact, whatever stands around it. **Predict:** which
 # switches bring right answers back?
 
-# %% tags=["predict"]
+# %%
 SWITCHES = {
     "1 B moves the 30 % that A moved least": "touched least",
     "1 … that A moved most": "touched most",
@@ -282,6 +282,7 @@ def judge(arm: str):
     return judge_claim(first, second, claim="lower")
 
 
+# %% tags=["predict"]
 print(f"{'':38}  A right  its fact  B right   A's loss")
 for label, arm in {"plain": "plain", **SWITCHES}.items():
     means = [np.mean(recorded.measured(m, arm=arm)) for m in ("old", "fact", "new", "old_loss")]
