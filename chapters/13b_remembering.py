@@ -50,7 +50,7 @@ base, tokenizer = load("atlas-base")
 # Over." The **new task** is sums and lists. Every remedy gets the same model after the old task
 # and the same 1,000 new lessons, once, 8 in a batch. (Chapter 13 takes larger batches; to tell two
 # tasks apart, a model needs steps.) Joint training gets as many rows as both tasks together, from the
-# base. What a remedy adds in time is counted.
+# base. What a remedy adds in work is counted.
 #
 # A **remedy** is anything done to keep the old task. It takes hold at one of four places:
 
@@ -591,10 +591,11 @@ _ = plane.draw_planes(
 
 # %% [markdown]
 # For each remedy, the best point in the green area; the strengths that keep at least half of the old
-# task there; what it stores from task to task; and its time, as a multiple of plain training.
+# task there; its best balance; its
+# work as a multiple of plain training; and what it stores from task to task.
 
 # %%
-print(f"{'remedy':22}{'old':>5}{'new':>5}  {'works at':19}{'balance':>7}{'time':>6}  stores")
+print(f"{'remedy':22}{'old':>5}{'new':>5}  {'works at':19}{'balance':>7}{'work':>6}  stores")
 for remedy in plane.UNITS:
     print(plane.write_row(sweep, remedy))
 
