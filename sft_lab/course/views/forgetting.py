@@ -190,7 +190,14 @@ def draw_ground(ax: Axes, results: Results) -> None:
     old, new = mean_point(results, "nothing", 0.0)
     ax.axvspan(NEW_AT_LEAST, 1.04, color=GREEN, alpha=0.10, lw=0)
     ax.plot([new], [old], "s", color=INK, ms=9, zorder=4)
-    ax.annotate("no remedy", (new, old), (-8, 8), textcoords="offset points", ha="right")
+    ax.annotate(
+        "no remedy",
+        (new, old),
+        (0, 26),
+        textcoords="offset points",
+        ha="right",
+        arrowprops={"arrowstyle": "-", "color": INK},
+    )
     ax.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
     ax.set_xlabel("new task: share of right answers")
     ax.set_ylabel("old task: share of right answers")
