@@ -255,6 +255,12 @@ def first_forbidden(attempt: Callable) -> str:
         ([a, b, c], [c, b, a], 2),
         ([a, b, a, b, c], [d, a, c, b, c], 2),  # at its end
         ([a, a], [b, b, c], 2),
+        ([a, b, a], [b, c], 2),  # at its first token
+        ([a, c], [c, b], 1),
+        ([0, 0], [0, a], 2),
+        ([a, b], [c, b, c], 2),  # the earlier run stands across the seam
+        ([a, b, c], [d, b, c, d], 3),
+        ([a, 0], [b, c, a, 0, b], 3),
     ]
     for _ in range(4):
         text = random.choices((0, a, b, c), k=random.randint(12, 20))
