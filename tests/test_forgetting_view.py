@@ -22,8 +22,7 @@ def close_figures():
 def made_up(*arms: tuple[str, float, float, float]) -> Results:
     """Two seeds around each arm (remedy, strength, old, new)."""
     rows = [
-        {"remedy": name, "strength": at, "seed": seed, "old": old + move, "new": new + move,
-         "seconds": 2.0 if name == "nothing" else 5.0}
+        {"remedy": name, "strength": at, "seed": seed, "old": old + move, "new": new + move,}
         for name, at, old, new in arms
         for seed, move in enumerate((-0.02, 0.02))
     ]  # fmt: skip
@@ -53,10 +52,20 @@ def test_the_best_point_must_have_learned_the_new_task():
     assert plane.balanced_point(results, "SI") == pytest.approx((100.0, 0.8))
 
 
-def test_time_is_told_as_a_multiple_of_plain_training():
-    results = made_up(("nothing", 0.0, 0.0, 0.9), ("SI", 10.0, 0.5, 0.9))
-    assert plane.time_ratio(results, "SI", 10.0) == 2.5
-    assert "2.5 times the time" in plane.describe_remedy(results, "SI", 10.0)
+@pytest.mark.parametrize(
+    ("remedy", "strength", "work"),
+    [
+        ("replay, stored", 0.2, 1.2),
+        ("distillation, T 2", 0.3, 4 / 3),
+        ("EWC, true labels", 1e4, 1.0),
+        ("joint from the start", 0.5, 1.8),
+        ("columns", 64.0, 3.0),
+    ],
+)
+def test_work_is_told_as_a_multiple_of_plain_training(remedy, strength, work):
+    assert plane.work_of(remedy, strength) == pytest.approx(work)
+    sentence = plane.describe_remedy(made_up((remedy, strength, 0.5, 0.9)), remedy, strength)
+    assert f"{work:.1f} times the work" in sentence
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from sft_lab.chat import generate_responses
 from sft_lab.course import forgetting_runs as runs
 from sft_lab.course.results import Row, sweep
-from sft_lab.forgetting import distil_from, estimate_fisher, ewc, replay
+from sft_lab.forgetting import estimate_fisher, ewc, replay
 from sft_lab.labels import encode_conversations
 from sft_lab.models import load
 from sft_lab.train import train
@@ -29,16 +29,14 @@ ARMS = (
     ("EWC", 1e5),
     ("EWC", 1e6),
     ("EWC", 1e7),
-    ("distillation, T 2", 0.3),
-    ("small rate", 2e-5),
 )
 base, tokenizer = load("smollm2-135m")
 
 
-def tune(model, rows, seed, *, penalty=None, rate=RATE):
+def tune(model, rows, seed, *, penalty=None):
     """A copy of the model, trained on the rows."""
     tuned = copy.deepcopy(model).requires_grad_(True)
-    how = {"learning_rate": rate, "batch_size": BATCH, "seed": seed}
+    how = {"learning_rate": RATE, "batch_size": BATCH, "seed": seed}
     train(tuned, tokenizer, rows, penalty=penalty, progress=False, **how)
     return tuned.eval()
 
@@ -70,13 +68,8 @@ def run(point: Row) -> Row:
         tuned = tune(model, replay(old, new, strength, seed=seed), seed)
     elif remedy == "EWC":
         tuned = tune(model, new, seed, penalty=ewc(model, fisher_of(seed), strength))
-    elif remedy == "small rate":
-        tuned = tune(model, new, seed, rate=strength)
-    elif remedy == "nothing":
+    else:  # nothing
         tuned = tune(model, new, seed)
-    else:
-        teacher = copy.deepcopy(model)
-        tuned = tune(model, new, seed, penalty=distil_from(teacher, strength, 2.0))
     return measure(tuned)
 
 
