@@ -5,6 +5,7 @@
 
 import copy
 import json
+import math
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -582,13 +583,13 @@ def draw_answers(
 
 def judge_so_far(first: Sequence[float], second: Sequence[float], *, claim: str) -> Verdict:
     """`judge_claim` over the seeds that both arms have. While a sweep has fewer than three of them
-    the word is TOO_FEW_SEEDS, and mean and floor are of what there is: no verdict."""
+    the word is TOO_FEW_SEEDS, the mean is of what there is, and there is no floor: no verdict."""
     seeds = min(len(first), len(second))
     arms = np.array([first[:seeds], second[:seeds]], dtype=float)
     if seeds >= FEWEST_SEEDS:
         return judge_claim(*arms, claim=claim)
     effects = arms[1] - arms[0]
-    return Verdict(TOO_FEW_SEEDS, tuple(effects), effects.mean(), np.ptp(arms, axis=1).max())
+    return Verdict(TOO_FEW_SEEDS, tuple(effects.tolist()), float(effects.mean()), math.nan)
 
 
 def _mean(marks: Sequence[bool]) -> float:

@@ -251,7 +251,7 @@ def draw_share(results: Results, early: int, late: slice) -> Figure:
     right.set(ylim=(0, 1.05))
     right.set_title("what is left of what it knew?", fontsize=12.5, fontweight="normal")
     right.legend(loc="lower left")
-    title_figure(figure, "Unknown facts are fitted last, and cost known ones")
+    title_figure(figure, "Known facts are fitted first, unknown ones last")
     return figure
 
 
