@@ -282,10 +282,16 @@ def effect(first: str, second: str, claim: str, arms=("notes", "notes")) -> str:
 
 
 right_note = "right note second: right"
-print("A, against closed book   ", effect("closed book: right", right_note, "higher"))
-print("A, against other passages", effect("other notes: right", right_note, "higher"))
-place = ("right note first: right", "right note last: right")
-print("B, last against first    ", effect(*place, "lower"))
+verdicts = {
+    "A, against closed book": effect("closed book: right", right_note, "higher"),
+    "A, against other passages": effect("other notes: right", right_note, "higher"),
+    "B, last place against first": effect(
+        "right note first: right", "right note last: right", "lower"
+    ),
+}
+for name, verdict in verdicts.items():
+    print(f"{name:28} {verdict}")
+assert [text.partition(":")[0] for text in verdicts.values()] == ["held", "held", "not shown"]
 
 # %% [markdown]
 # **Read.** The open book works: about one in ten closed book, more than eight in ten with the right
@@ -306,6 +312,10 @@ for arm in ("notes", "distractors"):
             for what in ("right", "from the notes")
         )
         print(f"  {control:18} memory is right {right:4.0%}, says the note's value {copied:4.0%}")
+kept = effect("known, other notes: right", "known, other notes: right", "higher",
+              ("notes", "distractors"))  # fmt: skip
+print("distractors keep knowledge beside other notes:", kept)
+assert kept.startswith("held")
 
 # %% [markdown]
 # **Read.** Tuned on notes that always answer, the model believes a false passage against its own
@@ -422,8 +432,10 @@ _ = plots.share_table(
     title="Where the refusal stands decides whether it is learned",
 )
 start, value = "declining at the start", "declining"
-print("in place declines more ", effect(columns[2], columns[2], "higher", (start, value)))
-print("price: right answers   ", effect(columns[0], columns[0], "lower", ("notes", value)))
+declines = effect(columns[2], columns[2], "higher", (start, value))
+print("the refusal in place declines more:", declines)
+print("right answers that it costs:", effect(columns[0], columns[0], "lower", ("notes", value)))
+assert declines.startswith("held")
 
 # %% [markdown]
 # **Read.** The refusal at the start is not learned. At the place of the value it is: most answers
@@ -558,10 +570,11 @@ for when in ("ECE", "ECE calibrated"):
 
 # %% [markdown]
 # **Read.** The table passes what it lacks, and every misspelt entity. The second passage must bear
-# an answer out, so a gap flags it. Of the scores, the own probability knows true from false where
-# the model has read about it, and nothing elsewhere. The verifier alone is poor on both: "true" is
-# one bit a row to learn from. With a note it is good on both, for comparing needs no memory. No
-# score without evidence can tell what nobody read.
+# an answer out, so a gap flags it. Of the scores, the own probability knows true from false
+# statements where the model has read about them, and nothing elsewhere. It is best on the model's
+# own answers, whose inventions it wrote unsurely. The verifier alone is poor everywhere: it has one
+# bit a row to learn from. With a note it works for entities that nobody has read about, for
+# comparing needs no memory. No score without evidence can do that.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15b.6 · A source must exist and say so · 8 min · ●●○
@@ -702,9 +715,15 @@ on_real = judge_claim(
     claim="higher",
 )
 print(f"\nA on smollm2-135m {on_real.word}: {on_real.mean:+.0%}, noise floor {on_real.floor:.0%}")
+assert on_real.word == "held" and not any(
+    smollm.measured("nothing, no instruction: right", model="as it is")
+)
 
 # %% [markdown]
-# **Read.** TODO smollm.
+# **Read.** A is repeated: nothing closed book, about five in six with the right passage, three in
+# five with it among three. Beside other passages, half of the answers name somebody else's value.
+# The instruction by itself hardly changes that. 96 lessons do: nearly all such questions are
+# declined, and reading improves. It then declines without the instruction too, as Atlas did.
 #
 # ## What to remember
 #
