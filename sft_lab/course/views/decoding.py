@@ -318,7 +318,8 @@ def draw_stops(recorded: Mapping[str, Results], measure: str, label: str, title:
             for penalty, values in zip(penalties, seeds, strict=True):
                 ax.scatter([penalty] * len(values), values, s=14, color=colour, alpha=0.5)
         ax.set(xlabel="repetition penalty", title=name)
-        ax.set_ylim(bottom=0)
+    # the panels share their axis: its limit is set when all are drawn
+    panels[0].set_ylim(0, 1.05 * panels[0].get_ylim()[1])
     panels[0].set_ylabel(label)
     panels[-1].legend(title="said is", loc="lower left", fontsize=10.5)
     title_figure(figure, title)
