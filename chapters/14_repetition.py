@@ -313,12 +313,12 @@ tenth = [
 seam = torch.stack([p[0] for p in tenth]).mean()
 inside = torch.stack([p[1:].mean() for p in tenth]).mean()
 print(f"copy 10: the first token {seam:.2f}, the other tokens {inside:.2f}")
-assert seam < 0.3 < 0.6 < inside
+assert seam < 0.45 < 0.6 < inside
 
 # %% [markdown]
-# **Read.** Inside a sentence the copy is nearly certain. At the seam, behind the full stop, it is
-# not: there a sampler leaves the circle. A greedy decoder does not, as long as the repeat ranks
-# first.
+# **Read.** Inside a sentence the copy is likely, token after token. At the seam, behind the full
+# stop, it is much less so: there a sampler leaves the circle. A greedy decoder does not, as long as
+# the repeat ranks first.
 #
 # Now the same on a real model.
 
