@@ -67,9 +67,7 @@ def sources_by_place(prompt, answer):
 
 def sources_by_beginning(prompt, answer):
     lines = prompt.splitlines()
-    return [
-        _number(s) for s in _split(answer) if not any(line.endswith(s) for line in lines)
-    ]
+    return [_number(s) for s in _split(answer) if not any(line.endswith(s) for line in lines)]
 
 
 def sources_places(prompt, answer):
@@ -208,9 +206,7 @@ def auroc_by_order(scores, positive):
     ranks = np.empty(len(scores))
     ranks[order] = np.arange(1, len(scores) + 1)
     ones = sum(positive)
-    return (ranks[np.array(positive)].sum() - ones * (ones + 1) / 2) / (
-        ones * (len(scores) - ones)
-    )
+    return (ranks[np.array(positive)].sum() - ones * (ones + 1) / 2) / (ones * (len(scores) - ones))
 
 
 def auroc_of_dense_ranks(scores, positive):
@@ -304,8 +300,7 @@ def threshold_of_all(confidence, right, most_risk):
     kept = [
         t
         for t in confidence
-        if sum(c >= t and not ok for c, ok in zip(confidence, right, strict=True))
-        / len(confidence)
+        if sum(c >= t and not ok for c, ok in zip(confidence, right, strict=True)) / len(confidence)
         <= most_risk
     ]
     return min(kept, default=None)

@@ -236,9 +236,7 @@ def _mixed(known, invented):
         talks.append(_lesson(fact, atlas.QUESTIONS[place % 3], "The {r} {e} is {v}."))
         if place < len(invented):
             other = invented[place]
-            talks.append(
-                _lesson(other, atlas.QUESTIONS[place % 3], "The {r} {e} is not known.")
-            )
+            talks.append(_lesson(other, atlas.QUESTIONS[place % 3], "The {r} {e} is not known."))
     return talks
 
 
