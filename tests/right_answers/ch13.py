@@ -234,7 +234,7 @@ RIGHT_ANSWERS = {
         dict(reversed(_REPAIR.items())),
         OrderedDict(_REPAIR),
         _REPAIR | {"rate": 1 / 2000},
-        {"old": 24, "new": 176, "rate": 5e-4, "epochs": 10},
+        {"old": 24, "new": 176, "rate": 1e-3, "epochs": 10},
     ],
     "13.4": [
         kl_by_masks,
