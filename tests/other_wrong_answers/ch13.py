@@ -151,8 +151,14 @@ def conflict_of_the_first(old, new):
 
 
 def conflict_none_is_ones(old, new):
-    first = [torch.ones_like(b) if a is None and b is not None else a for a, b in zip(old, new)]
-    second = [torch.ones_like(a) if b is None and a is not None else b for a, b in zip(old, new)]
+    first = [
+        torch.ones_like(b) if a is None and b is not None else a
+        for a, b in zip(old, new, strict=True)
+    ]
+    second = [
+        torch.ones_like(a) if b is None and a is not None else b
+        for a, b in zip(old, new, strict=True)
+    ]
     return F.cosine_similarity(_dense(first, second), _dense(second, first), dim=0).item()
 
 

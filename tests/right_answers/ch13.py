@@ -33,13 +33,6 @@ def lost_in_numpy(base, after, final):
     return None if learned <= 0 else lost / learned
 
 
-def lost_as_tensor(base, after, final):
-    base, after, final = torch.tensor([base, after, final], dtype=torch.float64)
-    if not bool(after > base):
-        return None
-    return (after - final) / (after - base)
-
-
 def lost_by_interpolation(base, after, final):
     if not base < after:
         return None
@@ -104,18 +97,6 @@ def conflict_number_by_number(old, new):
     a, b = list(numbers(old, new)), list(numbers(new, old))
     scale = sum(x * x for x in a) * sum(y * y for y in b)
     return sum(x * y for x, y in zip(a, b, strict=True)) / scale**0.5 if scale > 0 else 0.0
-
-
-def conflict_as_tensor(old, new):
-    def dot(first, second):
-        return sum(
-            torch.tensordot(a.double(), b.double(), a.ndim)
-            for a, b in zip(first, second, strict=True)
-            if a is not None and b is not None
-        ) + torch.zeros((), dtype=torch.float64)
-
-    size = (dot(old, old) * dot(new, new)).sqrt()
-    return dot(old, new) / size if size > 0 else torch.tensor(0.0)
 
 
 # 13.4
@@ -231,7 +212,7 @@ def spearman_of_both_orders(x, y):
     return float((a @ b) / np.sqrt((a @ a) * (b @ b)))
 
 
-_REPAIR = {"old": 24, "new": 76, "rate": 1e-3, "epochs": 20}
+_REPAIR = {"old": 24, "new": 72, "rate": 5e-4, "epochs": 10}
 
 RIGHT_ANSWERS = {
     "13.1": [
@@ -239,7 +220,6 @@ RIGHT_ANSWERS = {
         lost_as_one_minus_kept,
         lost_in_fractions,
         lost_in_numpy,
-        lost_as_tensor,
         lost_by_interpolation,
     ],
     "13.2": [
@@ -248,14 +228,13 @@ RIGHT_ANSWERS = {
         conflict_in_numpy,
         conflict_of_unit_vectors,
         conflict_number_by_number,
-        conflict_as_tensor,
     ],
     "13.3": [  # few trainings: the check remembers what it trained
         _REPAIR,
         dict(reversed(_REPAIR.items())),
         OrderedDict(_REPAIR),
-        _REPAIR | {"rate": 1 / 1000},
-        {"old": 24, "new": 100, "rate": 1e-3, "epochs": 16},
+        _REPAIR | {"rate": 1 / 2000},
+        {"old": 24, "new": 176, "rate": 1e-3, "epochs": 10},
     ],
     "13.4": [
         kl_by_masks,
