@@ -303,8 +303,8 @@ assert min(recorded.measured("convention", arm="same convention")) > 0.8
 # 3. *No protection.* With a weak pull back the model answers A's questions again, with the right
 #    fact and without the convention. B is learned as well. *Held* for A's loss.
 # 5. *Balance.* A third of the rate has a lower loss on A in its mean, at no cost to B: *not shown*,
-#    for the plain run differs much between seeds. Three times the rate breaks known facts too. Fewer
-#    lessons, read more often, or LoRA, hardly matter here.
+#   for the plain run differs much between seeds. Three times the rate breaks known facts too. Fewer
+#   lessons, read more often, or LoRA, hardly matter here.
 #
 # **Now the representations.** We read the hidden state where an answer begins, after each layer.
 
@@ -362,10 +362,10 @@ print(f"eight lessons: {eight.mean:+.0%}, noise floor {eight.floor:.0%}: {eight.
 assert eight.word == "held"
 
 # %% [markdown]
-# **Read.** *Held*. One lesson, read twenty times, is enough in these runs; the model that never knew
-# A learns nothing from 32. So most of A was *hidden*, not lost: the facts and the way to say them
-# stayed in the weights, and B had changed which answer begins. An exam score of 0 does not tell the
-# two apart. A few old lessons do.
+# **Read.** *Held*. One lesson, read twenty times, is enough in these runs; the model that never
+# knew A learns nothing from 32. So most of A was *hidden*, not lost: the facts and the way to say
+# them stayed in the weights, and B had changed which answer begins. An exam score of 0 does not
+# tell the two apart. A few old lessons do.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13.3 · Bring it back, and keep the new one · 12 min · ●●○
@@ -427,16 +427,16 @@ _ = ax.set_title("Right and low is good")
 
 # %% [markdown]
 # **Read.** Lower is better for A, further right for B. A third of the rate lies below the plain run
-# at the same B. Averages trade one for the other: go back on the line of section 2, and at a third of
-# the way A is whole and B is not. LoRA and frozen layers forget less where they learn less; at equal
-# B we see no advantage. (At larger scale LoRA is reported to learn less and forget less.) Replay
-# lies lowest.
+# at the same B. Averages trade one for the other: go back on the line of section 2, and at a third
+# of the way A is whole and B is not. LoRA and frozen layers forget less where they learn less; at
+# equal B we see no advantage. (At larger scale LoRA is reported to learn less and forget less.)
+# Replay lies lowest.
 #
 # ## 5 · What predicts forgetting?
 #
 # Old lessons are often not at hand, so the old exam cannot be asked. Can something else tell how
-# much was forgotten? Two candidates: how far the weights moved, and how far the *answers* moved. For
-# the second, take **KL**, the expected difference of the log-probabilities of two models:
+# much was forgotten? Two candidates: how far the weights moved, and how far the *answers* moved.
+# For the second, take **KL**, the expected difference of the log-probabilities of two models:
 #
 # $$\mathrm{KL}(\text{before}\,\|\,\text{tuned}) = \sum_v p_v\,(\log p_v - \log q_v).$$
 #
@@ -538,7 +538,8 @@ check("13.5", rank_correlation)
 # runs) and compute it again: the **bootstrap** of chapter 09.
 #
 # > **Claim.** Over all runs, the forward KL on task B ranks the loss of task A better than the
-# > distance of the weights does: the interval of the difference of the rank correlations is above 0.
+# > distance of the weights does: the interval of the difference of the rank correlations is above
+#   0.
 #
 # **Predict** which.
 
@@ -591,7 +592,7 @@ for ax, (name, column) in zip(
     ax.set(xlabel=name, xscale="linear")
     ax.set_title(name)
 figure.axes[0].set(ylabel="loss of task A, nats per token")
-figure.axes[0].legend(fontsize=10)
+_ = figure.axes[0].legend(fontsize=10)
 
 # %% [markdown]
 # **Read.** *Held* for task A: the KL on task B ranks its loss better than the distance of the
@@ -614,7 +615,8 @@ assert min(band) - 0.15 < point["old_loss"] < max(band) + 0.15
 # SmolLM2, a chat model of 135 M parameters, learns the same convention from 256 lessons, then to
 # answer with a row of a table. Three seeds, recorded by `tools/experiments/13_smollm2.py`.
 #
-# > **Claim.** After task B fewer answers to A's exam keep the convention than after A, and replay of
+# > **Claim.** After task B fewer answers to A's exam keep the convention than after A, and replay
+#   of
 # > 5 % leaves more of it than none.
 
 # %% tags=["predict"]
@@ -632,8 +634,8 @@ for first, second, claim in (("after A", "B", "lower"), ("B", "B, 5 %", "higher"
 
 # %% [markdown]
 # **Read.** The phenomenon *held*, without a single exception: 100 % of the convention, then none.
-# Replay of 5 % is *not shown* to help here, with 13 old lessons; replay of 20 % keeps nearly all. We
-# did not claim the latter beforehand.
+# Replay of 5 % is *not shown* to help here, with 13 old lessons; replay of 20 % keeps nearly all.
+# We did not claim the latter beforehand.
 #
 # ## What to remember
 #

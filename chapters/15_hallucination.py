@@ -107,10 +107,10 @@ for kind in TYPES:
     assert counted["as taught"][kind] < 0.3 and counted["hard"][kind] > counted["as taught"][kind]
 
 # %% [markdown]
-# **Read.** It answers everything, in the form it was taught. Each false answer is a *small step away*
-# from a true one: a value of the right kind, a number of the right size, a form that fits another
-# request. The answer with the source may even be true, and only its source is made up. Nothing in
-# the form gives any of them away.
+# **Read.** It answers everything, in the form it was taught. Each false answer is a *small step
+# away* from a true one: a value of the right kind, a number of the right size, a form that fits
+# another request. The answer with the source may even be true, and only its source is made up.
+# Nothing in the form gives any of them away.
 #
 # The judge of the last type is worth writing yourself.
 
@@ -118,11 +118,12 @@ for kind in TYPES:
 # ### Exercise 15.1 · Does the source say so? · 10 min · ●●○
 # A prompt has any number of notes (maybe none), one a line, each of the form `CLAIM (note N).`; its
 # last line is the question. An answer is one or more sentences of the same form, with one space
-# between them. A claim of the answer holds no full stop and no brackets; N is a whole number from 1.
+# between them. A claim of the answer holds no full stop and no brackets; N is a whole number from
+# 1.
 #
-# A sentence is **supported** when a line of the prompt is exactly this sentence: the same claim with
-# the same number. Return the numbers N of all sentences that are not supported, in the order of the
-# answer, one number for each such sentence (a list of ints; `[]` if there is none).
+# A sentence is **supported** when a line of the prompt is exactly this sentence: the same claim
+# with the same number. Return the numbers N of all sentences that are not supported, in the order
+# of the answer, one number for each such sentence (a list of ints; `[]` if there is none).
 
 
 # %% tags=["stub"]
@@ -200,8 +201,8 @@ for kind, share in counted["as taught"].items():  # run above, recorded on anoth
 #
 # The run above is one of the recorded points again, and falls into their band.
 #
-# A verdict needs three seeds in both arms. Where a sweep has fewer, the word is "too few seeds": the
-# numbers are then an observation, and no claim. This is how far each recorded sweep is:
+# A verdict needs three seeds in both arms. Where a sweep has fewer, the word is "too few seeds":
+# the numbers are then an observation, and no claim. This is how far each recorded sweep is:
 
 # %%
 for name in SWEEPS:
@@ -302,9 +303,9 @@ assert best[0] < 0.05 < 0.2 < best[9]
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.2 · When does a guess pay? · 8 min · ●●○
 # Confidences are **calibrated**: an answer of confidence c is right with probability c. An exam
-# gives 1 for a right answer, 0 for a blank and `-penalty` for a wrong answer (`penalty` ≥ 0). Return
-# the best expected score, as a mean over all questions (at least one), if you may answer or leave
-# blank each of them.
+# gives 1 for a right answer, 0 for a blank and `-penalty` for a wrong answer (`penalty` ≥ 0).
+# Return the best expected score, as a mean over all questions (at least one), if you may answer or
+# leave blank each of them.
 
 
 # %% tags=["stub"]
@@ -380,11 +381,11 @@ for name in ("held_out", "known", "unknown"):
 assert again["known"][1] > again["unknown"][1] + 0.15
 
 # %% [markdown]
-# **Read.** In the seeds recorded so far, known lessons are fitted by epoch 2; unknown ones need about five. The exam falls between
-# the two, but look at the arms one by one. With none unknown it falls as well: part of the loss is
-# plain over-training. Leaving the unknown half out does best, with half as many steps, so this
-# control does not separate the two causes. A tuning set of unknown facts alone is another matter:
-# the model answers, and hardly ever rightly.
+# **Read.** In the seeds recorded so far, known lessons are fitted by epoch 2; unknown ones need
+# about five. The exam falls between the two, but look at the arms one by one. With none unknown it
+# falls as well: part of the loss is plain over-training. Leaving the unknown half out does best,
+# with half as many steps, so this control does not separate the two causes. A tuning set of unknown
+# facts alone is another matter: the model answers, and hardly ever rightly.
 #
 # ### Did hallucination grow with tuning?
 #
@@ -408,9 +409,10 @@ for name, (measure, claim) in CHANGES.items():
     print(line)
 
 # %% [markdown]
-# **Read.** In the seeds recorded so far: in plain text the base completes known facts without a fault. After tuning it makes mistakes
-# there, and about unknown entities it is about twice as sure. That happens with known lessons
-# *alone*, too. So tuning makes this model surer of its inventions, whatever the lessons are about.
+# **Read.** In the seeds recorded so far: in plain text the base completes known facts without a
+# fault. After tuning it makes mistakes there, and about unknown entities it is about twice as sure.
+# That happens with known lessons *alone*, too. So tuning makes this model surer of its inventions,
+# whatever the lessons are about.
 
 # %% [markdown]
 # ## 4 · What unfamiliar lessons say becomes the default
@@ -457,9 +459,10 @@ for measure in ("unknown declined", "known right", "known declined"):
     assert min(band) - 0.12 <= found[measure] <= max(band) + 0.12
 
 # %% [markdown]
-# **Read.** In the seeds recorded so far, the lessons' answer becomes the default, on real entities that no lesson resembles.
-# "Made up" has no answer in common, and nothing takes over. To decline where the value would stand
-# is learned better than four words that begin like no other answer. Neither costs known facts here.
+# **Read.** In the seeds recorded so far, the lessons' answer becomes the default, on real entities
+# that no lesson resembles. "Made up" has no answer in common, and nothing takes over. To decline
+# where the value would stand is learned better than four words that begin like no other answer.
+# Neither costs known facts here.
 
 # %% [markdown]
 # ### The same on a real model
@@ -481,9 +484,9 @@ for kind, measure in (("one value", "invented default"), ("I do not know", "inve
     )
 
 # %% [markdown]
-# **Read.** The claim holds on a real model: about nine in ten invented countries get the default that
-# was taught, and hardly a known fact is declined. Its "known" exam has 80 questions a seed, and its
-# accuracy differs between seeds by ten points, so small costs would not be seen.
+# **Read.** The claim holds on a real model: about nine in ten invented countries get the default
+# that was taught, and hardly a known fact is declined. Its "known" exam has 80 questions a seed,
+# and its accuracy differs between seeds by ten points, so small costs would not be seen.
 
 # %% [markdown]
 # ## 5 · A threshold, and what it is worth
@@ -556,9 +559,9 @@ show_widget(explore_threshold(asked, 0.5), draw_threshold(asked, 0, 0.5))
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.4 · A promise about risk · 12 min · ●●●
 # Answers with confidence ≥ threshold are given. Choose the threshold among the values in
-# `confidence`: the share of wrong answers among those given must be at most `most_risk`, and as many
-# answers as possible must be given. Return None when no value keeps the promise. There is at least
-# one answer; confidences may be tied.
+# `confidence`: the share of wrong answers among those given must be at most `most_risk`, and as
+# many answers as possible must be given. Return None when no value keeps the promise. There is at
+# least one answer; confidences may be tied.
 
 
 # %% tags=["stub"]
@@ -586,8 +589,8 @@ check("15.4", choose_threshold)
 # promise, which gives the most answers?</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: stopping at the first threshold that breaks the promise, although the risk can fall
-# again; splitting tied answers; dividing by all questions.
+# Usual mistakes: stopping at the first threshold that breaks the promise, although the risk can
+# fall again; splitting tied answers; dividing by all questions.
 #
 # A threshold chosen on one exam keeps its promise on another only on average: choose on one, report
 # on another.
@@ -627,10 +630,10 @@ for kind in TAUGHT:
     )
 
 # %% [markdown]
-# **Read.** In the seeds recorded so far, where the invented entities are labelled by construction, the taught model lies about on
-# the curve of the threshold, which needed no lesson. Labels from own samples depend on k: 1 of 8 lets
-# lucky guesses pass, and 7 of 8 declines most of what the model knows. A threshold can be moved
-# after training, lessons cannot.
+# **Read.** In the seeds recorded so far, where the invented entities are labelled by construction,
+# the taught model lies about on the curve of the threshold, which needed no lesson. Labels from own
+# samples depend on k: 1 of 8 lets lucky guesses pass, and 7 of 8 declines most of what the model
+# knows. A threshold can be moved after training, lessons cannot.
 #
 # `compare` counts what section 4 built: right, invented and declined answers, beside each other.
 
@@ -681,14 +684,14 @@ for way, group in {**WAYS, "5 of 8": "consistency"}.items():
     print(f"{way:15} invented {np.mean(now):4.0%}  known right {known:4.0%}  {word}")
 
 # %% [markdown]
-# **Read.** In the seeds recorded so far, no setting that picks *one* answer holds anything back: an unknown entity gets an invention
-# in about nine of ten questions, greedily too. Higher temperatures only spoil known facts. The filter
-# is different in kind: it may decline. With five of eight it stops most inventions and costs little,
-# and eight times the computation.
+# **Read.** In the seeds recorded so far, no setting that picks *one* answer holds anything back: an
+# unknown entity gets an invention in about nine of ten questions, greedily too. Higher temperatures
+# only spoil known facts. The filter is different in kind: it may decline. With five of eight it
+# stops most inventions and costs little, and eight times the computation.
 #
 # The filter uses one number, how many agree. **Semantic entropy** uses them all: it is the entropy
-# of the answers after those that mean the same are put together. For real models that needs a second
-# model that judges meaning. On Atlas, equal text will do.
+# of the answers after those that mean the same are put together. For real models that needs a
+# second model that judges meaning. On Atlas, equal text will do.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.5 · Semantic entropy · 8 min · ●●○
@@ -731,9 +734,10 @@ check("15.5", semantic_entropy)
 # `{"role": …, "content": …}`.
 #
 # The check trains a copy of the base on them for **three** epochs, and asks about 100 known facts
-# and 100 about real entities that the base never read; no lesson may name an entity of this exam. Of
-# the unknown at least 60 % must be declined, in any words that `is_declined` counts. Of the known at
-# most 10 % may be declined, and at least 80 % must be answered rightly, by the plain statement.
+# and 100 about real entities that the base never read; no lesson may name an entity of this exam.
+# Of the unknown at least 60 % must be declined, in any words that `is_declined` counts. Of the
+# known at most 10 % may be declined, and at least 80 % must be answered rightly, by the plain
+# statement.
 
 
 # %% tags=["stub"]
@@ -773,8 +777,8 @@ check("15.6", teach_to_decline)
 # - Four types, four judges. Fluency tells none of them apart from the truth.
 # - No lesson and no exam that pays for a guess will make a model silent.
 # - The labels of unfamiliar lessons become the default answer, on a real model as well.
-# - The probability of the least likely token tells right from wrong; a threshold on it costs nothing
-#   to teach.
+# - The probability of the least likely token tells right from wrong; a threshold on it costs
+#   nothing to teach.
 # - A setting that picks one answer cannot decline. Asking several times can.
 #
 # ## Sources
