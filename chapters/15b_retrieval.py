@@ -489,7 +489,7 @@ check("15b.4", find_faults)
 # return a pair: the id `f"{fact.entity}/{fact.column}"` and a text of 1 to 30 words (separated by
 # blanks). Return them as a list, one pair for each fact, in any order.
 #
-# The check builds a store, asks 100 questions in four wordings, puts the best passage (TF-IDF) in
+# The check builds a store, asks 160 questions in four wordings, puts the best passage (TF-IDF) in
 # front, and asks a reader that it tunes for some seconds. At least 95 % must be found first, and at
 # least 70 % answered rightly. `fact.say(template)` fills in a template, as in
 # `atlas.STATEMENTS`; `fact.relation.question` is the question in own words.
