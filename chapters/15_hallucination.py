@@ -37,7 +37,6 @@ from sft_lab.course.unknown_runs import (
     count_types,
     draw_answers,
     is_hallucinated,
-    judge_so_far,
     measure_share,
     tune_unfamiliar,
     type_exams,
@@ -62,16 +61,16 @@ from sft_lab.course.views.threshold import (
 from sft_lab.course.views.widgets import show_widget
 from sft_lab.metrics import is_right, normalise
 from sft_lab.models import load
+from sft_lab.significance import judge_claim
 
 plots.style()
 base, tokenizer = load("atlas-base")
-SWEEPS = ("15_causes", "15_share", "15_unfamiliar", "15_decoding")
 
 # %% [markdown]
 # ## 1 · Four types and four causes
 #
-# A **hallucination** is an answer that reads well and is made up. The text that this chapter grew
-# from names four types. What is made up differs, and so does the judge that can find it.
+# A **hallucination** is an answer that reads well and is made up. There are four types. What is made
+# up differs, and so does the judge that can find it.
 
 # %%
 _ = draw_types()
@@ -107,22 +106,20 @@ for kind in TYPES:
     assert counted["as taught"][kind] < 0.3 and counted["hard"][kind] > counted["as taught"][kind]
 
 # %% [markdown]
-# **Read.** It answers everything, in the form it was taught. Each false answer is a *small step away*
+# **Read.** It answers everything, in the form it was taught. Each false answer is a *small step* away
 # from a true one: a value of the right kind, a number of the right size, a form that fits another
-# request. The answer with the source may even be true, and only its source is made up. Nothing in
-# the form gives any of them away.
-#
-# The judge of the last type is worth writing yourself.
+# request. The last one may even be true, with only its source made up. Nothing in the form gives
+# any of them away.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.1 · Does the source say so? · 10 min · ●●○
 # A prompt has any number of notes (maybe none), one a line, each of the form `CLAIM (note N).`; its
 # last line is the question. An answer is one or more sentences of the same form, with one space
-# between them. A claim of the answer holds no full stop and no brackets; N is a whole number from 1.
+# between them. Its claims hold no full stop and no brackets; N is a whole number from 1.
 #
-# A sentence is **supported** when a line of the prompt is exactly this sentence: the same claim with
-# the same number. Return the numbers N of all sentences that are not supported, in the order of the
-# answer, one number for each such sentence (a list of ints; `[]` if there is none).
+# A sentence is **supported** when a line of the prompt is exactly this sentence: the same claim
+# with the same number. Return the numbers N of all sentences that are not supported, in the order
+# of the answer, one for each such sentence (a list of ints; `[]` if there is none).
 
 
 # %% tags=["stub"]
@@ -151,18 +148,18 @@ check("15.1", unsupported)
 # looking for the claim alone, which lets any number pass; looking in the whole prompt instead of
 # its lines, where "Nobody says that …" supports what it denies.
 #
-# The judge of a real system is harder, because a source says things in other words. Chapter 15b
-# builds one.
+# A real source says things in other words. Chapter 15b builds a judge for that.
 
 # %% [markdown]
 # ### The causes, switched one by one
 #
-# The same text names four **causes**. Three can be switched here, each alone: the *data* (half of
-# the lessons wrong, in the way of their type), the *sampling* (a temperature T), and the *question*
-# (the hard ones). The fourth, the *objective*, is section 2.
+# There are four **causes**, too. Three can be switched here, each alone: the *data* (half of the
+# lessons wrong, in the way of their type), the *sampling* (a temperature T), and the *question* (the
+# hard ones). The fourth, the *objective*, is section 2.
 #
-# Recorded by `tools/experiments/15_causes.py`. **Hypothesis:** each cause raises
-# each type; measure: the share of hallucinated answers. **Predict** which cause spares which type.
+# Recorded by `tools/experiments/15_causes.py`, three seeds an arm, like every sweep below.
+# **Hypothesis:** each cause raises each type; measure: the share of hallucinated answers.
+# **Predict** which cause spares which type.
 
 # %% tags=["predict"]
 causes = read_results("15_causes", base)
@@ -177,43 +174,29 @@ COLUMNS = {
 _ = draw_causes(causes, COLUMNS)
 
 # %%
+words = {}
 for title in ("50 % wrong", "T 1", "T 1.5", "hard"):
     wrong, ending = COLUMNS[title]
     for kind in TYPES:
         before = causes.measured(f"{kind} at 0.0", wrong=0.0)
-        verdict = judge_so_far(
-            before, causes.measured(f"{kind} {ending}", wrong=wrong), claim="higher"
-        )
+        after = causes.measured(f"{kind} {ending}", wrong=wrong)
+        verdict = judge_claim(before, after, claim="higher")
+        words[title, kind] = verdict.word
         print(
             f"{title:10} {kind:12} {verdict.mean:+6.1%}  floor {verdict.floor:5.1%}  {verdict.word}"
         )
+spared = {pair for pair, word in words.items() if word != "held"}
+assert spared == {("T 1", kind) for kind in ("facts", "logic", "source")}
+assert max(causes.measured("instruction at 0.0", wrong=0.25)) < 0.05
 for kind, share in counted["as taught"].items():  # run above, recorded on another machine
     band = causes.measured(f"{kind} at 0.0", wrong=0.0)
     assert min(band) - 0.12 <= share <= max(band) + 0.12, kind
 
 # %% [markdown]
-# **Read.** Hard questions raise all four types, and a request for XML is always answered in the
-# taught JSON. So do half of the lessons wrong, and T 1.5. The form is broken in one jump: greedy
-# decoding follows the majority, so it stays right at a quarter wrong and is wrong at a half. At T 1
-# only the rise of the form is shown; the larger means of facts and sums are within the noise of
-# three seeds.
-#
-# The run above is one of the recorded points again, and falls into their band.
-#
-# A verdict needs three seeds in both arms. Where a sweep has fewer, the word is "too few seeds": the
-# numbers are then an observation, and no claim. This is how far each recorded sweep is:
-
-# %%
-for name in SWEEPS:
-    arms: dict[str, int] = {}
-    for row in read_results(name, base).rows:
-        arm = str(
-            {k: row[k] for k in ("wrong", "share", "known_only", "labels", "group") if k in row}
-        )
-        arms[arm] = arms.get(arm, 0) + 1
-    print(f"{name:14} {len(arms)} arms, {min(arms.values())} to {max(arms.values())} seeds each")
-
-# %% [markdown]
+# **Read.** Hard questions raise all four types, and so do half of the lessons wrong, and T 1.5: held,
+# in all twelve cases. The form breaks in one jump, because greedy decoding follows the majority: a
+# quarter wrong leaves it right, a half does not. At T 1 only the rise of the form held; those of the
+# other three are within the noise of three seeds. The run above falls into the recorded band.
 #
 # A question can also rest on something false, or leave open what is asked. And an answer can be
 # false because it contradicts another. **Predict** how often the student answers "What is the
@@ -230,18 +213,22 @@ for name, texts in no_answer.items():
     said = generate_responses(student, tokenizer, texts, max_new_tokens=24)
     claims = [bool(text.strip()) and not is_declined(text) for text in said]
     print(f"{name:8} answered {np.mean(claims):4.0%}, such as: {texts[0]} → {said[0]}")
+    assert np.mean(claims) > 0.8
+shares_split = {}
 for name in ("known", "unknown"):
     one, other = (
         answers_to(student, tokenizer, atlas.ask(facts[name][:80], template=wording))
         for wording in ("What is the {r} {e}?", "Please tell me the {r} {e}.")
     )
     split = [normalise(a) != normalise(b) for a, b in zip(one, other, strict=True)]
-    print(f"{name:8} two wordings, two answers: {np.mean(split):.0%}")
+    shares_split[name] = np.mean(split)
+    print(f"{name:8} two wordings, two answers: {shares_split[name]:.0%}")
+assert shares_split["unknown"] > shares_split["known"] + 0.1
 
 # %% [markdown]
-# **Read.** It answers them all. It keeps what it can of the question and invents the rest: an
-# element gets a capital. And it contradicts itself far more often about unknown entities than about
-# known facts. So an invented answer is less *stable* than a known one. Section 6 makes use of that.
+# **Read.** It answers them all: even an element gets a capital. And it contradicts itself far more
+# often about unknown entities than about known facts. An invented answer is less *stable* than a
+# known one; section 6 makes use of that.
 
 # %% [markdown]
 # ## 2 · The objective: a guess costs nothing
@@ -284,9 +271,7 @@ for penalty in (0, 1, 3, 9):
     scores = [points[sure >= t].sum() / len(points) for t in thresholds]
     best[penalty] = thresholds[int(np.argmax(scores))]
     plt.plot(thresholds, scores, label=f"penalty {penalty}")
-    print(
-        f"penalty {penalty}: best threshold {best[penalty]:.2f}, {max(scores):.2f} points a question"
-    )
+    print(f"penalty {penalty}: threshold {best[penalty]:.2f}, {max(scores):.2f} points a question")
 plt.ylim(-1, 1)
 plt.xlabel("threshold on the confidence")
 plt.ylabel("points a question")
@@ -295,16 +280,16 @@ _ = plt.title("Without a penalty, silence never pays")
 assert best[0] < 0.05 < 0.2 < best[9]
 
 # %% [markdown]
-# **Read.** Without a penalty the curve only falls: each answer held back might have been right. A
-# model that is trained or chosen by such an exam learns to guess. With a penalty the best threshold
-# rises. Kalai et al. propose to write the penalty into the prompt.
+# **Read.** Without a penalty silence never pays: each answer held back might have been right. A model
+# chosen by such an exam learns to guess. With a penalty the best threshold rises. Kalai et al.
+# propose to write the penalty into the prompt.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.2 · When does a guess pay? · 8 min · ●●○
 # Confidences are **calibrated**: an answer of confidence c is right with probability c. An exam
-# gives 1 for a right answer, 0 for a blank and `-penalty` for a wrong answer (`penalty` ≥ 0). Return
-# the best expected score, as a mean over all questions (at least one), if you may answer or leave
-# blank each of them.
+# gives 1 for a right answer, 0 for a blank and `-penalty` for a wrong one (`penalty` ≥ 0). You may
+# answer each question or leave it blank. Return the best expected score, as a mean over all
+# questions (at least one).
 
 
 # %% tags=["stub"]
@@ -361,13 +346,22 @@ def held_out(when: int | slice, share: float, known_only: bool = False) -> list[
 PAIRS = {
     "early: half unknown against none": (held_out(EARLY - 1, 0.0), held_out(EARLY - 1, 0.5)),
     "late: half unknown against none": (held_out(LATE, 0.0), held_out(LATE, 0.5)),
+    "late: three quarters against none": (held_out(LATE, 0.0), held_out(LATE, 0.75)),
     "late: all unknown against none": (held_out(LATE, 0.0), held_out(LATE, 1.0)),
     "late: half unknown against these left out": (held_out(LATE, 0.5, True), held_out(LATE, 0.5)),
+    "none unknown: late against early": (held_out(EARLY - 1, 0.0), held_out(LATE, 0.0)),
     "half unknown: late against early": (held_out(EARLY - 1, 0.5), held_out(LATE, 0.5)),
 }
+words = {}
 for name, (first, second) in PAIRS.items():
-    verdict = judge_so_far(first, second, claim="lower")
+    verdict = judge_claim(first, second, claim="lower")
+    words[name] = verdict.word
     print(f"{name:42} {verdict.mean:+6.1%}  floor {verdict.floor:5.1%}  {verdict.word}")
+assert [name for name, word in words.items() if word == "held"] == [
+    "late: three quarters against none",
+    "late: all unknown against none",
+    "none unknown: late against early",
+]
 
 # %%
 again = measure_share(base, tokenizer, 0.5, epochs=2, seed=0)
@@ -380,17 +374,17 @@ for name in ("held_out", "known", "unknown"):
 assert again["known"][1] > again["unknown"][1] + 0.15
 
 # %% [markdown]
-# **Read.** In the seeds recorded so far, known lessons are fitted by epoch 2; unknown ones need about five. The exam falls between
-# the two, but look at the arms one by one. With none unknown it falls as well: part of the loss is
-# plain over-training. Leaving the unknown half out does best, with half as many steps, so this
-# control does not separate the two causes. A tuning set of unknown facts alone is another matter:
-# the model answers, and hardly ever rightly.
+# **Read.** Known lessons are fitted by epoch 2, unknown ones need about five. But the hypothesis is
+# *not shown*: with half unknown the late loss is larger in the mean, within the noise. Part of every
+# loss is over-training: with none unknown the exam falls, too (held). Nor is it shown that leaving
+# the unknown half out helps; it also halves the number of steps, so it is no clean control. At three
+# quarters and more, which the hypothesis did not name, the loss is above the noise. A set of unknown
+# facts alone is worst: the model answers, and mostly wrongly.
 #
 # ### Did hallucination grow with tuning?
 #
-# A base asked through a chat template says nothing of use, so it cannot hallucinate there. The fair
-# question uses one form for both. We let each model complete plain text, "The capital of Liberia
-# is", about unknown entities and about known facts.
+# A base says nothing of use through a chat template, so a fair question uses a form that both know:
+# to complete plain text, "The capital of Liberia is".
 
 # %%
 before = shares.select(share="before")[0]
@@ -403,21 +397,22 @@ for name, (measure, claim) in CHANGES.items():
     line = f"{name:34} base {before[measure]:4.2f}"
     for lessons, share in (("known", 0.0), ("half unknown", 0.5)):
         after = shares.measured(measure, share=share, known_only=False)
-        word = judge_so_far([before[measure]] * len(after), after, claim=claim).word
+        word = judge_claim([before[measure]] * len(after), after, claim=claim).word
         line += f"   {lessons} lessons {np.mean(after):4.2f} {word}"
+        assert word == ("not shown" if claim == "lower" else "held")
     print(line)
 
 # %% [markdown]
-# **Read.** In the seeds recorded so far: in plain text the base completes known facts without a fault. After tuning it makes mistakes
-# there, and about unknown entities it is about twice as sure. That happens with known lessons
-# *alone*, too. So tuning makes this model surer of its inventions, whatever the lessons are about.
+# **Read.** About unknown entities the tuned models say a value of the right kind more often than the
+# base, and are about twice as sure of it. That held with known lessons *alone*, too. So tuning makes
+# this model surer of its inventions, whatever the lessons are about. It also makes mistakes on known
+# facts, where the base made none; how many differs so much between seeds that the loss is not shown.
 
 # %% [markdown]
 # ## 4 · What unfamiliar lessons say becomes the default
 #
-# If new facts cannot be learned in passing, what *is* learned from them? Kang et al. (2024) answer:
-# a model that meets an unfamiliar question says what the *labels* of unfamiliar lessons said. We
-# take 300 lessons about known facts, and 100 about invented entities with one of four labels:
+# What *is* learned from lessons about the unknown? Kang et al. (2024) answer: a model that meets an
+# unfamiliar question says what the *labels* of unfamiliar lessons said. We take 300 lessons about known facts, and 100 about invented entities with one of four labels:
 #
 # - **none**: 400 known facts and no invented entity;
 # - **made up**: a value of the relation, drawn for each entity;
@@ -430,7 +425,7 @@ for name, (measure, claim) in CHANGES.items():
 # %% tags=["predict"]
 unfamiliar = read_results("15_unfamiliar", base)
 KINDS = ("none", "made up", "one value", "I do not know", "not known")
-_ = draw_defaults(unfamiliar, KINDS, "unknown", "The default answer is what the lessons say")
+_ = draw_defaults(unfamiliar, KINDS, "unknown", "What the lessons say becomes the default")
 
 # %%
 CLAIMS = {
@@ -440,13 +435,16 @@ CLAIMS = {
 }
 for kind, (measure, other) in CLAIMS.items():
     first, second = (unfamiliar.measured(measure, labels=k) for k in (other, kind))
-    verdict = judge_so_far(first, second, claim="higher")
+    verdict = judge_claim(first, second, claim="higher")
+    assert verdict.word == ("not shown" if kind == "I do not know" else "held")
     known = np.mean(unfamiliar.measured("known right", labels=kind))
     refused = np.mean(unfamiliar.measured("known declined", labels=kind))
     print(
         f"{kind:14} {measure:17} {verdict.mean:+6.1%}  floor {verdict.floor:5.1%}  "
-        f"{verdict.word:8}  known: right {known:.0%}, declined {refused:.1%}"
+        f"{verdict.word:9}  known: right {known:.0%}, declined {refused:.1%}"
     )
+    assert known > 0.9 and refused < 0.03
+print("I do not know, by seed:", unfamiliar.measured("unknown declined", labels="I do not know"))
 
 # %%
 decliner = tune_unfamiliar(base, tokenizer, "not known", seed=0)
@@ -457,9 +455,10 @@ for measure in ("unknown declined", "known right", "known declined"):
     assert min(band) - 0.12 <= found[measure] <= max(band) + 0.12
 
 # %% [markdown]
-# **Read.** In the seeds recorded so far, the lessons' answer becomes the default, on real entities that no lesson resembles.
-# "Made up" has no answer in common, and nothing takes over. To decline where the value would stand
-# is learned better than four words that begin like no other answer. Neither costs known facts here.
+# **Read.** "One value" and "not known" become the default (held), on real entities that no lesson
+# resembles. "Made up" has no answer in common, and nothing takes over. "I do not know" is *not
+# shown*: one seed declines most of the unknown, one a quarter, one none. Declining where the value
+# would stand works in every seed. None of these costs more than a few known facts.
 
 # %% [markdown]
 # ### The same on a real model
@@ -473,17 +472,18 @@ REAL_KINDS = ("none", "made up", "one value", "I do not know")
 _ = draw_defaults(real, REAL_KINDS, "invented", "smollm2-135m: the same on a real model")
 for kind, measure in (("one value", "invented default"), ("I do not know", "invented declined")):
     first, second = (real.measured(measure, labels=k) for k in ("none", kind))
-    verdict = judge_so_far(first, second, claim="higher")
+    verdict = judge_claim(first, second, claim="higher")
     refused = np.mean(real.measured("known declined", labels=kind))
+    assert verdict.word == "held" and np.mean(second) > 0.85 and refused < 0.05
     print(
         f"{kind:14} {verdict.mean:+6.1%}  floor {verdict.floor:5.1%}  {verdict.word}; "
         f"known facts declined {refused:.0%}"
     )
 
 # %% [markdown]
-# **Read.** The claim holds on a real model: about nine in ten invented countries get the default that
-# was taught, and hardly a known fact is declined. Its "known" exam has 80 questions a seed, and its
-# accuracy differs between seeds by ten points, so small costs would not be seen.
+# **Read.** Held on a real model, here for "I do not know" as well: about nine in ten invented
+# countries get what was taught, and hardly a known fact is declined. Its known exam has 80 questions
+# a seed, and its accuracy differs by ten points between seeds, so small costs would not be seen.
 
 # %% [markdown]
 # ## 5 · A threshold, and what it is worth
@@ -520,9 +520,9 @@ def auroc(scores: list[float], positive: list[bool]) -> float:
 check("15.3", auroc)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Two loops over all pairs will do. Faster: sort, give each score its
-# rank from 1 on (ties share the mean of theirs), and add the positives' ranks up. What is the least
-# that this sum can be?</details>
+# <details><summary>Hint</summary>Two loops over all pairs will do. Faster: sort, give each score
+# its rank from 1 on (ties share the mean of theirs), and add the positives' ranks up. What is the
+# least that this sum can be?</details>
 
 # %% [markdown] tags=["explanation"]
 # With ranks: each positive's rank counts the scores below it. Their sum, less its least value
@@ -540,8 +540,6 @@ np.testing.assert_allclose(abstention.auroc(sure, right), brute)
 assert abstention.auroc(sure, right) > 0.85
 
 # %% [markdown]
-# Tests compare it with a count of all pairs on 500 random cases.
-#
 # A threshold trades **coverage**, the share of questions answered, for **risk**, the share of wrong
 # answers among those given. Move it, and look at single questions: which confident answer is wrong?
 
@@ -556,8 +554,8 @@ show_widget(explore_threshold(asked, 0.5), draw_threshold(asked, 0, 0.5))
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.4 · A promise about risk · 12 min · ●●●
 # Answers with confidence ≥ threshold are given. Choose the threshold among the values in
-# `confidence`: the share of wrong answers among those given must be at most `most_risk`, and as many
-# answers as possible must be given. Return None when no value keeps the promise. There is at least
+# `confidence`: the share of wrong answers among those given must be at most `most_risk`, and as
+# many answers as possible must be given. Return None when no value keeps the promise. There is at least
 # one answer; confidences may be tied.
 
 
@@ -586,8 +584,8 @@ check("15.4", choose_threshold)
 # promise, which gives the most answers?</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: stopping at the first threshold that breaks the promise, although the risk can fall
-# again; splitting tied answers; dividing by all questions.
+# Usual mistakes: stopping at the first threshold that breaks the promise, although the risk can
+# fall again; splitting tied answers; dividing by all questions.
 #
 # A threshold chosen on one exam keeps its promise on another only on average: choose on one, report
 # on another.
@@ -618,21 +616,21 @@ for kind in TAUGHT:
     rows = unfamiliar.select(labels=kind)
     points = [point_of(row) for row in rows]
     curve = [threshold_risk(p.coverage)[seed] for seed, p in enumerate(points)]
-    verdict = judge_so_far([p.risk for p in points], curve, claim="higher")
+    verdict = judge_claim([p.risk for p in points], curve, claim="higher")
     refused = np.mean([row["known declined"] for row in rows])
     print(
         f"{kind:14} coverage {np.mean([p.coverage for p in points]):4.0%}  risk taught "
         f"{np.mean([p.risk for p in points]):4.1%}  threshold {np.mean(curve):4.1%}  "
         f"{verdict.word:12} known declined {refused:.0%}"
     )
+    assert verdict.word == "not shown" and (refused > 0.5) == (kind == "own samples 7")
 
 # %% [markdown]
-# **Read.** In the seeds recorded so far, where the invented entities are labelled by construction, the taught model lies about on
-# the curve of the threshold, which needed no lesson. Labels from own samples depend on k: 1 of 8 lets
-# lucky guesses pass, and 7 of 8 declines most of what the model knows. A threshold can be moved
-# after training, lessons cannot.
+# **Read.** Not shown for any labels: the taught model lies about on the curve of the threshold, which
+# needed no lesson and can be moved after training. Labels from own samples depend on k: with 1 of 8,
+# lucky guesses pass; with 7 of 8, the model declines most of what it knows.
 #
-# `compare` counts what section 4 built: right, invented and declined answers, beside each other.
+# `compare` counts right, invented and declined answers side by side.
 
 # %%
 exam = [
@@ -649,8 +647,8 @@ assert counts["tuned"]["invented"] < counts["base"]["invented"]
 # %% [markdown]
 # ## 6 · Decoding, and asking several times
 #
-# The fourth remedy of the text is decoding: a lower temperature, top-k and top-p, beam search, a
-# repetition penalty, and a **consistency filter**. The last one asks the guesser of section 2 eight
+# Decoding is a remedy often named: a lower temperature, top-k and top-p, beam search, a repetition
+# penalty, and a **consistency filter**. The last one asks the guesser of section 2 eight
 # times at temperature 1, and answers only if enough of the eight agree.
 
 # %%
@@ -677,18 +675,20 @@ greedy = decoding.measured("unknown invented, greedy", group="temperature")
 for way, group in {**WAYS, "5 of 8": "consistency"}.items():
     now = decoding.measured(f"unknown invented, {way}", group=group)
     known = np.mean(decoding.measured(f"known right, {way}", group=group))
-    word = "" if way == "greedy" else judge_so_far(greedy, now, claim="lower").word
+    word = "" if way == "greedy" else judge_claim(greedy, now, claim="lower").word
     print(f"{way:15} invented {np.mean(now):4.0%}  known right {known:4.0%}  {word}")
+    assert (word == "held") == (way == "5 of 8")
+    assert (word == "did not hold") == (way == "T 1.5")
 
 # %% [markdown]
-# **Read.** In the seeds recorded so far, no setting that picks *one* answer holds anything back: an unknown entity gets an invention
-# in about nine of ten questions, greedily too. Higher temperatures only spoil known facts. The filter
-# is different in kind: it may decline. With five of eight it stops most inventions and costs little,
-# and eight times the computation.
+# **Read.** No setting that picks *one* answer is shown to invent less than greedy decoding, which
+# answers nearly nine of ten unknown entities with an invention. T 1.5 invents more, and spoils half
+# of the known facts. The filter is different in kind: it may decline. With five of eight, inventions
+# fall below a tenth (held). That costs a few points of known facts, and eight times the computation.
 #
-# The filter uses one number, how many agree. **Semantic entropy** uses them all: it is the entropy
-# of the answers after those that mean the same are put together. For real models that needs a second
-# model that judges meaning. On Atlas, equal text will do.
+# The filter uses one number, how many agree. **Semantic entropy** uses them all: the entropy of the
+# answers after those that mean the same are put together. Real models need a second model to judge
+# meaning; on Atlas, equal text will do.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.5 · Semantic entropy · 8 min · ●●○
@@ -731,9 +731,9 @@ check("15.5", semantic_entropy)
 # `{"role": …, "content": …}`.
 #
 # The check trains a copy of the base on them for **three** epochs, and asks about 100 known facts
-# and 100 about real entities that the base never read; no lesson may name an entity of this exam. Of
-# the unknown at least 60 % must be declined, in any words that `is_declined` counts. Of the known at
-# most 10 % may be declined, and at least 80 % must be answered rightly, by the plain statement.
+# and 100 about real entities that the base never read; no lesson may name an entity of this exam.
+# Of the unknown at least 60 % must be declined, in any words that `is_declined` counts. Of the known
+# at most 10 % may be declined, and at least 80 % must be answered rightly, by the plain statement.
 
 
 # %% tags=["stub"]
@@ -755,8 +755,8 @@ def teach_to_decline(known: list, invented: list) -> list[list[dict]]:
 check("15.6", teach_to_decline)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Section 4 shows two ways to decline. In which of them does the model
-# decide at a token where it has read the entity, the relation, and knows that a value comes
+# <details><summary>Hint</summary>Section 4 shows two ways to decline. In which of them does the
+# model decide at a token where it has read the entity and the relation, and a value comes
 # next?</details>
 
 # %% [markdown] tags=["explanation"]
@@ -772,9 +772,9 @@ check("15.6", teach_to_decline)
 #
 # - Four types, four judges. Fluency tells none of them apart from the truth.
 # - No lesson and no exam that pays for a guess will make a model silent.
-# - The labels of unfamiliar lessons become the default answer, on a real model as well.
-# - The probability of the least likely token tells right from wrong; a threshold on it costs nothing
-#   to teach.
+# - An answer that all unfamiliar lessons share can become the default, on a real model as well.
+# - The probability of the least likely token tells right from wrong; a threshold on it needs no
+#   lesson.
 # - A setting that picks one answer cannot decline. Asking several times can.
 #
 # ## Sources
@@ -791,8 +791,10 @@ check("15.6", teach_to_decline)
 #
 # 1. **幻觉**有四种：事实性、逻辑性、指令性、引用型。每一种要用不同的标准去核对：事实表、算术、题目要求、眼前的资料。
 # 2. 四个原因可以逐一开关：**数据**（错误标签）、**训练目标**（猜对有分，猜错不扣分）、**采样**（温度）、**提问**（问到没读过的东西）。
-# 3. 微调数据里的**未知事实**学得最晚；已知事实变差的原因里，训练过久也占一份，这里没有分开。
-# 4. 不熟悉的问题上，模型说的是不熟悉样本的**标签**所说的话：教它一个固定值，它就说这个值；教它“不知道”，它就拒答。
+# 3. 微调数据里的**未知事实**学得最晚；训练过久本身就会让已知事实变差；
+#    未知事实占一半时是否更差，没有得到证实；占四分之三以上时更差。
+# 4. 不熟悉的问题上，模型说的是不熟悉样本的**标签**所说的话：教它一个固定值，它就说这个值；
+#    教它在值的位置上说“未知”，它就拒答；开头就说 “I do not know” 的，在小模型上因种子而异。
 # 5. **拒答**有三条路：教出来的拒答、对自身概率设**阈值**（AUROC、风险–覆盖率曲线）、多次采样的**一致性过滤**。
 #    降低温度、top-p、束搜索本身并不能减少对未知实体的编造。
 #
