@@ -69,19 +69,18 @@ base, tokenizer = load("atlas-base")
 # %% [markdown]
 # ## 1 · Four types and four causes
 #
-# A **hallucination** is an answer that reads well and is made up. There are four types. What is made
-# up differs, and so does the judge that can find it.
+# A **hallucination** is an answer that reads well and is made up. There are four types. What is
+# made up differs, and so does the judge that can find it.
 
 # %%
 _ = draw_types()
 
 # %% [markdown]
-# To count all four we need a model that does all four things. It learns 680 lessons in one run: 120
+# To count all four, one model learns 680 true lessons: 120
 # facts, 200 sums, 60 facts as JSON, and 300 answers that repeat a note and name it as their source.
-# All lessons are true.
 #
-# Then come **hard** questions. They ask for unknown entities; for sums of larger numbers; for XML,
-# a form that no lesson shows; and for a source where no note holds the answer.
+# Then come **hard** questions: unknown entities; sums of larger numbers; XML, which no lesson
+# shows; and a source where no note holds the answer.
 #
 # **Predict.** A careful student would leave all four blank. What does the model do?
 
@@ -106,10 +105,10 @@ for kind in TYPES:
     assert counted["as taught"][kind] < 0.3 and counted["hard"][kind] > counted["as taught"][kind]
 
 # %% [markdown]
-# **Read.** It answers everything, in the form it was taught. Each false answer is a *small step* away
-# from a true one: a value of the right kind, a number of the right size, a form that fits another
-# request. The last one may even be true, with only its source made up. Nothing in the form gives
-# any of them away.
+# **Read.** It answers everything, in the form it was taught. Each false answer is a *small step*
+# away from a true one: a value of the right kind, a number of the right size, a form that fits
+# another request. The last one may even be true, with only its source made up. Nothing in the form
+# gives any of them away.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.1 · Does the source say so? · 10 min · ●●○
@@ -144,9 +143,8 @@ check("15.1", unsupported)
 # them up among <code>prompt.splitlines()</code>.</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: looking for the number alone, which lets a real note stand for a false claim;
-# looking for the claim alone, which lets any number pass; looking in the whole prompt instead of
-# its lines, where "Nobody says that …" supports what it denies.
+# Usual mistakes: looking for the number alone, or for the claim alone; looking in the whole prompt
+# instead of its lines, where "Nobody says that …" supports what it denies.
 #
 # A real source says things in other words. Chapter 15b builds a judge for that.
 
@@ -154,8 +152,8 @@ check("15.1", unsupported)
 # ### The causes, switched one by one
 #
 # There are four **causes**, too. Three can be switched here, each alone: the *data* (half of the
-# lessons wrong, in the way of their type), the *sampling* (a temperature T), and the *question* (the
-# hard ones). The fourth, the *objective*, is section 2.
+# lessons wrong, in the way of their type), the *sampling* (a temperature T), and the *question*
+# (the hard ones). The fourth, the *objective*, is section 2.
 #
 # Recorded by `tools/experiments/15_causes.py`, three seeds an arm, like every sweep below.
 # **Hypothesis:** each cause raises each type; measure: the share of hallucinated answers.
@@ -193,14 +191,15 @@ for kind, share in counted["as taught"].items():  # run above, recorded on anoth
     assert min(band) - 0.12 <= share <= max(band) + 0.12, kind
 
 # %% [markdown]
-# **Read.** Hard questions raise all four types, and so do half of the lessons wrong, and T 1.5: held,
-# in all twelve cases. The form breaks in one jump, because greedy decoding follows the majority: a
-# quarter wrong leaves it right, a half does not. At T 1 only the rise of the form held; those of the
-# other three are within the noise of three seeds. The run above falls into the recorded band.
+# **Read.** Hard questions raise all four types, and so do half of the lessons wrong, and T 1.5:
+# held, in all twelve cases. The form breaks in one jump, because greedy decoding follows the
+# majority: a quarter wrong leaves it right, a half does not. At T 1 only the rise of the form held;
+# those of the other three are within the noise of three seeds. The run above falls into the
+# recorded band.
 #
-# A question can also rest on something false, or leave open what is asked. And an answer can be
-# false because it contradicts another. **Predict** how often the student answers "What is the
-# capital of iron?", and for whom two wordings get two answers.
+# A question can also rest on something false, or leave open what is asked. And two answers can
+# contradict each other. **Predict** how often the student answers "What is the capital of iron?",
+# and for whom two wordings get two answers.
 
 # %% tags=["predict"]
 facts = unknown_exams()
@@ -233,14 +232,13 @@ assert shares_split["unknown"] > shares_split["known"] + 0.1
 # %% [markdown]
 # ## 2 · The objective: a guess costs nothing
 #
-# Cross-entropy asks for the answer that stands in the lesson. In our lessons that is never "I do
-# not know". Exams do the same one level up: most give a point for a right answer, and nothing for a
-# wrong one *or a blank*. Kalai et al. (2025) argue that models hallucinate because such grading
-# rewards the guess.
+# Cross-entropy asks for the answer of the lesson, which is never "I do not know" here. Exams do the
+# same: most give a point for a right answer, and nothing for a wrong one *or a blank*. Kalai et al.
+# (2025) argue that models hallucinate because such grading rewards the guess.
 #
-# We need a model's own confidence to see it. This one learns 400 facts that the base has read. It
-# is asked about 200 others that the base has read, and 200 about entities that it never read. Its
-# **confidence** is the probability of the least likely token of its answer.
+# To see it, a model learns 400 facts that the base has read. It is asked about 200 others of these,
+# and 200 about entities that the base never read. Its **confidence** is the probability of the
+# least likely token of its answer.
 
 # %%
 guesser = tune_unfamiliar(base, tokenizer, "none", seed=0)
@@ -280,9 +278,9 @@ _ = plt.title("Without a penalty, silence never pays")
 assert best[0] < 0.05 < 0.2 < best[9]
 
 # %% [markdown]
-# **Read.** Without a penalty silence never pays: each answer held back might have been right. A model
-# chosen by such an exam learns to guess. With a penalty the best threshold rises. Kalai et al.
-# propose to write the penalty into the prompt.
+# **Read.** Without a penalty silence never pays: each answer held back might have been right. A
+# model chosen by such an exam learns to guess. With a penalty the best threshold rises. Kalai et
+# al. propose to write the penalty into the prompt.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.2 · When does a guess pay? · 8 min · ●●○
@@ -321,10 +319,9 @@ check("15.2", best_score)
 # %% [markdown]
 # ## 3 · Unknown facts in the tuning set
 #
-# People tune a model to teach it new facts. Gekhman et al. (2024) warn that this makes it
-# hallucinate about *old* ones. We repeat their experiment: 320 facts, of which a share is about
-# invented entities, for ten epochs at a constant rate. The exam asks for facts that the base has
-# read and no lesson names.
+# Gekhman et al. (2024) warn that a model tuned on new facts hallucinates about *old* ones. We
+# repeat their experiment: 320 facts, a share of them about invented entities, for ten epochs at a
+# constant rate. The exam asks for facts that the base has read and no lesson names.
 #
 # **Hypothesis:** with half of the lessons unknown, right answers to known facts are lower late
 # (mean of epochs 8 to 10) than with none. **Predict** two curves: when are known lessons fitted,
@@ -375,11 +372,11 @@ assert again["known"][1] > again["unknown"][1] + 0.15
 
 # %% [markdown]
 # **Read.** Known lessons are fitted by epoch 2, unknown ones need about five. But the hypothesis is
-# *not shown*: with half unknown the late loss is larger in the mean, within the noise. Part of every
-# loss is over-training: with none unknown the exam falls, too (held). Nor is it shown that leaving
-# the unknown half out helps; it also halves the number of steps, so it is no clean control. At three
-# quarters and more, which the hypothesis did not name, the loss is above the noise. A set of unknown
-# facts alone is worst: the model answers, and mostly wrongly.
+# *not shown*: with half unknown the late loss is larger in the mean, within the noise. Part of
+# every loss is over-training: with none unknown the exam falls, too (held). Nor is it shown that
+# leaving the unknown half out helps; it also halves the number of steps, so it is no clean control.
+# At three quarters and more, which the hypothesis did not name, the loss is above the noise. A set
+# of unknown facts alone is worst: the model answers, and mostly wrongly.
 #
 # ### Did hallucination grow with tuning?
 #
@@ -403,16 +400,18 @@ for name, (measure, claim) in CHANGES.items():
     print(line)
 
 # %% [markdown]
-# **Read.** About unknown entities the tuned models say a value of the right kind more often than the
-# base, and are about twice as sure of it. That held with known lessons *alone*, too. So tuning makes
-# this model surer of its inventions, whatever the lessons are about. It also makes mistakes on known
-# facts, where the base made none; how many differs so much between seeds that the loss is not shown.
+# **Read.** About unknown entities the tuned models say a value of the right kind more often than
+# the base, and are about twice as sure of it. That held with known lessons *alone*, too. So tuning
+# makes this model surer of its inventions, whatever the lessons are about. It also makes mistakes
+# on known facts, where the base made none; how many differs so much between seeds that the loss is
+# not shown.
 
 # %% [markdown]
 # ## 4 · What unfamiliar lessons say becomes the default
 #
 # What *is* learned from lessons about the unknown? Kang et al. (2024) answer: a model that meets an
-# unfamiliar question says what the *labels* of unfamiliar lessons said. We take 300 lessons about known facts, and 100 about invented entities with one of four labels:
+# unfamiliar question says what the *labels* of unfamiliar lessons said. We take 300 lessons about
+# known facts, and 100 about invented entities with one of four labels:
 #
 # - **none**: 400 known facts and no invented entity;
 # - **made up**: a value of the relation, drawn for each entity;
@@ -463,8 +462,8 @@ for measure in ("unknown declined", "known right", "known declined"):
 # %% [markdown]
 # ### The same on a real model
 #
-# smollm2-135m was first asked about the countries of Atlas; its known facts are those it got right.
-# Then it was tuned on 96 of these and 48 about invented countries, for four epochs.
+# The known facts of smollm2-135m are those about countries that it got right before. It was tuned
+# on 96 of these and 48 about invented countries, for four epochs.
 
 # %%
 real = read_results("15_smollm2")
@@ -482,21 +481,22 @@ for kind, measure in (("one value", "invented default"), ("I do not know", "inve
 
 # %% [markdown]
 # **Read.** Held on a real model, here for "I do not know" as well: about nine in ten invented
-# countries get what was taught, and hardly a known fact is declined. Its known exam has 80 questions
-# a seed, and its accuracy differs by ten points between seeds, so small costs would not be seen.
+# countries get what was taught, and hardly a known fact is declined. Its known exam has 80
+# questions a seed, and its accuracy differs by ten points between seeds, so small costs would not
+# be seen.
 
 # %% [markdown]
 # ## 5 · A threshold, and what it is worth
 #
-# Section 2 had a second way to decline: hold back every answer below a threshold. It works if right
-# answers are surer than wrong ones. **AUROC** measures that: draw a right and a wrong answer; how
-# often is the right one surer? A coin gets 0.5, a perfect order 1.0. You write it.
+# The threshold of section 2 declines, too. It works if right answers are surer than wrong ones.
+# **AUROC** measures that: draw a right and a wrong answer; how often is the right one surer? A coin
+# gets 0.5, a perfect order 1.0.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.3 · AUROC · 12 min · ●●○
-# Return the chance that a positive, drawn at random, has a higher score than a negative, drawn at
-# random. A tie counts one half. `scores` are any finite numbers, `positive[i]` says whether score i
-# belongs to a positive; there is at least one of each kind.
+# Return the chance that a random positive has a higher score than a random negative. A tie counts
+# one half. `scores` are any finite numbers, `positive[i]` says whether score i belongs to a
+# positive; there is at least one of each kind.
 
 
 # %% tags=["stub"]
@@ -525,8 +525,8 @@ check("15.3", auroc)
 # least that this sum can be?</details>
 
 # %% [markdown] tags=["explanation"]
-# With ranks: each positive's rank counts the scores below it. Their sum, less its least value
-# $n(n+1)/2$, counts the pairs in the right order.
+# A positive's rank counts the scores below it. The sum of ranks, less its least value $n(n+1)/2$,
+# counts the pairs in the right order.
 #
 # Usual mistakes: ties as 0 or 1; ranks from the order of the list, which ties leave to chance;
 # dividing by all pairs; taking the accuracy at one threshold.
@@ -541,7 +541,7 @@ assert abstention.auroc(sure, right) > 0.85
 
 # %% [markdown]
 # A threshold trades **coverage**, the share of questions answered, for **risk**, the share of wrong
-# answers among those given. Move it, and look at single questions: which confident answer is wrong?
+# answers among those given. Move it: which confident answer is wrong?
 
 # %%
 asked = [
@@ -555,8 +555,8 @@ show_widget(explore_threshold(asked, 0.5), draw_threshold(asked, 0, 0.5))
 # ### Exercise 15.4 · A promise about risk · 12 min · ●●●
 # Answers with confidence ≥ threshold are given. Choose the threshold among the values in
 # `confidence`: the share of wrong answers among those given must be at most `most_risk`, and as
-# many answers as possible must be given. Return None when no value keeps the promise. There is at least
-# one answer; confidences may be tied.
+# many answers as possible must be given. Return None when no value keeps the promise. There is at
+# least one answer; confidences may be tied.
 
 
 # %% tags=["stub"]
@@ -584,18 +584,16 @@ check("15.4", choose_threshold)
 # promise, which gives the most answers?</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: stopping at the first threshold that breaks the promise, although the risk can
-# fall again; splitting tied answers; dividing by all questions.
+# Usual mistakes: stopping at the first threshold that breaks the promise; splitting tied answers;
+# dividing by all questions.
 #
-# A threshold chosen on one exam keeps its promise on another only on average: choose on one, report
-# on another.
+# Choose a threshold on one exam, report on another: there the promise holds only on average.
 
 # %% [markdown]
 # ### Taught or thresholded?
 #
-# Lessons can also be labelled without knowing what is invented. R-Tuning (Zhang et al., 2023) asks
-# the model itself: eight samples for each lesson, and "not known" where fewer than k are right. Our
-# base is asked in its own form, by completing the statement.
+# R-Tuning (Zhang et al., 2023) labels lessons by asking the model itself: eight samples for each,
+# and "not known" where fewer than k are right. Our base is asked to complete the statement.
 #
 # **Hypothesis:** at the coverage that a taught model chooses, the threshold has a higher risk.
 # **Predict** where the points lie: below the curve, on it, or above?
@@ -626,9 +624,9 @@ for kind in TAUGHT:
     assert verdict.word == "not shown" and (refused > 0.5) == (kind == "own samples 7")
 
 # %% [markdown]
-# **Read.** Not shown for any labels: the taught model lies about on the curve of the threshold, which
-# needed no lesson and can be moved after training. Labels from own samples depend on k: with 1 of 8,
-# lucky guesses pass; with 7 of 8, the model declines most of what it knows.
+# **Read.** Not shown for any labels: the taught model lies about on the curve of the threshold,
+# which needed no lesson and can be moved after training. Labels from own samples depend on k: with
+# 1 of 8, lucky guesses pass; with 7 of 8, the model declines most of what it knows.
 #
 # `compare` counts right, invented and declined answers side by side.
 
@@ -683,8 +681,9 @@ for way, group in {**WAYS, "5 of 8": "consistency"}.items():
 # %% [markdown]
 # **Read.** No setting that picks *one* answer is shown to invent less than greedy decoding, which
 # answers nearly nine of ten unknown entities with an invention. T 1.5 invents more, and spoils half
-# of the known facts. The filter is different in kind: it may decline. With five of eight, inventions
-# fall below a tenth (held). That costs a few points of known facts, and eight times the computation.
+# of the known facts. The filter is different in kind: it may decline. With five of eight,
+# inventions fall below a tenth (held). That costs a few points of known facts, and eight times the
+# computation.
 #
 # The filter uses one number, how many agree. **Semantic entropy** uses them all: the entropy of the
 # answers after those that mean the same are put together. Real models need a second model to judge
@@ -732,8 +731,9 @@ check("15.5", semantic_entropy)
 #
 # The check trains a copy of the base on them for **three** epochs, and asks about 100 known facts
 # and 100 about real entities that the base never read; no lesson may name an entity of this exam.
-# Of the unknown at least 60 % must be declined, in any words that `is_declined` counts. Of the known
-# at most 10 % may be declined, and at least 80 % must be answered rightly, by the plain statement.
+# Of the unknown at least 60 % must be declined, in any words that `is_declined` counts. Of the
+# known at most 10 % may be declined, and at least 80 % must be answered rightly, by the plain
+# statement.
 
 
 # %% tags=["stub"]
@@ -760,12 +760,10 @@ check("15.6", teach_to_decline)
 # next?</details>
 
 # %% [markdown] tags=["explanation"]
-# "I do not know." begins unlike every other answer, so the model must decide at the first token.
-# "The capital of Tavoru is not known." decides where the value would stand: there a known fact has
-# one clear value, and an unknown one has none.
+# "I do not know." must be chosen at the first token. "The capital of Tavoru is not known." decides
+# where the value would stand: there a known fact has one clear value, an unknown one none.
 #
-# Usual mistakes: too few refusals; refusals alone, which then answer everything; real entities of
-# the exam among the lessons.
+# Usual mistakes: too few refusals; refusals alone; entities of the exam among the lessons.
 
 # %% [markdown]
 # ## What to remember
