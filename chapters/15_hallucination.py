@@ -76,8 +76,8 @@ base, tokenizer = load("atlas-base")
 _ = draw_types()
 
 # %% [markdown]
-# To count all four, one model learns 680 true lessons: 120
-# facts, 200 sums, 60 facts as JSON, and 300 answers that repeat a note and name it as their source.
+# To count all four, one model learns 680 true lessons: 120 facts, 200 sums, 60 facts as JSON, and
+# 300 answers that repeat a note and name it as their source.
 #
 # Then come **hard** questions: unknown entities; sums of larger numbers; XML, which no lesson
 # shows; and a source where no note holds the answer.
@@ -107,8 +107,7 @@ for kind in TYPES:
 # %% [markdown]
 # **Read.** It answers everything, in the form it was taught. Each false answer is a *small step*
 # away from a true one: a value of the right kind, a number of the right size, a form that fits
-# another request. The last one may even be true, with only its source made up. Nothing in the form
-# gives any of them away.
+# another request, a true claim with a made-up source. Its form does not give it away.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.1 · Does the source say so? · 10 min · ●●○
@@ -191,11 +190,10 @@ for kind, share in counted["as taught"].items():  # run above, recorded on anoth
     assert min(band) - 0.12 <= share <= max(band) + 0.12, kind
 
 # %% [markdown]
-# **Read.** Hard questions raise all four types, and so do half of the lessons wrong, and T 1.5:
-# held, in all twelve cases. The form breaks in one jump, because greedy decoding follows the
-# majority: a quarter wrong leaves it right, a half does not. At T 1 only the rise of the form held;
-# those of the other three are within the noise of three seeds. The run above falls into the
-# recorded band.
+# **Read.** Hard questions, half of the lessons wrong, and T 1.5 raise all four types (held). The
+# form breaks in one jump, because greedy decoding follows the majority: a quarter wrong leaves it
+# right, a half does not. At T 1 only the rise of the form held; the others are within the noise.
+# The run above falls into the recorded band.
 #
 # A question can also rest on something false, or leave open what is asked. And two answers can
 # contradict each other. **Predict** how often the student answers "What is the capital of iron?",
@@ -238,7 +236,7 @@ assert shares_split["unknown"] > shares_split["known"] + 0.1
 #
 # To see it, a model learns 400 facts that the base has read. It is asked about 200 others of these,
 # and 200 about entities that the base never read. Its **confidence** is the probability of the
-# least likely token of its answer.
+# least likely token of an answer.
 
 # %%
 guesser = tune_unfamiliar(base, tokenizer, "none", seed=0)
@@ -313,8 +311,8 @@ check("15.2", best_score)
 # An answer is worth $c - (1 - c)\,k$ for a penalty $k$. That is above 0 when $c > k / (1 + k)$:
 # 0 without a penalty, one half for $k = 1$, 0.9 for $k = 9$.
 #
-# Usual mistakes: one limit for all penalties; the mean over the answered questions alone; one
-# decision for the whole exam.
+# Usual mistakes: one limit for all penalties; the mean over answered questions alone; one decision
+# for the whole exam.
 
 # %% [markdown]
 # ## 3 · Unknown facts in the tuning set
@@ -371,12 +369,12 @@ for name in ("held_out", "known", "unknown"):
 assert again["known"][1] > again["unknown"][1] + 0.15
 
 # %% [markdown]
-# **Read.** Known lessons are fitted by epoch 2, unknown ones need about five. But the hypothesis is
-# *not shown*: with half unknown the late loss is larger in the mean, within the noise. Part of
-# every loss is over-training: with none unknown the exam falls, too (held). Nor is it shown that
-# leaving the unknown half out helps; it also halves the number of steps, so it is no clean control.
-# At three quarters and more, which the hypothesis did not name, the loss is above the noise. A set
-# of unknown facts alone is worst: the model answers, and mostly wrongly.
+# **Read.** Known lessons are fitted by epoch 2, unknown ones by about 5. But the hypothesis is *not
+# shown*: with half unknown the late loss is larger in the mean, within the noise. Long tuning alone
+# costs known facts: with none unknown the exam falls, too (held). Nor is it shown that leaving the
+# unknown half out helps; that halves the steps as well. At three quarters and more, which the
+# hypothesis did not name, the loss is above the noise. After unknown facts alone the model answers
+# mostly wrongly.
 #
 # ### Did hallucination grow with tuning?
 #
@@ -402,9 +400,8 @@ for name, (measure, claim) in CHANGES.items():
 # %% [markdown]
 # **Read.** About unknown entities the tuned models say a value of the right kind more often than
 # the base, and are about twice as sure of it. That held with known lessons *alone*, too. So tuning
-# makes this model surer of its inventions, whatever the lessons are about. It also makes mistakes
-# on known facts, where the base made none; how many differs so much between seeds that the loss is
-# not shown.
+# makes this model surer of its inventions, whatever the lessons are about. It also gets known facts
+# wrong, where the base made no mistake, but the seeds differ too much for a verdict.
 
 # %% [markdown]
 # ## 4 · What unfamiliar lessons say becomes the default
@@ -457,7 +454,7 @@ for measure in ("unknown declined", "known right", "known declined"):
 # **Read.** "One value" and "not known" become the default (held), on real entities that no lesson
 # resembles. "Made up" has no answer in common, and nothing takes over. "I do not know" is *not
 # shown*: one seed declines most of the unknown, one a quarter, one none. Declining where the value
-# would stand works in every seed. None of these costs more than a few known facts.
+# would stand works in every seed. None costs more than a few known facts.
 
 # %% [markdown]
 # ### The same on a real model
@@ -481,9 +478,8 @@ for kind, measure in (("one value", "invented default"), ("I do not know", "inve
 
 # %% [markdown]
 # **Read.** Held on a real model, here for "I do not know" as well: about nine in ten invented
-# countries get what was taught, and hardly a known fact is declined. Its known exam has 80
-# questions a seed, and its accuracy differs by ten points between seeds, so small costs would not
-# be seen.
+# countries get what was taught, and hardly a known fact is declined. With 80 known questions a
+# seed, small costs would not be seen.
 
 # %% [markdown]
 # ## 5 · A threshold, and what it is worth
@@ -520,9 +516,8 @@ def auroc(scores: list[float], positive: list[bool]) -> float:
 check("15.3", auroc)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Two loops over all pairs will do. Faster: sort, give each score
-# its rank from 1 on (ties share the mean of theirs), and add the positives' ranks up. What is the
-# least that this sum can be?</details>
+# <details><summary>Hint</summary>Two loops over all pairs will do. Faster: add up the ranks of the
+# positives (ties share the mean of theirs). What is the least that this sum can be?</details>
 
 # %% [markdown] tags=["explanation"]
 # A positive's rank counts the scores below it. The sum of ranks, less its least value $n(n+1)/2$,
@@ -580,8 +575,8 @@ def choose_threshold(confidence: list[float], right: list[bool], most_risk: floa
 check("15.4", choose_threshold)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Try every value of <code>confidence</code>. Of those that keep the
-# promise, which gives the most answers?</details>
+# <details><summary>Hint</summary>Of the values that keep the promise, which gives the most
+# answers?</details>
 
 # %% [markdown] tags=["explanation"]
 # Usual mistakes: stopping at the first threshold that breaks the promise; splitting tied answers;
@@ -595,8 +590,8 @@ check("15.4", choose_threshold)
 # R-Tuning (Zhang et al., 2023) labels lessons by asking the model itself: eight samples for each,
 # and "not known" where fewer than k are right. Our base is asked to complete the statement.
 #
-# **Hypothesis:** at the coverage that a taught model chooses, the threshold has a higher risk.
-# **Predict** where the points lie: below the curve, on it, or above?
+# **Hypothesis:** at the coverage of a taught model, the threshold has a higher risk. **Predict**
+# where the points lie: below the curve, on it, or above?
 
 # %% tags=["predict"]
 TAUGHT = ("not known", "own samples 1", "own samples 4", "own samples 7")
@@ -645,9 +640,9 @@ assert counts["tuned"]["invented"] < counts["base"]["invented"]
 # %% [markdown]
 # ## 6 · Decoding, and asking several times
 #
-# Decoding is a remedy often named: a lower temperature, top-k and top-p, beam search, a repetition
-# penalty, and a **consistency filter**. The last one asks the guesser of section 2 eight
-# times at temperature 1, and answers only if enough of the eight agree.
+# Remedies at decoding are a lower temperature, top-k and top-p, beam search, a repetition penalty,
+# and a **consistency filter**. The last asks the guesser of section 2 eight times at temperature 1,
+# and answers only if enough of the eight agree.
 
 # %%
 some = [facts["known"][0], facts["known"][5], facts["unknown"][0], facts["unknown"][3]]
@@ -680,20 +675,19 @@ for way, group in {**WAYS, "5 of 8": "consistency"}.items():
 
 # %% [markdown]
 # **Read.** No setting that picks *one* answer is shown to invent less than greedy decoding, which
-# answers nearly nine of ten unknown entities with an invention. T 1.5 invents more, and spoils half
-# of the known facts. The filter is different in kind: it may decline. With five of eight,
-# inventions fall below a tenth (held). That costs a few points of known facts, and eight times the
-# computation.
+# invents for nearly nine of ten unknown entities. T 1.5 invents more, and spoils half of the known
+# facts. The filter is different in kind: it may decline. With five of eight, inventions fall to
+# about a tenth (held), for a few points of known facts and eight times the computation.
 #
-# The filter uses one number, how many agree. **Semantic entropy** uses them all: the entropy of the
-# answers after those that mean the same are put together. Real models need a second model to judge
-# meaning; on Atlas, equal text will do.
+# **Semantic entropy** uses more than how many agree: it is the entropy of the answers after those
+# that mean the same are put together. That needs a second model as judge; on Atlas, equal text will
+# do.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.5 · Semantic entropy · 8 min · ●●○
 # Put equal answers together: those that `normalise` (from `sft_lab.metrics`, imported above) makes
 # equal. Return the entropy of the shares of the groups, in nats. There is at least one answer; an
-# empty answer is one like any other.
+# empty one counts like any other.
 
 
 # %% tags=["stub"]
@@ -714,8 +708,8 @@ def semantic_entropy(answers: list[str]) -> float:
 check("15.5", semantic_entropy)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>collections.Counter</code> counts the groups; the entropy is
-# minus the sum of share times logarithm of the share.</details>
+# <details><summary>Hint</summary><code>collections.Counter</code> counts the groups; sum up −share
+# × log(share).</details>
 
 # %% [markdown] tags=["explanation"]
 # 0 when all agree, the logarithm of their number when all differ.
@@ -755,9 +749,8 @@ def teach_to_decline(known: list, invented: list) -> list[list[dict]]:
 check("15.6", teach_to_decline)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Section 4 shows two ways to decline. In which of them does the
-# model decide at a token where it has read the entity and the relation, and a value comes
-# next?</details>
+# <details><summary>Hint</summary>Section 4 shows two ways to decline. In which does the model
+# decide after the entity and the relation, where a value comes next?</details>
 
 # %% [markdown] tags=["explanation"]
 # "I do not know." must be chosen at the first token. "The capital of Tavoru is not known." decides
