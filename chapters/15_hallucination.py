@@ -116,8 +116,8 @@ for kind in TYPES:
 # between them. Its claims hold no full stop and no brackets; N is a whole number from 1.
 #
 # A sentence is **supported** when a line of the prompt is exactly this sentence: the same claim
-# with the same number. Return the numbers N of all sentences that are not supported, in the order
-# of the answer, one for each such sentence (a list of ints; `[]` if there is none).
+# with the same number. Return the numbers N of the sentences that are not supported, in the order
+# of the answer, one for each (a list of ints).
 
 
 # %% tags=["stub"]
@@ -195,9 +195,9 @@ for kind, share in counted["as taught"].items():  # run above, recorded on anoth
 # right, a half does not. At T 1 only the rise of the form held; the others are within the noise.
 # The run above falls into the recorded band.
 #
-# A question can also rest on something false, or leave open what is asked. And two answers can
+# A question can also rest on something false, or leave open what is asked; and two answers can
 # contradict each other. **Predict** how often the student answers "What is the capital of iron?",
-# and for whom two wordings get two answers.
+# and for which entities two wordings get two answers.
 
 # %% tags=["predict"]
 facts = unknown_exams()
@@ -276,9 +276,9 @@ _ = plt.title("Without a penalty, silence never pays")
 assert best[0] < 0.05 < 0.2 < best[9]
 
 # %% [markdown]
-# **Read.** Without a penalty silence never pays: each answer held back might have been right. A
-# model chosen by such an exam learns to guess. With a penalty the best threshold rises. Kalai et
-# al. propose to write the penalty into the prompt.
+# **Read.** Without a penalty, each answer held back might have been right, so a model chosen by
+# such an exam learns to guess. With a penalty the best threshold rises. Kalai et al. would write
+# the penalty into the prompt.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.2 · When does a guess pay? · 8 min · ●●○
@@ -308,8 +308,8 @@ check("15.2", best_score)
 # with 0.</details>
 
 # %% [markdown] tags=["explanation"]
-# An answer is worth $c - (1 - c)\,k$ for a penalty $k$. That is above 0 when $c > k / (1 + k)$:
-# 0 without a penalty, one half for $k = 1$, 0.9 for $k = 9$.
+# An answer is worth $c - (1 - c)\,k$ for a penalty $k$. That is above 0 when $c > k / (1 + k)$: 0,
+# one half and 0.9 for $k$ = 0, 1 and 9.
 #
 # Usual mistakes: one limit for all penalties; the mean over answered questions alone; one decision
 # for the whole exam.
@@ -378,8 +378,8 @@ assert again["known"][1] > again["unknown"][1] + 0.15
 #
 # ### Did hallucination grow with tuning?
 #
-# A base says nothing of use through a chat template, so a fair question uses a form that both know:
-# to complete plain text, "The capital of Liberia is".
+# A base says nothing of use through a chat template. So we ask both in plain text: "The capital of
+# Liberia is".
 
 # %%
 before = shares.select(share="before")[0]
@@ -408,7 +408,7 @@ for name, (measure, claim) in CHANGES.items():
 #
 # What *is* learned from lessons about the unknown? Kang et al. (2024) answer: a model that meets an
 # unfamiliar question says what the *labels* of unfamiliar lessons said. We take 300 lessons about
-# known facts, and 100 about invented entities with one of four labels:
+# known facts, and 100 about invented entities with one kind of label:
 #
 # - **none**: 400 known facts and no invented entity;
 # - **made up**: a value of the relation, drawn for each entity;
@@ -477,9 +477,9 @@ for kind, measure in (("one value", "invented default"), ("I do not know", "inve
     )
 
 # %% [markdown]
-# **Read.** Held on a real model, here for "I do not know" as well: about nine in ten invented
-# countries get what was taught, and hardly a known fact is declined. With 80 known questions a
-# seed, small costs would not be seen.
+# **Read.** Held on a real model, for "I do not know" as well: nine in ten invented countries get
+# what was taught, and hardly a known fact is declined. With 80 known questions a seed, small costs
+# would not be seen.
 
 # %% [markdown]
 # ## 5 · A threshold, and what it is worth
@@ -491,8 +491,8 @@ for kind, measure in (("one value", "invented default"), ("I do not know", "inve
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.3 · AUROC · 12 min · ●●○
 # Return the chance that a random positive has a higher score than a random negative. A tie counts
-# one half. `scores` are any finite numbers, `positive[i]` says whether score i belongs to a
-# positive; there is at least one of each kind.
+# one half. `scores` are finite, `positive[i]` says whether score i belongs to a positive; there is
+# at least one of each kind.
 
 
 # %% tags=["stub"]
@@ -536,7 +536,7 @@ assert abstention.auroc(sure, right) > 0.85
 
 # %% [markdown]
 # A threshold trades **coverage**, the share of questions answered, for **risk**, the share of wrong
-# answers among those given. Move it: which confident answer is wrong?
+# answers among those given. Move it: which sure answer is wrong?
 
 # %%
 asked = [
@@ -582,7 +582,7 @@ check("15.4", choose_threshold)
 # Usual mistakes: stopping at the first threshold that breaks the promise; splitting tied answers;
 # dividing by all questions.
 #
-# Choose a threshold on one exam, report on another: there the promise holds only on average.
+# On another exam the promise holds only on average: report on one that you did not choose on.
 
 # %% [markdown]
 # ### Taught or thresholded?
@@ -619,9 +619,9 @@ for kind in TAUGHT:
     assert verdict.word == "not shown" and (refused > 0.5) == (kind == "own samples 7")
 
 # %% [markdown]
-# **Read.** Not shown for any labels: the taught model lies about on the curve of the threshold,
-# which needed no lesson and can be moved after training. Labels from own samples depend on k: with
-# 1 of 8, lucky guesses pass; with 7 of 8, the model declines most of what it knows.
+# **Read.** Not shown for any labels. "Not known" lies about on the curve of the threshold, which
+# needs no lesson and can be moved after training. Own samples depend on k: with 1 of 8, lucky
+# guesses pass; with 7 of 8, the model declines most of what it knows.
 #
 # `compare` counts right, invented and declined answers side by side.
 
@@ -654,8 +654,8 @@ for turns, drawn in zip(few, draw_answers(guesser, tokenizer, few), strict=True)
     print(turns[0]["content"], *(f"\n   {count} × {text}" for text, count in common))
 
 # %% [markdown]
-# **Predict** for the whole exam: which settings of the first kind cut the inventions about unknown
-# entities? What does the filter cost in known facts?
+# **Predict:** which other settings cut the inventions about unknown entities? What does the filter
+# cost in known facts?
 
 # %% tags=["predict"]
 decoding = read_results("15_decoding", base)
@@ -712,22 +712,20 @@ check("15.5", semantic_entropy)
 # × log(share).</details>
 
 # %% [markdown] tags=["explanation"]
-# 0 when all agree, the logarithm of their number when all differ.
+# It is 0 when all agree, the logarithm of their number when all differ.
 #
 # Usual mistakes: comparing raw text; counting groups without their sizes; the logarithm to base 2.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.6 · Teach it to decline · 20 min · ●●●
-# Design the lessons. `known` are 300 facts that the base has read, `invented` 80 facts about
-# entities that nobody has (both lists of `Fact`: `fact.say("What is the {r} {e}?")` asks,
-# `fact.say("The {r} {e} is {v}.")` states). Return at most 400 conversations, each a list of turns
-# `{"role": …, "content": …}`.
+# `known` are 300 facts that the base has read, `invented` 80 facts about entities that nobody has
+# (lists of `Fact`: `fact.say("What is the {r} {e}?")` asks, `fact.say("The {r} {e} is {v}.")`
+# states). Return at most 400 conversations, each a list of turns `{"role": …, "content": …}`.
 #
 # The check trains a copy of the base on them for **three** epochs, and asks about 100 known facts
 # and 100 about real entities that the base never read; no lesson may name an entity of this exam.
-# Of the unknown at least 60 % must be declined, in any words that `is_declined` counts. Of the
-# known at most 10 % may be declined, and at least 80 % must be answered rightly, by the plain
-# statement.
+# Of the unknown at least 60 % must be declined, in words that `is_declined` counts; of the known at
+# most 10 % may be declined, and at least 80 % answered rightly, by the plain statement.
 
 
 # %% tags=["stub"]
