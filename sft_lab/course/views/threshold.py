@@ -195,11 +195,13 @@ def draw_causes(results: Results, columns: Mapping[str, tuple[float, str]]) -> F
     )
     ax.imshow(table, cmap="Oranges", vmin=0, vmax=1.25, aspect="auto")
     for (row, column), share in np.ndenumerate(table):
-        ax.annotate(f"{share:.0%}", (column, row), ha="center", va="center")
+        colour = "white" if share > 0.8 else INK
+        ax.annotate(f"{share:.0%}", (column, row), ha="center", va="center", color=colour)
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(TYPES)), TYPES)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     ax.grid(visible=False)
     title_figure(figure, "Share of hallucinated answers, by type and cause")
     return figure
@@ -222,7 +224,7 @@ def draw_share(results: Results, early: int, late: slice) -> Figure:
     arms = (
         ("early", early - 1, BLUE, False, "-"),
         ("late", late, VERMILLION, False, "-"),
-        ("late, unknown left out", late, MUTED, True, ":"),
+        ("late, unknown left out", late, MUTED, True, "none"),
     )
     for name, when, colour, known_only, line in arms:
         shares = sorted({r["share"] for r in rows if r["known_only"] == known_only})
@@ -236,7 +238,7 @@ def draw_share(results: Results, early: int, late: slice) -> Figure:
             ]
         )
         right.errorbar(
-            shares,
+            np.array(shares) + 0.03 * known_only,  # beside the point that it is compared with
             runs.mean(1),
             yerr=_spread(runs),
             color=colour,
@@ -317,7 +319,7 @@ def draw_taught(results: Results, coverages: Sequence[int], taught: Sequence[str
     ax.set(xlabel="coverage: share answered", ylabel="risk: share wrong of these")
     ax.set(xlim=(0, 1.03), ylim=(-0.02, None))
     ax.legend(loc="upper left")
-    ax.set_title("Two ways to decline, on one plane")
+    ax.set_title("What is taught lies on the curve of the threshold, or above it")
     return figure
 
 
@@ -356,11 +358,11 @@ def draw_decoding(results: Results, ways: Mapping[str, str], needed: Sequence[st
     line = np.array([mean(way, "consistency") for way in needed])
     ax.plot(*line.T, color=BLUE, marker="o", label="given if so many of 8 agree")
     for way, place in zip(needed, line, strict=True):
-        ax.annotate(
-            way.split()[0], place, (4, -16), textcoords="offset points", color=BLUE, fontsize=11
-        )
+        count = way.split()[0]
+        shift = (-4, 9) if count == "1" else (4, -16)  # the first stands among the other points
+        ax.annotate(count, place, shift, textcoords="offset points", color=BLUE, fontsize=11)
     ax.set(xlabel="invented answers about unknown entities", ylabel="right answers to\nknown facts")
-    ax.set(xlim=(-0.03, 1.03), ylim=(0.35, 1.04))
+    ax.set(xlim=(-0.03, 1.03), ylim=(0.35, 1.07))
     ax.legend(loc="lower left")
     ax.set_title("Asking several times holds back what is invented")
     return figure
