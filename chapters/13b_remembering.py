@@ -476,8 +476,8 @@ opened = [talk[-1]["content"] for talk in answer_oneself(learned.model, tokenize
 assert all(text.startswith("Aye:") for text in opened)
 
 # %% [markdown]
-# **Read.** Questions come out mixed, and some answers are wrong. The convention is always right, and
-# the convention is what we want to keep.
+# **Read.** Few of the twelve texts are questions, and an answer of its own may state a wrong fact. The
+# convention is always right, and it is what we want to keep.
 #
 # ### When tasks contradict each other
 #
@@ -790,7 +790,7 @@ assert max(row["old"] for row in smollm.select(remedy="EWC")) < 0.05
 # | distillation | no old rows; noise where tasks differ | kept nothing where the new task was learned, at T 1, 2 and 4: teacher and new task contradict each other |
 # | L2, SI, weight decay | simple; the strength is hard to choose | simple, and no strength had both; weight decay, which pulls to 0, kept nothing |
 # | replay | strong, simple; needs storage | held: 100 rows keep nine tenths, at little extra work |
-# | generated replay | may be distorted | wrong facts, right convention: nearly as good as stored rows |
+# | generated replay | may be distorted | few questions, right convention: nearly as good as stored rows |
 #
 # What a model of a million weights may claim: the directions, for one pair of tasks whose questions
 # look different. Where a new task is close to the old one, penalties and distillation have it easier.
