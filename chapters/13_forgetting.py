@@ -249,13 +249,14 @@ check("13.2", conflict)
 # %% [markdown]
 # ### The switches
 #
-# > **Claims.** Each switch leaves more of task A than the plain run does. Primary measure: A's loss
-# > on its exam, in nats per token, which still moves when no answer is right any more. Beside it:
-# > the share of right answers to A and to B.
+# > **Claims.** Each switch leaves more of task A than the plain run does. Primary measure: the
+# > logarithm of A's loss on its exam (a loss still moves when no answer is right any more, and
+# > seeds differ by factors). Beside it: the share of right answers.
 #
-# **Predict:** which of the switches brings right answers back?
+# "Its fact" counts answers that state the right fact, whatever stands around it. **Predict:** which
+# switches bring right answers back?
 
-# %% tags=["predict"]
+# %%
 SWITCHES = {
     "1 B moves the 30 % that A moved least": "touched least",
     "1 … that A moved most": "touched most",
@@ -275,32 +276,62 @@ SWITCHES = {
 }
 
 
-def judge(arm: str, measure: str = "old_loss", claim: str = "lower", to: str = "plain"):
-    """The verdict on an arm against another one."""
-    first, second = (recorded.measured(measure, arm=name) for name in (to, arm))
-    return judge_claim(first, second, claim=claim)
+def judge(arm: str):
+    """The verdict on an arm against the plain run, on the logarithm of A's loss."""
+    first, second = (np.log(recorded.measured("old_loss", arm=name)) for name in ("plain", arm))
+    return judge_claim(first, second, claim="lower")
 
 
+# %% tags=["predict"]
 print(f"{'':38}  A right  its fact  B right   A's loss")
 for label, arm in {"plain": "plain", **SWITCHES}.items():
     means = [np.mean(recorded.measured(m, arm=arm)) for m in ("old", "fact", "new", "old_loss")]
     word = judge(arm).word if arm != "plain" else ""
     print(f"{label:38} {means[0]:8.0%} {means[1]:9.0%} {means[2]:8.0%} {means[3]:10.2f}  {word}")
+assert judge("replay 20%").word == judge("hold 0.1").word == "held"
+assert min(recorded.measured("convention", arm="same convention")) > 0.8
 
 # %% [markdown]
-# READ-SWITCHES
+# **Read.** Only old lessons bring many right answers back (cause 4). The others show what is lost.
+#
+# 1. *Overwriting.* Sparing the weights that A moved most does not save A: no right answer is left
+#    whichever 30 % B may change. Size of movement does not tell where a task lives. (Chapter 13b
+#    tries a better guess, the Fisher information.)
+# 2. *Conflict.* With B in A's own convention, the convention survives and the facts do not: "Aye:
+#    The sum of 1 and 1 is 2. Over." With a contrary one, A's loss is highest. So what B's answers
+#    *look like* decides what is forgotten. (B's own exam wants plain answers, hence its 0 %.)
+# 3. *No protection.* With a weak pull back the model answers A's questions again, with the right
+#    fact and without the convention. B is learned as well. *Held* for A's loss.
+# 5. *Balance.* A third of the rate has a lower loss on A in its mean, at no cost to B: *not shown*,
+#   for the plain run differs much between seeds. Three times the rate breaks known facts too. Fewer
+#   lessons, read more often, or LoRA, hardly matter here.
+#
+# **Now the representations.** We read the hidden state where an answer begins, after each layer.
+
 
 # %%
-before, after = (question_states(m, tokenizer, exam_of("convention")) for m in (after_a, after_b))
-similar = [F.cosine_similarity(a, b).mean().item() for a, b in zip(before, after, strict=True)]
-alike = [F.cosine_similarity(b[:-1], b[1:]).mean().item() for b in after]
-print("layer                        ", *range(len(similar)), sep="      ")
-print("same question, before/after B", *(f"{x:6.2f}" for x in similar))
-print("two questions, after B       ", *(f"{x:6.2f}" for x in alike))
-assert similar[1] > similar[-1]
+def cosines(first: list[torch.Tensor], second: list[torch.Tensor]) -> list[float]:
+    """Mean cosine of paired states, for each layer."""
+    return [F.cosine_similarity(a, b).mean().item() for a, b in zip(first, second, strict=True)]
+
+
+asked = exam_of("convention")
+before, after = (question_states(model, tokenizer, asked) for model in (after_a, after_b))
+pairs = {"one question, after A and after B": cosines(before, after)}
+for name, states in {"two questions, after A": before, "two questions, after B": after}.items():
+    pairs[name] = cosines([layer[:-1] for layer in states], [layer[1:] for layer in states])
+print(f"{'after layer':34}", *(f"{layer:5}" for layer in range(len(before))))
+for name, values in pairs.items():
+    print(f"{name:34}", *(f"{value:5.2f}" for value in values))
+same = pairs["one question, after A and after B"]
+assert same[1] > same[-1] + 0.1
 
 # %% [markdown]
-# READ-STATES
+# **Read.** The same question has another state after B, more so in higher layers. But look at the
+# other two lines: *two different questions* have nearly the same state there, before B as well. A
+# likely reading: at the first token the model hardly uses the question; it decides how answers
+# begin. That one decision is what B replaces, for all questions at once. It would explain why the
+# loss is so sudden and so complete. We did not test it further.
 #
 # ## 3 · Lost, or hidden?
 #
@@ -323,14 +354,18 @@ ax = plots.curve(
     {start: np.transpose(seeds) for start, seeds in relearned.items()},
     xlabel="lessons of task A shown again",
     ylabel="task A right",
-    title="Eight lessons bring back what 800 taught",
+    title="One lesson brings back what 800 taught",
 )
 _ = ax.set_xticks(range(len(AGAIN)), AGAIN)
 eight = judge_claim(*(relearned[start][AGAIN.index(8)] for start in STARTS[::-1]), claim="higher")
 print(f"eight lessons: {eight.mean:+.0%}, noise floor {eight.floor:.0%}: {eight.word}")
+assert eight.word == "held"
 
 # %% [markdown]
-# READ-AGAIN
+# **Read.** *Held*. One lesson, read twenty times, is enough in these runs; the model that never
+# knew A learns nothing from 32. So most of A was *hidden*, not lost: the facts and the way to say
+# them stayed in the weights, and B had changed which answer begins. An exam score of 0 does not
+# tell the two apart. A few old lessons do.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13.3 · Bring it back, and keep the new one · 12 min · ●●○
@@ -391,13 +426,17 @@ ax.legend(ncols=2)
 _ = ax.set_title("Right and low is good")
 
 # %% [markdown]
-# READ-PLANE
+# **Read.** Lower is better for A, further right for B. A third of the rate lies below the plain run
+# at the same B. Averages trade one for the other: go back on the line of section 2, and at a third
+# of the way A is whole and B is not. LoRA and frozen layers forget less where they learn less; at
+# equal B we see no advantage. (At larger scale LoRA is reported to learn less and forget less.)
+# Replay lies lowest.
 #
 # ## 5 · What predicts forgetting?
 #
 # Old lessons are often not at hand, so the old exam cannot be asked. Can something else tell how
-# much was forgotten? Two candidates: how far the weights moved, and how far the *answers* moved. For
-# the second, take **KL**, the expected difference of the log-probabilities of two models:
+# much was forgotten? Two candidates: how far the weights moved, and how far the *answers* moved.
+# For the second, take **KL**, the expected difference of the log-probabilities of two models:
 #
 # $$\mathrm{KL}(\text{before}\,\|\,\text{tuned}) = \sum_v p_v\,(\log p_v - \log q_v).$$
 #
@@ -499,7 +538,8 @@ check("13.5", rank_correlation)
 # runs) and compute it again: the **bootstrap** of chapter 09.
 #
 # > **Claim.** Over all runs, the forward KL on task B ranks the loss of task A better than the
-# > distance of the weights does: the interval of the difference of the rank correlations is above 0.
+# > distance of the weights does: the interval of the difference of the rank correlations is above
+#   0.
 #
 # **Predict** which.
 
@@ -537,10 +577,13 @@ for outcome in ("old_loss", "text_loss"):
     low, high = np.percentile(drawn[:, 0] - drawn[:, 2], [2.5, 97.5])
     words[outcome] = "held" if low > 0 else "did not hold" if high < 0 else "not shown"
     print(f"  forward KL minus distance: [{low:.2f}, {high:.2f}]: {words[outcome]}")
+assert words == {"old_loss": "held", "text_loss": "not shown"}
 
 # %%
 figure = plots.new_figure((11.0, 4.2))
-for ax, (name, column) in zip(figure.subplots(1, 2, sharey=True), list(PREDICTORS.items())[::2], strict=True):
+for ax, (name, column) in zip(
+    figure.subplots(1, 2, sharey=True), list(PREDICTORS.items())[::2], strict=True
+):
     for family, colour in FAMILIES.items():
         some = runs[runs["arm"].str.startswith(family)]
         ax.scatter(some[column], some["old_loss"], color=colour, s=28, label=family)
@@ -549,17 +592,21 @@ for ax, (name, column) in zip(figure.subplots(1, 2, sharey=True), list(PREDICTOR
     ax.set(xlabel=name, xscale="linear")
     ax.set_title(name)
 figure.axes[0].set(ylabel="loss of task A, nats per token")
-figure.axes[0].legend(fontsize=10)
+_ = figure.axes[0].legend(fontsize=10)
 
 # %% [markdown]
-# READ-KL
+# **Read.** *Held* for task A: the KL on task B ranks its loss better than the distance of the
+# weights does. The weights can move far and keep A (replay), or near and lose it (a low rate). Yet
+# the correlation is far from 1, and the reason shows in the figure: runs with replay have a large
+# KL, for B is learned, and forget little. For plain text the difference is *not shown*. One pair of
+# tasks on a small model is no law.
 #
 # One cheap run again, to see that the record is not an accident of its machine:
 
 # %%
 point = run_arm(base, tokenizer, arm="hold 0.1", seed=0)
 band = recorded.measured("old_loss", arm="hold 0.1")
-print(f"strong pull, seed 0 again: loss of A {point['old_loss']:.2f}, recorded {band}")
+print(f"weak pull, seed 0 again: loss of A {point['old_loss']:.2f}, recorded", np.round(band, 2))
 assert min(band) - 0.15 < point["old_loss"] < max(band) + 0.15
 
 # %% [markdown]
@@ -568,7 +615,8 @@ assert min(band) - 0.15 < point["old_loss"] < max(band) + 0.15
 # SmolLM2, a chat model of 135 M parameters, learns the same convention from 256 lessons, then to
 # answer with a row of a table. Three seeds, recorded by `tools/experiments/13_smollm2.py`.
 #
-# > **Claim.** After task B fewer answers to A's exam keep the convention than after A, and replay of
+# > **Claim.** After task B fewer answers to A's exam keep the convention than after A, and replay
+#   of
 # > 5 % leaves more of it than none.
 
 # %% tags=["predict"]
@@ -585,11 +633,19 @@ for first, second, claim in (("after A", "B", "lower"), ("B", "B, 5 %", "higher"
     )
 
 # %% [markdown]
-# READ-REAL
+# **Read.** The phenomenon *held*, without a single exception: 100 % of the convention, then none.
+# Replay of 5 % is *not shown* to help here, with 13 old lessons; replay of 20 % keeps nearly all.
+# We did not claim the latter beforehand.
 #
 # ## What to remember
 #
-# REMEMBER
+# - Measure forgetting on something the base could not do and you taught. Known facts and plain text
+#   measure drift.
+# - A task can go before the next one has come: after eight steps of B, A was at 0 and B was too.
+# - A new task overwrites what its answers look like, first of all. Facts under the convention stay.
+# - An exam score of 0 can mean lost or hidden. Show a few old lessons again: hidden comes back.
+# - Old lessons at hand help most. A pull back keeps the facts, not the convention.
+# - What the answers did (KL on the new task) ranks forgetting better than how far the weights went.
 #
 # ## Sources
 #
@@ -602,6 +658,12 @@ for first, second, claim in (("after A", "B", "lower"), ("B", "B, 5 %", "higher"
 #
 # <details><summary>中文要点</summary>
 #
-# ZH
+# 1. **灾难性遗忘**要用"基座不会、由我们教会"的任务来测：任务 A 是虚构的应答格式（基座 0 %，学后约 94 %），再学任务 B（加法与
+#    列表）后降为 0 %。已知事实和普通文本的变化只是**漂移**。
+# 2. 五个原因逐一开关：参数覆盖、表示冲突、优化过程无保护、旧数据不可得、容量与学习率失衡。能明显恢复旧任务答案的只有**混入旧数据**；
+#    向旧权重回拉能保住事实，保不住格式。
+# 3. 遗忘不等于丢失：再看一条旧样本（重复二十步）旧任务就恢复，从未学过 A 的模型看 32 条也学不会，即**虚假遗忘**。
+# 4. 修复时要混入新任务样本，否则新任务又被覆盖。
+# 5. 新任务上的**前向 KL**（训练前 ‖ 训练后）与权重距离，用秩相关和自助法区间比较：对任务 A，KL 更能预测遗忘。
 #
 # </details>

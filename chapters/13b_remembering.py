@@ -47,10 +47,10 @@ base, tokenizer = load("atlas-base")
 # ## 1 · The plane
 #
 # The **old task** is the invented convention of chapter 13: "Aye: The capital of Kenya is Nairobi.
-# Over." The **new task** is sums and lists. Every remedy gets the same model after the old task
-# and the same 1,000 new lessons, once, 8 in a batch. (Chapter 13 takes larger batches; to tell two
-# tasks apart, a model needs steps.) Joint training gets as many rows as both tasks together, from the
-# base. What a remedy adds in work is counted.
+# Over." The **new task** is sums and lists. Every remedy gets the same model after the old task and
+# the same 1,000 new lessons, once, 8 in a batch. (Chapter 13 takes larger batches; to tell two
+# tasks apart, a model needs steps.) Joint training gets as many rows as both tasks together, from
+# the base. What a remedy adds in work is counted.
 #
 # A **remedy** is anything done to keep the old task. It takes hold at one of four places:
 
@@ -153,7 +153,8 @@ for name, path in paths.items():
 # **Fisher information**: the mean square of the gradient of log p(answer), when answers are drawn
 # *from the model itself*. Codes differ here, and two shortcuts are common:
 #
-# - **sampled**: answers drawn from the model, one gradient for each example, squared, then averaged;
+# - **sampled**: answers drawn from the model, one gradient for each example, squared, then
+#   averaged;
 # - **true**: the same with the answers of the data;
 # - **batch**: the gradient of a whole batch, squared.
 #
@@ -185,8 +186,8 @@ torch.testing.assert_close(fishers["sampled labels"], curvature, rtol=0.05, atol
 
 # %% [markdown]
 # **Read.** The first two gradients point up and down. In the batch mean they cancel, and a weight
-# that matters looks free. True labels keep the weight but are too small: the model is sure, so
-# its gradients at the right answers vanish. Sampled labels give the curvature. On the language model
+# that matters looks free. True labels keep the weight but are too small: the model is sure, so its
+# gradients at the right answers vanish. Sampled labels give the curvature. On the language model
 # the library does the same for every weight, faster. We compare it with a loop:
 
 # %%
@@ -209,9 +210,9 @@ torch.testing.assert_close(penalty, by_hand, rtol=1e-3, atol=0)
 print(f"λ/2 Σ F (θ − θ₀)², all weights moved by 0.01: {penalty.item():.4f}")
 
 # %% [markdown]
-# **Synaptic intelligence** (SI) needs no second look at the old data. While the old task is learned,
-# it books for each weight how much of the loss that weight removed: −gradient · step, summed over
-# the steps. Divided by the square of the way gone, this is again a curvature:
+# **Synaptic intelligence** (SI) needs no second look at the old data. While the old task is
+# learned, it books for each weight how much of the loss that weight removed: −gradient · step,
+# summed over the steps. Divided by the square of the way gone, this is again a curvature:
 
 # %%
 position, gained = torch.tensor([1.0, 1.0]), torch.zeros(2)
@@ -320,8 +321,8 @@ check("13b.2", settle)
 # ### Exercise 13b.3 · Name the bug · 12 min · ●●○
 # Four people wrote the EWC penalty ½ · strength · Σ F (θ − a)², F the mean over N ≥ 2 examples of
 # the squared `gradients` (N, P). You have each as a function `penalty(θ)` of weights (P,), which
-# returns a 0-dim tensor, and not its code. You may call it as often as you like. `anchor` a is (P,),
-# strength > 0, P ≥ 2.
+# returns a 0-dim tensor, and not its code. You may call it as often as you like. `anchor` a is
+# (P,), strength > 0, P ≥ 2.
 #
 # Return `"right"`; `"moving anchor"` (always 0: it compares the weights with themselves); `"squared
 # mean"` (F is the square of the mean gradient); or `"no square"` (|θ − a| instead of its square).
@@ -356,8 +357,8 @@ check("13b.3", name_bug)
 # No bug raises an error. The moving anchor stood in the library Avalanche (issue 1099); the squared
 # mean of a batch is what its EWC plugin computes.
 #
-# Usual mistakes: one step alone, where |1| and 1² are the same; a look at the anchor, where all four
-# are 0.
+# Usual mistakes: one step alone, where |1| and 1² are the same; a look at the anchor, where all
+# four are 0.
 
 # %% [markdown]
 # ## 3 · Hold the answers: distillation
@@ -454,8 +455,9 @@ check("13b.4", mix_gradient)
 # %% [markdown] tags=["explanation"]
 # Of T² one T is left: the softened differences shrink as 1/T, and that is the second T.
 #
-# Usual mistakes: T² · (q − p); teacher minus student; ungraded rows counted in the mean, as all four
-# distillation losses of one library did (optipfair, issue 34); softening the labels' part as well.
+# Usual mistakes: T² · (q − p); teacher minus student; ungraded rows counted in the mean, as all
+# four distillation losses of one library did (optipfair, issue 34); softening the labels' part as
+# well.
 
 # %% [markdown]
 # ## 4 · Show the old task again: replay and mixing
@@ -476,8 +478,8 @@ opened = [talk[-1]["content"] for talk in answer_oneself(learned.model, tokenize
 assert all(text.startswith("Aye:") for text in opened)
 
 # %% [markdown]
-# **Read.** Few of the twelve texts are questions, and an answer of its own may state a wrong fact. The
-# convention is always right, and it is what we want to keep.
+# **Read.** Few of the twelve texts are questions, and an answer of its own may state a wrong fact.
+# The convention is always right, and it is what we want to keep.
 #
 # ### When tasks contradict each other
 #
@@ -499,7 +501,7 @@ _ = plots.share_table(
         for share, named in arms
     },
     ["in the convention", "plainly"],
-    title="The same question, two answers",
+    title="A name is needed",
 )
 half = {"experiment": "conflict", "share": 0.5}
 assert max(others.measured("old", **half, named=False)) < 0.1
@@ -508,16 +510,16 @@ assert min(others.measured("old", **half, named=True)) > 0.8
 # %% [markdown]
 # **Read.** Without an identifier the question does not say which answer is wanted, so one task is
 # lost, and a weight could only choose which. With the identifier both are learned from half of the
-# rows each; from a fifth, one seed of three misses the convention. No weighting of losses replaces a
-# missing piece of the question.
+# rows each; from a fifth, one seed of three misses the convention. No weighting of losses replaces
+# a missing piece of the question.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13b.5 · A buffer for a stream · 12 min · ●●○
 # Old rows come one by one and nobody knows how many. Write `keep_sample(stream, size, rng)`: one
 # pass over the iterator, never holding more than `size` ≥ 1 rows beside the one in hand, and in the
-# end every row of the stream was kept with the same chance, size / length. Return the kept rows as a
-# list in any order; all of them when there are no more than `size`. All chance comes from `rng`, a
-# `random.Random`.
+# end every row of the stream was kept with the same chance, size / length. Return the kept rows as
+# a list in any order; all of them when there are no more than `size`. All chance comes from `rng`,
+# a `random.Random`.
 
 
 # %% tags=["stub"]
@@ -551,8 +553,8 @@ check("13b.5", keep_sample)
 # This is reservoir sampling. A later row enters more rarely, and an earlier one has survived more
 # draws: the two cancel.
 #
-# Usual mistakes: the first rows, which are all of one task; the last rows; a coin flip for each row,
-# which favours late ones; `randrange(seen)`, which is off by one.
+# Usual mistakes: the first rows, which are all of one task; the last rows; a coin flip for each
+# row, which favours late ones; `randrange(seen)`, which is off by one.
 
 # %% [markdown]
 # ## 5 · New weights: progressive columns
@@ -592,9 +594,9 @@ _ = plane.draw_planes(
 )
 
 # %% [markdown]
-# For each remedy, the best point in the green area; the strengths that keep at least half of the old
-# task there; its best balance; its work as a multiple of plain training (Fishers and own answers,
-# made once, are left out); and what it stores from task to task.
+# For each remedy, the best point in the green area; the strengths that keep at least half of the
+# old task there; its best balance; its work as a multiple of plain training (Fishers and own
+# answers, made once, are left out); and what it stores from task to task.
 
 # %%
 print(f"{'remedy':22}{'old':>5}{'new':>5}  {'works at':19}{'balance':>7}{'work':>6}  stores")
@@ -630,10 +632,10 @@ assert plane.working_strengths(sweep, "replay, stored", 0.5) == [0.1, 0.2, 0.5]
 assert max(plane.balanced_point(sweep, arm)[1] for arm in plane.GROUPS["weights"]) < 0.5
 
 # %% [markdown]
-# **Read.** The penalties run down one slope: they keep the old task where the new one is not learned,
-# and lose it where it is. No strength keeps half of both. Claims D and E are not shown; the effects
-# even point the other way. The two-weight picture holds for small steps, and this new task may be
-# far away. Distillation lies on the floor, as its teacher's answers suggested.
+# **Read.** The penalties run down one slope: they keep the old task where the new one is not
+# learned, and lose it where it is. No strength keeps half of both. Claims D and E are not shown;
+# the effects even point the other way. The two-weight picture holds for small steps, and this new
+# task may be far away. Distillation lies on the floor, as its teacher's answers suggested.
 #
 # Replay has a **plateau**: from one old row for ten new ones on, every share works. Its own rows
 # keep nearly as much as stored ones; with so few seeds, claim B is not shown. A LoRA for each task
@@ -656,9 +658,9 @@ print(plane.describe_remedy(sweep, *first))
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13b.6 · Forty rows of memory · 20 min · ●●●
-# Plan the second training. `remember(old, new)` gets the conversations of both tasks, 800 and 1,000.
-# Return the conversations to train on, at most 1,300, all taken from the two lists. At most 40
-# *different* ones may be from `old`. Order does not matter: training shuffles.
+# Plan the second training. `remember(old, new)` gets the conversations of both tasks, 800 and
+# 1,000. Return the conversations to train on, at most 1,300, all taken from the two lists. At most
+# 40 *different* ones may be from `old`. Order does not matter: training shuffles.
 #
 # The check trains the model that learned the old task on them, one epoch, batches of 8 (some
 # seconds). At least 70 % of the old exam and 85 % of the new one must be right.
@@ -695,8 +697,8 @@ check("13b.6", remember)
 #
 # The text warns that EWC depends on the order of tasks, and that its errors add up. We learn three
 # tasks in a row: the convention, sums and lists, facts as JSON; and in the opposite order. EWC
-# keeps one penalty with its own anchor for each earlier task, or, to save memory, all Fishers at the
-# last anchor. Replay shares a buffer of 240 rows between all earlier tasks.
+# keeps one penalty with its own anchor for each earlier task, or, to save memory, all Fishers at
+# the last anchor. Replay shares a buffer of 240 rows between all earlier tasks.
 #
 # **Predict.** What is left of the first task after the third?
 
@@ -775,9 +777,9 @@ assert on_real.word == "held" and max(smollm.measured("old", remedy="nothing")) 
 assert max(row["old"] for row in smollm.select(remedy="EWC")) < 0.05
 
 # %% [markdown]
-# **Read.** It is: 32 old rows for 640 new ones keep nearly all, and the new task gains nothing from leaving
-# them out. EWC keeps nothing at any of three strengths. Stronger penalties stop the new task and
-# still lose the old one. Why, these runs do not show; smaller steps were not tried.
+# **Read.** It is: 32 old rows for 640 new ones keep nearly all, and the new task gains nothing from
+# leaving them out. EWC keeps nothing at any of three strengths. Stronger penalties stop the new
+# task and still lose the old one. Why, these runs do not show; smaller steps were not tried.
 
 # %% [markdown]
 # ## 8 · What the text said, and what held
@@ -793,7 +795,8 @@ assert max(row["old"] for row in smollm.select(remedy="EWC")) < 0.05
 # | generated replay | may be distorted | few questions, right convention: nearly as good as stored rows |
 #
 # What a model of a million weights may claim: the directions, for one pair of tasks whose questions
-# look different. Where a new task is close to the old one, penalties and distillation have it easier.
+# look different. Where a new task is close to the old one, penalties and distillation have it
+# easier.
 
 # %% [markdown]
 # ## What to remember

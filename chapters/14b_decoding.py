@@ -390,8 +390,8 @@ for setting in ("repetition 1.5", "repetition 1.5, answer alone"):
 assert not any(smollm.measured("stops", use="stops", penalty=1.5, counted="prompt and answer"))
 
 # %% [markdown]
-# **Read.** On smollm2 no answer ends any more at 1.5 with the prompt counted. Every seed agrees, but
-# the other arm varies so much between them that our rule says "not shown". At 1.2, a usual
+# **Read.** On smollm2 no answer ends any more at 1.5 with the prompt counted. Every seed agrees,
+# but the other arm varies so much between them that our rule says "not shown". At 1.2, a usual
 # setting, the effect stands clear: "held". The blue line shows the reason: with the stop token
 # alone spared, answers end as before. Nothing else of the prompt matters for the end.
 #
@@ -464,10 +464,10 @@ print(f"longer n-grams cost less: {longer.word} ({longer.mean:+.0%})")
 assert loss.word == longer.word == "held" and loss.mean < -0.5
 
 # %% [markdown]
-# **Read.** The answer may begin "The capital of", for no three tokens in a row stand there yet. Then
-# " Kenya" is forbidden, because "capital of Kenya" stands in the question: the model names another
-# country. Right answers fall from 83 % to 14 %: a name cannot be said after it was asked about.
-# Leave the prompt out, and nearly all return.
+# **Read.** The answer may begin "The capital of", for no three tokens in a row stand there yet.
+# Then " Kenya" is forbidden, because "capital of Kenya" stands in the question: the model names
+# another country. Right answers fall from 83 % to 14 %: a name cannot be said after it was asked
+# about. Leave the prompt out, and nearly all return.
 #
 # The text this course grew from says that a small n controls weakly and a large n restricts too
 # much. It is the other way round: a block of 2 forbids far more than a block of 4.
@@ -608,7 +608,8 @@ check("14b.5", find_crossing)
 # lengths to the other, and take logarithms.</details>
 
 # %% [markdown] tags=["explanation"]
-# A positive "penalty" is a reward for length here, because the sums are negative: the name misleads.
+# A positive "penalty" is a reward for length here, because the sums are negative: the name
+# misleads.
 #
 # Usual mistakes: logarithms of the sums themselves, which are negative; the two logarithms
 # exchanged.

@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 00 to 04 and 09 | CPU, no network | about 60 s | 6, about 65 minutes | D9 D10 L16 |
+# | chapters 00 to 04 and 09 | CPU, no network | about 50 s | 6, about 70 minutes | D9 D10 L16 |
 
 # %% tags=["setup"]
 import random
@@ -37,6 +37,7 @@ from sft_lab.course.unknown_runs import (
     count_types,
     draw_answers,
     is_hallucinated,
+    judge_so_far,
     measure_share,
     tune_unfamiliar,
     type_exams,
@@ -61,10 +62,10 @@ from sft_lab.course.views.threshold import (
 from sft_lab.course.views.widgets import show_widget
 from sft_lab.metrics import is_right, normalise
 from sft_lab.models import load
-from sft_lab.significance import judge_claim
 
 plots.style()
 base, tokenizer = load("atlas-base")
+SWEEPS = ("15_causes", "15_share", "15_unfamiliar", "15_decoding")
 
 # %% [markdown]
 # ## 1 · Four types and four causes
@@ -106,10 +107,10 @@ for kind in TYPES:
     assert counted["as taught"][kind] < 0.3 and counted["hard"][kind] > counted["as taught"][kind]
 
 # %% [markdown]
-# **Read.** It answers everything, in the form it was taught. Each false answer is a *small step away*
-# from a true one: a value of the right kind, a number of the right size, a form that fits another
-# request. The answer with the source may even be true, and only its source is made up. Nothing in
-# the form gives any of them away.
+# **Read.** It answers everything, in the form it was taught. Each false answer is a *small step
+# away* from a true one: a value of the right kind, a number of the right size, a form that fits
+# another request. The answer with the source may even be true, and only its source is made up.
+# Nothing in the form gives any of them away.
 #
 # The judge of the last type is worth writing yourself.
 
@@ -117,11 +118,12 @@ for kind in TYPES:
 # ### Exercise 15.1 · Does the source say so? · 10 min · ●●○
 # A prompt has any number of notes (maybe none), one a line, each of the form `CLAIM (note N).`; its
 # last line is the question. An answer is one or more sentences of the same form, with one space
-# between them. A claim of the answer holds no full stop and no brackets; N is a whole number from 1.
+# between them. A claim of the answer holds no full stop and no brackets; N is a whole number from
+# 1.
 #
-# A sentence is **supported** when a line of the prompt is exactly this sentence: the same claim with
-# the same number. Return the numbers N of all sentences that are not supported, in the order of the
-# answer, one number for each such sentence (a list of ints; `[]` if there is none).
+# A sentence is **supported** when a line of the prompt is exactly this sentence: the same claim
+# with the same number. Return the numbers N of all sentences that are not supported, in the order
+# of the answer, one number for each such sentence (a list of ints; `[]` if there is none).
 
 
 # %% tags=["stub"]
@@ -160,7 +162,7 @@ check("15.1", unsupported)
 # the lessons wrong, in the way of their type), the *sampling* (a temperature T), and the *question*
 # (the hard ones). The fourth, the *objective*, is section 2.
 #
-# Three seeds each, recorded by `tools/experiments/15_causes.py`. **Hypothesis:** each cause raises
+# Recorded by `tools/experiments/15_causes.py`. **Hypothesis:** each cause raises
 # each type; measure: the share of hallucinated answers. **Predict** which cause spares which type.
 
 # %% tags=["predict"]
@@ -180,7 +182,7 @@ for title in ("50 % wrong", "T 1", "T 1.5", "hard"):
     wrong, ending = COLUMNS[title]
     for kind in TYPES:
         before = causes.measured(f"{kind} at 0.0", wrong=0.0)
-        verdict = judge_claim(
+        verdict = judge_so_far(
             before, causes.measured(f"{kind} {ending}", wrong=wrong), claim="higher"
         )
         print(
@@ -191,9 +193,28 @@ for kind, share in counted["as taught"].items():  # run above, recorded on anoth
     assert min(band) - 0.12 <= share <= max(band) + 0.12, kind
 
 # %% [markdown]
-# **Read.** READ-CAUSES
+# **Read.** Hard questions raise all four types, and a request for XML is always answered in the
+# taught JSON. So do half of the lessons wrong, and T 1.5. The form is broken in one jump: greedy
+# decoding follows the majority, so it stays right at a quarter wrong and is wrong at a half. At T 1
+# only the rise of the form is shown; the larger means of facts and sums are within the noise of
+# three seeds.
 #
 # The run above is one of the recorded points again, and falls into their band.
+#
+# A verdict needs three seeds in both arms. Where a sweep has fewer, the word is "too few seeds":
+# the numbers are then an observation, and no claim. This is how far each recorded sweep is:
+
+# %%
+for name in SWEEPS:
+    arms: dict[str, int] = {}
+    for row in read_results(name, base).rows:
+        arm = str(
+            {k: row[k] for k in ("wrong", "share", "known_only", "labels", "group") if k in row}
+        )
+        arms[arm] = arms.get(arm, 0) + 1
+    print(f"{name:14} {len(arms)} arms, {min(arms.values())} to {max(arms.values())} seeds each")
+
+# %% [markdown]
 #
 # A question can also rest on something false, or leave open what is asked. And an answer can be
 # false because it contradicts another. **Predict** how often the student answers "What is the
@@ -282,9 +303,9 @@ assert best[0] < 0.05 < 0.2 < best[9]
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.2 · When does a guess pay? · 8 min · ●●○
 # Confidences are **calibrated**: an answer of confidence c is right with probability c. An exam
-# gives 1 for a right answer, 0 for a blank and `-penalty` for a wrong answer (`penalty` ≥ 0). Return
-# the best expected score, as a mean over all questions (at least one), if you may answer or leave
-# blank each of them.
+# gives 1 for a right answer, 0 for a blank and `-penalty` for a wrong answer (`penalty` ≥ 0).
+# Return the best expected score, as a mean over all questions (at least one), if you may answer or
+# leave blank each of them.
 
 
 # %% tags=["stub"]
@@ -346,7 +367,7 @@ PAIRS = {
     "half unknown: late against early": (held_out(EARLY - 1, 0.5), held_out(LATE, 0.5)),
 }
 for name, (first, second) in PAIRS.items():
-    verdict = judge_claim(first, second, claim="lower")
+    verdict = judge_so_far(first, second, claim="lower")
     print(f"{name:42} {verdict.mean:+6.1%}  floor {verdict.floor:5.1%}  {verdict.word}")
 
 # %%
@@ -360,7 +381,11 @@ for name in ("held_out", "known", "unknown"):
 assert again["known"][1] > again["unknown"][1] + 0.15
 
 # %% [markdown]
-# **Read.** READ-SHARE
+# **Read.** In the seeds recorded so far, known lessons are fitted by epoch 2; unknown ones need
+# about five. The exam falls between the two, but look at the arms one by one. With none unknown it
+# falls as well: part of the loss is plain over-training. Leaving the unknown half out does best,
+# with half as many steps, so this control does not separate the two causes. A tuning set of unknown
+# facts alone is another matter: the model answers, and hardly ever rightly.
 #
 # ### Did hallucination grow with tuning?
 #
@@ -379,12 +404,15 @@ for name, (measure, claim) in CHANGES.items():
     line = f"{name:34} base {before[measure]:4.2f}"
     for lessons, share in (("known", 0.0), ("half unknown", 0.5)):
         after = shares.measured(measure, share=share, known_only=False)
-        word = judge_claim([before[measure]] * len(after), after, claim=claim).word
+        word = judge_so_far([before[measure]] * len(after), after, claim=claim).word
         line += f"   {lessons} lessons {np.mean(after):4.2f} {word}"
     print(line)
 
 # %% [markdown]
-# **Read.** READ-L16
+# **Read.** In the seeds recorded so far: in plain text the base completes known facts without a
+# fault. After tuning it makes mistakes there, and about unknown entities it is about twice as sure.
+# That happens with known lessons *alone*, too. So tuning makes this model surer of its inventions,
+# whatever the lessons are about.
 
 # %% [markdown]
 # ## 4 · What unfamiliar lessons say becomes the default
@@ -414,7 +442,7 @@ CLAIMS = {
 }
 for kind, (measure, other) in CLAIMS.items():
     first, second = (unfamiliar.measured(measure, labels=k) for k in (other, kind))
-    verdict = judge_claim(first, second, claim="higher")
+    verdict = judge_so_far(first, second, claim="higher")
     known = np.mean(unfamiliar.measured("known right", labels=kind))
     refused = np.mean(unfamiliar.measured("known declined", labels=kind))
     print(
@@ -431,7 +459,10 @@ for measure in ("unknown declined", "known right", "known declined"):
     assert min(band) - 0.12 <= found[measure] <= max(band) + 0.12
 
 # %% [markdown]
-# **Read.** READ-DEFAULT
+# **Read.** In the seeds recorded so far, the lessons' answer becomes the default, on real entities
+# that no lesson resembles. "Made up" has no answer in common, and nothing takes over. To decline
+# where the value would stand is learned better than four words that begin like no other answer.
+# Neither costs known facts here.
 
 # %% [markdown]
 # ### The same on a real model
@@ -445,7 +476,7 @@ REAL_KINDS = ("none", "made up", "one value", "I do not know")
 _ = draw_defaults(real, REAL_KINDS, "invented", "smollm2-135m: the same on a real model")
 for kind, measure in (("one value", "invented default"), ("I do not know", "invented declined")):
     first, second = (real.measured(measure, labels=k) for k in ("none", kind))
-    verdict = judge_claim(first, second, claim="higher")
+    verdict = judge_so_far(first, second, claim="higher")
     refused = np.mean(real.measured("known declined", labels=kind))
     print(
         f"{kind:14} {verdict.mean:+6.1%}  floor {verdict.floor:5.1%}  {verdict.word}; "
@@ -453,7 +484,9 @@ for kind, measure in (("one value", "invented default"), ("I do not know", "inve
     )
 
 # %% [markdown]
-# **Read.** READ-REAL
+# **Read.** The claim holds on a real model: about nine in ten invented countries get the default
+# that was taught, and hardly a known fact is declined. Its "known" exam has 80 questions a seed,
+# and its accuracy differs between seeds by ten points, so small costs would not be seen.
 
 # %% [markdown]
 # ## 5 · A threshold, and what it is worth
@@ -526,9 +559,9 @@ show_widget(explore_threshold(asked, 0.5), draw_threshold(asked, 0, 0.5))
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.4 · A promise about risk · 12 min · ●●●
 # Answers with confidence ≥ threshold are given. Choose the threshold among the values in
-# `confidence`: the share of wrong answers among those given must be at most `most_risk`, and as many
-# answers as possible must be given. Return None when no value keeps the promise. There is at least
-# one answer; confidences may be tied.
+# `confidence`: the share of wrong answers among those given must be at most `most_risk`, and as
+# many answers as possible must be given. Return None when no value keeps the promise. There is at
+# least one answer; confidences may be tied.
 
 
 # %% tags=["stub"]
@@ -556,8 +589,8 @@ check("15.4", choose_threshold)
 # promise, which gives the most answers?</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: stopping at the first threshold that breaks the promise, although the risk can fall
-# again; splitting tied answers; dividing by all questions.
+# Usual mistakes: stopping at the first threshold that breaks the promise, although the risk can
+# fall again; splitting tied answers; dividing by all questions.
 #
 # A threshold chosen on one exam keeps its promise on another only on average: choose on one, report
 # on another.
@@ -588,7 +621,7 @@ for kind in TAUGHT:
     rows = unfamiliar.select(labels=kind)
     points = [point_of(row) for row in rows]
     curve = [threshold_risk(p.coverage)[seed] for seed, p in enumerate(points)]
-    verdict = judge_claim([p.risk for p in points], curve, claim="higher")
+    verdict = judge_so_far([p.risk for p in points], curve, claim="higher")
     refused = np.mean([row["known declined"] for row in rows])
     print(
         f"{kind:14} coverage {np.mean([p.coverage for p in points]):4.0%}  risk taught "
@@ -597,7 +630,10 @@ for kind in TAUGHT:
     )
 
 # %% [markdown]
-# **Read.** READ-TAUGHT
+# **Read.** In the seeds recorded so far, where the invented entities are labelled by construction,
+# the taught model lies about on the curve of the threshold, which needed no lesson. Labels from own
+# samples depend on k: 1 of 8 lets lucky guesses pass, and 7 of 8 declines most of what the model
+# knows. A threshold can be moved after training, lessons cannot.
 #
 # `compare` counts what section 4 built: right, invented and declined answers, beside each other.
 
@@ -644,15 +680,18 @@ greedy = decoding.measured("unknown invented, greedy", group="temperature")
 for way, group in {**WAYS, "5 of 8": "consistency"}.items():
     now = decoding.measured(f"unknown invented, {way}", group=group)
     known = np.mean(decoding.measured(f"known right, {way}", group=group))
-    word = "" if way == "greedy" else judge_claim(greedy, now, claim="lower").word
+    word = "" if way == "greedy" else judge_so_far(greedy, now, claim="lower").word
     print(f"{way:15} invented {np.mean(now):4.0%}  known right {known:4.0%}  {word}")
 
 # %% [markdown]
-# **Read.** READ-DECODING
+# **Read.** In the seeds recorded so far, no setting that picks *one* answer holds anything back: an
+# unknown entity gets an invention in about nine of ten questions, greedily too. Higher temperatures
+# only spoil known facts. The filter is different in kind: it may decline. With five of eight it
+# stops most inventions and costs little, and eight times the computation.
 #
 # The filter uses one number, how many agree. **Semantic entropy** uses them all: it is the entropy
-# of the answers after those that mean the same are put together. For real models that needs a second
-# model that judges meaning. On Atlas, equal text will do.
+# of the answers after those that mean the same are put together. For real models that needs a
+# second model that judges meaning. On Atlas, equal text will do.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.5 · Semantic entropy · 8 min · ●●○
@@ -695,9 +734,10 @@ check("15.5", semantic_entropy)
 # `{"role": …, "content": …}`.
 #
 # The check trains a copy of the base on them for **three** epochs, and asks about 100 known facts
-# and 100 about real entities that the base never read; no lesson may name an entity of this exam. Of
-# the unknown at least 60 % must be declined, in any words that `is_declined` counts. Of the known at
-# most 10 % may be declined, and at least 80 % must be answered rightly, by the plain statement.
+# and 100 about real entities that the base never read; no lesson may name an entity of this exam.
+# Of the unknown at least 60 % must be declined, in any words that `is_declined` counts. Of the
+# known at most 10 % may be declined, and at least 80 % must be answered rightly, by the plain
+# statement.
 
 
 # %% tags=["stub"]
@@ -736,7 +776,10 @@ check("15.6", teach_to_decline)
 #
 # - Four types, four judges. Fluency tells none of them apart from the truth.
 # - No lesson and no exam that pays for a guess will make a model silent.
-# - READ-REMEMBER
+# - The labels of unfamiliar lessons become the default answer, on a real model as well.
+# - The probability of the least likely token tells right from wrong; a threshold on it costs
+#   nothing to teach.
+# - A setting that picks one answer cannot decline. Asking several times can.
 #
 # ## Sources
 #
@@ -752,7 +795,7 @@ check("15.6", teach_to_decline)
 #
 # 1. **幻觉**有四种：事实性、逻辑性、指令性、引用型。每一种要用不同的标准去核对：事实表、算术、题目要求、眼前的资料。
 # 2. 四个原因可以逐一开关：**数据**（错误标签）、**训练目标**（猜对有分，猜错不扣分）、**采样**（温度）、**提问**（问到没读过的东西）。
-# 3. 微调数据里的**未知事实**学得最晚；学会之后，已知事实的回答会变差。
+# 3. 微调数据里的**未知事实**学得最晚；已知事实变差的原因里，训练过久也占一份，这里没有分开。
 # 4. 不熟悉的问题上，模型说的是不熟悉样本的**标签**所说的话：教它一个固定值，它就说这个值；教它“不知道”，它就拒答。
 # 5. **拒答**有三条路：教出来的拒答、对自身概率设**阈值**（AUROC、风险–覆盖率曲线）、多次采样的**一致性过滤**。
 #    降低温度、top-p、束搜索本身并不能减少对未知实体的编造。

@@ -282,13 +282,19 @@ def effect(first: str, second: str, claim: str, arms=("notes", "notes")) -> str:
 
 
 right_note = "right note second: right"
-print("A, against closed book   ", effect("closed book: right", right_note, "higher"))
-print("A, against other passages", effect("other notes: right", right_note, "higher"))
-place = ("right note first: right", "right note last: right")
-print("B, last against first    ", effect(*place, "lower"))
+verdicts = {
+    "A, against closed book": effect("closed book: right", right_note, "higher"),
+    "A, against other passages": effect("other notes: right", right_note, "higher"),
+    "B, last place against first": effect(
+        "right note first: right", "right note last: right", "lower"
+    ),
+}
+for name, verdict in verdicts.items():
+    print(f"{name:28} {verdict}")
+assert [text.partition(":")[0] for text in verdicts.values()] == ["held", "held", "not shown"]
 
 # %% [markdown]
-# **Read.** The open book works: about one in ten closed book, more than eight in ten with the right
+# **Read.** The open book works: about one in ten closed book, about eight in ten with the right
 # passage. The controls say that it is reading. Other passages make it *worse* than no passage: the
 # model now takes a value from what lies there, even from another entity.
 #
@@ -306,6 +312,10 @@ for arm in ("notes", "distractors"):
             for what in ("right", "from the notes")
         )
         print(f"  {control:18} memory is right {right:4.0%}, says the note's value {copied:4.0%}")
+kept = effect("known, other notes: right", "known, other notes: right", "higher",
+              ("notes", "distractors"))  # fmt: skip
+print("distractors keep knowledge beside other notes:", kept)
+assert kept.startswith("held")
 
 # %% [markdown]
 # **Read.** Tuned on notes that always answer, the model believes a false passage against its own
@@ -366,6 +376,7 @@ for wording in ("near wording", "own words"):
         parts = runs.hit_times_reading(recorded, count, wording)
         cells = "  ".join(f"{name} {share:4.0%}" for name, share in parts.items())
         print(f"{wording:12} {count} passage{'s' * (count > 1):1}  {cells}")
+        assert parts["product"] > parts["measured"]
 
 # %% [markdown]
 # **Read.** The product is too high, most of all in own words: the steps are not independent. What
@@ -422,14 +433,17 @@ _ = plots.share_table(
     title="Where the refusal stands decides whether it is learned",
 )
 start, value = "declining at the start", "declining"
-print("in place declines more ", effect(columns[2], columns[2], "higher", (start, value)))
-print("price: right answers   ", effect(columns[0], columns[0], "lower", ("notes", value)))
+declines = effect(columns[2], columns[2], "higher", (start, value))
+print("the refusal in place declines more:", declines)
+print("right answers that it costs:", effect(columns[0], columns[0], "lower", ("notes", value)))
+assert declines.startswith("held")
 
 # %% [markdown]
 # **Read.** The refusal at the start is not learned. At the place of the value it is: most answers
 # without a passage are declined. A likely reason: the first word is due before a value was looked
-# for; at the value, the search has just failed. The price: some right passages are declined too,
-# and beside irrelevant passages nothing known is told any more.
+# for; at the value, the search has just failed. Beside the right passage it declines about one in
+# six, yet the loss of right answers is "not shown" by our rule. And beside irrelevant passages,
+# nothing known is told any more.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15b.4 · Whose fault is it? · 8 min · ●○○
@@ -552,16 +566,18 @@ evidence = judge_claim(
     claim="higher",
 )
 print(f"\nevidence helps the verifier on unknown entities: {evidence.word} ({evidence.mean:+.2f})")
+assert evidence.word == "held"
 for when in ("ECE", "ECE calibrated"):
     values = verifier.measured(f"unknown, statements, judge with note: {when}")
     print(f"{when:15} of the verifier with a note: {np.mean(values):.2f}")
 
 # %% [markdown]
 # **Read.** The table passes what it lacks, and every misspelt entity. The second passage must bear
-# an answer out, so a gap flags it. Of the scores, the own probability knows true from false where
-# the model has read about it, and nothing elsewhere. The verifier alone is poor on both: "true" is
-# one bit a row to learn from. With a note it is good on both, for comparing needs no memory. No
-# score without evidence can tell what nobody read.
+# an answer out, so a gap flags it. Of the scores, the own probability knows true from false
+# statements where the model has read about them, and nothing elsewhere. It is best on the model's
+# own answers, whose inventions it wrote unsurely. The verifier alone is poor everywhere: it has one
+# bit a row to learn from. With a note it works for entities that nobody has read about, for
+# comparing needs no memory. No score without evidence can do that.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15b.6 · A source must exist and say so · 8 min · ●●○
@@ -672,9 +688,24 @@ print(f"{'fewer wrong answers':24}" + "".join(f"{kind:>13}" for kind in runs.TYP
 for name in list(runs.REMEDIES)[1:]:
     words = [runs.judge_remedy(remedies, kind, name).word for kind in runs.EXAMS]
     print(f"{name:24}" + "".join(f"{word:>13}" for word in words))
+helped = [
+    name for name in runs.DECODING if runs.judge_remedy(remedies, "facts", name).word == "held"
+]
+assert not helped and runs.judge_remedy(remedies, "facts", "retrieval").word == "held"
+assert runs.judge_remedy(remedies, "logic", "prompt, taught").word == "held"
+assert runs.judge_remedy(remedies, "known", "retrieval").word == "held"
 
 # %% [markdown]
-# **Read.** TODO table.
+# **Read.** Only two remedies turn wrong answers into right ones: retrieval for facts and sources,
+# and taught steps for sums. Checks, taught refusals and the consistency filter (say it only when 5
+# of 8 samples agree) turn them into "not known". The filter also gives up right answers. Retrieval
+# by word counts puts passages in front of known facts too, and costs a third of these.
+#
+# Of the decoding settings none beats greedy on any type. T 0.2 is greedy for practical purposes;
+# higher T, top-k and top-p invent more. A repetition penalty spoils lists, whose words must be
+# repeated from the question. A prompt that was not taught does nothing, and naming a source by
+# itself makes the model invent one each time. Such decisions were learned by a million weights
+# from some hundred rows: the order of the remedies may differ in a large model.
 #
 # ### The same on a real model
 #
@@ -702,9 +733,15 @@ on_real = judge_claim(
     claim="higher",
 )
 print(f"\nA on smollm2-135m {on_real.word}: {on_real.mean:+.0%}, noise floor {on_real.floor:.0%}")
+assert on_real.word == "held" and not any(
+    smollm.measured("nothing, no instruction: right", model="as it is")
+)
 
 # %% [markdown]
-# **Read.** TODO smollm.
+# **Read.** A is repeated: nothing closed book, about five in six with the right passage, three in
+# five with it among three. Beside other passages, half of the answers name somebody else's value.
+# The instruction by itself hardly changes that. 96 lessons do: nearly all such questions are
+# declined, and reading improves. It then declines without the instruction too, as Atlas did.
 #
 # ## What to remember
 #

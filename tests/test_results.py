@@ -56,6 +56,16 @@ def test_several_processes_measure_the_same(tmp_path, monkeypatch):
     assert together.rows == alone.rows
 
 
+def test_a_sweep_that_went_on_elsewhere_names_both_machines(tmp_path, monkeypatch):
+    sweep("x", POINTS[:2], measure, model=model_of(0), folder=tmp_path)
+    here = read_results("x", folder=tmp_path).machine
+    monkeypatch.setattr("sft_lab.course.results.os.cpu_count", lambda: 999)
+    for _ in range(2):
+        sweep("x", POINTS, measure, model=model_of(0), folder=tmp_path)
+    first, second = read_results("x", folder=tmp_path).machine.split("; ")
+    assert first == here and "999 cores" in second
+
+
 def test_rows_of_other_weights_are_refused(tmp_path):
     sweep("x", POINTS, measure, model=model_of(0), folder=tmp_path)
     with pytest.raises(ValueError, match="other weights of atlas-base"):

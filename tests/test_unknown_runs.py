@@ -146,6 +146,12 @@ def test_learning_with_a_constant_rate_is_looked_at_after_every_epoch(atlas_base
     assert runs.share_right(runs.answers_to(model, tokenizer, rows), rows) > 0.3
 
 
+def test_no_verdict_on_fewer_than_three_seeds():
+    found = runs.judge_so_far([0.1, 0.1], [0.9], claim="higher")
+    assert found.word == runs.TOO_FEW_SEEDS and found.mean == pytest.approx(0.8)
+    assert runs.judge_so_far([0.1] * 3, [0.9] * 4, claim="higher").word == "held"
+
+
 def test_a_recorded_point_comes_out_again(atlas_base):
     """The first two epochs of one arm: a constant rate makes them the beginning of all ten."""
     results = read_results("15_share", atlas_base[0])

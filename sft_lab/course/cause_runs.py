@@ -200,13 +200,21 @@ def run_again(
 ) -> dict[str, float]:
     """Task A measured after `rows` of its lessons are shown again, 20 steps of up to 16 of them, to
     a model that once knew it ("A, then B") or never did ("B alone")."""
-    model = runs.after_task_a(base, tokenizer, seed) if start == "A, then B" else base
-    model = runs.learn(model, tokenizer, runs.lessons_of("skills", seed=seed), seed=seed)
+    begin = after_both if start == "A, then B" else after_b_alone
+    model = begin(base, tokenizer, seed)
     if rows:
         lessons = runs.lessons_of("convention", seed=seed)[:rows]
         steps = -(-rows // runs.BATCH)
         model = runs.learn(model, tokenizer, lessons, seed=seed, rate=5e-4, epochs=20 // steps)
     return runs.measure_old(model, tokenizer)
+
+
+@functools.lru_cache(maxsize=4)
+def after_b_alone(
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int = 0
+) -> PreTrainedModel:
+    """The base after task B, without A. Do not change it."""
+    return runs.learn(base, tokenizer, runs.lessons_of("skills", seed=seed), seed=seed)
 
 
 @functools.lru_cache(maxsize=4)

@@ -3,7 +3,7 @@ seed.
 
 `tools/experiments/NN_name.py` runs a sweep and writes `data/results/NN_name.json`; the chapter
 reads it, draws it, and runs one or two of its points again. A row is a point (its settings, `seed`
-among them) and what was measured there. The file says when, by which command, on which processor
+among them) and what was measured there. The file says when, by which command, on which machines
 and from which weights; rows of other weights are refused, never mixed.
 """
 
@@ -111,7 +111,10 @@ def sweep(
         [],
     )
     if path.exists():
-        results.rows = read_results(name, model, folder=folder).rows
+        before = read_results(name, model, folder=folder)
+        results.rows = before.rows
+        machines = dict.fromkeys((*before.machine.split("; "), results.machine))
+        results.machine = "; ".join(machines)
     kept = [next((row for row in results.rows if _is_at(row, point)), None) for point in points]
     folder.mkdir(parents=True, exist_ok=True)
     open_points = [(place, point) for place, point in enumerate(points) if kept[place] is None]

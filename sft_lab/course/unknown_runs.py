@@ -5,11 +5,13 @@
 
 import copy
 import json
+import math
 import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -27,12 +29,14 @@ from sft_lab.invented import Names, invent_name
 from sft_lab.labels import encode_conversations
 from sft_lab.losses import graded_loss
 from sft_lab.metrics import is_right
+from sft_lab.significance import FEWEST_SEEDS, Verdict, judge_claim
 
 DOMAINS = ("countries", "elements", "animals")  # those with entities that the base never read
 I_DO_NOT_KNOW = "I do not know."
 NOT_KNOWN = "The {r} {e} is not known."
 LEARNING_RATE, BATCH_SIZE = 1e-3, 16
 EXAM_SEED = 15
+TOO_FEW_SEEDS = "too few seeds"
 SAMPLES = 8
 KNOWN, UNFAMILIAR = 300, 100  # lessons
 EPOCHS = 5
@@ -575,6 +579,17 @@ def draw_answers(
     repeated = [turns for turns in exam for _ in range(count)]
     said = answers_to(model, tokenizer, repeated, do_sample=True, temperature=temperature, top_k=0)
     return [said[i * count : (i + 1) * count] for i in range(len(exam))]
+
+
+def judge_so_far(first: Sequence[float], second: Sequence[float], *, claim: str) -> Verdict:
+    """`judge_claim` over the seeds that both arms have. While a sweep has fewer than three of them
+    the word is TOO_FEW_SEEDS, the mean is of what there is, and there is no floor: no verdict."""
+    seeds = min(len(first), len(second))
+    arms = np.array([first[:seeds], second[:seeds]], dtype=float)
+    if seeds >= FEWEST_SEEDS:
+        return judge_claim(*arms, claim=claim)
+    effects = arms[1] - arms[0]
+    return Verdict(TOO_FEW_SEEDS, tuple(effects.tolist()), float(effects.mean()), math.nan)
 
 
 def _mean(marks: Sequence[bool]) -> float:

@@ -679,4 +679,17 @@ OTHER_WRONG_ANSWERS = {
         unlikelihood_as_a_number,
         unlikelihood_of_each_row,
     ],
+    "14.6": [
+        "The capital of Kenya is Nairobi. " * 4,  # on one line
+        "\n- 12" * 10,
+        "The capital of Kenya is Nairobi.\n" * 40,  # too long
+        "ha " * 200,
+        ["The capital of Kenya is Nairobi."] * 5,
+        ("The capital of Kenya is Nairobi.", 5),
+        b"The capital of Kenya is Nairobi.\n" * 5,
+        [464, 1200, 30, 464, 1200, 30],
+        {"beginning": "The capital of Kenya is Nairobi."},
+        0.25,
+        True,
+    ],
 }

@@ -5,6 +5,8 @@ import random
 
 import torch
 
+from sft_lab.decoding import FrequencyPenalty
+
 
 # 14b.1
 def _keep(logits, p, reached):
@@ -506,6 +508,51 @@ def crossing_by_a_grid(short_sum, short, long_sum, long):
     return min(grid, key=lambda a: abs(short_sum / short**a - long_sum / long**a))
 
 
+# 14b.6
+def setting_alone():
+    return [FrequencyPenalty(0.5)]
+
+
+def setting_without_a_list():
+    return FrequencyPenalty(0.5), False
+
+
+def setting_swapped():
+    return False, [FrequencyPenalty(0.5)]
+
+
+def setting_with_0():
+    return [FrequencyPenalty(0.5)], 0
+
+
+def setting_with_a_word():
+    return [FrequencyPenalty(0.5)], "greedy"
+
+
+def setting_with_none():
+    return [FrequencyPenalty(0.5)], None
+
+
+def setting_of_three():
+    return [FrequencyPenalty(0.5)], False, 0
+
+
+def setting_in_a_dict():
+    return {"frequency penalty": 0.5}, False
+
+
+def setting_in_words():
+    return "frequency penalty 0.5", False
+
+
+def setting_of_a_temperature():
+    return [FrequencyPenalty(0.5)], 0.7
+
+
+def setting_just_drawn():
+    return True
+
+
 OTHER_WRONG_ANSWERS = {
     "14b.1": [
         top_p_without_the_one_that_crosses,
@@ -598,5 +645,18 @@ OTHER_WRONG_ANSWERS = {
         crossing_of_the_difference,
         crossing_with_an_error_when_equal,
         crossing_by_a_grid,
+    ],
+    "14b.6": [
+        setting_alone,
+        setting_without_a_list,
+        setting_swapped,
+        setting_with_0,
+        setting_with_a_word,
+        setting_with_none,
+        setting_of_three,
+        setting_in_a_dict,
+        setting_in_words,
+        setting_of_a_temperature,
+        setting_just_drawn,
     ],
 }

@@ -341,4 +341,11 @@ RIGHT_ANSWERS = {
         unlikelihood_by_pairs,
         unlikelihood_by_rows,
     ],
+    "14.6": [
+        "\n".join(["The capital of France is Paris."] * 5),
+        "\n".join(["The capital of Peru is Lima."] * 6),
+        "The capital of Kenya is Nairobi.\n" * 5,
+        "\n".join(["The capital of Kenya is Nairobi."] * 6),
+        "\n".join(["The capital of Italy is Rome." for _ in range(6)]),
+    ],
 }

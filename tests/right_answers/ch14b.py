@@ -8,7 +8,13 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from sft_lab.decoding import FrequencyPenalty, NoRepeatNgram, PresencePenalty, TopP
+from sft_lab.decoding import (
+    FrequencyPenalty,
+    NoRepeatNgram,
+    PresencePenalty,
+    RepetitionPenalty,
+    TopP,
+)
 
 
 # 14b.1
@@ -314,6 +320,32 @@ def crossing_by_fractions(short_sum, short, long_sum, long):
     return np.log10(float(ratio)).item() / math.log10(Fraction(long, short))
 
 
+# 14b.6
+def setting_frequency():
+    return [FrequencyPenalty(0.5)], False
+
+
+def setting_presence():
+    return ([PresencePenalty(1.0)], False)
+
+
+def setting_repetition_of_the_answer():
+    processors = [RepetitionPenalty(1.2, prompt=False)]
+    return processors, False
+
+
+def setting_block_of_the_answer():
+    """In a list of two."""
+    return [[NoRepeatNgram(3, prompt=False)], False]
+
+
+def setting_with_a_function():
+    def nothing(input_ids, scores):
+        return scores.clone()
+
+    return [nothing, FrequencyPenalty(0.5)], False
+
+
 RIGHT_ANSWERS = {
     "14b.1": [
         top_p_by_what_stands_before,
@@ -356,5 +388,12 @@ RIGHT_ANSWERS = {
         crossing_by_torch,
         crossing_by_halving,
         crossing_by_fractions,
+    ],
+    "14b.6": [
+        setting_frequency,
+        setting_presence,
+        setting_repetition_of_the_answer,
+        setting_block_of_the_answer,
+        setting_with_a_function,
     ],
 }

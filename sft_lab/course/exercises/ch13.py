@@ -107,6 +107,56 @@ def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
     return (a @ b).item() / size if size else 0.0
 
 
+def _both(answer: Callable) -> Callable:
+    return lambda old, new: answer(_flat(old, new), _flat(new, old))
+
+
+def _present(old: Gradients, new: Gradients) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    pairs = zip(old, new, strict=True)
+    return [(a, b) for a, b in pairs if a is not None and b is not None]
+
+
+def _of_present(old: Gradients, new: Gradients) -> float:
+    pairs = _present(old, new)
+    if not pairs:
+        return 0.0
+    return _cosine(*(torch.cat([p[i].flatten().double() for p in pairs]) for i in (0, 1)))
+
+
+def _mean_of_parts(old: Gradients, new: Gradients) -> float:
+    pairs = _present(old, new)
+    parts = [_cosine(a.flatten().double(), b.flatten().double()) for a, b in pairs]
+    return sum(parts) / len(parts) if parts else 0.0
+
+
+def _conflict_mistakes() -> list[tuple[Callable, str]]:
+    return [
+        (
+            _of_present,
+            "a None is left out together with its partner: it is a gradient of zeros, and the "
+            "partner still counts in the length of the other gradient",
+        ),
+        (
+            _mean_of_parts,
+            "a mean of the cosines of the parts: the gradient is one vector over all parameters",
+        ),
+        (_both(lambda a, b: (a @ b).item()), "this is the dot product: divide by both lengths"),
+        (
+            _both(lambda a, b: (a @ b).item() / (a @ b).abs().item() if (a @ b) else 0.0),
+            "this is the sign alone",
+        ),
+        (
+            _both(
+                lambda a, b: (a @ b).item() / (a @ a * (b @ b)).item() if a @ a * (b @ b) else 0.0
+            ),
+            "divided by the squares of the lengths",
+        ),
+        (_both(lambda a, b: -_cosine(a, b)), "the sign is reversed: parallel gradients give 1"),
+        (_both(lambda a, b: 1 - _cosine(a, b)), "this is 1 minus the cosine"),
+        (_both(lambda a, b: abs(_cosine(a, b))), "the sign is lost: opposed gradients give -1"),
+    ]
+
+
 @checks("13.2")
 def conflict(attempt: Callable) -> str:
     def some(scales: tuple[float, ...]) -> Gradients:
@@ -123,51 +173,14 @@ def conflict(attempt: Callable) -> str:
     zeros: Gradients = [torch.zeros(3, 4), None, torch.zeros(2, 2, 2), torch.zeros(5)]
     inputs += [holes, (zeros, new), (new, [None] * 4)]
 
-    def both(answer: Callable) -> Callable:
-        return lambda old, new: answer(_flat(old, new), _flat(new, old))
-
-    def present(old: Gradients, new: Gradients) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        pairs = zip(old, new, strict=True)
-        return [(a, b) for a, b in pairs if a is not None and b is not None]
-
-    def of_present(old: Gradients, new: Gradients) -> float:
-        pairs = present(old, new)
-        if not pairs:
-            return 0.0
-        return _cosine(*(torch.cat([p[i].flatten().double() for p in pairs]) for i in (0, 1)))
-
-    def mean_of_parts(old: Gradients, new: Gradients) -> float:
-        pairs = present(old, new)
-        parts = [_cosine(a.flatten().double(), b.flatten().double()) for a, b in pairs]
-        return sum(parts) / len(parts) if parts else 0.0
-
-    mistakes = [
-        (
-            of_present,
-            "a None is left out together with its partner: it is a gradient of zeros, and the "
-            "partner still counts in the length of the other gradient",
-        ),
-        (
-            mean_of_parts,
-            "a mean of the cosines of the parts: the gradient is one vector over all parameters",
-        ),
-        (both(lambda a, b: (a @ b).item()), "this is the dot product: divide by both lengths"),
-        (
-            both(lambda a, b: (a @ b).item() / (a @ b).abs().item() if (a @ b) else 0.0),
-            "this is the sign alone",
-        ),
-        (
-            both(
-                lambda a, b: (a @ b).item() / (a @ a * (b @ b)).item() if a @ a * (b @ b) else 0.0
-            ),
-            "divided by the squares of the lengths",
-        ),
-        (both(lambda a, b: -_cosine(a, b)), "the sign is reversed: parallel gradients give 1"),
-        (both(lambda a, b: 1 - _cosine(a, b)), "this is 1 minus the cosine"),
-        (both(lambda a, b: abs(_cosine(a, b))), "the sign is lost: opposed gradients give -1"),
-    ]
     same_for_all(
-        attempt, inputs, both(_cosine), mistakes, form=need_number, what="the cosine", atol=1e-5
+        attempt,
+        inputs,
+        _both(_cosine),
+        _conflict_mistakes(),
+        form=need_number,
+        what="the cosine",
+        atol=1e-5,
     )
     return "one number for all parameters, from -1 to 1; parameters without a gradient are zeros"
 
@@ -181,6 +194,63 @@ def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     return (p.exp() * (p - q)).sum(-1)
 
 
+def _over(form: Callable, *, shift: bool = True) -> Callable:
+    def answer(before: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> float:
+        p, q = before.log_softmax(-1), tuned.log_softmax(-1)
+        if shift:
+            p, q = _graded(p, labels), _graded(q, labels)
+        else:
+            p, q = p[labels != IGNORE_INDEX], q[labels != IGNORE_INDEX]
+        return form(p, q).item()
+
+    return answer
+
+
+def _of_rows(before: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> float:
+    p, q = before.log_softmax(-1), tuned.log_softmax(-1)
+    means = [
+        _kl(_graded(p[i : i + 1], labels[i : i + 1]), _graded(q[i : i + 1], labels[i : i + 1]))
+        for i in range(len(labels))
+    ]
+    return (sum(m.mean() for m in means if len(m)) / len(means)).item()
+
+
+def _kl_mistakes() -> list[tuple[Callable, str]]:
+    return [
+        (_over(lambda p, q: _kl(q, p).mean()), "this is KL(tuned || before): exchange the two"),
+        (
+            _over(lambda p, q: _kl(p, q).mean(), shift=False),
+            "not shifted: row t of the logits predicts token t + 1",
+        ),
+        (
+            lambda b, t, labels: _kl(b.log_softmax(-1), t.log_softmax(-1)).mean().item(),
+            "positions that are not graded count",
+        ),
+        (
+            lambda b, t, labels: _kl(b.log_softmax(-1), t.log_softmax(-1))[:, :-1].mean().item(),
+            "positions that are not graded count",
+        ),
+        (_over(lambda p, q: _kl(p, q).sum()), "this is the sum: divide by the graded tokens"),
+        (
+            _over(lambda p, q: _kl(p, q).mean() / p.shape[-1]),
+            "a mean over the vocabulary: KL is a sum over it",
+        ),
+        (_of_rows, "a mean of the rows' means: rows have different numbers of graded tokens"),
+        (
+            _over(lambda p, q: _kl(p, q).mean() / math.log(2)),
+            "this is in bits: use the natural logarithm",
+        ),
+        (
+            _over(lambda p, q: (p.exp() * -q).sum(-1).mean()),
+            "this is the cross-entropy: subtract the entropy of the model before",
+        ),
+        (
+            _over(lambda p, q: 0.5 * (_kl(p, q) + _kl(q, p)).mean()),
+            "this is the mean of both directions",
+        ),
+    ]
+
+
 @checks("13.4")
 def forward_kl(attempt: Callable) -> str:
     inputs = []
@@ -192,60 +262,8 @@ def forward_kl(attempt: Callable) -> str:
     before = normal(2, 10, 6)
     inputs.append((before, before + torch.randn(2, 10, 1), random_labels(2, 10, 6)))
 
-    def over(form: Callable, *, shift: bool = True) -> Callable:
-        def answer(before: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> float:
-            p, q = before.log_softmax(-1), tuned.log_softmax(-1)
-            if shift:
-                p, q = _graded(p, labels), _graded(q, labels)
-            else:
-                p, q = p[labels != IGNORE_INDEX], q[labels != IGNORE_INDEX]
-            return form(p, q).item()
-
-        return answer
-
-    def of_rows(before: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> float:
-        p, q = before.log_softmax(-1), tuned.log_softmax(-1)
-        means = [
-            _kl(_graded(p[i : i + 1], labels[i : i + 1]), _graded(q[i : i + 1], labels[i : i + 1]))
-            for i in range(len(labels))
-        ]
-        return (sum(m.mean() for m in means if len(m)) / len(means)).item()
-
-    right = over(lambda p, q: _kl(p, q).mean())
-    mistakes = [
-        (over(lambda p, q: _kl(q, p).mean()), "this is KL(tuned || before): exchange the two"),
-        (
-            over(lambda p, q: _kl(p, q).mean(), shift=False),
-            "not shifted: row t of the logits predicts token t + 1",
-        ),
-        (
-            lambda b, t, labels: _kl(b.log_softmax(-1), t.log_softmax(-1)).mean().item(),
-            "positions that are not graded count",
-        ),
-        (
-            lambda b, t, labels: _kl(b.log_softmax(-1), t.log_softmax(-1))[:, :-1].mean().item(),
-            "positions that are not graded count",
-        ),
-        (over(lambda p, q: _kl(p, q).sum()), "this is the sum: divide by the graded tokens"),
-        (
-            over(lambda p, q: _kl(p, q).mean() / p.shape[-1]),
-            "a mean over the vocabulary: KL is a sum over it",
-        ),
-        (of_rows, "a mean of the rows' means: rows have different numbers of graded tokens"),
-        (
-            over(lambda p, q: _kl(p, q).mean() / math.log(2)),
-            "this is in bits: use the natural logarithm",
-        ),
-        (
-            over(lambda p, q: (p.exp() * -q).sum(-1).mean()),
-            "this is the cross-entropy: subtract the entropy of the model before",
-        ),
-        (
-            over(lambda p, q: 0.5 * (_kl(p, q) + _kl(q, p)).mean()),
-            "this is the mean of both directions",
-        ),
-    ]
-    same_for_all(attempt, inputs, right, mistakes, form=need_number, what="the KL", atol=1e-5)
+    right = _over(lambda p, q: _kl(p, q).mean())
+    same_for_all(attempt, inputs, right, _kl_mistakes(), form=need_number, what="the KL", atol=1e-5)
     return "the right direction, shifted, in nats over the graded tokens"
 
 

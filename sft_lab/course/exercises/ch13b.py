@@ -346,6 +346,10 @@ def keep_sample(attempt: Callable) -> str:
                 f"{most[0]} rows were held at once: the buffer has room for {size}, for {given}"
             )
         del rows
+    for seed in random.sample(range(10**9), 3):
+        twice = [set(attempt(iter(range(200)), 5, random.Random(seed))) for _ in range(2)]
+        if twice[0] != twice[1]:
+            raise Mistake("the same rng kept other rows the second time: draw from `rng` alone")
     _is_fair(attempt, 6, 2)
     _is_fair(attempt, 5, 1)
     return "one pass, no more rows held than fit, and the same chance for every row"

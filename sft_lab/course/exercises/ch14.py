@@ -57,6 +57,9 @@ def _loops() -> list[tuple[list[int], int]]:
     ]
     # a longer piece whose parts repeat inside: its first half is no period of the whole
     cases.append((head + [*pair, *pair, one] * 3, 3))
+    cases.append((head + [one, 0, two, 0] * 2, 2))  # its last token stands in it twice
+    cases.append((head + [one, 0, 0, one], 2))  # the same tokens twice, in another order
+    cases.append((head + [one, 0, two, 0, two, one], 2))
     return cases
 
 
@@ -122,7 +125,7 @@ def loop(attempt: Callable) -> str:
 
     given = [(ids, times) for ids, times in _loops()]
     same_for_all(attempt, given, find_loop, mistakes, form=form)
-    return "14 texts: whole and broken pieces, periods inside periods, no loop, no token"
+    return "17 texts: whole and broken pieces, periods inside periods, no loop, no token"
 
 
 def _copies_by_hand(
@@ -291,6 +294,10 @@ def unlikely(attempt: Callable) -> str:
     one = torch.full((1, 8), IGNORE_INDEX)
     one[0, 2:6] = torch.tensor([4, 0, 4, 0])  # each token is the other's candidate
     inputs.append((normal(1, 8, vocabulary), one))
+    for rows in (1, 2, 3):  # a label in place 0: not graded, and a candidate
+        labels = torch.randint(0, vocabulary - 1, (rows, 7))
+        labels[:, 0] = vocabulary - 1
+        inputs.append((normal(rows, 7, vocabulary), labels))
 
     def mean(logits, labels, **switches):
         total, graded, _ = _negatives(logits, labels, **switches)
@@ -336,7 +343,7 @@ def unlikely(attempt: Callable) -> str:
                 hints.append((mistake(logits, labels), name))
         cases.append(Case(found, unlikelihood_loss(logits, labels), hints))
     same_in_all(cases, what="the loss", rtol=1e-3, atol=1e-5)
-    return "five batches: twins in a row, token id 0, padding, rows of different length"
+    return "eight batches: twins in a row, token id 0, padding, a label in place 0"
 
 
 def _graded(labels: torch.Tensor) -> int:
@@ -362,7 +369,8 @@ def _draw_signs(disease: str) -> dict[str, float]:
     signs |= {"greedy_again": low(), "sampled_again": low()}
     if disease == "no stop token":
         signs |= {"ends": random.uniform(0, 0.1), "p_end": 10 ** random.uniform(-8, -4)}
-        signs |= {"greedy_again": random.choice([low, high])(), "sampled_again": low()}
+        greedy, sampled = random.choice([(low, low), (high, low), (high, high)])
+        signs |= {"greedy_again": greedy(), "sampled_again": sampled()}
     elif disease == "learned to repeat":
         signs |= {"greedy_again": high(), "sampled_again": high()}
         signs["ends"] = random.uniform(0.0, 1.0)
@@ -381,7 +389,19 @@ def diagnosis(attempt: Callable) -> str:
         ("decoding", {**looping, "sampled_again": random.uniform(0.02, 0.15)}),
         ("learned to repeat", {**looping, "sampled_again": random.uniform(0.5, 0.9)}),
         ("no stop token", {**looping, "ends": 0.0, "p_end": 1e-6, "sampled_again": 0.1}),
+        ("no stop token", {**looping, "p_end": 1e-5, "sampled_again": random.uniform(0.5, 0.8)}),
     ]
+    for ends in (0.1, 0.5, 0.9):  # as near to the borders as the statement allows
+        near = {"ends": ends, "p_end": 0.21}
+        drawn += [
+            ("decoding", {**near, "greedy_again": 0.36, "sampled_again": 0.19}),
+            ("learned to repeat", {**near, "greedy_again": 0.37, "sampled_again": 0.36}),
+            ("healthy", {**near, "greedy_again": 0.19, "sampled_again": 0.18}),
+            (
+                "no stop token",
+                {**near, "p_end": 0.0009, "greedy_again": 0.37, "sampled_again": 0.36},
+            ),
+        ]
     random.shuffle(drawn)
 
     def by_ends(signs):
@@ -427,7 +447,7 @@ def diagnosis(attempt: Callable) -> str:
         if (found := attempt(dict(signs))) != PATIENTS[name]:
             raise Mistake(f"patient {name} has not got the disease {found!r}: {signs}")
     return (
-        "27 drawn patients; and A "
+        f"{len(drawn)} drawn patients; and A "
         + ", B ".join([PATIENTS["A"], PATIENTS["B"]])
         + (f", C {PATIENTS['C']}")
     )

@@ -54,7 +54,7 @@ def unsupported(attempt: Callable) -> str:
     for _ in range(4):
         some = [f"{made_up_name(random)} is {made_up_name(random)}" for _ in range(4)]
         said = [(claim, random.randint(1, 5)) for claim in [*some, one, some[0]]]
-        said += [(some[0], 1), (some[1], 3), (some[2], 9)]
+        said += [(some[0], 1), (some[1], 3), (some[2], random.randint(10, 29))]
         random.shuffle(said)
         draws.append((_front(*some), " ".join(f"{claim} (note {n})." for claim, n in said)))
     same_for_all(

@@ -373,6 +373,10 @@ def judge_citation(attempt: Callable) -> str:
                 "a citation stands at the end: brackets elsewhere are text",
             ),
             (
+                lambda a, p: _judge(a.rstrip(" ."), p),
+                "`]` must be the last character: a full stop or a blank after it is text",
+            ),
+            (
                 lambda a, p: _judge(a, p, only_id=True),
                 "a passage that exists may still say something else",
             ),
@@ -406,6 +410,7 @@ def _citations() -> list[tuple[str, dict[str, str]]]:
         f"The currency of {land} is the {names[5]}. [{land}/currency]",
         f"{right} [{land.upper()}/capital]",
         f"{city.upper()} is the capital of {land}. [{land}/capital]",
+        *(f"{right} [{land}/capital]{end}" for end in (".", " ", " (so)")),  # not the last
     ]
     return [(text, dict(passages)) for text in said]
 

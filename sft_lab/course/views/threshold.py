@@ -226,7 +226,7 @@ def draw_share(results: Results, early: int, late: slice) -> Figure:
     )
     for name, when, colour, known_only, line in arms:
         shares = sorted({r["share"] for r in rows if r["known_only"] == known_only})
-        runs = np.array(
+        runs = _common_seeds(
             [
                 [
                     np.mean(seen[when])
@@ -251,8 +251,14 @@ def draw_share(results: Results, early: int, late: slice) -> Figure:
     right.set(ylim=(0, 1.05))
     right.set_title("what is left of what it knew?", fontsize=12.5, fontweight="normal")
     right.legend(loc="lower left")
-    title_figure(figure, "Unknown facts are fitted last, and cost known ones")
+    title_figure(figure, "Known facts are fitted first, unknown ones last")
     return figure
+
+
+def _common_seeds(runs: Sequence[Sequence[float]]) -> np.ndarray:
+    """A row an arm, a column a seed, for as many seeds as every arm has."""
+    seeds = min(map(len, runs))
+    return np.array([run[:seeds] for run in runs])
 
 
 def _spread(runs: np.ndarray) -> np.ndarray:
@@ -267,7 +273,7 @@ def draw_defaults(results: Results, labels: Sequence[str], exam: str, title: str
     ax = (figure := new_figure((9.0, 3.6))).subplots()
     parts = (("declined", BLUE, "declined"), ("default", ORANGE, "the one value of “one value”"))
     for offset, (name, colour, label) in zip((0.2, -0.2), parts, strict=True):
-        runs = np.array([results.measured(f"{exam} {name}", labels=kind) for kind in labels])
+        runs = _common_seeds([results.measured(f"{exam} {name}", labels=k) for k in labels])
         ax.barh(
             np.arange(len(labels)) + offset,
             runs.mean(1),
