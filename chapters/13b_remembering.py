@@ -546,8 +546,8 @@ def keep_sample(stream, size: int, rng) -> list:
 check("13b.5", keep_sample)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>The n-th row must enter with the chance size / n. Whom does it push
-# out?</details>
+# <details><summary>Hint</summary>The n-th row must enter with the chance size / n. Whom does it
+# push out?</details>
 
 # %% [markdown] tags=["explanation"]
 # This is reservoir sampling. A later row enters more rarely, and an earlier one has survived more
@@ -682,8 +682,8 @@ def remember(old: list, new: list) -> list:
 check("13b.6", remember)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Two numbers matter: how many rows are stored, and in how many steps
-# an old row is met. Only the first is limited to 40.</details>
+# <details><summary>Hint</summary>Two numbers matter: how many rows are stored, and in how many
+# steps an old row is met. Only the first is limited to 40.</details>
 
 # %% [markdown] tags=["explanation"]
 # Storage and share are two settings. Forty rows seen once are 4 % of the training and are not
