@@ -717,6 +717,8 @@ _ = plots.share_table(
     ["first,\nafter second", "first,\nat the end", "second,\nat the end", "third,\nat the end"],
     title="Three tasks in a row",
 )
+
+# %% tags=["predict"]
 own, last = (
     others.measured("convention", order=ORDERS["convention first"], remedy=f"EWC, {kind}")
     for kind in ("an anchor a task", "the last anchor")
