@@ -478,8 +478,8 @@ opened = [talk[-1]["content"] for talk in answer_oneself(learned.model, tokenize
 assert all(text.startswith("Aye:") for text in opened)
 
 # %% [markdown]
-# **Read.** Questions come out mixed, and some answers are wrong. The convention is always right,
-# and the convention is what we want to keep.
+# **Read.** Few of the twelve texts are questions, and an answer of its own may state a wrong fact.
+# The convention is always right, and it is what we want to keep.
 #
 # ### When tasks contradict each other
 #
@@ -501,7 +501,7 @@ _ = plots.share_table(
         for share, named in arms
     },
     ["in the convention", "plainly"],
-    title="The same question, two answers",
+    title="A name is needed",
 )
 half = {"experiment": "conflict", "share": 0.5}
 assert max(others.measured("old", **half, named=False)) < 0.1
@@ -546,8 +546,8 @@ def keep_sample(stream, size: int, rng) -> list:
 check("13b.5", keep_sample)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>The n-th row must enter with the chance size / n. Whom does it push
-# out?</details>
+# <details><summary>Hint</summary>The n-th row must enter with the chance size / n. Whom does it
+# push out?</details>
 
 # %% [markdown] tags=["explanation"]
 # This is reservoir sampling. A later row enters more rarely, and an earlier one has survived more
@@ -682,8 +682,8 @@ def remember(old: list, new: list) -> list:
 check("13b.6", remember)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Two numbers matter: how many rows are stored, and in how many steps
-# an old row is met. Only the first is limited to 40.</details>
+# <details><summary>Hint</summary>Two numbers matter: how many rows are stored, and in how many
+# steps an old row is met. Only the first is limited to 40.</details>
 
 # %% [markdown] tags=["explanation"]
 # Storage and share are two settings. Forty rows seen once are 4 % of the training and are not
@@ -717,6 +717,8 @@ _ = plots.share_table(
     ["first,\nafter second", "first,\nat the end", "second,\nat the end", "third,\nat the end"],
     title="Three tasks in a row",
 )
+
+# %% tags=["predict"]
 own, last = (
     others.measured("convention", order=ORDERS["convention first"], remedy=f"EWC, {kind}")
     for kind in ("an anchor a task", "the last anchor")
@@ -792,7 +794,7 @@ assert max(row["old"] for row in smollm.select(remedy="EWC")) < 0.05
 # | distillation | no old rows; noise where tasks differ | kept nothing where the new task was learned, at T 1, 2 and 4: teacher and new task contradict each other |
 # | L2, SI, weight decay | simple; the strength is hard to choose | simple, and no strength had both; weight decay, which pulls to 0, kept nothing |
 # | replay | strong, simple; needs storage | held: 100 rows keep nine tenths, at little extra work |
-# | generated replay | may be distorted | wrong facts, right convention: nearly as good as stored rows |
+# | generated replay | may be distorted | few questions, right convention: nearly as good as stored rows |
 #
 # What a model of a million weights may claim: the directions, for one pair of tasks whose questions
 # look different. Where a new task is close to the old one, penalties and distillation have it
