@@ -84,7 +84,15 @@ def draw_threshold(asked: Sequence[Asked], number: int, threshold: float) -> Fig
     one = asked[number]
     here = (max(LOWEST, one.confidence), float(one.right))
     left.scatter(*here, s=130, color=ORANGE, edgecolor=INK, zorder=4)
-    left.annotate("this question", here, (0, 16), textcoords="offset points", ha="center")
+    left.annotate(
+        "this question",
+        here,
+        (-14, 10),
+        textcoords="offset points",
+        ha="right",
+        bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+        zorder=5,
+    )
     left.set(xscale="log", xlim=(LOWEST / 1.5, 1.2), ylim=(-0.6, 1.6))
     left.set_yticks([0, 1], ["wrong", "right"])
     left.set_xlabel("confidence: the least likely token (grey: declined)")
