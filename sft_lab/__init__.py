@@ -55,7 +55,6 @@ world      gguf_header            the tensors that a GGUF file lists
            atlas                  questions, tuning set, exams
            lessons                lessons that teach one thing each, and their exams
 judge      metrics                right answers, how sure a model is, what it repeats
-judge      metrics                when is an answer right; is a model as sure as it is right
            abstention             when to say nothing: refusals, confidence, risk and coverage
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts

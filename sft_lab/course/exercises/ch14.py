@@ -282,8 +282,8 @@ def _negatives(
     return total, graded, candidates
 
 
-@checks("14.5")
-def unlikely(attempt: Callable) -> str:
+def _batches_with_candidates() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits and labels in which earlier tokens come again."""
     vocabulary, inputs = 9, []
     for rows, length in ((1, 9), (3, 11), (2, 10), (2, 12)):
         labels = random_labels(rows, length, vocabulary)
@@ -298,6 +298,12 @@ def unlikely(attempt: Callable) -> str:
         labels = torch.randint(0, vocabulary - 1, (rows, 7))
         labels[:, 0] = vocabulary - 1
         inputs.append((normal(rows, 7, vocabulary), labels))
+    return inputs
+
+
+@checks("14.5")
+def unlikely(attempt: Callable) -> str:
+    inputs = _batches_with_candidates()
 
     def mean(logits, labels, **switches):
         total, graded, _ = _negatives(logits, labels, **switches)
@@ -380,8 +386,8 @@ def _draw_signs(disease: str) -> dict[str, float]:
     return signs
 
 
-@checks("14.4")
-def diagnosis(attempt: Callable) -> str:
+def _draw_patients() -> list[tuple[str, dict[str, float]]]:
+    """A disease and its signs, those near the statement's borders among them."""
     drawn = [(disease, _draw_signs(disease)) for disease in DISEASES for _ in range(6)]
     # a loop keeps a healthy stop token from coming: the texts do not end either
     looping = {"ends": 0.02, "p_end": 0.5, "greedy_again": 0.9}
@@ -402,6 +408,12 @@ def diagnosis(attempt: Callable) -> str:
                 {**near, "p_end": 0.0009, "greedy_again": 0.37, "sampled_again": 0.36},
             ),
         ]
+    return drawn
+
+
+@checks("14.4")
+def diagnosis(attempt: Callable) -> str:
+    drawn = _draw_patients()
     random.shuffle(drawn)
 
     def by_ends(signs):
