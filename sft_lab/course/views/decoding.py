@@ -278,6 +278,7 @@ def draw_plane(results: Results, settings: Sequence[str], reference: str, **arm:
     from the lowest to the highest seed; a star for texts that people wrote."""
     figure = new_figure((11.0, 5.6))
     ax = figure.subplots()
+    points: list[tuple[str, tuple[float, float]]] = []
     for setting in (*settings, reference):
         x = results.measured("rep-4", setting=setting, **arm)
         y = results.measured("perplexity", setting=setting, **arm)
@@ -288,14 +289,28 @@ def draw_plane(results: Results, settings: Sequence[str], reference: str, **arm:
         ax.plot([min(x), max(x)], [at[1]] * 2, color=colour, alpha=0.35, linewidth=1.2)
         ax.plot([at[0]] * 2, [min(y), max(y)], color=colour, alpha=0.35, linewidth=1.2)
         ax.scatter(*at, s=size, marker=marker, color=colour, zorder=4, edgecolor=INK, linewidth=0.6)
-        ax.annotate(setting, at, xytext=(6, 4), textcoords="offset points", fontsize=10)
+        points.append((setting, at))
     ax.set(
         yscale="log", xlabel="repeated 4-grams (share)", ylabel="perplexity under the model (log)"
     )
     ax.set_yticks([1, 1.5, 2, 3, 5, 10, 20, 40], ["1", "1.5", "2", "3", "5", "10", "20", "40"])
     ax.minorticks_off()
+    _name_points(ax, points)
     ax.set_title("Fewer repeats or likelier words: the star has both in measure")
     return figure
+
+
+def _name_points(ax: Axes, points: Sequence[tuple[str, tuple[float, float]]]) -> None:
+    """Names beside their points, each moved up or down until it covers no other."""
+    taken: list[tuple[float, float, float]] = []  # left, right and height, in points
+    for name, at in sorted(points, key=lambda point: point[1][1]):
+        x, y = ax.transData.transform(at) * 72 / ax.figure.dpi
+        for lift in (4, -13, 16, -25, 28, -37, 40):
+            left, right, height = x + 8, x + 8 + 6 * len(name), y + lift
+            if all(right < a or b < left or abs(height - h) > 11 for a, b, h in taken):
+                break
+        taken.append((left, right, height))
+        ax.annotate(name, at, xytext=(8, lift), textcoords="offset points", fontsize=10)
 
 
 COUNTED = {"prompt and answer": VERMILLION, "all but the stop token": BLUE, "answer alone": GREEN}

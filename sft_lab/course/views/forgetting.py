@@ -176,7 +176,9 @@ def draw_remedy(results: Results, remedy: str, strength: float) -> Figure:
         ax.plot([r["new"] for r in rows], [r["old"] for r in rows], "x", color=colour, zorder=3)
     old, new = mean_point(results, remedy, strength)
     ax.scatter([new], [old], s=260, facecolors="none", edgecolors=INK, linewidths=2.2, zorder=5)
-    ax.set_title(f"{remedy}, {UNITS[remedy]} {strength:g}: old {old:.0%}, new {new:.0%}")
+    ax.set_title(
+        f"{remedy}, {UNITS[remedy]} {strength:g}\nold {old:.0%}, new {new:.0%}", fontsize=13
+    )
     return figure
 
 

@@ -116,7 +116,7 @@ def draw_lookup(look: Look, least_score: float, least_chance: float) -> Figure:
     decision = decide(look, least_score, least_chance)
     said = normalise(look.answer) if decision == "answered" else f"{NOT_FOUND} ({decision})"
     source = f"   source: {look.source or 'none'}" if decision == "answered" else ""
-    figure.suptitle(f"{look.question}  →  {said}{source}", x=0.01, ha="left", fontsize=13)
+    figure.suptitle(f"{look.question}\n→  {said}{source}", x=0.01, ha="left", fontsize=13)
     return figure
 
 
