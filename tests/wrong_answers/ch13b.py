@@ -226,7 +226,7 @@ WRONG_ANSWERS = {
         (_forty_once, "show the old rows more often"),
         (_old_rows_alone, "the new task needs more"),
         (_too_many_stored, "the buffer has room for 40"),
-        (_too_long, "at most"),
+        (_too_long, "conversations: at most"),
         (_made_up, "is not among the given ones"),
         (lambda old, new: [], "there is no conversation"),
     ],

@@ -417,6 +417,9 @@ def diagnosis(attempt: Callable) -> str:
     random.shuffle(drawn)
 
     def by_ends(signs):
+        return "no stop token" if signs["ends"] < 0.5 else _judge({**signs, "p_end": 1.0})
+
+    def by_ends_first(signs):
         return "no stop token" if signs["ends"] < 0.5 else _judge(signs)
 
     def greedy_alone(signs):
@@ -434,6 +437,11 @@ def diagnosis(attempt: Callable) -> str:
     mistakes = [
         (
             by_ends,
+            "a text that never ends need not lack its stop token: a loop never comes to its end; "
+            "look at p_end",
+        ),
+        (
+            by_ends_first,
             "a text that never ends need not lack its stop token: a loop never comes to its end; "
             "look at p_end",
         ),
