@@ -27,7 +27,6 @@ from sft_lab.course.cause_runs import (
     AGAIN,
     STARTS,
     after_both,
-    between,
     question_states,
     run_arm,
     run_repair,
@@ -46,6 +45,7 @@ from sft_lab.course.results import read_results
 # %% tags=["setup"]
 from sft_lab.course.views.overwrite import draw_overwrite, draw_tasks, explore_overwrite
 from sft_lab.course.views.widgets import show_widget
+from sft_lab.forgetting import average_weights
 from sft_lab.labels import IGNORE_INDEX, encode_conversations
 from sft_lab.losses import graded_logits, response_loss
 from sft_lab.models import load
@@ -196,7 +196,7 @@ tasks = {task: encode_conversations(exam_of(task), tokenizer) for task in ("conv
 shares = np.linspace(0, 1, 9)
 path = {task: [] for task in tasks}
 for share in shares:
-    model = between(after_a, after_b, float(share))
+    model = average_weights(after_a, after_b, float(share))
     for task, rows in tasks.items():
         path[task].append(evaluate(model, tokenizer, rows)["loss"])
 ax = plots.curve(

@@ -20,6 +20,7 @@ from collections import Counter
 import numpy as np
 
 from sft_lab import atlas, lessons, plots
+from sft_lab.abstention import auroc
 from sft_lab.course import lookup_runs as runs
 from sft_lab.course.checks import check
 from sft_lab.course.results import read_results
@@ -401,7 +402,7 @@ for text, answer in zip(asked, answers, strict=True):
 for ranking in (tf_idf, bm25):
     inside, outside = (runs.best_scores(store, ranking, part) for part in ("unknown", "held_out"))
     held = [True] * len(inside) + [False] * len(outside)
-    print(f"{ranking.__name__:7} AUROC {runs.auroc(inside + outside, held):.2f}")
+    print(f"{ranking.__name__:7} AUROC {auroc(inside + outside, held):.2f}")
 
 # %% [markdown]
 # Here is the whole path for one question. Hide the passages, move the thresholds, ask your own.

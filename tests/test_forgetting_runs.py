@@ -10,6 +10,7 @@ from sft_lab.batches import pad_batch
 from sft_lab.course import cause_runs
 from sft_lab.course import forgetting_runs as runs
 from sft_lab.course.results import read_results
+from sft_lab.forgetting import average_weights
 from sft_lab.labels import encode_conversations
 from sft_lab.losses import graded_logits
 from sft_lab.models import load
@@ -81,9 +82,9 @@ def test_the_base_knows_its_facts_and_neither_task(model_and_tokenizer):
 
 def test_between_is_either_end_and_the_middle(model_and_tokenizer, moved):
     base, _ = model_and_tokenizer
-    assert runs.distance(base, cause_runs.between(base, moved, 0.0)) == 0
-    assert runs.distance(moved, cause_runs.between(base, moved, 1.0)) < 1e-4
-    half = runs.distance(base, cause_runs.between(base, moved, 0.5))
+    assert runs.distance(base, average_weights(base, moved, 0.0)) == 0
+    assert runs.distance(moved, average_weights(base, moved, 1.0)) < 1e-4
+    half = runs.distance(base, average_weights(base, moved, 0.5))
     assert half == pytest.approx(runs.distance(base, moved) / 2, rel=1e-3)
 
 

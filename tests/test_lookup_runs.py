@@ -167,26 +167,6 @@ def test_most_samples_must_agree():
 # judging
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_auroc_is_the_share_of_pairs_in_order(seed):
-    rng = random.Random(seed)
-    scores = [rng.randint(0, 5) / 4 for _ in range(25)]
-    right = [True, False, *(rng.random() < 0.5 for _ in range(23))]
-    pairs = [
-        (a > b) + 0.5 * (a == b)
-        for a, ok in zip(scores, right, strict=True)
-        if ok
-        for b, bad in zip(scores, right, strict=True)
-        if not bad
-    ]
-    assert runs.auroc(scores, right) == pytest.approx(sum(pairs) / len(pairs))
-
-
-def test_auroc_needs_both_kinds():
-    with pytest.raises(ValueError, match="all are of one kind"):
-        runs.auroc([0.1, 0.2], [True, True])
-
-
 def test_calibration_moves_an_overconfident_score_to_its_share():
     rng = np.random.default_rng(0)
     right = rng.random(4000) < 0.7

@@ -4,7 +4,6 @@
 chapter share it.
 """
 
-import copy
 import functools
 import random
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.chat import encode_prompts
 from sft_lab.course import forgetting_runs as runs
+from sft_lab.forgetting import average_weights
 from sft_lab.lora import add_lora, merge_lora
 
 PLAIN, SAME, CONTRARY = "{}", runs.CONVENTION, "Nay: {} Out."
@@ -104,15 +104,6 @@ def touch_only(model: PreTrainedModel, masks: dict[str, torch.Tensor]) -> None:
         weight.register_hook(lambda grad, mask=masks[name]: grad * mask)
 
 
-@torch.no_grad()
-def between(before: PreTrainedModel, after: PreTrainedModel, share: float) -> PreTrainedModel:
-    """A model whose weights are (1 - share) * before + share * after."""
-    mixed, ends = copy.deepcopy(before), dict(after.named_parameters())
-    for name, weight in mixed.named_parameters():
-        weight.lerp_(ends[name], share)
-    return mixed
-
-
 def learn_b(
     base: PreTrainedModel,
     after_a: PreTrainedModel,
@@ -143,7 +134,7 @@ def learn_b(
         prepare=prepare,
     )
     model = merge_lora(model) if arm.rank else model
-    return between(after_a, model, arm.average) if arm.average < 1 else model
+    return average_weights(after_a, model, arm.average) if arm.average < 1 else model
 
 
 @torch.no_grad()

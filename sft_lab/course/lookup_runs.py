@@ -18,6 +18,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab import atlas, lessons
+from sft_lab.abstention import auroc
 from sft_lab.atlas import Conversations
 from sft_lab.batches import pad_batch
 from sft_lab.chat import encode_prompts, generate_responses
@@ -726,18 +727,6 @@ def chance_of_answer(
         logits, targets = graded_logits(model, pad_batch([row], tokenizer.pad_token_id))
         least.append(logits.log_softmax(-1).gather(1, targets[:, None]).min().exp().item())
     return least
-
-
-def auroc(scores: Sequence[float], right: Sequence[bool]) -> float:
-    """How often a right one has the higher score than a wrong one; a tie counts one half."""
-    high, low = (
-        np.array([s for s, ok in zip(scores, right, strict=True) if bool(ok) is wanted])
-        for wanted in (True, False)
-    )
-    if not high.size or not low.size:
-        raise ValueError("AUROC needs right and wrong ones: all are of one kind")
-    above = (high[:, None] > low).mean() + 0.5 * (high[:, None] == low).mean()
-    return float(above)
 
 
 def platt(scores: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
