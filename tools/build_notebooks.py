@@ -16,8 +16,10 @@ from the git remote, may be any, so that a fork's check passes.
 """
 
 import argparse
+import base64
 import copy
 import hashlib
+import io
 import json
 import re
 import sys
@@ -29,10 +31,12 @@ from pathlib import Path
 import nbformat
 from chapter_source import BuildError, Cell, assemble, hosted_address, name_chapter
 from execute_notebook import execute
+from PIL import Image
 
 from sft_lab.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
+COLOURS = 128  # of a picture: drawings need no more, and a third of the bytes is left
 # raise it when this file begins to write something else: every notebook is then executed again
 FORMAT = 1
 EDITIONS = ("notebooks", "solutions")
@@ -104,11 +108,32 @@ def build(path: Path, *, force: bool = False) -> None:
                 strict=edition == "solutions",
             )
             report = f"executed in {time.perf_counter() - started:.1f} s"
+        shrink_pictures(notebook)
         notebook.metadata = {**copy.deepcopy(METADATA), "sft_lab": signature(notebook)}
         written.append((target, nbformat.writes(notebook) + "\n"))
         print(f"{edition}/{target.name}: {report}", flush=True)
     for target, text in written:
         write_text(target, text)
+
+
+def shrink_pictures(notebook: nbformat.NotebookNode) -> None:
+    """Give every picture among the outputs a palette of COLOURS; one that has a palette stays."""
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            if encoded := output.get("data", {}).get("image/png"):
+                picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
+                if picture.mode != "P":
+                    output.data["image/png"] = encode_small(picture)
+
+
+def encode_small(picture: Image.Image) -> str:
+    """A picture as a PNG with a palette, in base64."""
+    small = picture.convert("RGB").quantize(
+        COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+    )
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def find_differences(path: Path) -> list[str]:
