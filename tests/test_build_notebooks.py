@@ -1,13 +1,18 @@
 """The builder, on a small chapter of its own: what goes where, what is kept, what is refused."""
 
+import base64
+import io
 import json
 import shutil
 from pathlib import Path
 
 import build_notebooks
 import nbformat
+import numpy as np
 import pytest
+from build_notebooks import shrink_pictures
 from chapter_source import BuildError, assemble
+from PIL import Image
 
 SLUG = "97_demo"
 CHAPTER = '''\
@@ -146,6 +151,22 @@ def test_streams_are_merged_and_progress_bars_and_widgets_are_gone_but_the_pictu
         ("stream", "one\none\none\ntwo\n")
     ]
     assert ["image/png" in output.data for output in code[3].outputs] == [True]
+
+
+def test_a_picture_gets_a_palette_once_and_looks_the_same():
+    shades = np.linspace(0, 255, 40 * 60 * 3).astype(np.uint8).reshape(40, 60, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(shades).save(buffer, "PNG")
+    data = {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": "a figure"}
+    cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", data=data)])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    shrink_pictures(notebook)
+    once = notebook.cells[0].outputs[0].data["image/png"]
+    small = Image.open(io.BytesIO(base64.b64decode(once)))
+    assert small.mode == "P" and small.size == (60, 40)
+    assert np.abs(np.asarray(small.convert("RGB")).astype(int) - shades).max() <= 4
+    shrink_pictures(notebook)
+    assert notebook.cells[0].outputs[0].data["image/png"] == once
 
 
 def test_the_output_of_a_predict_cell_is_there_and_folded(built):
