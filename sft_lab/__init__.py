@@ -106,6 +106,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.decoding  chapter 14b: logits of a step, bent, and the text that grows
            course.views.threshold  chapter 15: a threshold on a model's own confidence
            course.views.lookup    chapter 15b: a question, its passages, and two thresholds
+           course.views.overlap   chapter 16: two sentences, and what each score finds in both
 """
 
 __version__ = "0.1.0"
