@@ -146,6 +146,7 @@ for rule, predicted in guesses.items():
     assert_close(macro, f1_score(true, predicted, average="macro", zero_division=0))
     assert_close(accuracy, f1_score(true, predicted, average="micro"))
     print(f"{rule:16} accuracy = micro-F1 {accuracy:.2f}, macro-F1 {macro:.2f}")
+
 # %%
 tokens = [[1, 0], [1] * 8]  # two answers, 1 where the likeliest token is the right one
 micro, macro = sum(map(sum, tokens)) / 10, sum(sum(row) / len(row) for row in tokens) / 2
@@ -153,8 +154,9 @@ print(f"accuracy of ten tokens {micro:.2f}, mean accuracy of the two answers {ma
 
 # %% [markdown]
 # **Read.** Accuracy is 0.34 against 0.37, macro-F1 0.15 against 0.31. The first program never names
-# three of six continents, which together are few countries. The token accuracy of chapter 04 holds
-# the same choice: TRL averages over tokens (micro), LLaMA-Factory over answers (macro).
+# three of the six continents; they hold a quarter of the countries and half of the macro-F1. The
+# token accuracy of chapter 04 holds the same choice: TRL averages over tokens (micro),
+# LLaMA-Factory over answers (macro).
 #
 # ## 2 · A short answer: exact match and token F1
 #
@@ -192,9 +194,9 @@ for answer, reference in pairs:
     print(f"EM {exact:d}  F1 {f1:.2f}  this course {course:d}  {answer} ‖ {reference}")
 
 # %% [markdown]
-# **Read.** "not Nairobi" wins: F1 counts words and reads none. SQuAD's rules lose case, so "AU"
-# equals the symbol "Au". They know no Chinese: "。" stays, and a sentence without blanks is one
-# word. This course's `is_right` keeps case and drops "。" for those reasons.
+# **Read.** "not Nairobi" has the higher F1, which counts words and does not read them. SQuAD's
+# rules lose case, so "AU" equals the symbol "Au". They know no Chinese: "。" stays, and a sentence
+# without blanks is one word. This course's `is_right` keeps case and drops "。" for those reasons.
 #
 # ## 3 · BLEU: how much of the answer is in the reference?
 #
@@ -321,16 +323,16 @@ print(f'"the cat", n up to 2: {short:.1f}; with a second reference of its length
 assert close > 99.9
 
 # %% [markdown]
-# **Read.** No: long sentences weigh more, and the others fill an empty order. A mean of sentence BLEU
-# is another number. BP is 1 as soon as one reference is as short as the hypothesis (at c = r both
-# lines of the formula give 1). Print the signature: it names case, tokens and smoothing.
+# **Read.** No: long sentences weigh more, and the others fill an empty order. A mean of sentence
+# BLEU is another number. BP is 1 as soon as one reference is as short as the hypothesis (at c = r
+# both lines of the formula give 1). Print the signature: it names case, tokens and smoothing.
 #
 # ## 4 · ROUGE: how much of the reference is in the answer?
 #
 # ROUGE began as a recall for summaries. Its letters say *what* is counted in both sentences.
 
 # %%
-_ = draw_four_ways("the gunman police killed", "police killed the gunman")
+_ = draw_four_ways("sank the boat slowly", "the boat sank slowly")
 
 # %% [markdown]
 # - **ROUGE-N**: n-grams, clipped. **ROUGE-L**: the longest common *subsequence* (LCS), words in one
@@ -382,8 +384,8 @@ check("16.3", longest_common)
 
 # %% [markdown]
 # **Predict.** The reference is "police killed the gunman". The first hypothesis changes a verb
-# form, the second turns the event round, the third is odd but true. Which score sees that the
-# second is worse than the third?
+# form, the second turns the event round, the third is odd but true. Which score gives the second
+# and the third the same?
 
 # %% tags=["predict"]
 wanted = ["police", "killed", "the", "gunman"]
@@ -399,8 +401,9 @@ for text in ("police kill the gunman", "the gunman kill police", "the gunman pol
     print(f"{text:25} -1 {by_1:.2f}  -2 {by_2:.2f}  -L {by_l:.2f}  -S {by_s:.3f}")
 
 # %% [markdown]
-# **Read.** ROUGE-L gives both 0.50: it keeps one subsequence and forgets the other. ROUGE-S counts
-# all pairs and sees a difference, 0.167 and 0.333. No score sees that the second is false.
+# **Read.** ROUGE-L: 0.50 for both. It keeps one subsequence, "the gunman", and forgets the rest.
+# ROUGE-S counts all pairs and finds twice as many in the third. No score sees that the second is
+# *false*: ROUGE-1 and -2 give it as much as the first.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16.4 · ROUGE-S with a gap · 8 min · ●●○
@@ -471,9 +474,7 @@ two = ["the gunman is dead", "police killed the gunman"]
 best = scorer.score_multi(two, "police kill the gunman")["rouge1"].fmeasure
 each = [overlap.rouge_n(said, [text.split()], 1).f1 for text in two]
 assert_close(best, max(each))
-pooled = PyRouge(rouge_n=1, rouge_l=False).evaluate(["police kill the gunman"], [two])["rouge-1"][
-    "f"
-]
+pooled = PyRouge(rouge_n=1).evaluate(["police kill the gunman"], [two])["rouge-1"]["f"]
 assert_close(pooled, sum(each) / 2)
 print(f"two references: rouge-score {best:.2f}, rouge-metric {pooled:.2f}")
 chinese = scorer.score("今天天气很好", "今天天气很好")["rouge1"].fmeasure
@@ -481,7 +482,7 @@ print(f"a Chinese sentence against itself: {chinese:.0f}")
 assert chinese == 0
 
 # %% [markdown]
-# **Read.** rouge-metric follows the first script and departs from the formulas: in -SU the last
+# **Read.** rouge-metric follows Lin's old script, which departs from the formulas: in -SU the last
 # word is missing, and in -W's recall the reference is weighted twice. With several references
 # rouge-score takes the best, rouge-metric adds all counts. rouge-score cuts Latin letters and
 # digits alone: Chinese gets 0, unless each character is made a token.
@@ -545,8 +546,8 @@ check("16.5", score_alignment)
 # the mean, where recall weighs nine times.
 
 # %% [markdown]
-# "the" stands twice in both sentences. So several alignments have six pairs, and a rule must choose.
-# We list all of them.
+# "the" stands twice in both sentences. So several alignments have six pairs, and a rule must
+# choose. We list all of them.
 
 
 # %%
@@ -596,8 +597,8 @@ assert meteor(small[0], [small[1]], rule="fewest crossings") - theirs > 0.15
 
 # %% [markdown]
 # **Read.** 0.94 or 0.50, by the alignment alone. nltk's description says fewest crossings. Its code
-# goes backwards and takes the last free match ("greedy"), which can break both rules, as in "the
-# cat". So name the rule with the number.
+# goes backwards and takes the last free match ("greedy"), which can break both rules, as it does
+# for "the cat". So name the rule with the number.
 #
 # ## 6 · Which number did you get?
 #
@@ -612,7 +613,7 @@ assert meteor(small[0], [small[1]], rule="fewest crossings") - theirs > 0.15
 # | rouge-metric | blanks | kept | counts added | 0 |
 # | nltk METEOR | yours | lowered | best | 0 |
 #
-# Each line can be tried in one call:
+# The column on case, tried:
 
 # %%
 shout = CAT[0].upper()
@@ -644,14 +645,15 @@ show_widget(explore_overlap(PAIRS), draw_overlap(*PAIRS["verb"], "ROUGE-L"))
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16.6 · What is wrong with this ROUGE-1? · 12 min · ●●●
-# Seven colleagues wrote a ROUGE-1 F1. You cannot read their code, only call it:
-# `score(hypothesis, reference)` takes two texts and returns a number. Words are split at blanks.
-# Write a function that calls it with texts *you* design and returns one of:
+# Seven colleagues wrote a ROUGE-1 F1. You cannot read their code, only call it: `score(hypothesis,
+# reference)` takes two texts and returns a number from 0 to 1. Unless the list says otherwise,
+# words are split at blanks, lowered and clipped. Write a function that calls it with texts *you*
+# design and returns one of:
 #
-# - `"right"`: F1 of clipped words, in lower case;
+# - `"right"`: the F1;
 # - `"recall"`, `"precision"`: that number instead of F1;
 # - `"letters"`: characters (blanks, too) counted instead of words;
-# - `"case"`: right, but capitals are not lowered;
+# - `"case"`: capitals are not lowered;
 # - `"not clipped"`: precision is the share of the hypothesis' words that stand in the reference,
 #   recall the share of the reference's words that stand in the hypothesis, repeats all counted;
 # - `"once"`: each text is a set of words.
