@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | Python; chapter 09 helps | CPU, no network | about 10 s | 6, about 55 minutes | A8 D13 D14 D15 L15 |
+# | Python | CPU, no network | about 10 s | 6, about 60 minutes | A8 D13 D14 D15 L15 |
 
 # %% tags=["setup"]
 import math
@@ -607,7 +607,7 @@ assert meteor(small[0], [small[1]], rule="fewest crossings") - theirs > 0.15
 #
 # | library | tokens | case | several references | without a match |
 # |---|---|---|---|---|
-# | sacrebleu BLEU | its own (`13a`, `zh`) | kept | clip by the most; closest length | half a match |
+# | sacrebleu BLEU | its own (`13a`, `zh`) | kept | clip by most, closest length | half a match |
 # | nltk BLEU | yours | yours | the same | about 0, a warning |
 # | rouge-score | Latin letters, digits | lowered | best F1 | 0 |
 # | rouge-metric | blanks | kept | counts added | 0 |

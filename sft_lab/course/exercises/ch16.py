@@ -190,6 +190,49 @@ def _two_counts(found: object) -> tuple[int, int]:
     )
 
 
+CLIP_MISTAKES = [
+    (
+        _unclipped,
+        "an n-gram counts however often it is said: count it at most as often as the "
+        "reference that has it most often",
+    ),
+    (
+        _clip_by(_sum),
+        "the counts of the references are added up: take the largest of them for each n-gram",
+    ),
+    (_clip_by(_fewest), "the smallest count among the references is taken, not the largest"),
+    (
+        _best_single,
+        "one reference is chosen for all n-grams: take the largest count for each n-gram alone",
+    ),
+    (_different, "different n-grams are counted: an n-gram said twice counts twice"),
+    (
+        lambda h, r, n: (_different(h, r, n)[0], _clip(h, r, n)[1]),
+        "a matched n-gram counts once: it counts as often as it is said, up to the limit",
+    ),
+    (
+        _with_total(lambda h, r, n: len(h)),
+        "the total is the number of words: n words have fewer n-grams",
+    ),
+    (
+        _with_total(lambda h, r, n: max(1, _clip(h, r, n)[1])),
+        "a text shorter than n has no n-grams: the total is 0",
+    ),
+    (
+        _with_total(lambda h, r, n: len(h) - n + 1),
+        "the total is negative for a text that is shorter than n: it is 0",
+    ),
+    (
+        _with_total(lambda h, r, n: _most(r, n).total()),
+        "the total is that of the references: divided by it, the matches give a recall",
+    ),
+    (
+        lambda h, r, n: _clip(h[:-1], r, n) if len(h) >= n else (0, 0),
+        "the last n-gram is missing: there are len - n + 1 of them",
+    ),
+]
+
+
 @checks("16.2")
 def clipped_matches(attempt: Callable) -> str:
     # a word that one reference has most often and another has, too; a bigram likewise; a text that
@@ -215,48 +258,7 @@ def clipped_matches(attempt: Callable) -> str:
         ([a, b], [[], [b, a, b]], 1),
         ([a, b, b, a], [[c, d], [d, c]], 2),
     ]
-    mistakes = [
-        (
-            _unclipped,
-            "an n-gram counts however often it is said: count it at most as often as the "
-            "reference that has it most often",
-        ),
-        (
-            _clip_by(_sum),
-            "the counts of the references are added up: take the largest of them for each n-gram",
-        ),
-        (_clip_by(_fewest), "the smallest count among the references is taken, not the largest"),
-        (
-            _best_single,
-            "one reference is chosen for all n-grams: take the largest count for each n-gram alone",
-        ),
-        (_different, "different n-grams are counted: an n-gram said twice counts twice"),
-        (
-            lambda h, r, n: (_different(h, r, n)[0], _clip(h, r, n)[1]),
-            "a matched n-gram counts once: it counts as often as it is said, up to the limit",
-        ),
-        (
-            _with_total(lambda h, r, n: len(h)),
-            "the total is the number of words: n words have fewer n-grams",
-        ),
-        (
-            _with_total(lambda h, r, n: max(1, _clip(h, r, n)[1])),
-            "a text shorter than n has no n-grams: the total is 0",
-        ),
-        (
-            _with_total(lambda h, r, n: len(h) - n + 1),
-            "the total is negative for a text that is shorter than n: it is 0",
-        ),
-        (
-            _with_total(lambda h, r, n: _most(r, n).total()),
-            "the total is that of the references: divided by it, the matches give a recall",
-        ),
-        (
-            lambda h, r, n: _clip(h[:-1], r, n) if len(h) >= n else (0, 0),
-            "the last n-gram is missing: there are len - n + 1 of them",
-        ),
-    ]
-    same_for_all(attempt, inputs, _clip, mistakes, form=_two_counts, what="(matches, total)")
+    same_for_all(attempt, inputs, _clip, CLIP_MISTAKES, form=_two_counts, what="(matches, total)")
     return "clipped by the reference that has the n-gram most often, for every n-gram alone"
 
 
@@ -436,6 +438,47 @@ def _three_numbers(found: object) -> list[float]:
     ]
 
 
+SKIP_MISTAKES = [
+    (
+        _skips_as(lambda counts: Counter(counts.keys())),
+        "every pair counts once: a pair that stands twice counts twice, up to the limit",
+    ),
+    (
+        _skips_unclipped,
+        "matches are not clipped: a pair counts at most as often as in the reference",
+    ),
+    (
+        lambda h, r, gap: _skip_scores(h, r, gap, shift=0),
+        "gap is the number of words between the two: with gap 0 neighbours are a pair",
+    ),
+    (
+        lambda h, r, gap: _skip_scores(h, r, gap, shift=2),
+        "one word too many fits between the two: with gap 0 only neighbours are a pair",
+    ),
+    (
+        lambda h, r, gap: _skip_scores(h, r, gap or None),
+        "gap 0 is taken for None: 0 is false in Python, so ask `gap is None`",
+    ),
+    (
+        lambda h, r, gap: _skip_scores(h, r, None),
+        "the gap is not looked at",
+    ),
+    (_skips_as(_unordered), "order counts: (a, b) and (b, a) are two pairs"),
+    (
+        lambda h, r, gap: (*_skip_scores(r, h, gap)[:2], _skip_scores(h, r, gap)[2]),
+        "precision and recall are exchanged: precision divides by the pairs of the hypothesis",
+    ),
+    (
+        lambda h, r, gap: _skip_scores(h, r, gap, single=True),
+        "single words count, too: that is ROUGE-SU",
+    ),
+    (
+        lambda h, r, gap: (*_skip_scores(h, r, gap)[:2], sum(_skip_scores(h, r, gap)[:2]) / 2),
+        "this is the arithmetic mean of precision and recall: F1 is 2PR / (P + R)",
+    ),
+]
+
+
 @checks("16.4")
 def skip_scores(attempt: Callable) -> str:
     # words said twice, so that pairs stand more than once; other lengths; gaps 0, 1, 2 and none;
@@ -454,50 +497,11 @@ def skip_scores(attempt: Callable) -> str:
         (random.choices(words, k=7), random.choices(words, k=9), 1),
         (random.choices(words[:3], k=6), random.choices(words[:3], k=8), None),
     ]
-    mistakes = [
-        (
-            _skips_as(lambda counts: Counter(counts.keys())),
-            "every pair counts once: a pair that stands twice counts twice, up to the limit",
-        ),
-        (
-            _skips_unclipped,
-            "matches are not clipped: a pair counts at most as often as in the reference",
-        ),
-        (
-            lambda h, r, gap: _skip_scores(h, r, gap, shift=0),
-            "gap is the number of words between the two: with gap 0 neighbours are a pair",
-        ),
-        (
-            lambda h, r, gap: _skip_scores(h, r, gap, shift=2),
-            "one word too many fits between the two: with gap 0 only neighbours are a pair",
-        ),
-        (
-            lambda h, r, gap: _skip_scores(h, r, gap or None),
-            "gap 0 is taken for None: 0 is false in Python, so ask `gap is None`",
-        ),
-        (
-            lambda h, r, gap: _skip_scores(h, r, None),
-            "the gap is not looked at",
-        ),
-        (_skips_as(_unordered), "order counts: (a, b) and (b, a) are two pairs"),
-        (
-            lambda h, r, gap: (*_skip_scores(r, h, gap)[:2], _skip_scores(h, r, gap)[2]),
-            "precision and recall are exchanged: precision divides by the pairs of the hypothesis",
-        ),
-        (
-            lambda h, r, gap: _skip_scores(h, r, gap, single=True),
-            "single words count, too: that is ROUGE-SU",
-        ),
-        (
-            lambda h, r, gap: (*_skip_scores(h, r, gap)[:2], sum(_skip_scores(h, r, gap)[:2]) / 2),
-            "this is the arithmetic mean of precision and recall: F1 is 2PR / (P + R)",
-        ),
-    ]
     same_for_all(
         attempt,
         inputs,
         _skip_scores,
-        mistakes,
+        SKIP_MISTAKES,
         form=_three_numbers,
         what="(precision, recall, F1)",
     )
@@ -535,6 +539,63 @@ def _score_with(**how) -> Callable[[Pairs, int, int], float]:
     return lambda pairs, said, wanted: _score(pairs, said, wanted, **how)
 
 
+METEOR_MISTAKES = [
+    (
+        _score_with(mean=_f1),
+        "the mean is the plain F1: in METEOR recall weighs nine times, 10PR / (R + 9P)",
+    ),
+    (
+        _score_with(mean=lambda p, r: _divide(10 * p * r, p + 9 * r)),
+        "precision and recall are exchanged in the mean: 10PR / (R + 9P)",
+    ),
+    (
+        _score_with(order=False),
+        "the pairs are read as they come: sort them by their place in the hypothesis",
+    ),
+    (
+        _score_with(goes_on=lambda i, j: j == 1),
+        "a chunk needs neighbours in both sentences: look at the hypothesis, too",
+    ),
+    (
+        _score_with(goes_on=lambda i, j: i == 1),
+        "a chunk needs neighbours in both sentences: look at the reference, too",
+    ),
+    (
+        _score_with(goes_on=lambda i, j: i == 1 and abs(j) == 1),
+        "a chunk has the same order in both sentences: a run read backwards is no chunk",
+    ),
+    (
+        _score_with(goes_on=lambda i, j: i == j),
+        "equal steps do not make a chunk: both must be 1, the words are neighbours",
+    ),
+    (
+        _score_with(goes_on=lambda i, j: j > 0),
+        "a chunk holds neighbours: words that are left out between them end it",
+    ),
+    (
+        _score_with(penalty=lambda chunks, m, n: 0.5 * chunks / m),
+        "the third power is missing in the penalty: 0.5 (chunks / m)³",
+    ),
+    (
+        _score_with(penalty=lambda chunks, m, n: (chunks / m) ** 3),
+        "the factor 0.5 is missing in the penalty",
+    ),
+    (
+        _score_with(penalty=lambda chunks, m, n: 0.5 * ((chunks - 1) / m) ** 3),
+        "a chunk is missing: one unbroken run is one chunk",
+    ),
+    (
+        _score_with(penalty=lambda chunks, m, n: 0.5 * (chunks / m) ** 3 if chunks > 1 else 0.0),
+        "the penalty holds for one chunk, too",
+    ),
+    (
+        _score_with(penalty=lambda chunks, m, n: 0.5 * (chunks / n) ** 3),
+        "the chunks are divided by the length of the hypothesis: divide by the pairs",
+    ),
+    (_score_with(penalty=lambda chunks, m, n: 0.0), "the penalty is missing"),
+]
+
+
 @checks("16.5")
 def score_alignment(attempt: Callable) -> str:
     # shuffled pairs; a chunk broken in one sentence only, in either; a run read backwards; other
@@ -554,64 +615,7 @@ def score_alignment(attempt: Callable) -> str:
         ([], 4, 3),
         (shuffled((0, 2), (1, 3), (3, 0), (4, 1), (6, 5)), 7, 6 + extra),
     ]
-    mistakes = [
-        (
-            _score_with(mean=_f1),
-            "the mean is the plain F1: in METEOR recall weighs nine times, 10PR / (R + 9P)",
-        ),
-        (
-            _score_with(mean=lambda p, r: _divide(10 * p * r, p + 9 * r)),
-            "precision and recall are exchanged in the mean: 10PR / (R + 9P)",
-        ),
-        (
-            _score_with(order=False),
-            "the pairs are read as they come: sort them by their place in the hypothesis",
-        ),
-        (
-            _score_with(goes_on=lambda i, j: j == 1),
-            "a chunk needs neighbours in both sentences: look at the hypothesis, too",
-        ),
-        (
-            _score_with(goes_on=lambda i, j: i == 1),
-            "a chunk needs neighbours in both sentences: look at the reference, too",
-        ),
-        (
-            _score_with(goes_on=lambda i, j: i == 1 and abs(j) == 1),
-            "a chunk has the same order in both sentences: a run read backwards is no chunk",
-        ),
-        (
-            _score_with(goes_on=lambda i, j: i == j),
-            "equal steps do not make a chunk: both must be 1, the words are neighbours",
-        ),
-        (
-            _score_with(goes_on=lambda i, j: j > 0),
-            "a chunk holds neighbours: words that are left out between them end it",
-        ),
-        (
-            _score_with(penalty=lambda chunks, m, n: 0.5 * chunks / m),
-            "the third power is missing in the penalty: 0.5 (chunks / m)³",
-        ),
-        (
-            _score_with(penalty=lambda chunks, m, n: (chunks / m) ** 3),
-            "the factor 0.5 is missing in the penalty",
-        ),
-        (
-            _score_with(penalty=lambda chunks, m, n: 0.5 * ((chunks - 1) / m) ** 3),
-            "a chunk is missing: one unbroken run is one chunk",
-        ),
-        (
-            _score_with(
-                penalty=lambda chunks, m, n: 0.5 * (chunks / m) ** 3 if chunks > 1 else 0.0
-            ),
-            "the penalty holds for one chunk, too",
-        ),
-        (
-            _score_with(penalty=lambda chunks, m, n: 0.5 * (chunks / n) ** 3),
-            "the chunks are divided by the length of the hypothesis: divide by the pairs",
-        ),
-        (_score_with(penalty=lambda chunks, m, n: 0.0), "the penalty is missing"),
-    ]
-    same_for_all(attempt, inputs, _score, mistakes, form=need_number, what="the score")
+    same_for_all(attempt, inputs, _score, METEOR_MISTAKES, form=need_number, what="the score")
     return "recall weighs nine times; chunks are neighbours in both sentences, in one order"
 
 
