@@ -191,7 +191,7 @@ WRONG_ANSWERS = {
         (lambda h, r: [(j, i) for i, j in _lcs(h, r)], "comes first in a pair"),
         (lambda h, r: [h[i] for i, _ in _lcs(h, r)], "pairs of places"),
         (lambda h, r: len(_lcs(h, r)), "return a list"),
-        (lambda h, r: _lcs(h, r)[1:], "exists"),
+        (lambda h, r: _lcs(h, r)[1:], "a common subsequence of"),
     ],
     "16.4": [
         (_skips(form=lambda counts: Counter(set(counts))), "every pair counts once"),
