@@ -94,9 +94,9 @@ asia, africa = (
 assert asia.precision == africa.recall == 1 and max(asia.recall, africa.precision) < 0.35
 
 # %% [markdown]
-# **Read.** Who names a class rarely and surely has precision; who names it always has recall. To
-# sum up the classes there are two ways. **Micro**: pool all counts; with one class per example that
-# is the **accuracy**. **Macro**: the mean over classes, each counted once, however rare.
+# **Read.** A program that names a class rarely, when it is sure, has precision. One that names it
+# always has recall. To sum up the classes there are two ways. **Micro**: pool all counts; with one
+# class per example that is the **accuracy**. **Macro**: the mean over classes, each counted once.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16.1 · Macro-F1 · 8 min · ●○○
@@ -646,9 +646,9 @@ show_widget(explore_overlap(PAIRS), draw_overlap(*PAIRS["verb"], "ROUGE-L"))
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16.6 · What is wrong with this ROUGE-1? · 12 min · ●●●
 # Seven colleagues wrote a ROUGE-1 F1. You cannot read their code, only call it: `score(hypothesis,
-# reference)` takes two texts and returns a number from 0 to 1. Unless the list says otherwise,
-# words are split at blanks, lowered and clipped. Write a function that calls it with texts *you*
-# design and returns one of:
+# reference)` takes two texts and returns a number from 0 to 1, true to six digits. Unless the list
+# says otherwise, words are split at blanks, lowered and clipped. Write a function that calls it
+# with texts *you* design and returns one of:
 #
 # - `"right"`: the F1;
 # - `"recall"`, `"precision"`: that number instead of F1;
