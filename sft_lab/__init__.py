@@ -54,7 +54,9 @@ world      gguf_header            the tensors that a GGUF file lists
            documents              the plain text that the base model read
            atlas                  questions, tuning set, exams
            lessons                lessons that teach one thing each, and their exams
-judge      metrics                right answers, how sure a model is, what it repeats
+judge      metrics                right answers and classes, how sure a model is, what it repeats
+           overlap                words in common with a reference: BLEU, ROUGE, chrF
+           alignment              words paired with those of a reference: METEOR
            abstention             when to say nothing: refusals, confidence, risk and coverage
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
@@ -106,6 +108,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.decoding  chapter 14b: logits of a step, bent, and the text that grows
            course.views.threshold  chapter 15: a threshold on a model's own confidence
            course.views.lookup    chapter 15b: a question, its passages, and two thresholds
+           course.views.overlap   chapter 16: two sentences, and what each score finds in both
 """
 
 __version__ = "0.1.0"
