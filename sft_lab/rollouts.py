@@ -30,6 +30,7 @@ from sft_lab.policy import (
     discounted_advantages,
     group_advantages,
     kl_estimates,
+    kl_terms,
     policy_loss,
     value_loss,
     whiten,
@@ -155,9 +156,9 @@ def reinforce(
     only behind the first update does a ratio leave 1 and clipping matter. Advantages by method:
     "reinforce" reward minus the mean of the batch; "grpo" `group_advantages`; "ppo" from a value
     head on the last hidden states (decay), whitened. The head has a learning rate of its own, and
-    its gradient stays out of the model. `kl` times the k3 estimate of KL(model ‖ reference) is
-    added to the loss; the reference is a copy of the model as it comes in, or `reference`. AdamW,
-    linear warm-up over `warmup_steps`, then constant. Dropout is off.
+    its gradient stays out of the model. `kl` times `kl_terms` is added to the loss; the reference
+    is a copy of the model as it comes in, or `reference`. AdamW, linear warm-up over
+    `warmup_steps`, then constant. Dropout is off.
 
     A row: reward, reward_spread (over the batch), no_spread (share of groups whose answers all
     earned the same), kl and entropy (nats per token, before the step's update), length (tokens),
@@ -176,9 +177,9 @@ def reinforce(
         **{"weight_decay": weight_decay, "max_grad_norm": max_grad_norm, "seed": seed},
     }
     settings = _check_settings(settings, len(tasks))
-    run = _Run(model, tokenizer, tasks, reward, settings, reference)
     keep_freed_memory()
     with undisturbed(model):
+        run = _Run(model, tokenizer, tasks, reward, settings, reference)
         return _take_steps(run, after_step, progress)
 
 
@@ -330,7 +331,7 @@ class _Run:
         given = (log_probs, rollout.old_log_probs, known["advantages"], mask)
         loss = policy_loss(*given, clip=settings["clip"], **by)
         if settings["kl"]:
-            apart = kl_estimates(log_probs, known["reference"], "k3")
+            apart = kl_terms(log_probs, rollout.old_log_probs, known["reference"])
             loss = loss + settings["kl"] * average_tokens(apart, mask, **by)
         measured = {"loss": loss.item()}
         if values is not None:
