@@ -163,10 +163,9 @@ def reinforce(
     A row: reward, reward_spread (over the batch), no_spread (share of groups whose answers all
     earned the same), kl and entropy (nats per token, before the step's update), length (tokens),
     stopped (share), loss, grad_norm (before clipping), clipped (share of tokens), value_loss (ppo).
-    `after_step` gets the row, may add to it, and ends the run by returning True. Raises ValueError
-    for settings that teach nothing and a reward that is no finite number, FloatingPointError, with
-    the weights of the update before, for a loss that is not finite. Warns when no step had an
-    advantage. Ctrl-C ends the run after a step.
+    `after_step` gets the row, may add to it, and ends the run by returning True. Ctrl-C ends it
+    after a step. Raises ValueError for settings that teach nothing and a reward that is no finite
+    number, FloatingPointError for a loss that is not; warns when no step had an advantage.
     """
     settings = {
         **{"method": method, "steps": steps, "prompts_per_step": prompts_per_step},
@@ -177,7 +176,6 @@ def reinforce(
         **{"weight_decay": weight_decay, "max_grad_norm": max_grad_norm, "seed": seed},
     }
     settings = _check_settings(settings, len(tasks))
-    keep_freed_memory()
     with undisturbed(model):
         run = _Run(model, tokenizer, tasks, reward, settings, reference)
         return _take_steps(run, after_step, progress)
@@ -200,6 +198,7 @@ class _Run:
         self.prompts = _encode_tasks(tokenizer, tasks)
         check_lengths(model, self.prompts, settings["max_new_tokens"])
         _check_trainable(model)
+        keep_freed_memory()
         examples = [Example(ids, ids) for ids in self.prompts[: settings["prompts_per_step"]]]
         check_scores(model, examples, tokenizer.pad_token_id)
         self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
