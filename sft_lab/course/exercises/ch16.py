@@ -72,7 +72,8 @@ def _share_right(predicted: Words, true: Words) -> float:
 
 @checks("16.1")
 def macro_f1(attempt: Callable) -> str:
-    # uneven classes; one that is only predicted, one that is only true; all right; all wrong
+    # uneven classes; one that is only predicted, one that is only true; all right; all wrong;
+    # classes that stand in both lists and are never right
     def draw(count: int) -> tuple[Words, Words]:
         true = ["Asia"] * (count + random.randint(0, 2)) + ["Africa"] * 2 + ["Oceania"]
         predicted = [random.choice(["Asia", "Asia", "Africa", "Europe"]) for _ in true]
@@ -92,6 +93,7 @@ def macro_f1(attempt: Callable) -> str:
         (["x", "y", "x"], ["x", "y", "x"]),
         (["x", "x"], ["y", "y"]),
         (["a", "a", "a", "a", "b"], ["a", "a", "a", "b", "b"]),
+        (["x", "y", "z", "z"], ["y", "x", "z", "x"]),
     ]
 
     def right(predicted: Words, true: Words) -> float:
@@ -236,7 +238,8 @@ CLIP_MISTAKES = [
 @checks("16.2")
 def clipped_matches(attempt: Callable) -> str:
     # a word that one reference has most often and another has, too; a bigram likewise; a text that
-    # is shorter than n; empty ones; tokens that are not words
+    # is shorter than n, by more than one word, too; empty ones; bigrams in the other order; words
+    # that are alike when written without a blank
     filler = random.sample(["boat", "sea", "wind", "gull", "rope", "sail"], 4)
 
     def repeat(*spans: tuple[str, int]) -> Words:
@@ -257,6 +260,9 @@ def clipped_matches(attempt: Callable) -> str:
         ([], [[a], [b, a]], 1),
         ([a, b], [[], [b, a, b]], 1),
         ([a, b, b, a], [[c, d], [d, c]], 2),
+        ([a], [[a, b, c], [c]], 3),
+        ([a, b, c], [[b, a], [c, b, a]], 2),
+        (["in", "today"], [["into", "day"]], 2),
     ]
     same_for_all(attempt, inputs, _clip, CLIP_MISTAKES, form=_two_counts, what="(matches, total)")
     return "clipped by the reference that has the n-gram most often, for every n-gram alone"
@@ -339,8 +345,8 @@ def _read_pairs(found: object, hypothesis: Words, reference: Words) -> Pairs:
 
 @checks("16.3")
 def longest_common(attempt: Callable) -> str:
-    # where taking the next match is short, in both directions; where the longest run is short;
-    # equal words; nothing in common; an empty text; a random pair
+    # where taking the next match is short, in both directions; where the longest run is short, and
+    # where it is no part of the longest; equal words; nothing in common; an empty text; random ones
     words = random.sample(["boat", "sea", "wind", "gull", "rope", "sail", "crew", "port"], 8)
     a, b, c, d, e, f, g, h = words
     few = words[:3]
@@ -349,6 +355,8 @@ def longest_common(attempt: Callable) -> str:
         ([a, b, c, d, e], [e, a, b, c]),
         ([a, f, b, g, c, h, d], [b, c, a, e, b, e, e, c, d]),
         ([a, b, c, d], [a, b, e, f, c, d]),
+        ([a, b, c, d, e], [d, e, a, f, b, g, c]),
+        ([d, e, a, f, b, g, c], [a, b, c, d, e]),
         ([a, a, b, a], [b, a, a, a]),
         ([a, b], [c, d, e]),
         ([], [a, b]),
@@ -482,7 +490,7 @@ SKIP_MISTAKES = [
 @checks("16.4")
 def skip_scores(attempt: Callable) -> str:
     # words said twice, so that pairs stand more than once; other lengths; gaps 0, 1, 2 and none;
-    # one word; nothing
+    # one word; nothing; words that are alike when written without a blank
     words = random.sample(["boat", "sea", "wind", "gull", "rope", "sail", "crew", "port"], 6)
     a, b, c, d, e, f = words
     inputs = [
@@ -494,6 +502,7 @@ def skip_scores(attempt: Callable) -> str:
         ([d, c, b], [b, c, d, a], None),
         ([a], [a], None),
         ([], [a, b], 1),
+        (["in", "today"], ["into", "day"], 0),
         (random.choices(words, k=7), random.choices(words, k=9), 1),
         (random.choices(words[:3], k=6), random.choices(words[:3], k=8), None),
     ]
