@@ -115,9 +115,7 @@ def score_choices(
     """A Score for each choice of each item, behind the item's context."""
     pairs = [(item.context, choice) for item in items for choice in item.choices]
     contexts, texts = zip(*pairs, strict=True)
-    scores = iter(
-        score_texts(model, tokenizer, texts, contexts=contexts, batch_size=batch_size)
-    )
+    scores = iter(score_texts(model, tokenizer, texts, contexts=contexts, batch_size=batch_size))
     return [[next(scores) for _ in item.choices] for item in items]
 
 

@@ -51,7 +51,7 @@ def build_exam(part: str, *, count: int = LIVE, seed: int = 0) -> Exam:
 
 
 def part_of(talk: Conversation) -> str:
-    """"train", "validation" or "test": a sum has no entity, so the pair of its numbers decides."""
+    """ "train", "validation" or "test": a sum has no entity, so the pair of its numbers decides."""
     pair = sorted(re.findall(r"\d+", talk[0]["content"]))
     place = random.Random(" ".join(pair)).random()
     return "validation" if place < 0.15 else "test" if place < 0.3 else "train"
@@ -311,3 +311,83 @@ def run_plan(
     exam = build_exam("validation", count=count)
     outcome = ask_exam(model, tokenizer, {name: exam[name] for name in groups})
     return {name: float(hits.mean()) for name, hits in outcome.items()}
+
+
+# pictures
+
+STEPS = (
+    ("1", "test set", "apart from training"),
+    ("2", "base line", "the model before"),
+    ("3", "tuned", "the model after"),
+    ("4", "metrics", "with intervals"),
+    ("5", "analysis", "which group fails?"),
+    ("6", "iteration", "mend, run again"),
+)
+
+
+def draw_steps() -> Axes:
+    """The six steps, which go round on the validation part, and the test part, read once."""
+    ax = plots.new_figure((9.6, 2.7)).subplots()
+    for place, (number, name, note) in enumerate(STEPS):
+        x = 1.7 * place
+        box = FancyBboxPatch((x, 1), 1.3, 0.9, boxstyle="round,pad=0.05", fc="white", ec=plots.INK)
+        ax.add_patch(box)
+        ax.text(x + 0.65, 1.58, f"{number} {name}", ha="center", fontsize=10.5, fontweight="bold")
+        ax.text(x + 0.65, 1.18, note, ha="center", fontsize=8.5, color=plots.MUTED)
+        if place:
+            ax.annotate("", (x - 0.07, 1.45), (x - 0.33, 1.45), arrowprops={"arrowstyle": "->"})
+    turn = {"arrowstyle": "->", "color": plots.TUNED, "connectionstyle": "arc3,rad=-0.18"}
+    ax.annotate("", (4.05, 0.92), (9.15, 0.92), arrowprops=turn)
+    ax.text(6.6, 0.12, "as often as you like, on the validation part", ha="center", fontsize=10)
+    ax.text(9.15, 2.25, "once, at the end: the test part", ha="center", fontsize=10)
+    ax.set(xlim=(-0.2, 10.9), ylim=(0, 2.6))
+    ax.axis("off")
+    return ax
+
+
+def draw_batch(batch: Batch) -> Axes:
+    """The nats of every position of a padded batch: text in blue, padding in orange."""
+    nats, mask = (part.numpy() for part in batch)
+    ax = plots.new_figure((8.4, 2.6)).subplots()
+    for values, shown, colours in ((nats, mask, "Blues"), (nats, 1 - mask, "Oranges")):
+        part = np.where(shown > 0, values, np.nan)
+        ax.imshow(part, cmap=colours, vmin=-2, vmax=14, aspect="auto", interpolation="none")
+    ax.set(xlabel="position", ylabel="text", yticks=[], title="Darker: more nats. Orange: padding")
+    ax.grid(visible=False)
+    return ax
+
+
+def draw_power(differences: float, disagreements: Sequence[float], sizes: Sequence[int]) -> Axes:
+    """Simulated power over the number of questions; a dot where the formula promises 80 %."""
+    ax = plots.curve(
+        sizes,
+        {
+            f"{100 * d:.0f} % differ": [simulate_power(d, differences, n) for n in sizes]
+            for d in disagreements
+        },
+        xlabel="questions",
+        ylabel="exams that find it",
+        title=f"A difference of {100 * differences:.0f} points: how many questions?",
+    )
+    for place, d in enumerate(disagreements):
+        needed = questions_needed(d, differences)
+        if needed <= max(sizes):
+            ax.plot(needed, 0.8, "o", color=plots.CYCLE[place], markersize=9)
+    ax.axhline(0.8, color=plots.MUTED, linestyle=":")
+    ax.set_ylim(0, 1)
+    return ax
+
+
+def draw_battery(rows: dict[str, dict[str, Sequence[float]]], chance: Sequence[float]) -> Axes:
+    """Shares of each task for some models, a dot a seed; the dashes are chance."""
+    ax = plots.bars_with_spread(
+        rows,
+        percent=True,
+        ylabel="share right",
+        title="What was kept, and what came",
+        colours=[plots.BASE, plots.TUNED, plots.VERMILLION],
+        ax=plots.new_figure((8.6, 3.6)).subplots(),
+    )
+    for place, level in enumerate(chance):
+        ax.hlines(level, place - 0.45, place + 0.45, color=plots.INK, linestyle="--", linewidth=1.2)
+    return ax
