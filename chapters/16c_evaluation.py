@@ -24,14 +24,6 @@ from torch.testing import assert_close
 
 from sft_lab import atlas, battery, plots
 from sft_lab.course.checks import check
-from sft_lab.course.results import read_results
-from sft_lab.documents import QUESTIONS
-from sft_lab.duplicates import near_duplicates
-from sft_lab.examples import Example
-from sft_lab.labels import encode_conversations
-from sft_lab.metrics import is_right, split_sentences
-from sft_lab.models import load
-from sft_lab.significance import judge_claim, mcnemar_p_value, paired_bootstrap
 
 # %% tags=["setup"]
 from sft_lab.course.evaluation_runs import (
@@ -47,15 +39,20 @@ from sft_lab.course.evaluation_runs import (
     draw_power,
     draw_steps,
     lessons_of,
-    measure_evaluators,
     plain_texts,
     questions_needed,
     read_batches,
-    run_plan,
     simulate_power,
     tune_arm,
 )
+from sft_lab.course.results import read_results
 from sft_lab.course.short_runs import answer
+from sft_lab.documents import QUESTIONS
+from sft_lab.duplicates import near_duplicates
+from sft_lab.examples import Example
+from sft_lab.labels import encode_conversations
+from sft_lab.metrics import is_right
+from sft_lab.models import load
 from sft_lab.perplexity import (
     bits_per_byte,
     perplexity,
@@ -63,6 +60,7 @@ from sft_lab.perplexity import (
     score_texts,
     token_accuracy,
 )
+from sft_lab.significance import judge_claim, mcnemar_p_value, paired_bootstrap
 
 # %% tags=["setup"]
 plots.style()
@@ -682,8 +680,8 @@ check("16c.5", honest_score)
 # Start from the base: at most 700 lessons, one epoch. Say how many of each group (`facts`, `sum`,
 # `list`, `json`, `read`, `notes`; what is missing counts 0), so that facts, list and JSON are each
 # at least 50 % right on the validation part. The check trains your model.
-# `run_plan(base, tokenizer, {"facts": 350, "json": 100, "list": 250}, seed=0)` tries a mixture in
-# three seconds.
+# `run_plan(base, tokenizer, {"facts": 350, "list": 250, "json": 100}, seed=0)`, from
+# `sft_lab.course.evaluation_runs`, tries a mixture in three seconds.
 
 # %% tags=["stub"]
 spend = ...  # {"facts": how many, ...}

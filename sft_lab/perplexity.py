@@ -15,10 +15,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.arguments import whole_number
 from sft_lab.batches import pad_batch
-from sft_lab.rendering import encode_text
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.loop.limits import check_rows
 from sft_lab.losses import graded_logits
+from sft_lab.rendering import encode_text
 from sft_lab.undisturbed import undisturbed
 
 BATCH_SIZE = 16

@@ -1,5 +1,5 @@
-"""Chapter 16c: the evaluation of the base, of two rounds of tuning, of a control and of a model that
-was tuned too narrowly (four minutes)."""
+"""Chapter 16c: the evaluation of the base, of two rounds of tuning, of a control and of a model
+that was tuned too narrowly (five minutes)."""
 
 from sft_lab.course.evaluation_runs import ARMS, measure_round, tune_arm
 from sft_lab.course.results import sweep
