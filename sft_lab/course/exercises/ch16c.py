@@ -208,11 +208,17 @@ def pick(attempt: Callable) -> str:
     inputs = []
     for rule in ("sum", "byte", "prior"):
         for _ in range(4):
-            while True:  # an item on which the three rules, and their opposites, part
-                sizes = random.sample(range(2, 30), 4)
+            while True:  # an item on which this rule parts from the others and from its mistakes
+                sizes = random.sample(range(2, 30), 5)
                 nats = [round(random.uniform(1, 20), 2) for _ in sizes]
-                alone = [round(n + random.uniform(-2, 9), 2) for n in nats]
-                if len({_pick(nats, sizes, alone, r) for r in ("sum", "byte", "prior")}) == 3:
+                alone = [round(max(0.5, n + random.uniform(-2, 9)), 2) for n in nats]
+                wrong = [
+                    _pick(nats, sizes, alone, r) for r in ("sum", "byte", "prior") if r != rule
+                ]
+                pairs = list(zip(nats, sizes, alone, strict=True))
+                forms = ([-n for n in nats], alone, [n * s for n, s, _ in pairs])
+                forms += ([n / a for n, _, a in pairs], [a - n for n, _, a in pairs])
+                if _pick(nats, sizes, alone, rule) not in (*wrong, *map(_first_least, forms)):
                     break
             inputs.append((nats, sizes, alone, rule))
         # equal choices: the first of them
