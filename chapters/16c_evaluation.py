@@ -2,7 +2,7 @@
 # # 16c · An evaluation in six steps
 #
 # **The question.** A model was tuned. Is it better, at what, at which price, and how sure are we?
-# We run a whole evaluation, and watch each number that it prints for the ways in which it can lie.
+# We run a whole evaluation and look how each of its numbers can mislead.
 #
 # **By the end you can**
 # - *measure* perplexity so that no batch size changes it, and compare models by bits per byte;
@@ -47,9 +47,10 @@ from sft_lab.course.evaluation_runs import (
 )
 from sft_lab.course.results import read_results
 from sft_lab.course.short_runs import answer
+
+# %% tags=["setup"]
 from sft_lab.documents import QUESTIONS
 from sft_lab.duplicates import near_duplicates
-from sft_lab.examples import Example
 from sft_lab.labels import encode_conversations
 from sft_lab.metrics import is_right
 from sft_lab.models import load
@@ -116,12 +117,11 @@ print({name: len(talks) for name, talks in validation.items()}, "and no leak")
 
 # %% [markdown]
 # **Read.** Another seed is no protection. So every pair of numbers belongs to one part, and lessons
-# with an exam's pair are dropped. The entities of the exam are halved. The *validation* part may be
-# looked at as often as we like; the *test* part once, at the end.
+# with an exam's pair are dropped. The entities of the exam are halved into *validation* and *test*.
 #
-# Now the base line and the tuned model: 1,200 lessons of the course's mixture, one epoch. Beside
-# exact match stands **token accuracy**: the share of an answer's tokens that rank first behind the
-# *true* tokens before them. **Predict:** can answers be 0 % right whose tokens are 90 % right?
+# Now base line and tuned model: 1,200 lessons of the course's mixture, one epoch. Beside exact
+# match stands **token accuracy**: the share of an answer's tokens that rank first behind the *true*
+# tokens before them. **Predict:** can answers be 0 % right whose tokens are 90 % right?
 
 # %% tags=["predict"]
 tuned = tune_arm(base, tokenizer, "first", seed=0)
@@ -140,11 +140,10 @@ assert found["base"]["facts"].mean() < 0.1 and found["tuned"]["facts"].mean() > 
 
 # %% [markdown]
 # **Read.** Yes: JSON. Behind a true beginning the model goes on rightly, but it does not begin so
-# by itself. One wrong first token costs the whole answer. Token accuracy is cheap and shows
-# progress; it is no measure of answers.
+# by itself. Token accuracy is cheap and shows progress; it does not count right answers.
 #
-# The base scores 0 % through the chat template, for reasons of chapter 09. Such a base line says
-# little. Section 3 asks in a form that the base knows.
+# The base scores 0 % through the chat template (chapter 09 says why). Section 3 asks in a form that
+# it knows.
 #
 # ## 2 · Perplexity, and the two bugs
 #
@@ -157,9 +156,8 @@ batches = {size: read_batches(base, tokenizer, texts[:32], size) for size in (1,
 _ = draw_batch(batches[16][0])
 
 # %% [markdown]
-# A batch is two tensors: `nats`, (B, T), and `mask`, 1 on text. Two bugs are found again and again
-# in training frameworks: the mean of the batches' means, and padding that is scored.
-#
+# A batch is two tensors: `nats`, (B, T), and `mask`, 1 on text. Two bugs return in training
+# frameworks (see the sources): the mean of the batches' means, and padding that is scored.
 # **Predict:** for batches of 1, 4 and 16, in which direction does each move?
 
 # %% tags=["predict"]
@@ -191,9 +189,9 @@ print(f"sft_lab, batches of 7: {ours:.3f}; one text, transformers: {math.exp(the
 
 # %% [markdown]
 # **Read.** Only sums, divided once at the end, do not depend on the batch. A mean of means gives
-# the tokens of a short batch more weight: it moves either way. Scored padding is no text, and the
-# base finds it very unlikely; how much of it there is, the batch decides. An evaluator that prints
-# another number for another batch size is wrong. (One that does not may still be wrong.)
+# tokens of a short batch more weight: it moves either way. Padding is no text, and the base finds
+# it very unlikely. An evaluator whose number changes with the batch size is wrong. (One whose
+# number stays may still be wrong.)
 #
 # The same on a real model, which only reads: English answers, three draws of 16. **Claim:** with
 # padding scored, batches of 16 give higher nats per token than single texts.
@@ -262,8 +260,6 @@ check("16c.1", diagnose)
 # time.</details>
 
 # %% [markdown] tags=["explanation"]
-# With one text a batch no padding exists: a single number at size 1 clears nobody of that bug.
-#
 # Usual mistakes: "it does not change, so it is right"; the last, smaller batch left out.
 
 # %% [markdown]
@@ -282,40 +278,39 @@ print(f"letters  perplexity {2 ** bits.mean():5.2f}   bits per byte {bits.sum() 
 for name, some in scores.items():
     print(f"{name:8} perplexity {perplexity(some):5.2f}   bits per byte {bits_per_byte(some):.2f}")
 assert 2 ** bits.mean() < 0.7 * perplexity(scores["tuned"])
-assert bits.sum() / size > 1.3 * bits_per_byte(scores["tuned"])
+assert bits.sum() / size > 1.5 * bits_per_byte(scores["tuned"])
 
 # %% [markdown]
-# **Read.** By perplexity the table beats the tuned model; by **bits per byte** (all bits, divided
-# by the UTF-8 bytes of the text) it needs almost twice as much. Bits per byte compares tokenizers,
-# on the same text. It also shows a price: tuning made the base's own texts less likely.
+# **Read.** By perplexity the table beats the tuned model. By **bits per byte** (all bits, divided
+# by the UTF-8 bytes of the text) it needs over half as much again. Bits per byte compares
+# tokenizers on the same text. It also shows a price: tuning made the base's own texts less likely.
 #
-# Two more traps. An evaluator that puts no token in front cannot score the first token of a text;
-# does that matter? And one text behind this course calls a perplexity of 10 to 30 "normal".
-# **Predict:** for which of the four pairs below does that hold?
+# Another trap is *which* tokens are scored. And one text behind this course calls a perplexity of
+# 10 to 30 "normal". **Predict:** in which rows below does that hold?
 
 # %% tags=["predict"]
-rows = [
-    Example(ids, ids) for ids in tokenizer(texts).input_ids
-]  # the first label is never predicted
-skipped = sum(score.nats for score in score_examples(base, tokenizer, rows)) / math.log(2) / size
-print(f"base, first tokens not scored: {skipped:.3f}, scored: {bits_per_byte(scores['base']):.3f}")
+talks = [talk for group in validation.values() for talk in group]
+for graded in ("assistant", "all"):
+    rows = encode_conversations(talks, tokenizer, graded=graded)
+    found = perplexity(score_examples(tuned, tokenizer, rows))
+    print(f"tuned on the exam, graded={graded!r}: {found:.2f}")
+    assert found < 1.5 if graded == "assistant" else found > 2
 normal = {}
 for name in ("atlas-base", "smollm2-135m"):
     for kind in ("atlas", "English"):
         found = real.select(part="texts", model=name, kind=kind)
         each = [math.exp(row["nats"] / row["tokens"]) for row in found]
         bpb = [row["nats"] / math.log(2) / row["bytes"] for row in found]
-        normal[name, kind] = [10 <= value <= 30 for value in each]
+        normal[name, kind] = all(10 <= value <= 30 for value in each)
         print(
             f"{name:12} on {kind:7} {min(each):6.1f} to {max(each):6.1f}, {np.mean(bpb):.2f} bits"
         )
-assert skipped < 0.99 * bits_per_byte(scores["base"])
-assert not any(any(some) for some in normal.values())
+assert not any(normal.values())
 
 # %% [markdown]
-# **Read.** A "gain" of some percent, by the same model: whoever scores fewer tokens, and divides by
-# all bytes, wins. Score every token, or fix the mask first. And no pair is "normal": perplexity
-# says how well model and text fit each other.
+# **Read.** The same model on the same exam: whoever scores other tokens "gains". Name the mask, and
+# keep it. No row lies between 10 and 30 in all draws: perplexity says how well model, tokenizer and
+# text fit each other.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16c.2 · Bits per byte on a fixed mask · 8 min · ●●○
@@ -350,17 +345,16 @@ check("16c.2", bits_on_a_mask)
 # do the scored tokens cover?</details>
 
 # %% [markdown] tags=["explanation"]
-# Bytes and nats must be of the same tokens. Where `first` cuts a token of one tokenizer and none of
-# the other, move the mark to where both begin a token.
+# To compare two tokenizers, put the mark where both begin a token.
 #
 # Usual mistakes: characters instead of bytes; the bytes of the whole text; a mean of ratios.
 
 # %% [markdown]
 # ## 3 · What was kept: a battery
 #
-# GLUE tests whether a model understands language, by small tasks. `sft_lab.battery` has four in its
-# manner, over the world of atlas. Every item is a context with some ways to go on. The model takes
-# the way it finds likeliest, so a base can be tested too.
+# GLUE tests understanding of language by small tasks. `sft_lab.battery` has four in its manner, over
+# the world of atlas. An item is a context with some ways to go on. The model's choice is the
+# likeliest of them, so a base can be tested too.
 
 # %%
 items = battery.build_battery(150, seed=0)  # 150 items of each task
@@ -392,9 +386,9 @@ for name, by_task in taken.items():
         assert right["byte"] < 0.4 < 0.6 < right["sum"]
 
 # %% [markdown]
-# **Read.** For the base, the mean by byte ends at chance (25 %): the long " exoskeleton." is cheap
-# by the byte. Whoever chooses that rule finds that SFT taught commonsense; by the sum it did not.
-# State the rule before you look. Here it is the sum.
+# **Read.** For the base, the mean by byte ends near chance (25 %): the long " exoskeleton." is cheap
+# by the byte. By that rule SFT taught commonsense; by the sum it did not. State the rule before you
+# look. Here it is the sum.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16c.3 · Three rules · 6 min · ●○○
@@ -465,22 +459,24 @@ assert words["entailment"] == "held" and words["yes or no"] != "held"
 assert words["same meaning"] == words["commonsense"] == "not shown"
 assert verdict("bits per byte", "base", "first", "higher") == "held"
 assert verdict("bits per byte", "base", "narrow", "higher") == "held"
+others = [group for group in GROUPS if group != "sum"]
+assert not any(sum(rounds.measured(f"validation {g}", arm="narrow")) for g in others)
 for task in ("entailment", "acceptability"):  # the model above is seed 0 of the arm
     share = battery.outcomes(items[task], taken["tuned"][task]).mean()
     assert abs(share - rounds.measured(task, arm="first")[0]) < 0.1
 
 # %% [markdown]
-# **Read.** Nothing was lost that these tasks can see, and entailment rose (held): SFT taught it to
-# read. Asked by yes or no, the same ability is invisible: these words were never taught. Below
-# chance level lies no ability; *at* it lies either none or the wrong form.
+# **Read.** No loss is shown, and entailment rose (held): SFT taught the model to read. Asked by yes
+# or no, the same ability is invisible: these words were never taught. A score at chance may mean
+# no ability, or the wrong form.
 #
-# Acceptability stands at its ceiling: it can show a loss and no gain. *Narrow* learned sums alone,
-# and answers everything with one. Its battery hardly falls, but its own texts cost four times the
-# bits. What a model likes best and what it says are two things: measure both.
+# Acceptability stands at its ceiling: it can show a loss, no gain. *Narrow* learned sums alone and
+# gets no other answer right. Its battery hardly tells, but the base's texts cost it four times the
+# bits. What a model finds likeliest and what it says differ: measure both.
 #
 # ## 4 · How sure is a number?
 #
-# Chapter 09 derived intervals. Three things decide how wide they are. First, questions that hang
+# Chapter 09 derived intervals. Three things decide what they are worth. First, questions that hang
 # together: 80 facts, each asked in five wordings. **Predict:** is that worth 400 questions?
 
 # %% tags=["predict"]
@@ -498,13 +494,13 @@ print(f"worth {len(hits) * (alone / together) ** 2:.0f} questions")
 assert together > 1.4 * alone
 
 # %% [markdown]
-# **Read.** Hardly: who misses a fact, misses it in most wordings. `clustered_error` adds up each
-# cluster before it squares (Miller 2024).
+# **Read.** No: who misses a fact, misses it in most wordings. `clustered_error` adds up each cluster
+# before it squares (Miller 2024).
 #
-# Second, the *size* of the exam. If two models disagree on a share $d$ of the questions, and one is
-# better by $\delta$, the variance of one question's difference is $d - \delta^2$. To find $\delta$ in 80
-# of 100 exams, with a test at 5 %, takes $n = (1.96 + 0.84)^2 (d - \delta^2) / \delta^2$ questions.
-# **Predict** n for 3 points, when the models disagree on 15 %.
+# Second, the *size* of the exam. Two models disagree on a share $d$ of the questions, and one is
+# better by $\delta$. Then one question's difference has the variance $d - \delta^2$. To find $\delta$
+# in 80 of 100 exams, with a test at 5 %, takes $n = (1.96 + 0.84)^2 (d - \delta^2) / \delta^2$
+# questions. **Predict** n for 3 points and $d$ = 15 %.
 
 # %% tags=["predict"]
 _ = draw_power(0.03, (0.05, 0.15, 0.3), range(100, 3001, 100))
@@ -517,9 +513,9 @@ unpaired = (1.96 + 0.84) ** 2 * 2 * 0.8 * 0.2 / 0.03**2
 print(f"two models near 80 %, each on questions of its own: {unpaired:.0f}")
 
 # %% [markdown]
-# **Read.** Dots (the formula) lie on the lines (simulated exams, McNemar's test). About 1,300
-# questions for 3 points, and more than twice as many without pairs. Our groups of 60 can show
-# differences of 15 points and more, no smaller ones.
+# **Read.** Dots (the formula) lie on the lines (simulated exams, McNemar's test). It takes 1,300
+# questions, and more than twice as many without pairs. Our groups of 60 can show differences of 15
+# points, hardly smaller ones.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16c.4 · Plan an exam · 8 min · ●●○
@@ -555,17 +551,15 @@ check("16c.4", plan)
 # round once, up.</details>
 
 # %% [markdown] tags=["explanation"]
-# With ρ near 1, a further question about an entity brings nothing.
-#
 # Usual mistakes: rounding early or down; 1 + mρ; the number of questions instead of entities.
 
 # %% [markdown]
-# Third, the *run*. In the recorded sweep, five seeds of one recipe score 68 to 85 % on commonsense:
-# more than the interval over questions allows. So claims about a recipe go by seeds.
+# Third, the *run*: five seeds of one recipe score 68 to 85 % on commonsense, more than an interval
+# over questions allows. So claims about a recipe go by seeds.
 #
-# Two measures of quality need no reference text. **ECE** (chapter 12) compares how sure a model is
-# of its choices with how often they are right. **Self-consistency** completes each fact five times
-# at temperature 1 and takes the share of samples that agree with most. **Predict** both after SFT.
+# Two measures of quality. **ECE** (chapter 12) compares how sure a model is of its choices with how
+# often they are right. **Self-consistency** completes each fact five times at temperature 1: the
+# share of samples that say what most say. **Predict** both after SFT.
 
 # %% tags=["predict"]
 spread = rounds.measured("commonsense", arm="first")
@@ -575,13 +569,13 @@ assert verdict("consistency", "base", "first", "higher") == "held"
 assert verdict("consistency", "base", "narrow", "lower") == "held"
 
 # %% [markdown]
-# **Read.** Surer of itself, and with reason: the error falls, agreement rises (held). The narrow
-# model agrees with itself less. Agreement is not truth, though: a model may be consistently wrong.
+# **Read.** Agreement rises and the error falls (held): surer of itself, with reason. The narrow
+# model agrees with itself less. Agreement is no truth: a model may be consistently wrong.
 #
 # ## 5 · Steps 5 and 6: where it fails, and what then
 #
-# The table of section 1 names the group that fails: JSON. Knowledge or form? **Predict:** how many
-# of the JSON answers hold the right fact?
+# Section 1 named the group that fails: JSON. Knowledge or form? **Predict:** how many of these
+# answers hold the right value?
 
 # %% tags=["predict"]
 said = answer(tuned, tokenizer, validation["json"], max_new_tokens=40)
@@ -594,9 +588,9 @@ print(validation["json"][0][0]["content"], "→", said[0])
 assert np.mean(holds) > 0.7
 
 # %% [markdown]
-# **Read.** It knows and does not comply: 58 of 1,200 lessons were too few to teach the form. So we
-# add 300 JSON lessons. **Claim:** they raise JSON more than 300 lessons *of the same mixture* do;
-# without this control, more data alone could explain it.
+# **Read.** It knows and does not comply: about 60 of 1,200 lessons were too few to teach the form.
+# So we add 300 JSON lessons. **Claim:** they raise JSON more than 300 *of the same mixture* do.
+# Without this control, more data alone could explain a gain.
 
 # %%
 repaired = tune_arm(base, tokenizer, "repaired", seed=0)
@@ -608,8 +602,8 @@ for group in ("facts", "sum", "list", "read", "notes"):
     _ = verdict(f"validation {group}", "more", "repaired", "lower")
 
 # %% [markdown]
-# **Read.** *Held*, and for no other group is a price shown: the seeds differ too much to show a
-# small one. The second round is chosen. Now the test part is opened, once.
+# **Read.** *Held*. For no other group is a price shown; the seeds differ too much to show a small
+# one. The second round is chosen. Now the test part is opened, once.
 
 # %%
 for group in GROUPS:
@@ -618,9 +612,9 @@ for group in GROUPS:
 assert verdict("test json", "first", "repaired", "higher") == "held"
 
 # %% [markdown]
-# Why only once? One recipe was run with 24 seeds, in three families of eight. From each family the
-# best run is chosen by some questions, and asked as many fresh ones. **Claim:** it scores higher on
-# the questions that chose it. **Predict** by how many points, for 50 questions.
+# Why only once? One recipe was run with 24 seeds, in three families of eight. Some questions choose
+# the best run of a family; as many fresh ones test it. **Claim:** it scores higher on the questions
+# that chose it. **Predict** by how many points, for 50 questions.
 
 # %% tags=["predict"]
 outcomes = as_outcomes(read_results("16c_choice", base).measured("outcomes"))  # (24, 360)
@@ -635,8 +629,8 @@ for count in (25, 50, 100, 180):
 
 # %% [markdown]
 # **Read.** Scores are relative to the run's share on all 360. *Held*: with 50 questions the winner
-# looks five points better than it is. The luck of the best of eight is part of its score. It shrinks
-# with more questions, and grows with every further recipe that is tried.
+# looks almost five points better than on fresh ones. Its luck is part of its score. That shrinks
+# with more questions.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16c.5 · A score that owes nothing to the choice · 8 min · ●●○
@@ -671,7 +665,7 @@ check("16c.5", honest_score)
 # halves.</details>
 
 # %% [markdown] tags=["explanation"]
-# This is cross-fitting: all questions report, none on a run that it chose.
+# This is *cross-fitting*.
 #
 # Usual mistakes: the best score of all; one direction only; shares weighed by their questions.
 
@@ -697,8 +691,8 @@ check("16c.6", spend)
 # the others lose.</details>
 
 # %% [markdown] tags=["explanation"]
-# This is step 6 again. With 400 JSON lessons, some seeds answer every question about a fact in
-# JSON: a repair can break what stood beside it.
+# This is step 6 again. With 400 JSON lessons a run may get no plain fact right: a repair can break
+# what stands beside it.
 
 # %% [markdown]
 # ## What to remember

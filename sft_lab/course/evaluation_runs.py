@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sft_lab import atlas, battery, plots
 from sft_lab.chat import complete
 from sft_lab.course.short_runs import answer, tune_on
-from sft_lab.metrics import expected_calibration_error, is_right, normalise
+from sft_lab.metrics import expected_calibration_error, is_right, self_consistency
 from sft_lab.perplexity import bits_per_byte, score_texts, start_token_id
 from sft_lab.records import Conversation
 from sft_lab.rendering import encode_text
@@ -141,9 +141,9 @@ def agree_with_itself(
         do_sample=True,
         temperature=1.0,
     )
-    ends = [normalise(text.split(".")[0]) for text in said]
+    ends = [text.split(".")[0] for text in said]
     rows = [ends[i : i + SAMPLES] for i in range(0, len(ends), SAMPLES)]
-    return float(np.mean([max(map(row.count, row)) / SAMPLES for row in rows]))
+    return float(np.mean([self_consistency(row) for row in rows]))
 
 
 def measure_round(
@@ -339,8 +339,9 @@ def draw_steps() -> Axes:
     turn = {"arrowstyle": "->", "color": plots.TUNED, "connectionstyle": "arc3,rad=-0.18"}
     ax.annotate("", (4.05, 0.92), (9.15, 0.92), arrowprops=turn)
     ax.text(6.6, 0.12, "as often as you like, on the validation part", ha="center", fontsize=10)
-    ax.text(9.15, 2.25, "once, at the end: the test part", ha="center", fontsize=10)
-    ax.set(xlim=(-0.2, 10.9), ylim=(0, 2.6))
+    ax.text(9.15, 2.4, "once, at the end: the test part", ha="center", fontsize=10)
+    ax.annotate("", (9.15, 1.98), (9.15, 2.36), arrowprops={"arrowstyle": "->"})
+    ax.set(xlim=(-0.2, 10.9), ylim=(0, 2.75))
     ax.axis("off")
     return ax
 
@@ -378,16 +379,24 @@ def draw_power(differences: float, disagreements: Sequence[float], sizes: Sequen
     return ax
 
 
-def draw_battery(rows: dict[str, dict[str, Sequence[float]]], chance: Sequence[float]) -> Axes:
+def draw_battery(shares: dict[str, dict[str, Sequence[float]]], chance: Sequence[float]) -> Axes:
     """Shares of each task for some models, a dot a seed; the dashes are chance."""
-    ax = plots.bars_with_spread(
-        rows,
-        percent=True,
-        ylabel="share right",
-        title="What was kept, and what came",
-        colours=[plots.BASE, plots.TUNED, plots.VERMILLION],
-        ax=plots.new_figure((8.6, 3.6)).subplots(),
-    )
+    ax = plots.new_figure((8.2, 3.6)).subplots()
+    looks = (("o", plots.BASE), ("s", plots.TUNED), ("x", plots.PURPLE))
+    for offset, ((name, by_task), (marker, colour)) in enumerate(
+        zip(shares.items(), looks, strict=True)
+    ):
+        for place, seeds in enumerate(by_task.values()):
+            y = [place + 0.24 * (offset - 1)] * len(seeds)
+            label = name if place == 0 else None
+            ax.plot(seeds, y, marker, color=colour, label=label, alpha=0.75, linestyle="none")
     for place, level in enumerate(chance):
-        ax.hlines(level, place - 0.45, place + 0.45, color=plots.INK, linestyle="--", linewidth=1.2)
+        ax.vlines(level, place - 0.42, place + 0.42, color=plots.INK, linestyle="--", linewidth=1.2)
+    tasks = list(next(iter(shares.values())))
+    ax.set(xlim=(0, 1.03), xlabel="share right (dashes: chance; a mark a seed)")
+    ax.set_yticks(range(len(tasks)), tasks)
+    ax.invert_yaxis()
+    ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    ax.set_title("What was kept, and what came")
     return ax
