@@ -1,4 +1,4 @@
-"""Perplexity and bits per byte against one text at a time, transformers' own loss and brute force."""
+"""Perplexity and bits per byte against one text at a time, transformers' own loss and loops."""
 
 import math
 import random

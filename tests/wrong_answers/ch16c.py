@@ -150,8 +150,14 @@ WRONG_ANSWERS = {
             _planned(lambda n, m, rho: math.ceil(n * (1 + (m - 1) * rho))),
             "the number of questions",
         ),
-        (_planned(lambda n, m, rho: math.ceil(n * (1 + m * rho) / m)), "a question has m - 1 others"),
-        (_planned(lambda n, m, rho: int(n * (1 + (m - 1) * rho) / m)), "rounded down: one"),
+        (
+            _planned(lambda n, m, rho: math.ceil(n * (1 + m * rho) / m)),
+            "a question has m - 1 others",
+        ),
+        (
+            _planned(lambda n, m, rho: int(n * (1 + (m - 1) * rho) / m)),
+            "rounded down: one",
+        ),
         (_planned(lambda n, m, rho: n * (1 + (m - 1) * rho) / m), "no whole number"),
     ],
     "16c.5": [

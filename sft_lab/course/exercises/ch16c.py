@@ -203,28 +203,7 @@ def _whole_place(found: object) -> int:
     return need_whole(found, "the place", low=0)
 
 
-@checks("16c.3")
-def pick(attempt: Callable) -> str:
-    inputs = []
-    for rule in ("sum", "byte", "prior"):
-        for _ in range(4):
-            while True:  # an item on which this rule parts from the others and from its mistakes
-                sizes = random.sample(range(2, 30), 5)
-                nats = [round(random.uniform(1, 20), 2) for _ in sizes]
-                alone = [round(max(0.5, n + random.uniform(-2, 9)), 2) for n in nats]
-                wrong = [
-                    _pick(nats, sizes, alone, r) for r in ("sum", "byte", "prior") if r != rule
-                ]
-                pairs = list(zip(nats, sizes, alone, strict=True))
-                forms = ([-n for n in nats], alone, [n * s for n, s, _ in pairs])
-                forms += ([n / a for n, _, a in pairs], [a - n for n, _, a in pairs])
-                if _pick(nats, sizes, alone, rule) not in (*wrong, *map(_first_least, forms)):
-                    break
-            inputs.append((nats, sizes, alone, rule))
-        # equal choices: the first of them
-        inputs.append(([9.0, 2.0, 8.0, 2.0], [3, 4, 3, 4], [9.0, 6.0, 8.0, 6.0], rule))
-        inputs.append(([2.0, 2.0], [4, 4], [5.0, 5.0], rule))
-
+def _pick_mistakes() -> list[tuple[Callable, str]]:
     def instead(rule: str, other: Callable) -> Callable:
         def answer(nats: list[float], sizes: list[int], alone: list[float], asked: str) -> int:
             if asked == rule:
@@ -244,7 +223,7 @@ def pick(attempt: Callable) -> str:
         }
         return last_least(costs[rule])
 
-    mistakes = [
+    return [
         (lambda n, s, a, rule: _pick(n, s, a, "sum"), "all rules compare the sums alone"),
         (
             instead(
@@ -277,7 +256,31 @@ def pick(attempt: Callable) -> str:
         ),
         (all_last, "of equal choices the last one is taken: take the first"),
     ]
-    same_for_all(attempt, inputs, _pick, mistakes, form=_whole_place, what="the place")
+
+
+@checks("16c.3")
+def pick(attempt: Callable) -> str:
+    inputs = []
+    for rule in ("sum", "byte", "prior"):
+        for _ in range(4):
+            while True:  # an item on which this rule parts from the others and from its mistakes
+                sizes = random.sample(range(2, 30), 5)
+                nats = [round(random.uniform(1, 20), 2) for _ in sizes]
+                alone = [round(max(0.5, n + random.uniform(-2, 9)), 2) for n in nats]
+                wrong = [
+                    _pick(nats, sizes, alone, r) for r in ("sum", "byte", "prior") if r != rule
+                ]
+                pairs = list(zip(nats, sizes, alone, strict=True))
+                forms = ([-n for n in nats], alone, [n * s for n, s, _ in pairs])
+                forms += ([n / a for n, _, a in pairs], [a - n for n, _, a in pairs])
+                if _pick(nats, sizes, alone, rule) not in (*wrong, *map(_first_least, forms)):
+                    break
+            inputs.append((nats, sizes, alone, rule))
+        # equal choices: the first of them
+        inputs.append(([9.0, 2.0, 8.0, 2.0], [3, 4, 3, 4], [9.0, 6.0, 8.0, 6.0], rule))
+        inputs.append(([2.0, 2.0], [4, 4], [5.0, 5.0], rule))
+
+    same_for_all(attempt, inputs, _pick, _pick_mistakes(), form=_whole_place, what="the place")
     return "three rules, three winners; of equal choices the first"
 
 
@@ -290,23 +293,11 @@ def _plan(disagree: float, difference: float, per_entity: int, correlation: floa
     return math.ceil(_needed(disagree, difference) * effect / per_entity)
 
 
-@checks("16c.4")
-def plan(attempt: Callable) -> str:
-    inputs = []
-    for per_entity, correlation in ((1, 0.5), (4, 0.0), (5, 0.3), (8, 0.6), (10, 0.9), (3, 0.45)):
-        while True:
-            disagree = round(random.uniform(0.08, 0.4), 3)
-            difference = round(random.uniform(0.02, min(0.06, disagree / 2)), 3)
-            exact = _needed(disagree, difference) * (1 + (per_entity - 1) * correlation)
-            # far from a whole number: no rounding error may decide
-            if 0.05 < exact / per_entity % 1 < 0.45:
-                break
-        inputs.append((disagree, difference, per_entity, correlation))
-
+def _plan_mistakes() -> list[tuple[Callable, str]]:
     def wrong(form: Callable) -> Callable:
         return lambda d, x, m, rho: form(d, x, m, rho, 1 + (m - 1) * rho)
 
-    mistakes = [
+    return [
         (
             wrong(lambda d, x, m, rho, e: math.ceil(_needed(d, x) / m)),
             "the correlation is left out: questions about one entity bring less than as many "
@@ -349,11 +340,26 @@ def plan(attempt: Callable) -> str:
             "this is no whole number: round up",
         ),
     ]
+
+
+@checks("16c.4")
+def plan(attempt: Callable) -> str:
+    inputs = []
+    for per_entity, correlation in ((1, 0.5), (4, 0.0), (5, 0.3), (8, 0.6), (10, 0.9), (3, 0.45)):
+        while True:
+            disagree = round(random.uniform(0.08, 0.4), 3)
+            difference = round(random.uniform(0.02, min(0.06, disagree / 2)), 3)
+            exact = _needed(disagree, difference) * (1 + (per_entity - 1) * correlation)
+            # far from a whole number: no rounding error may decide
+            if 0.05 < exact / per_entity % 1 < 0.45:
+                break
+        inputs.append((disagree, difference, per_entity, correlation))
+
     same_for_all(
         attempt,
         inputs,
         _plan,
-        mistakes,
+        _plan_mistakes(),
         form=lambda found: need_number(found, "the number of entities"),
         what="the number of entities",
         rtol=1e-9,
