@@ -87,7 +87,7 @@ def verdict(measure: str, first: str, second: str, claim: str) -> str:
 _ = draw_steps()
 
 # %% [markdown]
-# Four dimensions belong into an evaluation of SFT:
+# An evaluation of SFT has four dimensions:
 #
 # | dimension | measured here by |
 # |---|---|
@@ -459,6 +459,9 @@ assert words["entailment"] == "held" and words["yes or no"] != "held"
 assert words["same meaning"] == words["commonsense"] == "not shown"
 assert verdict("bits per byte", "base", "first", "higher") == "held"
 assert verdict("bits per byte", "base", "narrow", "higher") == "held"
+accepted = real.measured("right", part="acceptability")
+print("SmolLM2-135M, acceptability of English:", ", ".join(f"{x:.0%}" for x in accepted))
+assert min(accepted) > 0.9
 others = [group for group in GROUPS if group != "sum"]
 assert not any(sum(rounds.measured(f"validation {g}", arm="narrow")) for g in others)
 for task in ("entailment", "acceptability"):  # the model above is seed 0 of the arm
@@ -470,7 +473,7 @@ for task in ("entailment", "acceptability"):  # the model above is seed 0 of the
 # or no, the same ability is invisible: these words were never taught. A score at chance may mean
 # no ability, or the wrong form.
 #
-# Acceptability stands at its ceiling: it can show a loss, no gain. *Narrow* learned sums alone and
+# Acceptability stands at its ceiling, as for SmolLM2: it can show a loss, no gain. *Narrow* learned sums alone and
 # gets no other answer right. Its battery hardly tells, but the base's texts cost it four times the
 # bits. What a model finds likeliest and what it says differ: measure both.
 #

@@ -26,14 +26,14 @@ Exam = dict[str, list[Conversation]]  # the questions of each group
 GROUPS = ("facts", "sum", "list", "json", "read", "notes")
 FIRST, MORE = 1200, 300  # lessons of the first round; lessons added in the second
 ARMS = ("first", "repaired", "more", "narrow")
-LIVE, TEXTS, ITEMS, SAMPLES = 60, 60, 150, 5
+PER_GROUP, TEXTS, ITEMS, SAMPLES = 60, 60, 150, 5
 Z, POWER_Z = 1.959964, 0.841621  # two-sided 5 %, and 80 % power
 
 
 # the exam
 
 
-def build_exam(part: str, *, count: int = LIVE, seed: int = 0) -> Exam:
+def build_exam(part: str, *, count: int = PER_GROUP, seed: int = 0) -> Exam:
     """`count` questions of each group for "validation" or "test": the held-out entities, halved."""
     facts = atlas.split(atlas.load_facts())["held_out"]
     names = sorted({(fact.domain, fact.entity) for fact in facts})
@@ -131,7 +131,9 @@ def agree_with_itself(
     """Self-consistency: facts completed SAMPLES times at temperature 1, in the base's own form; the
     mean share of samples that say what most of them say."""
     facts = atlas.split(atlas.load_facts())["held_out"]
-    prompts = [atlas.cloze(fact)[0] for fact in random.Random(f"16c {seed}").sample(facts, LIVE)]
+    prompts = [
+        atlas.cloze(fact)[0] for fact in random.Random(f"16c {seed}").sample(facts, PER_GROUP)
+    ]
     torch.manual_seed(seed)
     said = complete(
         model,
@@ -358,20 +360,20 @@ def draw_batch(batch: Batch) -> Axes:
     return ax
 
 
-def draw_power(differences: float, disagreements: Sequence[float], sizes: Sequence[int]) -> Axes:
+def draw_power(difference: float, disagreements: Sequence[float], sizes: Sequence[int]) -> Axes:
     """Simulated power over the number of questions; a dot where the formula promises 80 %."""
     ax = plots.curve(
         sizes,
         {
-            f"{100 * d:.0f} % differ": [simulate_power(d, differences, n) for n in sizes]
+            f"{100 * d:.0f} % differ": [simulate_power(d, difference, n) for n in sizes]
             for d in disagreements
         },
         xlabel="questions",
         ylabel="exams that find it",
-        title=f"A difference of {100 * differences:.0f} points: how many questions?",
+        title=f"A difference of {100 * difference:.0f} points: how many questions?",
     )
     for place, d in enumerate(disagreements):
-        needed = questions_needed(d, differences)
+        needed = questions_needed(d, difference)
         if needed <= max(sizes):
             ax.plot(needed, 0.8, "o", color=plots.CYCLE[place], markersize=9)
     ax.axhline(0.8, color=plots.MUTED, linestyle=":")
