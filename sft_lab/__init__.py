@@ -57,6 +57,8 @@ world      gguf_header            the tensors that a GGUF file lists
 judge      metrics                right answers and classes, how sure a model is, what it repeats
            overlap                words in common with a reference: BLEU, ROUGE, chrF
            alignment              words paired with those of a reference: METEOR
+           perplexity             how likely a text is: perplexity, bits per byte, token accuracy
+           battery                general abilities, by the likelihood of choices
            abstention             when to say nothing: refusals, confidence, risk and coverage
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
@@ -85,6 +87,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.decoding_runs   chapter 14b: one model under many settings of decoding
            course.unknown_runs    chapter 15: lessons about what the base never read
            course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
+           course.evaluation_runs  chapter 16c: an exam, its runs, and how sure they are
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
