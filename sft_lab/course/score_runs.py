@@ -6,20 +6,24 @@ row can be run again. An output is what a model wrote for a task.
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 
+import numpy as np
 import torch
+from matplotlib.axes import Axes
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sft_lab import plots
 from sft_lab.alignment import meteor
 from sft_lab.atlas import STATEMENTS, Fact, load_facts, split
 from sft_lab.chat import generate_responses
 from sft_lab.course.results import read_results
 from sft_lab.course.short_runs import tune_on
-from sft_lab.documents import QUESTIONS
+from sft_lab.documents import PLAIN, QUESTIONS
 from sft_lab.facts import RELATIONS
 from sft_lab.invented import Names, made_up_name
 from sft_lab.metrics import answer_f1, exact_match, repeated_share
@@ -33,6 +37,7 @@ ASKED = {"answers": 200, "summaries": 100, "translations": 120}  # tasks no mode
 KEPT = {"base": 10, "half-tuned": 10, "tuned": 40}  # of these tasks, the outputs are recorded
 SAMPLES = {"base": 1, "half-tuned": 1, "tuned": 4}  # outputs of a model for a task
 TEMPERATURE = 0.7
+REFERENCES = (1, 2, 3, 5)  # of an answer
 LONGEST = {"answers": 40, "summaries": 90, "translations": 24}  # tokens of an output
 TOLD_OF = ("countries", "elements", "animals", "planets")  # whose entities have three facts or more
 
@@ -330,7 +335,7 @@ def run_scores(
     Measured: for every score its share of pairs of the tuned model that it orders rightly ("BLEU"),
     its mean for each model ("base BLEU"), the mean truth ("base truth"), BLEU of all together
     ("base corpus BLEU"), the number of pairs; and
-    for each model the outputs for the first tasks.
+    for each model the outputs for the first tasks. For answers, the shares with more references.
     """
     tasks, found = held_out_tasks(kind, seed), {}
     for model, tuned in tune_models(base, tokenizer, kind, seed=seed).items():
@@ -344,10 +349,123 @@ def run_scores(
     found["pairs"] = sum(1 for _ in pair_up(groups))
     for name in SCORES:  # of the last model, the tuned one
         found[name] = share_ordered(groups, lambda judged, n=name: judged.scores[n])
+    return found | (with_more_references(groups) if kind == "answers" else {})
+
+
+def with_more_references(groups: Sequence[Sequence[Judged]]) -> dict[str, float]:
+    """Shares of pairs of answers that scores order rightly when each answer has two, three or five
+    references, the fact in so many wordings: "BLEU 3"."""
+    found = {}
+    for count in REFERENCES[1:]:
+        again = []
+        for group in groups:
+            ways, reference = group[0].task.wanted[0], group[0].task.reference
+            place = ways.index(reference)
+            some = (ways[place:] + ways[:place])[:count]
+            again.append([replace(one, scores=score_output(one.output, some)) for one in group])
+        for name in SCORES:
+            found[f"{name} {count}"] = share_ordered(again, lambda one, n=name: one.scores[n])
     return found
 
 
+# attacks: outputs that are there to be scored
+
+ATTACKS: dict[str, Callable[[Task, str], str]] = {
+    "one common word": lambda task, output: "the",
+    "that word 30 times": lambda task, output: " ".join(["the"] * 30),
+    "its first sentence": lambda task, output: output.partition(". ")[0],
+    "said twice": lambda task, output: f"{output} {output}",
+    "copy the passage": lambda task, output: task.passage,
+    "its words, shuffled": lambda task, output: shuffle_words(output),
+}
+
+
+def shuffle_words(output: str) -> str:
+    words = output.split()
+    return " ".join(random.Random(output).sample(words, k=len(words)))
+
+
+def attack_summaries(name: str, seed: int) -> dict[str, float]:
+    """Mean truth, mean scores and mean precision and recall of ROUGE-1 of an attack on the tuned
+    model's recorded summaries; "honest": of the summaries themselves."""
+    change = ATTACKS.get(name, lambda task, output: output)
+    found: dict[str, list[float]] = {}
+    for one in (judged for group in read_judged("summaries", seed) for judged in group):
+        output, reference = change(one.task, one.output), one.task.reference
+        single = rouge_n(split_words(output), [split_words(reference)], 1)
+        numbers = {"truth": find_truth(one.task, output)} | score_output(output, [reference])
+        numbers |= {"ROUGE-1 P": single.precision, "ROUGE-1 R": single.recall}
+        for key, number in numbers.items():
+            found.setdefault(key, []).append(number)
+    return {key: sum(numbers) / len(numbers) for key, numbers in found.items()}
+
+
+# pictures
+
+
+def draw_pair(reference: str, outputs: Mapping[str, str], *, title: str, zh: bool = False) -> Axes:
+    """Reference and outputs, a row each and named at its left; words that the reference has, as
+    often as it has them, are blue, others orange."""
+    language = "zh" if zh else "en"
+    rows = {"reference": reference, **outputs}
+    ax = plots.new_figure((8.4, 0.55 + 0.62 * len(rows))).subplots()
+    ax.set_axis_off()
+    ax.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), title=title)
+    for y, (name, text) in enumerate(rows.items()):
+        ax.text(0, y, name, va="center", fontsize=9)
+        left, x = Counter(split_words(reference, language=language)), 0.24
+        for word in split_words(text, language=language):
+            shared = left[word] > 0
+            left[word] -= 1
+            colour = plots.CYCLE[0] if shared else plots.CYCLE[1]
+            box = {"boxstyle": "round,pad=0.25", "facecolor": colour, "alpha": 0.35, "lw": 0}
+            ax.text(x, y, word, va="center", fontsize=9, bbox=box)
+            x += 0.0125 * len(word) + 0.022
+    return ax
+
+
+def draw_changes(
+    changes: Mapping[str, Sequence[float]], columns: Sequence[str], *, title: str
+) -> Axes:
+    """A table of attacks by scores: what each adds to the honest score; orange where it goes up."""
+    ax = plots.new_figure((2.2 + 0.72 * len(columns), 1.5 + 0.42 * len(changes))).subplots()
+    table = np.array(list(changes.values()))
+    ax.imshow(table, cmap="PuOr_r", vmin=-0.8, vmax=0.8, aspect="auto")
+    for (row, column), change in np.ndenumerate(table):
+        text = "0" if abs(change) < 0.005 else f"{change:+.2f}"
+        colour = "white" if abs(change) > 0.5 else plots.INK
+        weight = "bold" if change > 0.005 else "normal"
+        ax.text(
+            column, row, text, ha="center", va="center", color=colour, fontsize=9, fontweight=weight
+        )
+    ax.set_yticks(range(len(changes)), changes)
+    ax.set_xticks(range(len(columns)), columns, rotation=40, ha="left", fontsize=9)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.set_title(title, pad=12)
+    return ax
+
+
 # outputs made by a program, to ask a score about
+
+
+def plant_answers(*, seed: int) -> list[list[Judged]]:
+    """For each question of `held_out_tasks` two answers: the right one in another wording than the
+    reference has, and the reference with another value of its relation."""
+    tasks, rng = held_out_tasks("answers", seed), random.Random(seed)
+    values = Names.of(load_facts()).values
+    asked = {fact.say(PLAIN): fact for fact in load_facts()}
+    rows = []
+    for task in tasks:
+        fact, ways = asked[task.wanted[0][0]], task.wanted[0]
+        others = [value for value in values[fact.domain, fact.column] if value != fact.value]
+        wrong = replace(fact, value=rng.choice(others))
+        wording = STATEMENTS[ways.index(task.reference)]
+        rows.append(
+            [rng.choice([way for way in ways if way != task.reference]), wrong.say(wording)]
+        )
+    return judge_outputs(tasks, rows)
 
 
 def plant_summaries(tasks: Sequence[Task], *, seed: int) -> list[list[Judged]]:
