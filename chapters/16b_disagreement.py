@@ -192,7 +192,8 @@ shares = {n: {k: recorded.measured(n, kind=k) for k in KINDS} for n in SCORES}
 pooled = {n: [sum(one) / 3 for one in zip(*shares[n].values(), strict=True)] for n in SCORES}
 order = sorted(SCORES, key=lambda name: -sum(pooled[name]))
 table = {n: [sum(shares[n][k]) / len(SEEDS) for k in KINDS] for n in order}
-_ = plots.share_table(table, KINDS, title="Pairs with the truer output ahead")
+ax = plots.new_figure((6, 4.6)).subplots()
+_ = plots.share_table(table, KINDS, title="Pairs with the truer output ahead", ax=ax)
 assert {"token F1", "ROUGE-1"} == set(order[:2])
 
 # %%
@@ -278,6 +279,7 @@ ax = plots.curve(
     ylabel="pairs with the truer one ahead",
     title="More references mend what one cannot",
 )
+_ = ax.set_xticks(REFERENCES)
 one, three = ([row[k] for row in more["ROUGE-L"]] for k in (0, 2))
 words["references"] = verdict(one, three, "higher", "ROUGE-L, three references over one")
 assert all(row[-1] > 0.97 for row in more["ROUGE-L"])

@@ -373,7 +373,7 @@ def with_more_references(groups: Sequence[Sequence[Judged]]) -> dict[str, float]
 ATTACKS: dict[str, Callable[[Task, str], str]] = {
     "one common word": lambda task, output: "the",
     "that word 30 times": lambda task, output: " ".join(["the"] * 30),
-    "its first sentence": lambda task, output: output.partition(". ")[0],
+    "its first sentence": lambda task, output: output.partition(". ")[0].rstrip(".") + ".",
     "said twice": lambda task, output: f"{output} {output}",
     "copy the passage": lambda task, output: task.passage,
     "its words, shuffled": lambda task, output: shuffle_words(output),
@@ -403,24 +403,23 @@ def attack_summaries(name: str, seed: int) -> dict[str, float]:
 # pictures
 
 
-def draw_pair(reference: str, outputs: Mapping[str, str], *, title: str, zh: bool = False) -> Axes:
+def draw_pair(reference: str, outputs: Mapping[str, str], *, title: str) -> Axes:
     """Reference and outputs, a row each and named at its left; words that the reference has, as
     often as it has them, are blue, others orange."""
-    language = "zh" if zh else "en"
     rows = {"reference": reference, **outputs}
-    ax = plots.new_figure((8.4, 0.55 + 0.62 * len(rows))).subplots()
+    ax = plots.new_figure((8.4, 0.5 + 0.45 * len(rows))).subplots()
     ax.set_axis_off()
     ax.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), title=title)
     for y, (name, text) in enumerate(rows.items()):
         ax.text(0, y, name, va="center", fontsize=9)
-        left, x = Counter(split_words(reference, language=language)), 0.24
-        for word in split_words(text, language=language):
+        left, x = Counter(split_words(reference)), 0.16
+        for word in split_words(text):
             shared = left[word] > 0
             left[word] -= 1
             colour = plots.CYCLE[0] if shared else plots.CYCLE[1]
             box = {"boxstyle": "round,pad=0.25", "facecolor": colour, "alpha": 0.35, "lw": 0}
-            ax.text(x, y, word, va="center", fontsize=9, bbox=box)
-            x += 0.0125 * len(word) + 0.022
+            ax.text(x, y, word, va="center", fontsize=9, family="monospace", bbox=box)
+            x += 0.0123 * len(word) + 0.025
     return ax
 
 
