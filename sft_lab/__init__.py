@@ -60,6 +60,7 @@ judge      metrics                right answers and classes, how sure a model is
            abstention             when to say nothing: refusals, confidence, risk and coverage
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
+           measures               scores by name, of two models' answers, with intervals
 lookup     retrieval              passages found for a question, and answers from them
 compare    report                 two models side by side, as one HTML page
            compare                base against tuned: table, intervals

@@ -31,6 +31,7 @@ from sft_lab.chat import (
 )
 from sft_lab.files import write_text
 from sft_lab.formats import format_number_of, format_percent
+from sft_lab.measures import MEASURES, Scores, check_measures, score_answers
 from sft_lab.metrics import is_right, normalise
 from sft_lab.records import Conversation, RecordError
 from sft_lab.rendering import encode_text
@@ -68,28 +69,35 @@ def compare(
     seed: int = 0,
     max_new_tokens: int = 64,
     names: Names = NAMES,
+    measures: Sequence[str] = (),
+    language: str = "en",
 ) -> "Comparison":
     """Ask both models every question, greedily and in batches, and grade the answers.
 
     base, tuned: (model, tokenizer), as `load` returns them. questions: conversations that end with
     the reference answer; or (question, answer) pairs; or rows {"question", "answer", optional
     "group"}, where the question is a text or a conversation and the group gets a line of its own in
-    the results. seed: of the bootstrap; decoding has none. A reference of more than max_new_tokens
-    can never be reached: how many are is said in a warning and with the results. Answers that
-    decline ("I do not know") are told from invented ones, and shown where there are any. What a row
-    says beside its question is refused (an input, context, pictures, tools, label False) or named
-    by one warning, since the models do not see it. Raises, before the first
-    question is asked, TypeError for anything but a pair; RecordError for no questions or bad ones,
-    naming each by its place; ValueError for a setting that means nothing, and when neither model
-    can reach any reference.
+    the results. seed: of the bootstrap; decoding has none. measures: names of
+    `sft_lab.measures.MEASURES` to report besides right answers, such as ("rouge_l", "bleu");
+    language: "en", or "zh" where each Chinese character is a word to them.
+
+    A reference of more than max_new_tokens can never be reached: how many are is said in a warning
+    and with the results. Answers that decline ("I do not know") are told from invented ones, and
+    shown where there are any. What a row says beside its question is refused (an input, context,
+    pictures, tools, label False) or named by one warning, since the models do not see it. Raises,
+    before the first question is asked, TypeError for anything but a pair; RecordError for no
+    questions or bad ones, naming each by its place; ValueError for a setting that means nothing,
+    and when neither model can reach any reference.
     """
     pairs, questions = _check_pairs(base, tuned), [*questions]
     seed, names, asked = check_seed(seed), tuple(names), read_questions(questions)
     if len(names) != 2:
         raise SettingError(f"names is {names!r:.80}; it must be two, as {NAMES}")
     prompts = [prompt for prompt, _, _ in asked]
-    # all is encoded before one answers: a question that is too long is found out now
     places = [_place(question, index) for index, question in enumerate(questions)]
+    answers = {place: answer for place, (_, answer, _) in zip(places, asked, strict=True)}
+    check_measures(measures, answers, language)
+    # all is encoded before one answers: a question that is too long is found out now
     encoded = [_encode_questions(prompts, places, tokenizer) for _, tokenizer in pairs]
     for (model, _), ids in zip(pairs, encoded, strict=True):
         max_new_tokens = check_lengths(model, ids, max_new_tokens)
@@ -101,7 +109,7 @@ def compare(
         Row(_as_text(prompt), answer, group, *both)
         for (prompt, answer, group), *both in zip(asked, *replies, strict=True)
     ]
-    return Comparison(rows, seed, max_new_tokens, names, too_long)
+    return Comparison(rows, seed, max_new_tokens, names, too_long, tuple(measures), language)
 
 
 def _check_pairs(base: Pair, tuned: Pair) -> tuple[Pair, Pair]:
@@ -319,6 +327,8 @@ class Comparison:
     max_new_tokens: int
     names: Names = NAMES
     too_long: int = 0  # references of more than max_new_tokens, for one of the two at least
+    measures: tuple[str, ...] = ()  # names of MEASURES
+    language: str = "en"  # what a word is to the measures
 
     @cached_property
     def intervals(self) -> tuple[Interval, Interval, Interval]:
@@ -326,9 +336,22 @@ class Comparison:
         right = [(row.base.right, row.tuned.right) for row in self.rows]
         return paired_bootstrap(*zip(*right, strict=True), seed=self.seed)
 
+    @cached_property
+    def scores(self) -> dict[str, Scores]:
+        """Each of the measures, of both models."""
+        base, tuned = ([getattr(row, side).text for row in self.rows] for side in NAMES)
+        references = [row.reference for row in self.rows]
+        return {
+            name: score_answers(
+                name, base, tuned, references, language=self.language, seed=self.seed
+            )
+            for name in self.measures
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON: accuracies, rates and shares are fractions, intervals [low,
-        high], lengths in tokens. answered is right + invented; see `Reply`."""
+        high], lengths in tokens. answered is right + invented; see `Reply`. measures is there when
+        there are any; corpus: a score of all answers together, no mean over the questions."""
         of_base, of_tuned, of_difference = self.intervals
         sides = {}
         for name, interval in (("base", of_base), ("tuned", of_tuned)):
@@ -361,11 +384,28 @@ class Comparison:
                 change: sum(row.change == change for row in self.rows) for change in CHANGES
             },
             "groups": groups,
+            **({"measures": self._measured()} if self.measures else {}),
             "seed": self.seed,
             "resamples": RESAMPLES,
             "max_new_tokens": self.max_new_tokens,
             "references_too_long": self.too_long,
             "answers": [_as_dict(row) for row in self.rows],
+        }
+
+    def _measured(self) -> dict[str, Any]:
+        return {
+            name: {
+                "label": MEASURES[name].label,
+                "corpus": MEASURES[name].corpus,
+                **{side: getattr(found, side) for side in NAMES},
+                "difference": found.tuned - found.base,
+                "intervals": {
+                    "base": list(found.base_interval),
+                    "tuned": list(found.tuned_interval),
+                    "difference": list(found.difference_interval),
+                },
+            }
+            for name, found in self.scores.items()
         }
 
     def finding(self) -> str:
@@ -432,6 +472,14 @@ class Comparison:
             for name in ("answered", "invented", "declined"):
                 shares = (format_percent(side[name]) for side in (base, tuned))
                 cells.append((name, *shares, f"{100 * (tuned[name] - base[name]):+.1f} points"))
+        for found in result.get("measures", {}).values():
+            both = (f"{100 * found[side]:.1f}" for side in NAMES)
+            cells.append((found["label"], *both, f"{100 * found['difference']:+.1f}"))
+            *spans, gain = (
+                [f"{100 * end:{sign}.1f}" for end in found["intervals"][side]]
+                for side, sign in (("base", ""), ("tuned", ""), ("difference", "+"))
+            )
+            cells.append(("  95 % interval", *(" to ".join(ends) for ends in (*spans, gain))))
         stops = (format_percent(side["stop_rate"]) for side in (base, tuned))
         lengths = (f"{side['mean_tokens']:.1f}" for side in (base, tuned))
         cells.append(("stopped by itself", *stops, ""))
@@ -448,6 +496,8 @@ class Comparison:
         )
         if result["base"]["declined"] or result["tuned"]["declined"]:
             note += " Declined: says that it does not know. Invented: claims what is not right."
+        if self.measures:
+            note += self._explain_measures()
         if self.too_long:
             note += (
                 f" References longer than {self.max_new_tokens} tokens: {self.too_long}; no such "
@@ -456,6 +506,21 @@ class Comparison:
         if {0.0, 1.0} & {result["base"]["accuracy"], result["tuned"]["accuracy"]}:
             rare = format_percent(min(1, 3 / questions))
             note += f" Exceptions rarer than {rare} could go unseen (rule of three)."
+        return note
+
+    def _explain_measures(self) -> str:
+        """What the numbers of the measures are, for the footnote."""
+        labels = {kind: [] for kind in (False, True)}
+        for name in self.measures:
+            labels[MEASURES[name].corpus].append(MEASURES[name].label)
+        means, corpus = (", ".join(labels[kind]) for kind in (False, True))
+        note = " Measures run from 0 to 100."
+        if means:
+            note += f" Mean over the questions: {means}."
+        if corpus:
+            note += f" Of all answers together, questions resampled: {corpus}."
+        if self.language == "zh":
+            note += " Each Chinese character is a word."
         return note
 
 

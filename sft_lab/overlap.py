@@ -45,9 +45,9 @@ BETA = 2
 def split_words(text: str, *, language: str = "en") -> list[str]:
     """The words of a text in lower case, without punctuation.
 
-    "en": runs of Latin letters and digits, as rouge-score cuts without its stemmer; "é" and "的" are
-    no letters there. "zh": besides, each Chinese character is a word. Raises ValueError for another
-    language.
+    "en": runs of Latin letters and digits, as rouge-score cuts without its stemmer; "é" and "的"
+    are no letters there. "zh": besides, each Chinese character is a word. Raises ValueError for
+    another language.
     """
     if language not in LANGUAGES:
         raise ValueError(

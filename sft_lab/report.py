@@ -70,6 +70,7 @@ def draw_figure(result: dict[str, Any]) -> str:
     base and tuned."""
     names = dict(zip(SIDES, map(html.escape, result["names"]), strict=True))
     base, tuned = (result[side] for side in SIDES)
+    measured = list(result.get("measures", {}).values())
     rows = [
         ("right answers", result["questions"], base["accuracy"], tuned["accuracy"]),
         *(
@@ -77,6 +78,7 @@ def draw_figure(result: dict[str, Any]) -> str:
             for group, part in result["groups"].items()
         ),
         *((name, None, base[name], tuned[name]) for name in _abstained(result)),
+        *((found["label"], None, found["base"], found["tuned"]) for found in measured),
         ("stopped by itself", None, base["stop_rate"], tuned["stop_rate"]),
     ]
     bottom = TOP + STEP * len(rows) - 8
@@ -86,11 +88,14 @@ def draw_figure(result: dict[str, Any]) -> str:
         *_draw_key(names, *map(len, result["names"])),
         *_draw_scale(bottom),
     ]
+    intervals = {0: {side: result[side]["accuracy_interval"] for side in SIDES}}
+    for index, found in enumerate(measured, start=len(rows) - 1 - len(measured)):
+        intervals[index] = found["intervals"]
     for index, row in enumerate(rows):
         y, first, last = TOP + 8 + STEP * index, index == 0, index == len(rows) - 1
         parts += _draw_row(y, *row, names, strong=first or last)
-        if first:
-            parts += [_draw_interval(y, side, result[side]["accuracy_interval"]) for side in SIDES]
+        if index in intervals:
+            parts += [_draw_interval(y, side, intervals[index][side]) for side in SIDES]
     return "\n".join([*parts, "</svg>"])
 
 
@@ -182,6 +187,10 @@ def _tiles(result: dict[str, Any]) -> str:
         *(
             (name, format_percent(base[name]), format_percent(tuned[name]))
             for name in _abstained(result)
+        ),
+        *(
+            (found["label"], *(f"{100 * found[side]:.1f}" for side in SIDES))
+            for found in result.get("measures", {}).values()
         ),
         (
             "stopped by itself",
