@@ -375,7 +375,7 @@ ATTACKS: dict[str, Callable[[Task, str], str]] = {
     "that word 30 times": lambda task, output: " ".join(["the"] * 30),
     "its first sentence": lambda task, output: output.partition(". ")[0].rstrip(".") + ".",
     "said twice": lambda task, output: f"{output} {output}",
-    "copy the passage": lambda task, output: task.passage,
+    "copy the passage": lambda task, output: task.passage.removeprefix("Notes: "),
     "its words, shuffled": lambda task, output: shuffle_words(output),
 }
 
