@@ -24,7 +24,7 @@ are part of each score:
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import combinations
 from math import exp, log
 
@@ -196,7 +196,7 @@ def rouge_w(hypothesis: Words, references: Sequence[Words], *, weight: float = 1
     return _best(_score_runs(hypothesis, other, weight) for other in references)
 
 
-def _best(scores) -> Score:
+def _best(scores: Iterable[Score]) -> Score:
     return max(scores, key=lambda score: score.f1)  # of equals the first
 
 

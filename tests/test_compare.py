@@ -299,6 +299,8 @@ def pairs(tokenizer):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"measures": ["rouge_l", "rogue"]}, "measures: ['rogue'] unknown; there are exact_match"),
+        ({"measures": ["bleu"], "language": "fr"}, "language is 'fr'; it must be one of"),
         *(({"seed": value}, f"seed is {value!r}; it must be") for value in (-1, 1.5, True, None)),
         *(
             ({"max_new_tokens": value}, f"max_new_tokens is {value!r}; it must be")
@@ -316,6 +318,12 @@ def test_a_comparison_that_could_not_end_is_refused_before_a_question_is_asked(
     with pytest.raises(SettingError) as found:
         compare(*pairs, ASKED, **settings)
     assert message in str(found.value) and "\n" not in str(found.value)
+
+
+def test_a_reference_without_words_for_a_measure_is_named_by_its_place(pairs):
+    asked = [*ASKED, ("秘鲁的首都？", "利马。")]
+    with pytest.raises(SettingError, match=r"questions\[4\]: the answer '利马。' has no word"):
+        compare(*pairs, asked, measures=["rouge_l"], max_new_tokens=12)
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -385,6 +393,56 @@ def test_table_and_notebook_view_hold_the_same_numbers(comparison):
     ):
         assert text in table and text in view
     assert repr(comparison) == table
+
+
+MEASURES = ("answer_f1", "bleu", "rouge_l", "repeated_4grams")
+
+
+@pytest.fixture(scope="module")
+def measured(tokenizer) -> Comparison:
+    base, tuned = (make_parrot(tokenizer, answers) for answers in (BASE, TUNED))
+    pairs = (base, tokenizer), (tuned, tokenizer)
+    return compare(*pairs, ASKED, seed=3, max_new_tokens=12, measures=MEASURES)
+
+
+def test_measures_stand_beside_what_is_reported_without_them(comparison, measured):
+    found = json.loads(json.dumps(measured.to_dict()))
+    measures = found.pop("measures")
+    assert "measures" not in comparison.to_dict()
+    assert found["base"] == comparison.to_dict()["base"] and [*measures] == [*MEASURES]
+    # Lima of "Lima, and so"; au equals "Au" here; nothing of iron; io equals "IO"
+    f1 = measures["answer_f1"]
+    assert f1["base"] == pytest.approx((0.5 + 1 + 0 + 1) / 4) and f1["tuned"] == 0.5
+    assert f1["difference"] == f1["tuned"] - f1["base"] and not f1["corpus"]
+    low, high = f1["intervals"]["difference"]
+    assert -1 <= low <= f1["difference"] <= high <= 1
+    assert measures["bleu"]["corpus"] and measures["bleu"]["tuned"] == 0.0  # nothing of four words
+
+
+def test_table_footnote_and_page_name_the_measures_and_what_they_are(measured, tmp_path):
+    lines = [line.split() for line in measured.table().splitlines()]
+    assert ["F1", "of", "words", "62.5", "50.0", "-12.5"] in lines
+    page = Page(measured.to_html(tmp_path / "page.html").read_text(encoding="utf-8"))
+    text = "".join(page.text)
+    for note in (
+        "Measures run from 0 to 100. Mean over the questions: F1 of words, ROUGE-L, repeated",
+        "Of all answers together, questions resampled: BLEU.",
+    ):
+        assert note in measured.table() and note in text and note in measured._repr_html_()
+    assert text.count("ROUGE-L") == 3  # a tile, a line of the figure, the footnote
+    drawn = [a for tag, a in page.tags if tag == "line" and "interval" in a.get("class", "")]
+    assert len(drawn) == 2 * (1 + len(MEASURES))
+
+
+def test_chinese_answers_are_measured_by_characters(tokenizer):
+    answers = {"秘鲁": f"利马城{STOP}"}
+    pair = make_parrot(tokenizer, answers), tokenizer
+    other = make_parrot(tokenizer, {"秘鲁": f"利马{STOP}"}), tokenizer
+    asked = [("秘鲁的首都？", "利马。")]
+    found = compare(pair, other, asked, measures=["rouge_1"], language="zh", max_new_tokens=12)
+    rouge = found.to_dict()["measures"]["rouge_1"]
+    assert (rouge["base"], rouge["tuned"]) == (pytest.approx(0.8), 1.0)
+    assert "Each Chinese character is a word." in found.table()
 
 
 SHY = TUNED | {"gold": f"I do not know.{STOP}", "moon": STOP}
