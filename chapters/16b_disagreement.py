@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 09 and 16 | CPU, no network | about 35 seconds | 5, about 55 minutes | D13 D14 D15 L15 |
+# | chapters 09 and 16 | CPU, no network | about 30 seconds | 5, about an hour | D13 D14 D15 L15 |
 
 # %% tags=["setup"]
 from collections.abc import Callable
@@ -371,7 +371,7 @@ _ = draw_changes(changes, columns, title="Orange: the rewriting raises the score
 for attack, names in raised.items():
     print(f"{attack:20} raises (held): {', '.join(names) or 'nothing'}")
 assert "ROUGE-1 P" in raised["one common word"] and "ROUGE-1 R" in raised["copy the passage"]
-assert not raised["that word 30 times"]
+assert not raised["that word 30 times"] and changes["copy the passage"][columns.index("BLEU")] < 0
 up = {"truth", "METEOR", "chrF"}
 assert up <= set(raised["copy the passage"]) and not {"BLEU", "token F1"} & set(
     raised["copy the passage"]
@@ -554,10 +554,12 @@ said = [row.tuned.text for row in comparison.rows]
 tasks = held_out_tasks("answers", 0)[:40]
 true = sum(find_truth(task, text) == 1 for task, text in zip(tasks, said, strict=True))
 print(f"true answers: {true} of {len(questions)}")
+assert true >= 28
 
 # %% [markdown]
-# **Read.** "Right answers" counts the reference's own wording: 20 % here. The program that knows all wordings
-# finds TODO. ROUGE-L and F1 lie between, and say how near the words are, not how many are right.
+# **Read.** "Right answers" counts the reference's own wording alone: 20 %. The program that knows all
+# wordings finds 34 of 40 true, 85 %. ROUGE-L and F1 lie between. They say how near the words are,
+# not how many answers are right.
 #
 # No general score knows what matters in a summary: which facts it states. For one task a few lines
 # can know it. Here are the outputs on which such a score is tried: nine ways to rewrite three right

@@ -432,7 +432,7 @@ def draw_changes(
     ax.imshow(table, cmap="PuOr_r", vmin=-0.8, vmax=0.8, aspect="auto")
     for (row, column), change in np.ndenumerate(table):
         text = "0" if abs(change) < 0.005 else f"{change:+.2f}"
-        colour = "white" if abs(change) > 0.5 else plots.INK
+        colour = "white" if change < -0.4 else plots.INK
         weight = "bold" if change > 0.005 else "normal"
         ax.text(
             column, row, text, ha="center", va="center", color=colour, fontsize=9, fontweight=weight
