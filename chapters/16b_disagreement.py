@@ -351,37 +351,32 @@ check("16b.2", name_the_score)
 
 # %% tags=["predict"]
 honest = [attack_summaries("honest", seed) for seed in SEEDS]
-columns = [name for name in honest[0] if name != "exact match"]
-changes, raised = {}, {}
-for attack in ATTACKS:
-    made = [attack_summaries(attack, seed) for seed in SEEDS]
-    changes[attack] = [
-        sum(new[name] - old[name] for new, old in zip(made, honest, strict=True)) / len(SEEDS)
-        for name in columns
-    ]
-    raised[attack] = [
-        name
-        for name in columns
-        if judge_claim([o[name] for o in honest], [m[name] for m in made], claim="higher").word
-        == "held"
-    ]
+made = {name: [attack_summaries(name, seed) for seed in SEEDS] for name in ATTACKS}
+columns = [score for score in honest[0] if score != "exact match"]
+before, *after = (
+    {score: [row[score] for row in rows] for score in columns} for rows in (honest, *made.values())
+)
+changes = {
+    name: [(sum(new[score]) - sum(before[score])) / len(SEEDS) for score in columns]
+    for name, new in zip(ATTACKS, after, strict=True)
+}
 _ = draw_changes(changes, columns, title="Orange: the rewriting raises the score")
 
 # %%
-for attack, names in raised.items():
-    print(f"{attack:20} raises (held): {', '.join(names) or 'nothing'}")
-assert "ROUGE-1 P" in raised["one common word"] and "ROUGE-1 R" in raised["copy the passage"]
-assert not raised["that word 30 times"] and changes["copy the passage"][columns.index("BLEU")] < 0
-up = {"truth", "METEOR", "chrF"}
-assert up <= set(raised["copy the passage"]) and not {"BLEU", "token F1"} & set(
-    raised["copy the passage"]
-)
+raised = {}
+for name, new in zip(ATTACKS, after, strict=True):
+    found = {score: judge_claim(before[score], new[score], claim="higher") for score in columns}
+    raised[name] = {score for score in columns if found[score].word == "held"}
+    print(f"{name:20} raises (held): {', '.join(sorted(raised[name])) or 'nothing'}")
+assert "ROUGE-1 P" in raised["one common word"] and not raised["that word 30 times"]
+assert raised["copy the passage"] == {"truth", "METEOR", "chrF", "ROUGE-1 R"}
+assert changes["copy the passage"][columns.index("BLEU")] < 0
 
 # %% [markdown]
 # **Read.** *Short*: one common word has precision near 1 and never repeats itself. So precision
-# needs a brevity penalty or recall beside it. *Long*: the whole passage raises recall, and METEOR and
-# chrF, which weigh recall more. Here the truth rises as well: the notes state all three facts and
-# two others. BLEU falls although the copy is the better summary. *Repeating* a word of the
+# needs a brevity penalty or recall beside it. *Long*: the whole passage raises recall, and METEOR
+# and chrF, which weigh recall more. Here the truth rises as well: the notes state all three facts
+# and two others. BLEU falls although the copy is the better summary. *Repeating* a word of the
 # reference gains nothing, because matches are clipped. *Shuffled* words state nothing: token F1 and
 # ROUGE-1 do not notice.
 
@@ -393,7 +388,8 @@ assert up <= set(raised["copy the passage"]) and not {"BLEU", "token F1"} & set(
 # five wordings (case and punctuation do not count). Over 40 tasks its mean token F1 must be above
 # that of the tuned model's summaries, which is about 0.7. An empty text scores 0.
 #
-# `passage`, `subject` look like `"Notes: For Dano, the capital is Lima. Netu: the …"`, `"Dano"`.
+# `passage`, `subject` look like `"Notes: For Dano, the capital is Lima. Netu: the …"`, `"Dano"`. An
+# animal has its article, `"the tiru"`, which begins with a capital letter where a note does.
 
 
 # %% tags=["stub"]
@@ -576,8 +572,8 @@ for name in ("ROUGE-L", "token F1", "BLEU"):
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16b.5 · A score that reads facts · 14 min · ●●●
 # Design `fact_score(output, reference)`: two texts, a number, higher for a truer output. It must
-# order at least 97 % of the pairs of planted summaries (as above), and 95 % of the tuned model's. The
-# truth is that of section 1; the reference states the three facts, each in one of the wordings:
+# order at least 97 % of the pairs of planted summaries (as above), and 95 % of the tuned model's.
+# The truth is that of section 1; the reference states the three facts, each in one of the wordings:
 #
 # "The capital of Dano is Lima." · "Lima is the capital of Dano." · "For Dano, the capital is Lima."
 # · "Dano: the capital is Lima." · "We know that the capital of Dano is Lima."
