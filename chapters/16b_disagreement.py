@@ -290,8 +290,8 @@ assert all(row[-1] > 0.97 for row in more["ROUGE-L"])
 assert sum(three) < sum(row[0] for row in more["token F1"])
 
 # %% [markdown]
-# **Read.** Three are not enough. ROUGE-L gains in every seed, but not more than twice what the seeds
-# alone do: *not shown*. With all five a right answer equals one of its references, so the last
+# **Read.** Three are not enough. ROUGE-L gains in every seed, but not more than twice what the
+# seeds alone do: *not shown*. With all five a right answer equals one of its references, so the last
 # point is no surprise. Outside of a small world nobody has all wordings.
 
 # %% [markdown] tags=["exercise"]
@@ -553,8 +553,8 @@ print(f"true answers: {true} of {len(questions)}")
 assert true >= 28
 
 # %% [markdown]
-# **Read.** "Right answers" counts the reference's own wording alone: 20 %. The program that knows all
-# wordings finds 34 of 40 true, 85 %. ROUGE-L and F1 lie between. They say how near the words are,
+# **Read.** "Right answers" counts the reference's own wording alone: 20 %. The program that knows
+# all wordings finds 34 of 40 true, 85 %. ROUGE-L and F1 lie between. They say how near the words are,
 # not how many answers are right.
 #
 # No general score knows what matters in a summary: which facts it states. For one task a few lines
@@ -640,7 +640,8 @@ check("16b.5", fact_score)
 #
 # 1. **真值**（truth）：任务由事实生成，程序知道所有正确说法，所以能判断每个输出说对了几条事实。
 #
-# 2. 比较**不同模型**时，各重叠指标意见一致；比较**同一模型的两个回答**时则不然：BLEU 排对 81 %，词袋 F1（token F1）排对 94 %（*held*）；真实模型上*未显示*。
+# 2. 比较**不同模型**时，各重叠指标意见一致；比较**同一模型的两个回答**时则不然：BLEU 排对 81 %，词袋 F1 排对 94 %
+# （*held*）；真实模型上*未显示*。
 #
 # 3. **换说法的正确答案**常输给**照抄参考措辞的错误答案**：ROUGE-L 在八对中只排对一对，BLEU 十对中一对。多个参考答案有帮助，但很少能写全。
 #
