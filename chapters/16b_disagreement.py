@@ -389,7 +389,7 @@ assert changes["copy the passage"][columns.index("BLEU")] < 0
 # that of the tuned model's summaries, which is about 0.7. An empty text scores 0.
 #
 # `passage`, `subject` look like `"Notes: For Dano, the capital is Lima. Netu: the …"`, `"Dano"`. An
-# animal has its article, `"the tiru"`, which begins with a capital letter where a note does.
+# animal has its article, `"the Tiru"`, which begins with a capital letter where a note does.
 
 
 # %% tags=["stub"]
@@ -572,7 +572,7 @@ for name in ("ROUGE-L", "token F1", "BLEU"):
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16b.5 · A score that reads facts · 14 min · ●●●
 # Design `fact_score(output, reference)`: two texts, a number, higher for a truer output. It must
-# order at least 97 % of the pairs of planted summaries (as above), and 95 % of the tuned model's.
+# order at least 98 % of the pairs of planted summaries (as above), and 95 % of the tuned model's.
 # The truth is that of section 1; the reference states the three facts, each in one of the wordings:
 #
 # "The capital of Dano is Lima." · "Lima is the capital of Dano." · "For Dano, the capital is Lima."

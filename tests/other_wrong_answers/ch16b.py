@@ -464,6 +464,11 @@ def _precision(output, reference):
     return sum(fact in _facts(reference) for fact in said) / len(said)
 
 
+def _doubles_free(output, reference):
+    """A fact said again is not said in vain here."""
+    return _f1(set(_facts(output)), set(_facts(reference)))
+
+
 def _one_bag(output, reference):
     return _f1(_bag(output).split(), _bag(reference).split())
 
@@ -538,7 +543,7 @@ OTHER_WRONG_ANSWERS = {
         *(_as_a_generator, _as_a_set, _sentence_of_roles, _pronouns),
     ],
     "16b.5": [
-        *(_rouge_l, _token_f1, _bleu, _rouge_2, _recall, _precision, _one_bag),
+        *(_rouge_l, _token_f1, _bleu, _rouge_2, _recall, _precision, _doubles_free, _one_bag),
         *(_same_place, _as_written, _exact, _lower_is_better, _half_the_words, _constant),
         *(_sentences_found, _as_string, _right_or_wrong, _no_number),
     ],

@@ -239,7 +239,7 @@ def _parse(sentence):
     for pattern in (
         r"For (?P<s>[^,]+), the (?P<r>.+?) is (?P<v>.+)",
         r"(?P<s>[^:]+): the (?P<r>.+?) is (?P<v>.+)",
-        r"[Tt]he (?P<r>[a-z ]+?) of (?P<s>[A-Z]\w*|the [a-z]+) is (?P<v>.+)",
+        r"[Tt]he (?P<r>[a-z ]+?) of (?P<s>[A-Z]\w*|the \w+) is (?P<v>.+)",
         r"(?P<v>.+) is the (?P<r>.+?) of (?P<s>.+)",
     ):
         if found := re.fullmatch(pattern, sentence):
