@@ -87,6 +87,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.decoding_runs   chapter 14b: one model under many settings of decoding
            course.unknown_runs    chapter 15: lessons about what the base never read
            course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
+           course.score_runs      chapter 16b: outputs whose truth is known, their scores, attacks
            course.evaluation_runs  chapter 16c: an exam, its runs, and how sure they are
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
