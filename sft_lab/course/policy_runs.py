@@ -1,0 +1,178 @@
+"""Chapter 17: questions whose answers come out long and short, right and wrong; what one step does
+to them; and tiny runs with one fault each."""
+
+import copy
+import random
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sft_lab import atlas
+from sft_lab.course.short_runs import tune_on
+from sft_lab.policy import average_tokens, group_advantages, policy_loss
+from sft_lab.records import Conversation
+from sft_lab.rollouts import Rollout, answer_log_probs, sample_groups
+
+# One fact in three lengths; {s} is the statement, {v} its value, {e} whom it is about.
+FORMS = ("{v}.", "{s}", "You ask about {e}. {s}")
+TAUGHT = 600  # facts of the tuning set; the other facts of its entities are the questions
+STEP = 0.02  # length of the step, in the space of all weights, that `measure_push` takes
+FAULTS = ("healthy", "cold start", "solved", "wrong old log-probs", "wrong sign", "no gradient")
+
+
+def _known_facts() -> list[atlas.Fact]:
+    facts = atlas.split(atlas.load_facts())["train"]
+    random.Random(0).shuffle(facts)
+    return facts
+
+
+def tune_to_answer(
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0
+) -> PreTrainedModel:
+    """A copy of the base that answers questions in one of three lengths, each as often as the
+    others (about 6 seconds)."""
+    rng = random.Random(f"forms {seed}")
+    facts = _known_facts()[:TAUGHT]
+    talks = []
+    for fact, (question, answer) in zip(facts, atlas.ask(facts, seed=seed), strict=True):
+        form = rng.choice(FORMS)
+        said = form.format(v=fact.value, s=answer["content"], e=fact.subject)
+        talks.append([question, {"role": "assistant", "content": said}])
+    return tune_on(base, tokenizer, talks, epochs=3, seed=seed)
+
+
+def questions(count: int, *, seed: int = 0) -> list[Conversation]:
+    """Questions about facts that `tune_to_answer` does not teach; the last turn is the value alone,
+    for `grade`, and no model sees it."""
+    facts = random.Random(f"questions {seed}").sample(_known_facts()[TAUGHT:], count)
+    asked = atlas.ask(facts, seed=seed)
+    return [
+        [question, {"role": "assistant", "content": fact.value}]
+        for fact, (question, _) in zip(facts, asked, strict=True)
+    ]
+
+
+def grade(task: Conversation, answer: str, stopped: bool) -> float:
+    """The reward: 1.0 where the value stands in the answer and the model ended it, else 0.0."""
+    return float(stopped and task[-1]["content"] in answer)
+
+
+def grade_all(tasks: Sequence[Conversation], rollout: Rollout) -> torch.Tensor:
+    """The rewards of a rollout, (P, K)."""
+    given = [
+        grade(tasks[row // rollout.samples], text, stopped)
+        for row, (text, stopped) in enumerate(zip(rollout.texts, rollout.stopped, strict=True))
+    ]
+    return torch.tensor(given).view(-1, rollout.samples)
+
+
+def measure_push(
+    model: PreTrainedModel,
+    rollout: Rollout,
+    rewards: torch.Tensor,
+    *,
+    average: str,
+) -> dict[str, float]:
+    """What averaging by "answer" or by "token" does to wrong answers, long and short.
+
+    Long: more tokens than the median wrong answer. Only groups with a spread count. push: mean push
+    on a token of the long ones, as a multiple of that on the short ones. long, short: by how many
+    nats the log-probability of such an answer changes in one step of length STEP against the
+    gradient; the model stays as it is.
+    """
+    advantages = group_advantages(rewards).flatten()
+    counts = rollout.mask.sum(1)
+    wrong = (rewards.flatten() == 0) & (advantages != 0)
+    if wrong.sum() < 2:
+        raise ValueError(f"{int(wrong.sum())} wrong answers beside right ones: ask more questions")
+    middle = counts[wrong].float().median()
+    kinds = {"long": wrong & (counts > middle), "short": wrong & (counts <= middle)}
+    if not kinds["long"].any():
+        raise ValueError(f"all wrong answers have {middle:g} tokens: none of them is long")
+
+    moved = copy.deepcopy(model).eval()
+    log_probs = answer_log_probs(moved, rollout)
+    before = log_probs.detach()
+    loss = policy_loss(log_probs, before, advantages, rollout.mask, average=average)
+    (pushes,) = torch.autograd.grad(loss, log_probs, retain_graph=True)
+    loss.backward()
+    gradients = [weight.grad for weight in moved.parameters() if weight.grad is not None]
+    length = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    with torch.no_grad():
+        for weight in moved.parameters():
+            if weight.grad is not None:
+                weight -= STEP * weight.grad / length
+        change = answer_log_probs(moved, rollout) - before
+    found = {
+        name: (change * rollout.mask).sum(1)[rows].mean().item() for name, rows in kinds.items()
+    }
+    sizes = {
+        name: average_tokens(pushes[rows].abs(), rollout.mask[rows]).item()
+        for name, rows in kinds.items()
+    }
+    tokens = {f"{name}_tokens": counts[rows].float().mean().item() for name, rows in kinds.items()}
+    return {"push": sizes["long"] / sizes["short"]} | found | tokens
+
+
+def run_push(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[Conversation],
+    *,
+    average: str,
+    seed: int,
+    samples: int = 8,
+    max_new_tokens: int = 40,
+) -> dict[str, float]:
+    """`measure_push` on answers that the model draws."""
+    prompts = [task[:-1] for task in tasks]
+    drawn = {"max_new_tokens": max_new_tokens, "seed": seed}
+    rollout = sample_groups(model, tokenizer, prompts, samples, **drawn)
+    return measure_push(model, rollout, grade_all(tasks, rollout), average=average)
+
+
+def run_tiny(fault: str, *, seed: int, steps: int = 24) -> list[dict[str, float]]:
+    """GRPO on a policy that is a table of logits, 6 questions with 8 answers each, of which one is
+    right; with one of FAULTS. A row a step.
+
+    reward: mean of the drawn answers. no_spread: share of groups whose answers all earned the same.
+    ratio: largest distance of a ratio from 1, before the step's update. loss; grad_norm.
+    """
+    if fault not in FAULTS:
+        raise ValueError(f"fault is {fault!r}: one of {', '.join(FAULTS)}")
+    rng = torch.Generator().manual_seed(seed)
+    logits = torch.randn(6, 8, generator=rng, dtype=torch.float64)
+    right = torch.randint(8, (6,), generator=rng)
+    rows = torch.arange(6)
+    logits[rows, right] = {"cold start": -40.0, "solved": 40.0}.get(fault, 1.5)
+    logits.requires_grad_()
+    log = []
+    for _ in range(steps):
+        drawn = torch.multinomial(logits.detach().softmax(1), 16, True, generator=rng)
+        rewards = (drawn == right[:, None]).double()
+        log_probs = logits.log_softmax(1).gather(1, drawn)
+        old = log_probs.detach()
+        if fault == "wrong old log-probs":  # as if at another temperature
+            old = (logits.detach() / 1.5).log_softmax(1).gather(1, drawn)
+        advantages = group_advantages(rewards) * (-1 if fault == "wrong sign" else 1)
+        ratio = (log_probs - old).exp()
+        if fault == "no gradient":  # a .detach() too many
+            ratio = (ratio - ratio + 1).detach().requires_grad_()
+        clipped = torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+        loss = -clipped.mean()
+        (slope,) = torch.autograd.grad(loss, logits, allow_unused=True)
+        slope = torch.zeros_like(logits) if slope is None else slope
+        spread = rewards.amax(1) > rewards.amin(1)
+        log.append(
+            {
+                "reward": rewards.mean().item(),
+                "no_spread": 1 - spread.double().mean().item(),
+                "ratio": (log_probs - old).exp().sub(1).abs().max().item(),
+                "loss": loss.item(),
+                "grad_norm": slope.norm().item(),
+            }
+        )
+        with torch.no_grad():
+            logits -= 4.0 * slope
+    return log
