@@ -61,6 +61,8 @@ judge      metrics                right answers, how sure a model is, what it re
 lookup     retrieval              passages found for a question, and answers from them
 compare    report                 two models side by side, as one HTML page
            compare                base against tuned: table, intervals
+reinforce  policy                 from rewards to a loss: advantages, clipping, KL, averages
+           rollouts               answers drawn in groups, and the loop: REINFORCE, GRPO, PPO
 show       plots                  one palette, a few drawings
            kept_back              questions of a file that are asked and never learned
            demo                   `make demo`

@@ -77,6 +77,13 @@ def graded_logits(
     return model.get_output_embeddings()(hidden), targets
 
 
+def graded_states(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    """The decoder's last hidden states at the graded positions, (N, D), in the order of
+    `graded_logits`: what the output head reads. None for a model whose scores are made of more than
+    these."""
+    return _graded_states(model, batch, _find_graded(batch)[0])
+
+
 def graded_loss(
     model: torch.nn.Module,
     batch: dict[str, torch.Tensor],
