@@ -4,6 +4,7 @@ to them; and tiny runs with one fault each."""
 import copy
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -176,3 +177,36 @@ def run_tiny(fault: str, *, seed: int, steps: int = 24) -> list[dict[str, float]
         with torch.no_grad():
             logits -= 4.0 * slope
     return log
+
+
+def pick_group(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[Conversation],
+    *,
+    samples: int = 6,
+    seed: int = 0,
+) -> tuple[Conversation, Rollout, torch.Tensor]:
+    """The question whose drawn answers differ most, some of them right: the task, a rollout of its
+    answers alone, and their rewards (K,)."""
+    prompts = [task[:-1] for task in tasks]
+    rollout = sample_groups(model, tokenizer, prompts, samples, seed=seed)
+    rewards = grade_all(tasks, rollout)
+
+    def variety(group: int) -> tuple[bool, int, float]:
+        texts = rollout.texts[group * samples : (group + 1) * samples]
+        mixed = 1 < rewards[group].sum().item() < samples
+        return mixed, len(set(texts)), -len(" ".join(texts))
+
+    best = max(range(len(tasks)), key=variety)
+    rows = torch.arange(best * samples, (best + 1) * samples)
+    return tasks[best], replace(rollout.rows(rows), samples=samples), rewards[best]
+
+
+def score_completions(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Log-probabilities of the completions in a batch that TRL's GRPOTrainer made, (N, T)."""
+    answers = inputs["completion_ids"]
+    ids = torch.cat([inputs["prompt_ids"], answers], dim=1)
+    seen = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+    logits = model(ids, attention_mask=seen).logits[:, -answers.shape[1] - 1 : -1]
+    return logits.log_softmax(-1).gather(2, answers[..., None])[..., 0]
