@@ -82,6 +82,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.decoding_runs   chapter 14b: one model under many settings of decoding
            course.unknown_runs    chapter 15: lessons about what the base never read
            course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
+           course.policy_runs     chapter 17: long and short answers, one push, tiny broken runs
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
@@ -108,6 +109,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.decoding  chapter 14b: logits of a step, bent, and the text that grows
            course.views.threshold  chapter 15: a threshold on a model's own confidence
            course.views.lookup    chapter 15b: a question, its passages, and two thresholds
+           course.views.push      chapter 17: one group of answers, and the push on every token
 """
 
 __version__ = "0.1.0"

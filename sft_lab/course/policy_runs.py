@@ -69,28 +69,27 @@ def grade_all(tasks: Sequence[Conversation], rollout: Rollout) -> torch.Tensor:
 
 
 def measure_push(
-    model: PreTrainedModel,
-    rollout: Rollout,
-    rewards: torch.Tensor,
-    *,
-    average: str,
+    model: PreTrainedModel, rollout: Rollout, rewards: torch.Tensor, *, average: str
 ) -> dict[str, float]:
     """What averaging by "answer" or by "token" does to wrong answers, long and short.
 
     Long: more tokens than the median wrong answer. Only groups with a spread count. push: mean push
     on a token of the long ones, as a multiple of that on the short ones. long, short: by how many
     nats the log-probability of such an answer changes in one step of length STEP against the
-    gradient; the model stays as it is.
+    gradient; the model stays as it is. Raises ValueError where there are no two lengths.
     """
     advantages = group_advantages(rewards).flatten()
     counts = rollout.mask.sum(1)
     wrong = (rewards.flatten() == 0) & (advantages != 0)
-    if wrong.sum() < 2:
-        raise ValueError(f"{int(wrong.sum())} wrong answers beside right ones: ask more questions")
+    if len(counts[wrong].unique()) < 2:
+        raise ValueError(
+            f"{int(wrong.sum())} wrong answers beside right ones, of so many tokens: "
+            f"{counts[wrong].unique().tolist()}. Two lengths are needed: ask more questions"
+        )
     middle = counts[wrong].float().median()
+    if middle == counts[wrong].max():  # half of them were cut at the limit
+        middle = middle - 1
     kinds = {"long": wrong & (counts > middle), "short": wrong & (counts <= middle)}
-    if not kinds["long"].any():
-        raise ValueError(f"all wrong answers have {middle:g} tokens: none of them is long")
 
     moved = copy.deepcopy(model).eval()
     log_probs = answer_log_probs(moved, rollout)
@@ -104,16 +103,16 @@ def measure_push(
         for weight in moved.parameters():
             if weight.grad is not None:
                 weight -= STEP * weight.grad / length
-        change = answer_log_probs(moved, rollout) - before
-    found = {
-        name: (change * rollout.mask).sum(1)[rows].mean().item() for name, rows in kinds.items()
-    }
+        change = ((answer_log_probs(moved, rollout) - before) * rollout.mask).sum(1)
     sizes = {
         name: average_tokens(pushes[rows].abs(), rollout.mask[rows]).item()
         for name, rows in kinds.items()
     }
-    tokens = {f"{name}_tokens": counts[rows].float().mean().item() for name, rows in kinds.items()}
-    return {"push": sizes["long"] / sizes["short"]} | found | tokens
+    return {
+        "push": sizes["long"] / sizes["short"],
+        **{name: change[rows].mean().item() for name, rows in kinds.items()},
+        **{f"{name}_tokens": counts[rows].float().mean().item() for name, rows in kinds.items()},
+    }
 
 
 def run_push(
@@ -121,16 +120,22 @@ def run_push(
     tokenizer: PreTrainedTokenizerBase,
     tasks: Sequence[Conversation],
     *,
-    average: str,
     seed: int,
     samples: int = 8,
     max_new_tokens: int = 40,
+    temperature: float = 1.0,
 ) -> dict[str, float]:
-    """`measure_push` on answers that the model draws."""
+    """`measure_push` on answers that the model draws, for both averages: the measures of each, as
+    "token push", "answer push" and so on, and the mean reward."""
     prompts = [task[:-1] for task in tasks]
-    drawn = {"max_new_tokens": max_new_tokens, "seed": seed}
+    drawn = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     rollout = sample_groups(model, tokenizer, prompts, samples, **drawn)
-    return measure_push(model, rollout, grade_all(tasks, rollout), average=average)
+    rewards = grade_all(tasks, rollout)
+    found = {"reward": rewards.mean().item()}
+    for average in ("token", "answer"):
+        measured = measure_push(model, rollout, rewards, average=average)
+        found |= {f"{average} {name}": value for name, value in measured.items()}
+    return found
 
 
 def run_tiny(fault: str, *, seed: int, steps: int = 24) -> list[dict[str, float]]:

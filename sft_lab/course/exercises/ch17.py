@@ -98,24 +98,8 @@ def _without_spread(rewards: Tensor) -> float:
     return (rewards == rewards[:, :1]).all(1).double().mean().item()
 
 
-@checks("17.2")
-def advantages_of_groups(attempt: Callable) -> str:
-    # multiples of 1/4, so that a mean of equal rewards is exact; a group of small spread is a group
-    # with a spread, and equal rewards need not be 0
-    inputs = []
-    for questions, count in ((5, 4), (6, 8), (4, 2)):
-        rewards = torch.randint(-4, 9, (questions, count)).double() / 4
-        rewards[:, 0] += 1  # never equal by chance: the first is raised, or the last lowered
-        rewards[:, -1] = rewards[:, 0] - 0.5
-        rewards[0], rewards[1] = 0.0, 0.75
-        rewards[2] = 0.5
-        rewards[2, 0] += 2.0**-9
-        inputs.append((rewards,))
-
-    def part(number: int) -> Callable:
-        return lambda rewards: unpack(attempt(rewards), "advantages", "share")[number]
-
-    mistakes = [
+def _advantage_mistakes() -> list[tuple[Callable, str]]:
+    return [
         (
             _advantages(lambda r: r.std(1, keepdim=True, unbiased=False)),
             "the variance is divided by K: divide by K - 1",
@@ -153,15 +137,10 @@ def advantages_of_groups(attempt: Callable) -> str:
             "the mean of a column: the answers to one question stand in a row",
         ),
     ]
-    same_for_all(
-        part(0),
-        inputs,
-        _advantages(lambda r: r.std(1, keepdim=True)),
-        mistakes,
-        form=need_tensor,
-        what="the advantages",
-    )
-    shares = [
+
+
+def _spread_mistakes() -> list[tuple[Callable, str]]:
+    return [
         (lambda r: 1 - _without_spread(r), "this is the share of groups with a spread"),
         (
             lambda r: (r == 0).all(1).double().mean().item(),
@@ -176,6 +155,35 @@ def advantages_of_groups(attempt: Callable) -> str:
             "this is their number: divide by the number of groups",
         ),
     ]
+
+
+@checks("17.2")
+def advantages_of_groups(attempt: Callable) -> str:
+    # multiples of 1/4, so that a mean of equal rewards is exact; a group of small spread is a group
+    # with a spread, and equal rewards need not be 0
+    inputs = []
+    for questions, count in ((5, 4), (6, 8), (4, 2)):
+        rewards = torch.randint(-4, 9, (questions, count)).double() / 4
+        rewards[:, 0] += 1  # never equal by chance: the first is raised, or the last lowered
+        rewards[:, -1] = rewards[:, 0] - 0.5
+        rewards[0], rewards[1] = 0.0, 0.75
+        rewards[2] = 0.5
+        rewards[2, 0] += 2.0**-9
+        inputs.append((rewards,))
+
+    def part(number: int) -> Callable:
+        return lambda rewards: unpack(attempt(rewards), "advantages", "share")[number]
+
+    mistakes = _advantage_mistakes()
+    same_for_all(
+        part(0),
+        inputs,
+        _advantages(lambda r: r.std(1, keepdim=True)),
+        mistakes,
+        form=need_tensor,
+        what="the advantages",
+    )
+    shares = _spread_mistakes()
     same_for_all(part(1), inputs, _without_spread, shares, form=need_number, what="the share")
     return "each group has its own mean and spread; equal rewards teach nothing"
 
@@ -208,19 +216,8 @@ def _draw_ratios(count: int, clip: float) -> tuple[Tensor, Tensor, Tensor, float
     return (old + ratio.log())[order], old[order], (sizes * signs)[order], clip
 
 
-@checks("17.3")
-def clipped_loss(attempt: Callable) -> str:
-    inputs = [_draw_ratios(count, clip) for count, clip in ((3, 0.2), (6, 0.1), (1, 0.3))]
-    one, zero = (
-        torch.full((4,), -1.0, dtype=torch.float64),
-        torch.tensor([1.0, -1, 0.5, -0.5]).double(),
-    )
-    inputs.append((one, one.clone(), zero, 0.2))  # the first step: loss 0, and a gradient
-
-    def part(number: int) -> Callable:
-        return lambda *given: unpack(attempt(*given), "the loss", "the share")[number]
-
-    mistakes = [
+def _loss_mistakes() -> list[tuple[Callable, str]]:
+    return [
         (
             _clipped(lambda r, n, a: -(n * a).mean()),
             "the clipped ratio alone: take the smaller of both gains",
@@ -253,19 +250,10 @@ def clipped_loss(attempt: Callable) -> str:
             "a difference of logarithms is no ratio: take exp of it",
         ),
     ]
-    right = _clipped(lambda r, n, a: -torch.minimum(r * a, n * a).mean())
-    same_for_all(part(0), inputs, right, mistakes, form=need_tensor, what="the loss")
 
-    def slope_of(form: Callable) -> Callable:
-        def slope(log_probs: Tensor, *others: Any) -> Tensor:
-            log_probs = log_probs.clone().requires_grad_()
-            loss = need_gradient(form(log_probs, *others), "the loss")
-            return torch.autograd.grad(loss, log_probs)[0]
 
-        return slope
-
-    same_for_all(slope_of(part(0)), inputs, slope_of(right), what="the gradient of the loss")
-    shares = [
+def _cut_mistakes() -> list[tuple[Callable, str]]:
+    return [
         (
             _clipped(lambda r, n, a: (r != n).double().mean().item()),
             "a ratio outside the range counts only where its advantage pushes it further out",
@@ -291,6 +279,34 @@ def clipped_loss(attempt: Callable) -> str:
             "this is their number: divide by the number of tokens",
         ),
     ]
+
+
+@checks("17.3")
+def clipped_loss(attempt: Callable) -> str:
+    inputs = [_draw_ratios(count, clip) for count, clip in ((3, 0.2), (6, 0.1), (1, 0.3))]
+    one, zero = (
+        torch.full((4,), -1.0, dtype=torch.float64),
+        torch.tensor([1.0, -1, 0.5, -0.5]).double(),
+    )
+    inputs.append((one, one.clone(), zero, 0.2))  # the first step: loss 0, and a gradient
+
+    def part(number: int) -> Callable:
+        return lambda *given: unpack(attempt(*given), "the loss", "the share")[number]
+
+    mistakes = _loss_mistakes()
+    right = _clipped(lambda r, n, a: -torch.minimum(r * a, n * a).mean())
+    same_for_all(part(0), inputs, right, mistakes, form=need_tensor, what="the loss")
+
+    def slope_of(form: Callable) -> Callable:
+        def slope(log_probs: Tensor, *others: Any) -> Tensor:
+            log_probs = log_probs.clone().requires_grad_()
+            loss = need_gradient(form(log_probs, *others), "the loss")
+            return torch.autograd.grad(loss, log_probs)[0]
+
+        return slope
+
+    same_for_all(slope_of(part(0)), inputs, slope_of(right), what="the gradient of the loss")
+    shares = _cut_mistakes()
     same_for_all(part(1), inputs, _clipped(_cut), shares, form=need_number, what="the share")
     return "the smaller of both gains; a token is cut only on the side it is pushed to"
 
@@ -483,51 +499,45 @@ def _return_mistakes() -> list[tuple[Callable, str]]:
     ]
 
 
-@checks("17.6")
-def find_the_fault(attempt: Callable) -> str:
-    def described(rule: Callable) -> Callable:
-        return lambda log: rule(
-            log[0]["reward"],
-            log[-1]["reward"] - log[0]["reward"],
-            log[0]["no_spread"],
-            log[0]["ratio"],
-            max(abs(row["loss"]) for row in log),
-            max(row["grad_norm"] for row in log),
-        )
+def _described(rule: Callable) -> Callable:
+    return lambda log: rule(
+        log[0]["reward"],
+        log[-1]["reward"] - log[0]["reward"],
+        log[0]["no_spread"],
+        log[0]["ratio"],
+        max(abs(row["loss"]) for row in log),
+        max(row["grad_norm"] for row in log),
+    )
 
-    def diagnose(
-        reward: float, gain: float, equal: float, ratio: float, loss: float, slope: float
-    ) -> str:
-        if ratio > 0.01:
-            return "wrong old log-probs"
-        if equal == 1:
-            return "cold start" if reward < 0.5 else "solved"
-        if slope == 0:
-            return "no gradient"
-        return "healthy" if gain > 0 else "wrong sign"
 
-    logs, truth = [], {}
-    for fault in FAULTS:
-        for _ in range(2):
-            log = run_tiny(fault, seed=random.randrange(10**6))
-            truth[id(log)] = fault
-            logs.append((log,))
-    random.shuffle(logs)
-    mistakes = [
+def _diagnose(
+    reward: float, gain: float, equal: float, ratio: float, loss: float, slope: float
+) -> str:
+    if ratio > 0.01:
+        return "wrong old log-probs"
+    if equal == 1:
+        return "cold start" if reward < 0.5 else "solved"
+    if slope == 0:
+        return "no gradient"
+    return "healthy" if gain > 0 else "wrong sign"
+
+
+def _fault_mistakes(truth: dict[int, str]) -> list[tuple[Callable, str]]:
+    return [
         (
-            described(lambda r, g, e, q, lo, s: "no gradient" if lo < 1e-9 else "healthy"),
+            _described(lambda r, g, e, q, lo, s: "no gradient" if lo < 1e-9 else "healthy"),
             "judged by the loss: it is 0 in a healthy run as well",
         ),
         (
-            described(
+            _described(
                 lambda r, g, e, q, lo, s: (
-                    "no gradient" if s == 0 and q < 0.01 else diagnose(r, g, e, q, lo, s)
+                    "no gradient" if s == 0 and q < 0.01 else _diagnose(r, g, e, q, lo, s)
                 )
             ),
             "equal rewards give no gradient either: look at no_spread first",
         ),
         (
-            described(lambda r, g, e, q, lo, s: diagnose(r, g, e, 0.0, lo, s)),
+            _described(lambda r, g, e, q, lo, s: _diagnose(r, g, e, 0.0, lo, s)),
             "before its first update a policy is the one that drew: the ratio must be 1",
         ),
         (
@@ -541,6 +551,18 @@ def find_the_fault(attempt: Callable) -> str:
             "look at the first step: a run may end where all answers earn the same",
         ),
     ]
+
+
+@checks("17.6")
+def find_the_fault(attempt: Callable) -> str:
+    logs, truth = [], {}
+    for fault in FAULTS:
+        for _ in range(2):
+            log = run_tiny(fault, seed=random.randrange(10**6))
+            truth[id(log)] = fault
+            logs.append((log,))
+    random.shuffle(logs)
+    mistakes = _fault_mistakes(truth)
     same_for_all(
         attempt,
         logs,

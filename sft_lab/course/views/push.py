@@ -145,16 +145,14 @@ def describe_push(push: Push) -> str:
     row = int(np.argmax(sizes))
     place = int(push.pushes[row].abs().argmax())
     before, after = push.chance_of_right()
-    told = (
-        f"{said}. The strongest push, {push.pushes[row][place]:+.3f}, is on "
-        f"“{show_token(push.tokens[row][place])}” of answer {row + 1}"
-    )
+    value, name = push.pushes[row][place], show_token(push.tokens[row][place])
+    where = f"is on “{name}” of answer {row + 1}"
+    if push.pushes[row].min() == push.pushes[row].max():
+        where = f"is on every token of answer {row + 1}"
+    told = f"{said}. The strongest push, {value:+.3f}, {where}"
     if before == 0:
         return f"{told}."
-    return (
-        f"{told}. One step takes the probability of the right ones from {before:.3f} to "
-        f"{after:.3f}."
-    )
+    return f"{told}. One step takes the right ones from {before:.1%} to {after:.1%}."
 
 
 def draw_push(push: Push) -> Figure:
