@@ -95,6 +95,16 @@ def _without_ratio(log):
     return "healthy" if log[-1]["reward"] > log[0]["reward"] else "wrong sign"
 
 
+def _by_last_row(log):
+    if log[-1]["no_spread"] == 1:
+        return "solved" if log[-1]["reward"] == 1 else "cold start"
+    if log[0]["ratio"] > 0.01:
+        return "wrong old log-probs"
+    if log[0]["grad_norm"] == 0:
+        return "no gradient"
+    return "healthy" if log[-1]["reward"] > log[0]["reward"] else "wrong sign"
+
+
 def _own_words(log):
     return "fine"
 
@@ -170,6 +180,7 @@ WRONG_ANSWERS = {
         (_by_loss, "judged by the loss"),
         (_by_gradient, "look at no_spread first"),
         (_without_ratio, "the ratio must be 1"),
+        (_by_last_row, "look at the first step"),
         (_own_words, "return one of"),
     ],
 }

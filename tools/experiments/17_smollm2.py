@@ -12,16 +12,18 @@ from sft_lab.records import Conversation
 
 NAME = "17_smollm2"
 QUESTIONS, SAMPLES, TOKENS = 6, 6, 40
+TEMPERATURE = 0.6  # at 1 this model rambles, and is almost never right
 
 
-def ask_products(count: int, *, seed: int) -> list[Conversation]:
-    """Small products, which the model gets right now and then; the last turn is for the grade."""
-    rng = random.Random(f"products {seed}")
+def ask_sums(count: int, *, seed: int) -> list[Conversation]:
+    """Small sums, which the model gets right now and then; the last turn is for the grade."""
+    rng = random.Random(f"sums {seed}")
     tasks = []
     for _ in range(count):
         a, b = rng.randint(2, 9), rng.randint(2, 9)
-        asked = {"role": "user", "content": f"What is {a} times {b}?"}
-        tasks.append([asked, {"role": "assistant", "content": str(a * b)}])
+        question = f"What is {a} + {b}? Answer in one sentence."
+        right = {"role": "assistant", "content": str(a + b)}
+        tasks.append([{"role": "user", "content": question}, right])
     return tasks
 
 
@@ -29,9 +31,15 @@ if __name__ == "__main__":
     model, tokenizer = load("smollm2-135m", dtype=torch.float32)
 
     def run(point: dict) -> dict:
-        tasks = ask_products(QUESTIONS, seed=point["seed"])
-        size = {"samples": SAMPLES, "max_new_tokens": TOKENS}
-        return run_push(model, tokenizer, tasks, **point, **size)
+        return run_push(
+            model,
+            tokenizer,
+            ask_sums(QUESTIONS, seed=point["seed"]),
+            seed=point["seed"],
+            samples=SAMPLES,
+            max_new_tokens=TOKENS,
+            temperature=TEMPERATURE,
+        )
 
-    points = [{"average": kind, "seed": s} for s in range(3) for kind in ("token", "answer")]
+    points = [{"seed": seed} for seed in range(3)]
     sweep(NAME, points, run, model=model, model_name="smollm2-135m")

@@ -557,8 +557,11 @@ def _fault_mistakes(truth: dict[int, str]) -> list[tuple[Callable, str]]:
 def find_the_fault(attempt: Callable) -> str:
     logs, truth = [], {}
     for fault in FAULTS:
-        for _ in range(2):
-            log = run_tiny(fault, seed=random.randrange(10**6))
+        for long in (True, False):
+            log = run_tiny(fault, seed=random.randrange(10**6), steps=300 if long else 24)
+            if long:  # ends where all answers earn the same, whatever brought it there
+                equal = [step for step, row in enumerate(log) if row["no_spread"] == 1]
+                log = log[: equal[0] + 1] if equal and equal[0] else log
             truth[id(log)] = fault
             logs.append((log,))
     random.shuffle(logs)
