@@ -490,8 +490,7 @@ assert_close(pushes["answer"][3, 0] * 4, pushes["answer"][2, 0])
 # token counts alike, so a long answer counts more as a whole. The limit also keeps the weight of a
 # token the same in every batch.
 #
-# Now with answers that a model wrote. We tune atlas to answer in three lengths, and ask what it was
-# not taught.
+# Now with a model's own answers. We tune atlas to answer in three lengths, and ask other questions.
 
 # %%
 tuned = tune_to_answer(base, tokenizer, seed=0)
@@ -591,16 +590,19 @@ for kind, name in {"answer": "grpo", "token": "dapo", "length": "dr_grpo"}.items
 # **Read.** Advantages, losses and gradients agree. `grpo` begins at loss 0. TRL's default `dapo`
 # need not: a token average of advantages counts long answers more often.
 #
-# ## 5 · PPO: a second model says what to expect
+# ## 5 · PPO: a value head says what to expect
 #
-# GRPO gives all tokens of an answer one advantage. **PPO** learns a *value* $V_t$ for each place:
+# GRPO gives all tokens of an answer one advantage. **PPO** learns a *value* $V_t$ at each place:
 # the reward still expected there. A token's surprise is $\delta_t = r_t + \gamma V_{t+1} - V_t$.
 # *Generalised advantage estimation* (GAE) adds up the later ones: $A_t = \sum_{k \ge t} (\gamma
 # \lambda)^{k-t}\, \delta_k$. Values learn the *return* $A_t + V_t$ from a squared error. It too is
 # clipped: of a value and the value kept within `clip` of the old one, the larger error counts.
+#
+# **Predict.** Four tokens, all values 0.5, reward 1 at the end. Which get an advantage at λ = 0,
+# and which at λ = 1?
 
 
-# %%
+# %% tags=["predict"]
 def gae_by_sum(
     rewards: list[float], values: list[float], gamma: float, decay: float
 ) -> list[float]:
@@ -611,6 +613,11 @@ def gae_by_sum(
     return [sum((gamma * decay) ** (k - t) * surprise[k] for k in places[t:]) for t in places]
 
 
+for decay in (0.0, 0.5, 1.0):
+    print(f"λ {decay:.1f}:", gae_by_sum([0.0, 0.0, 0.0, 1.0], [0.5] * 4, 1.0, decay))
+
+
+# %%
 def ppo_loss(
     log_probs: torch.Tensor,
     old: torch.Tensor,
@@ -654,15 +661,16 @@ print("values", tuple(ValueHead(128)(states).shape), "in TRL:", hasattr(trl, "PP
 assert not hasattr(trl, "PPOTrainer")
 
 # %% [markdown]
-# **Read.** Loss and gradient equal the library and finite differences. TRL cannot be the third
-# witness: `PPOTrainer` moved to `trl.experimental` and was removed in September 2026 (pull request
-# 7020). One finds PPO in TRL's older releases, in verl, and in the code of the RLHF Book.
+# **Read.** At λ = 0 the surprise stays where it came; at λ = 1 every token before it shares it. Loss
+# and gradient equal the library and finite differences. TRL is no third witness: `PPOTrainer` moved
+# to `trl.experimental` and was removed in September 2026 (pull request 7020). PPO is found in TRL's
+# older releases, in verl, and in the RLHF Book's code.
 #
 # | | GRPO | PPO |
 # |---|---|---|
 # | what is expected | mean of the group | a value head |
 # | advantage | one an answer | one a token |
-# | needs | K answers to each question | a second model to train |
+# | needs | K answers to each question | values to train |
 # | silent when | all K earn the same | the values are right |
 
 # %% [markdown] tags=["exercise"]
@@ -771,7 +779,7 @@ still = draw_push(read_push(rewarded, tuned, tokenizer, group, graded))
 show_widget(explore_push(rewarded, tuned, tokenizer, group, graded), still)
 
 # %% [markdown]
-# A run can look well and be broken. Here are the first and the last step of two tiny ones.
+# A run can look well and be broken. Two tiny ones:
 
 # %%
 for fault in ("healthy", "wrong sign"):
@@ -830,7 +838,7 @@ check("17.6", find_the_fault)
 #
 # - SFT and rewards share one gradient, weight · ∇ log π(y). They differ in who writes y.
 # - A baseline changes the spread, not the expectation. Equal rewards teach nothing.
-# - Loss 0 at the first step is right; a ratio other than 1 there is a fault.
+# - Loss 0 at the first step is no fault; a ratio other than 1 there is one.
 # - Check an estimate by its expectation, and a penalty by its gradient.
 # - The average decides what a long wrong answer costs.
 #
