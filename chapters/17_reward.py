@@ -522,6 +522,7 @@ for (model, measure), seeds in sorted(rows.items(), key=lambda item: item[0][1],
     means = " → ".join(f"{sum(arm) / len(arm):+.2f}" for arm in arms)
     print(f"{model:8} {measure:5} {means}, noise floor {found.floor:.2f}: {found.word}")
 assert words["atlas", "push"] == words["SmolLM2", "push"] == "held"
+assert words["atlas", "long"] == words["SmolLM2", "long"] == "not shown"
 
 # %% [markdown]
 # **Read.** The push falls by more than half: *held* on both models. (On SmolLM2 six questions a
