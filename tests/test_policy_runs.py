@@ -9,10 +9,10 @@ from torch.testing import assert_close
 
 from sft_lab.course.policy_runs import (
     FAULTS,
-    STEP,
     grade,
     grade_all,
     measure_push,
+    measure_step,
     pick_group,
     questions,
     run_push,
@@ -59,7 +59,7 @@ def test_answers_come_in_several_lengths_and_some_are_right(atlas):
     assert grade_all([task], group)[0].equal(rewards)
 
 
-def test_a_push_is_that_of_finite_differences_and_the_model_stays(atlas):
+def test_a_push_is_the_advantage_times_its_weight_and_the_model_stays(atlas):
     model, tokenizer = atlas
     tasks = questions(8, seed=3)
     rollout = sample_groups(model, tokenizer, [task[:-1] for task in tasks], 6, seed=3)
@@ -69,7 +69,9 @@ def test_a_push_is_that_of_finite_differences_and_the_model_stays(atlas):
     middle = counts[wrong].float().median()
     long, short = wrong & (counts > middle), wrong & (counts <= middle)
     found = {
-        kind: measure_push(model, rollout, rewards, average=kind) for kind in ("token", "answer")
+        kind: measure_push(rollout, rewards, average=kind)
+        | measure_step(model, rollout, rewards, average=kind)
+        for kind in ("token", "answer")
     }
     assert_close(answer_log_probs(model, rollout).detach(), before)
     # over all tokens a push is |A|, over each answer |A| / tokens
@@ -77,7 +79,7 @@ def test_a_push_is_that_of_finite_differences_and_the_model_stays(atlas):
     for kind, size in sizes.items():
         mean = [(size * counts)[rows].sum() / counts[rows].sum() for rows in (long, short)]
         assert found[kind]["push"] == pytest.approx((mean[0] / mean[1]).item(), rel=1e-3)
-        assert found[kind]["short"] < 0 < STEP
+        assert found[kind]["short"] < 0
     assert found["token"]["long_tokens"] == counts[long].float().mean().item()
 
 
@@ -85,7 +87,7 @@ def test_a_push_needs_wrong_answers_of_two_lengths(atlas):
     model, tokenizer = atlas
     rollout = sample_groups(model, tokenizer, ["What is iron?"], 4, seed=0)
     with pytest.raises(ValueError, match="ask more questions"):
-        measure_push(model, rollout, torch.ones(1, 4), average="token")
+        measure_push(rollout, torch.ones(1, 4), average="token")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -161,7 +163,7 @@ def test_expectations_and_gradients_of_the_kl_estimates(seed):
 def test_the_claim_holds_on_atlas_and_in_the_recorded_sweep(atlas):
     model, tokenizer = atlas
     ours = [run_push(model, tokenizer, questions(16, seed=s), seed=s) for s in range(3)]
-    for rows in (ours, read_results("17_smollm2").rows):
+    for rows in (ours, read_results("17_smollm2").select(part="push")):
         assert len(rows) == 3
         arms = [[row[f"{kind} push"] for row in rows] for kind in ("token", "answer")]
         assert judge_claim(*arms, claim="lower").word == "held"

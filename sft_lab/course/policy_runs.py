@@ -68,19 +68,46 @@ def grade_all(tasks: Sequence[Conversation], rollout: Rollout) -> torch.Tensor:
     return torch.tensor(given).view(-1, rollout.samples)
 
 
-def measure_push(
-    model: PreTrainedModel, rollout: Rollout, rewards: torch.Tensor, *, average: str
-) -> dict[str, float]:
+def measure_push(rollout: Rollout, rewards: torch.Tensor, *, average: str) -> dict[str, float]:
     """What averaging by "answer" or by "token" does to wrong answers, long and short.
 
-    Long: more tokens than the median wrong answer. Only groups with a spread count. push: mean push
-    on a token of the long ones, as a multiple of that on the short ones. long, short: by how many
-    nats the log-probability of such an answer changes in one step of length STEP against the
-    gradient; the model stays as it is. Raises ValueError where there are no two lengths.
+    push: mean push on a token of the long ones, as a multiple of that on the short ones; and their
+    mean numbers of tokens. Errors as in `sort_wrong`.
     """
+    kinds, counts = sort_wrong(rollout, rewards), rollout.mask.sum(1)
+    old, new = rollout.old_log_probs, rollout.old_log_probs.clone().requires_grad_()
     advantages = group_advantages(rewards).flatten()
+    loss = policy_loss(new, old, advantages, rollout.mask, average=average)
+    pushes = torch.autograd.grad(loss, new)[0].abs()
+    sizes = [average_tokens(pushes[rows], rollout.mask[rows]).item() for rows in kinds.values()]
+    tokens = {f"{name}_tokens": counts[rows].float().mean().item() for name, rows in kinds.items()}
+    return {"push": sizes[0] / sizes[1], **tokens}
+
+
+def measure_step(
+    model: PreTrainedModel, rollout: Rollout, rewards: torch.Tensor, *, average: str
+) -> dict[str, float]:
+    """By how many nats the log-probability of a wrong answer, long or short, changes in one step of
+    length STEP against the gradient; the model stays as it is."""
+    moved = copy.deepcopy(model).eval()
+    log_probs = answer_log_probs(moved, rollout)
+    before, advantages = log_probs.detach(), group_advantages(rewards).flatten()
+    policy_loss(log_probs, before, advantages, rollout.mask, average=average).backward()
+    weights = [weight for weight in moved.parameters() if weight.grad is not None]
+    length = torch.stack([weight.grad.norm() for weight in weights]).norm()
+    with torch.no_grad():
+        for weight in weights:
+            weight -= STEP * weight.grad / length
+        change = ((answer_log_probs(moved, rollout) - before) * rollout.mask).sum(1)
+    kinds = sort_wrong(rollout, rewards)
+    return {name: change[rows].mean().item() for name, rows in kinds.items()}
+
+
+def sort_wrong(rollout: Rollout, rewards: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The wrong answers of groups with a spread, (N,) bool: "long", with more tokens than the
+    median of them, and "short". ValueError where they do not have two lengths."""
     counts = rollout.mask.sum(1)
-    wrong = (rewards.flatten() == 0) & (advantages != 0)
+    wrong = (rewards.flatten() == 0) & (group_advantages(rewards).flatten() != 0)
     if len(counts[wrong].unique()) < 2:
         raise ValueError(
             f"{int(wrong.sum())} wrong answers beside right ones, of so many tokens: "
@@ -89,30 +116,7 @@ def measure_push(
     middle = counts[wrong].float().median()
     if middle == counts[wrong].max():  # half of them were cut at the limit
         middle = middle - 1
-    kinds = {"long": wrong & (counts > middle), "short": wrong & (counts <= middle)}
-
-    moved = copy.deepcopy(model).eval()
-    log_probs = answer_log_probs(moved, rollout)
-    before = log_probs.detach()
-    loss = policy_loss(log_probs, before, advantages, rollout.mask, average=average)
-    (pushes,) = torch.autograd.grad(loss, log_probs, retain_graph=True)
-    loss.backward()
-    gradients = [weight.grad for weight in moved.parameters() if weight.grad is not None]
-    length = torch.stack([gradient.norm() for gradient in gradients]).norm()
-    with torch.no_grad():
-        for weight in moved.parameters():
-            if weight.grad is not None:
-                weight -= STEP * weight.grad / length
-        change = ((answer_log_probs(moved, rollout) - before) * rollout.mask).sum(1)
-    sizes = {
-        name: average_tokens(pushes[rows].abs(), rollout.mask[rows]).item()
-        for name, rows in kinds.items()
-    }
-    return {
-        "push": sizes["long"] / sizes["short"],
-        **{name: change[rows].mean().item() for name, rows in kinds.items()},
-        **{f"{name}_tokens": counts[rows].float().mean().item() for name, rows in kinds.items()},
-    }
+    return {"long": wrong & (counts > middle), "short": wrong & (counts <= middle)}
 
 
 def run_push(
@@ -124,16 +128,19 @@ def run_push(
     samples: int = 8,
     max_new_tokens: int = 40,
     temperature: float = 1.0,
+    step: bool = True,
 ) -> dict[str, float]:
-    """`measure_push` on answers that the model draws, for both averages: the measures of each, as
-    "token push", "answer push" and so on, and the mean reward."""
+    """`measure_push` and, with `step`, `measure_step` on answers that the model draws, for both
+    averages: the measures of each, as "token push", "answer push" …, and the mean reward."""
     prompts = [task[:-1] for task in tasks]
     drawn = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     rollout = sample_groups(model, tokenizer, prompts, samples, **drawn)
     rewards = grade_all(tasks, rollout)
     found = {"reward": rewards.mean().item()}
     for average in ("token", "answer"):
-        measured = measure_push(model, rollout, rewards, average=average)
+        measured = measure_push(rollout, rewards, average=average)
+        if step:
+            measured |= measure_step(model, rollout, rewards, average=average)
         found |= {f"{average} {name}": value for name, value in measured.items()}
     return found
 
