@@ -201,11 +201,10 @@ def _sum_is_zero(rewards):
     return _good(rewards), (rewards.sum(1) == 0).float().mean().item()
 
 
-def _spread_is_exactly_zero(rewards):
-    """Equal rewards have a spread above 0 where their mean is rounded."""
-    advantages = rewards - rewards.mean(1, keepdim=True)
-    spread = rewards.std(1, keepdim=True)
-    return advantages / (spread + 1e-4), (spread == 0).float().mean().item()
+def _equal_to_the_mean(rewards):
+    """A mean of equal rewards is rounded: three times 0.1, by 3."""
+    centred = rewards - rewards.mean(1, keepdim=True)
+    return _good(rewards), (centred == 0).all(1).float().mean().item()
 
 
 def _equal_groups_left_out(rewards):
@@ -794,7 +793,7 @@ OTHER_WRONG_ANSWERS = {
         _first_and_last_equal,
         _share_of_zero_advantages,
         _sum_is_zero,
-        _spread_is_exactly_zero,
+        _equal_to_the_mean,
         _equal_groups_left_out,
         _groups_in_place,
         _nan_for_equal_groups,

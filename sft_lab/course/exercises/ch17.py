@@ -40,6 +40,7 @@ def gradient_from_samples(attempt: Callable) -> str:
         samples = torch.randint(size, (count,))
         samples[0] = 0  # token 0 is a token like any other
         rewards = 1 + normal(count)
+        rewards[1:2] = 0.0  # a sample that earned nothing counts as well
         inputs.append((normal(size), samples, rewards, random.uniform(0.5, 2.0)))
     # one answer drawn more than once, and a baseline of nought
     inputs.append((normal(4), torch.tensor([2, 2, 0]), normal(3), 0.0))
@@ -160,7 +161,8 @@ def _spread_mistakes() -> list[tuple[Callable, str]]:
 @checks("17.2")
 def advantages_of_groups(attempt: Callable) -> str:
     # multiples of 1/4, so that a mean of equal rewards is exact; a group of small spread is a group
-    # with a spread, and equal rewards need not be 0
+    # with a spread, and so is one that ends as it begins or has an answer at its mean; equal
+    # rewards need not be 0
     inputs = []
     for questions, count in ((5, 4), (6, 8), (4, 2)):
         rewards = torch.randint(-4, 9, (questions, count)).double() / 4
@@ -169,6 +171,9 @@ def advantages_of_groups(attempt: Callable) -> str:
         rewards[0], rewards[1] = 0.0, 0.75
         rewards[2] = 0.5
         rewards[2, 0] += 2.0**-9
+        if count > 2:
+            rewards[3] = 0.25
+            rewards[3, 1], rewards[3, 2] = 0.75, -0.25
         inputs.append((rewards,))
 
     def part(number: int) -> Callable:
@@ -183,6 +188,10 @@ def advantages_of_groups(attempt: Callable) -> str:
         form=need_tensor,
         what="the advantages",
     )
+    # three times 0.1, by 3, is not 0.1: a rounded mean makes no spread
+    rounded = torch.tensor([[0.1], [0.7], [0.4]], dtype=torch.float64).repeat(1, 3)
+    rounded[2, 0] = 0.5
+    inputs.append((rounded,))
     shares = _spread_mistakes()
     same_for_all(part(1), inputs, _without_spread, shares, form=need_number, what="the share")
     return "each group has its own mean and spread; equal rewards teach nothing"
@@ -553,15 +562,31 @@ def _fault_mistakes(truth: dict[int, str]) -> list[tuple[Callable, str]]:
     ]
 
 
+def _draw_log(fault: str, long: bool, start: int) -> list[dict[str, float]]:
+    """A run of 24 steps, or one that ends where all answers earn the same, whatever brought it
+    there. What is no sign of the fault says the opposite: the second step of the short one, and
+    the sign of a loss that is 0 but for rounding of the long one. The same start gives the long
+    ones of both signs the same first rewards."""
+    seeds = random.Random(start)
+    if fault not in ("healthy", "wrong sign"):
+        return run_tiny(fault, seed=random.randrange(10**6))
+    for _ in range(100):
+        seed = seeds.randrange(10**6)
+        first, second = run_tiny(fault, seed=seed, steps=2)
+        seems = -first["loss"] if long else second["reward"] - first["reward"]
+        if seems < 0 if fault == "healthy" else seems > 0:
+            break
+    log = run_tiny(fault, seed=seed, steps=60 if long else 24)
+    equal = [step for step, row in enumerate(log) if row["no_spread"] == 1]
+    return log[: equal[0] + 1] if long and equal else log
+
+
 @checks("17.6")
 def find_the_fault(attempt: Callable) -> str:
-    logs, truth = [], {}
+    logs, truth, start = [], {}, random.randrange(10**6)
     for fault in FAULTS:
         for long in (True, False):
-            log = run_tiny(fault, seed=random.randrange(10**6), steps=300 if long else 24)
-            if long:  # ends where all answers earn the same, whatever brought it there
-                equal = [step for step, row in enumerate(log) if row["no_spread"] == 1]
-                log = log[: equal[0] + 1] if equal and equal[0] else log
+            log = _draw_log(fault, long, start)
             truth[id(log)] = fault
             logs.append((log,))
     random.shuffle(logs)
