@@ -89,6 +89,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
            course.score_runs      chapter 16b: outputs whose truth is known, their scores, attacks
            course.evaluation_runs  chapter 16c: an exam, its runs, and how sure they are
+           course.policy_runs     chapter 17: long and short answers, one push, tiny broken runs
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
@@ -116,6 +117,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.threshold  chapter 15: a threshold on a model's own confidence
            course.views.lookup    chapter 15b: a question, its passages, and two thresholds
            course.views.overlap   chapter 16: two sentences, and what each score finds in both
+           course.views.push      chapter 17: one group of answers, and the push on every token
 """
 
 __version__ = "0.1.0"
