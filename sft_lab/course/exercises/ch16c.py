@@ -485,6 +485,10 @@ def honest_score(attempt: Callable) -> str:
     inputs.append(([[1, 1, 0, 0], [0, 1, 1, 1]],))
     inputs.append(([[1, 0, 0, 1], [0, 1, 1, 1], [1, 1, 0, 1]],))
     inputs.append(([[1, 0]],))
+    # five equals in one half, then in the other: who draws among them is rarely right
+    even, odd = [(1, 0), (0, 1), (1, 0), (0, 1), (1, 0)], [(0, 0), (1, 0), (0, 1), (1, 1), (1, 0)]
+    for one, two in ((even, odd), (odd, even)):
+        inputs.append(([[a, b, c, d] for (a, c), (b, d) in zip(one, two, strict=True)],))
     same_for_all(attempt, inputs, _crossed, mistakes, form=need_number, what="the score")
     return "every question reports on a run that it did not choose"
 
