@@ -46,6 +46,22 @@ def _draw_texts() -> Texts:
     return [[round(random.uniform(0.5, 3) + 6 / n, 3) for _ in range(n)] for n in lengths]
 
 
+def _draw_close(name: str) -> tuple[Texts, float, dict[int, float]]:
+    """Texts whose tokens cost almost the same: the evaluators differ, and only a little."""
+    while True:
+        pad_nats = round(random.uniform(0.6, 1.2), 3)
+        lengths = random.sample(range(2, 14), 7)
+        levels = [pad_nats + random.uniform(-0.2, 0.2) for _ in lengths]
+        nats = [
+            [round(level + random.uniform(-0.05, 0.05), 3) for _ in range(n)]
+            for level, n in zip(levels, lengths, strict=True)
+        ]
+        shown = {other: _evaluate(other, nats, pad_nats, 2) for other in EVALUATORS}
+        own = shown.pop(name)
+        if all(1e-4 < abs(other - own) < 0.1 for other in shown.values()):
+            return nats, pad_nats, {2: own}
+
+
 def _diagnose(nats: Texts, pad_nats: float, reported: dict[int, float]) -> str:
     [name] = [
         name
@@ -79,6 +95,7 @@ def diagnose(attempt: Callable) -> str:
                 ):
                     break
             inputs.append((nats, pad_nats, dict(zip(sizes, shown[name], strict=True))))
+    inputs += map(_draw_close, EVALUATORS)
     random.shuffle(inputs)
 
     def by_change(nats: Texts, pad_nats: float, reported: dict[int, float]) -> str:
@@ -262,22 +279,27 @@ def _pick_mistakes() -> list[tuple[Callable, str]]:
 def pick(attempt: Callable) -> str:
     inputs = []
     for rule in ("sum", "byte", "prior"):
-        for _ in range(4):
+        for low, high in ((-2, 9), (-9, -1)) * 2:  # in the second, the context makes all dearer
             while True:  # an item on which this rule parts from the others and from its mistakes
                 sizes = random.sample(range(2, 30), 5)
                 nats = [round(random.uniform(1, 20), 2) for _ in sizes]
-                alone = [round(max(0.5, n + random.uniform(-2, 9)), 2) for n in nats]
+                alone = [round(max(0.5, n + random.uniform(low, high)), 2) for n in nats]
                 wrong = [
                     _pick(nats, sizes, alone, r) for r in ("sum", "byte", "prior") if r != rule
                 ]
                 pairs = list(zip(nats, sizes, alone, strict=True))
                 forms = ([-n for n in nats], alone, [n * s for n, s, _ in pairs])
                 forms += ([n / a for n, _, a in pairs], [a - n for n, _, a in pairs])
+                forms += ([-s for s in sizes], [(n - a) / s for n, s, a in pairs])
+                if high < 0:
+                    forms += ([0.0],)  # none is made likelier: not the first for that reason
                 if _pick(nats, sizes, alone, rule) not in (*wrong, *map(_first_least, forms)):
                     break
             inputs.append((nats, sizes, alone, rule))
-        # equal choices: the first of them
+        # equal choices: the first of them, though it is the longer one
         inputs.append(([9.0, 2.0, 8.0, 2.0], [3, 4, 3, 4], [9.0, 6.0, 8.0, 6.0], rule))
+        nats = [9.0, 4.0 if rule == "byte" else 2.0, 8.0, 2.0]
+        inputs.append((nats, [3, 8, 3, 4], [9.0, 6.0, 8.0, 6.0], rule))
         inputs.append(([2.0, 2.0], [4, 4], [5.0, 5.0], rule))
 
     same_for_all(attempt, inputs, _pick, _pick_mistakes(), form=_whole_place, what="the place")
@@ -328,6 +350,10 @@ def _plan_mistakes() -> list[tuple[Callable, str]]:
             "without the 0.84: half of such exams would miss the difference",
         ),
         (
+            wrong(lambda d, x, m, rho, e: math.ceil(math.ceil(_needed(d, x)) * e / m)),
+            "rounded up twice: round once, at the end",
+        ),
+        (
             wrong(lambda d, x, m, rho, e: math.ceil(2.8 * (d - x**2) / x**2 * e / m)),
             "1.96 + 0.84 is not squared",
         ),
@@ -352,6 +378,16 @@ def plan(attempt: Callable) -> str:
             exact = _needed(disagree, difference) * (1 + (per_entity - 1) * correlation)
             # far from a whole number: no rounding error may decide
             if 0.05 < exact / per_entity % 1 < 0.45:
+                break
+        inputs.append((disagree, difference, per_entity, correlation))
+    for per_entity, correlation in ((8, 0.6), (10, 0.9), (6, 0.8)):
+        while True:  # who rounds up before the end as well takes one too many
+            disagree = round(random.uniform(0.08, 0.4), 3)
+            difference = round(random.uniform(0.02, min(0.06, disagree / 2)), 3)
+            effect = (1 + (per_entity - 1) * correlation) / per_entity
+            early = math.ceil(_needed(disagree, difference)) * effect
+            least = _plan(disagree, difference, per_entity, correlation)
+            if least - _needed(disagree, difference) * effect > 0.03 < early - least:
                 break
         inputs.append((disagree, difference, per_entity, correlation))
 
@@ -449,6 +485,10 @@ def honest_score(attempt: Callable) -> str:
     inputs.append(([[1, 1, 0, 0], [0, 1, 1, 1]],))
     inputs.append(([[1, 0, 0, 1], [0, 1, 1, 1], [1, 1, 0, 1]],))
     inputs.append(([[1, 0]],))
+    # five equals in one half, then in the other: who draws among them is rarely right
+    even, odd = [(1, 0), (0, 1), (1, 0), (0, 1), (1, 0)], [(0, 0), (1, 0), (0, 1), (1, 1), (1, 0)]
+    for one, two in ((even, odd), (odd, even)):
+        inputs.append(([[a, b, c, d] for (a, c), (b, d) in zip(one, two, strict=True)],))
     same_for_all(attempt, inputs, _crossed, mistakes, form=need_number, what="the score")
     return "every question reports on a run that it did not choose"
 
