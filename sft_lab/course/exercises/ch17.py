@@ -564,19 +564,22 @@ def _fault_mistakes(truth: dict[int, str]) -> list[tuple[Callable, str]]:
 
 def _draw_log(fault: str, long: bool, start: int) -> list[dict[str, float]]:
     """A run of 24 steps, or one that ends where all answers earn the same, whatever brought it
-    there. What is no sign of the fault says the opposite: the second step of the short one, and
-    the sign of a loss that is 0 but for rounding of the long one. The same start gives the long
-    ones of both signs the same first rewards."""
-    seeds = random.Random(start)
+    there. What is no sign of the fault says the opposite: in the short one the second step, and
+    whether the loss falls; in the long one the sign of the first loss, which is 0 but for rounding.
+    The same start gives the long ones of both signs the same first rewards."""
     if fault not in ("healthy", "wrong sign"):
         return run_tiny(fault, seed=random.randrange(10**6))
-    for _ in range(100):
+    seeds, better = random.Random(start), 1 if fault == "healthy" else -1
+    for _ in range(200):
         seed = seeds.randrange(10**6)
         first, second = run_tiny(fault, seed=seed, steps=2)
         seems = -first["loss"] if long else second["reward"] - first["reward"]
-        if seems < 0 if fault == "healthy" else seems > 0:
-            break
-    log = run_tiny(fault, seed=seed, steps=60 if long else 24)
+        if seems * better < 0:
+            log = run_tiny(fault, seed=seed, steps=60 if long else 24)
+            if long or (log[0]["loss"] - log[-1]["loss"]) * better < 0:
+                break
+    else:  # a processor that rounds otherwise
+        log = run_tiny(fault, seed=seed, steps=60 if long else 24)
     equal = [step for step, row in enumerate(log) if row["no_spread"] == 1]
     return log[: equal[0] + 1] if long and equal else log
 
