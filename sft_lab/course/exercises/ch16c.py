@@ -428,6 +428,20 @@ def _draw_outcomes(runs: int, questions: int) -> Runs:
     ]
 
 
+def _tied_runs() -> list[tuple[Runs]]:
+    """Runs that are equally good in a half: the first counts."""
+    tied: list[Runs] = [
+        [[1, 1, 0, 0], [0, 1, 1, 1]],
+        [[1, 0, 0, 1], [0, 1, 1, 1], [1, 1, 0, 1]],
+        [[1, 0]],
+    ]
+    # five equals in one half, then in the other: who draws among them is rarely right
+    even, odd = [(1, 0), (0, 1), (1, 0), (0, 1), (1, 0)], [(0, 0), (1, 0), (0, 1), (1, 1), (1, 0)]
+    for one, two in ((even, odd), (odd, even)):
+        tied.append([[a, b, c, d] for (a, c), (b, d) in zip(one, two, strict=True)])
+    return [(runs,) for runs in tied]
+
+
 @checks("16c.5")
 def honest_score(attempt: Callable) -> str:
     def last_best(runs: Runs) -> int:
@@ -481,14 +495,7 @@ def honest_score(attempt: Callable) -> str:
             parts.remove(weighed(outcomes))
         if all(abs(value - _crossed(outcomes)) > 1e-6 for value in parts):
             inputs.append((outcomes,))
-    # equals in both halves: the first run counts
-    inputs.append(([[1, 1, 0, 0], [0, 1, 1, 1]],))
-    inputs.append(([[1, 0, 0, 1], [0, 1, 1, 1], [1, 1, 0, 1]],))
-    inputs.append(([[1, 0]],))
-    # five equals in one half, then in the other: who draws among them is rarely right
-    even, odd = [(1, 0), (0, 1), (1, 0), (0, 1), (1, 0)], [(0, 0), (1, 0), (0, 1), (1, 1), (1, 0)]
-    for one, two in ((even, odd), (odd, even)):
-        inputs.append(([[a, b, c, d] for (a, c), (b, d) in zip(one, two, strict=True)],))
+    inputs += _tied_runs()
     same_for_all(attempt, inputs, _crossed, mistakes, form=need_number, what="the score")
     return "every question reports on a run that it did not choose"
 
