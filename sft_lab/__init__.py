@@ -54,7 +54,9 @@ world      gguf_header            the tensors that a GGUF file lists
            documents              the plain text that the base model read
            atlas                  questions, tuning set, exams
            lessons                lessons that teach one thing each, and their exams
-judge      metrics                right answers, how sure a model is, what it repeats
+judge      metrics                right answers and classes, how sure a model is, what it repeats
+           overlap                words in common with a reference: BLEU, ROUGE, chrF
+           alignment              words paired with those of a reference: METEOR
            abstention             when to say nothing: refusals, confidence, risk and coverage
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts

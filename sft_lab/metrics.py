@@ -1,16 +1,42 @@
 """Station "judge": when is an answer right, how sure may a model be, and does it repeat itself?
 
 An answer is right when it equals the reference after `normalise`. Containing the reference is not
-enough: a model that rambles for a hundred tokens contains many things. Repetition is counted at
-four levels: a token in a row, a phrase of n tokens, a sentence, a paragraph (chapter 14).
+enough: a model that rambles for a hundred tokens contains many things. `exact_match` and
+`answer_f1` forgive more, as the evaluation of SQuAD does. Answers that are one of a few classes
+have precision and recall. Repetition is counted at four levels: a token in a row, a phrase of n
+tokens, a sentence, a paragraph (chapter 14).
 """
 
 import re
+import string
 import unicodedata
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
+
+CHINESE = "[\u3400-\u4dbf\u4e00-\u9fff]"  # a Chinese character, for regular expressions
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+class Score(NamedTuple):
+    """How much of what was given is wanted, how much of what is wanted was given, and their
+    harmonic mean; each from 0 to 1."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def score_counts(matches: float, given: float, wanted: float, *, zero_division: float = 0) -> Score:
+    """Precision, recall and F1 of counts; a precision or recall of 0/0 is `zero_division`."""
+    precision = matches / given if given else float(zero_division)
+    recall = matches / wanted if wanted else float(zero_division)
+    # 2 P R / (P + R) in counts: not 0/0 when nothing matches, only when there is nothing at all
+    f1 = 2 * matches / (given + wanted) if given + wanted else float(zero_division)
+    return Score(precision, recall, f1)
 
 
 def normalise(text: str) -> str:
@@ -35,6 +61,114 @@ def is_right(answer: str, reference: str) -> bool:
             "right; is it the right column of the data?"
         )
     return normalise(answer) == wanted
+
+
+def normalise_answer(text: str, *, language: str = "en") -> str:
+    """A short answer as SQuAD's evaluation compares it: lower case, no ASCII punctuation, no "a",
+    "an" and "the", one space between words.
+
+    language "zh" besides takes all other punctuation away and makes each Chinese character a word.
+    The answer "A" has no words left: for single letters use `is_right`. Source: Rajpurkar et al.
+    2016, evaluate-v1.1.py.
+    """
+    if language not in ("en", "zh"):
+        raise ValueError(f"language is {language!r}; it must be 'en' or 'zh'")
+    text = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+    if language == "zh":
+        text = "".join(mark for mark in text if not unicodedata.category(mark).startswith("P"))
+        text = re.sub(f"({CHINESE})", r" \1 ", text)
+    return " ".join(ARTICLES.sub(" ", text).split())
+
+
+def exact_match(answer: str, references: Sequence[str], *, language: str = "en") -> bool:
+    """Whether an answer equals one of the references after `normalise_answer` (EM)."""
+    _check_texts("references", references)
+    ours = normalise_answer(answer, language=language)
+    return any(ours == normalise_answer(other, language=language) for other in references)
+
+
+def answer_f1(answer: str, references: Sequence[str], *, language: str = "en") -> float:
+    """F1 of the words of an answer and of a reference after `normalise_answer`, the best of all.
+
+    Order does not matter, a word counts as often as both have it. When one of the two has no words
+    it is 1 if neither has, otherwise 0, as in SQuAD 2.0.
+    """
+    _check_texts("references", references)
+    ours = Counter(normalise_answer(answer, language=language).split())
+    scores = []
+    for reference in references:
+        wanted = Counter(normalise_answer(reference, language=language).split())
+        common = (ours & wanted).total()
+        scores.append(score_counts(common, ours.total(), wanted.total(), zero_division=1).f1)
+    return max(scores)
+
+
+def self_consistency(answers: Sequence[str]) -> float:
+    """Share of answers to one question that equal the most frequent one after `normalise`: 1/n when
+    all n differ. It says how sure a model is, not that it is right."""
+    _check_texts("answers", answers)
+    counts = Counter(map(normalise, answers))
+    return max(counts.values()) / len(answers)
+
+
+def _check_texts(name: str, texts: Sequence[str]) -> None:
+    if isinstance(texts, str) or not len(texts):
+        raise ValueError(f"{name} is {texts!r:.60}: give a list of texts, at least one")
+
+
+# classes
+
+
+def accuracy(predicted: Sequence[Hashable], true: Sequence[Hashable]) -> float:
+    """Share of examples whose predicted class is the true one."""
+    _check_classes(predicted, true)
+    return sum(map(_equal, predicted, true)) / len(true)
+
+
+def precision_recall_f1(
+    predicted: Sequence[Hashable],
+    true: Sequence[Hashable],
+    *,
+    average: str | None = "macro",
+    zero_division: float = 0.0,
+) -> Score | dict[Hashable, Score]:
+    """Precision, recall and F1 of classes; every class that is predicted or true takes part.
+
+    average None: {class: Score}; "macro": the mean of each over the classes, however rare (its F1
+    is the mean of F1s, not the F1 of the means); "micro": of the counts of all classes together,
+    which is the accuracy where each example has one class. A class that is never predicted has a
+    precision of 0/0, one that is never true a recall of 0/0: both are `zero_division`. Such a class
+    has F1 0. As scikit-learn's precision_recall_fscore_support.
+    """
+    _check_classes(predicted, true)
+    if average not in ("macro", "micro", None):
+        raise ValueError(f"average is {average!r}; it must be 'macro', 'micro' or None")
+    right = Counter(guess for guess, wanted in zip(predicted, true, strict=True) if guess == wanted)
+    guessed, wanted = Counter(predicted), Counter(true)
+    if average == "micro":
+        return score_counts(right.total(), guessed.total(), wanted.total())
+    scores = {
+        name: score_counts(right[name], guessed[name], wanted[name], zero_division=zero_division)
+        for name in guessed | wanted
+    }
+    if average is None:
+        return scores
+    return Score(*(float(np.mean(column)) for column in zip(*scores.values(), strict=True)))
+
+
+def _equal(one: Hashable, other: Hashable) -> bool:
+    return one == other
+
+
+def _check_classes(predicted: Sequence[Hashable], true: Sequence[Hashable]) -> None:
+    if len(predicted) != len(true) or not len(true):
+        raise ValueError(
+            f"{len(predicted)} predicted and {len(true)} true classes: one of each is needed for "
+            "every example, and at least one example"
+        )
+
+
+# how sure
 
 
 def expected_calibration_error(
