@@ -2,33 +2,125 @@
 # # 16d · Can you trust the judge?
 #
 # **The question.** A model, a program or a person reads two answers and says which is better. How
-# do you find out what this judge really rewards?
+# do we find out what this judge really rewards?
 #
 # **By the end you can**
-# - *audit* a judge that you cannot look into: find the bias among five, and know how often you err;
+# - *audit* a judge that you cannot look into, and say how often the audit errs;
 # - *measure* agreement beyond chance, and *repair* what can be repaired;
 # - *run* a blind test with your own votes, and compare them with those of programs.
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 09 and 14 | CPU, no network | about 40 s | 6, about 60 minutes | D12 D13 L29 |
+# | chapters 09 and 14 | CPU, no network | about 35 s | 6, about 60 minutes | D12 D13 L29 |
 
 # %% tags=["setup"]
-from collections.abc import Callable
+import random
+import tempfile
+from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import cohen_kappa_score
 
-from sft_lab import plots
+# %% tags=["setup"]
+from sft_lab import judges, plots
 from sft_lab.course.checks import check
+
+# %% tags=["setup"]
 from sft_lab.course.judge_runs import (
+    JURIES,
+    NAMINGS,
+    STRENGTHS,
     audit,
+    blind_sheet,
+    count_votes,
+    draw_contest,
     draw_pairs,
     everyday_pairs,
     jury_votes,
-    lean_to_first,
+    read_table,
+    read_votes,
+    run_audits,
+    run_jury,
+    run_repair,
     share_same,
+    tell_pairs,
+    vote_by_programs,
+    wins_of_second,
+    write_table,
 )
-from sft_lab.judges import BIASES, Judge, cohen_kappa, majority, make_judge, merit, swap
+from sft_lab.course.repeat_runs import tune_to_tell
+from sft_lab.course.results import read_results
+from sft_lab.course.views.jury import (
+    draw_agreement,
+    draw_audit,
+    draw_judge,
+    draw_no_votes,
+    explore_jury,
+)
+from sft_lab.course.views.widgets import show_widget
+from sft_lab.judges import BIASES, Judge, cohen_kappa, make_judge, merit, swap
+from sft_lab.models import load
+from sft_lab.significance import judge_claim
+
+plots.style()
+base, tokenizer = load("atlas-base")
+SEEDS = range(5)
+
+
+def verdict(first: list[float], second: list[float], claim: str, what: str) -> str:
+    """Print the verdict on the second arm being higher or lower; return its word."""
+    found = judge_claim(first, second, claim=claim)
+    print(f"{what}: {found.mean:+.2f}, noise floor {found.floor:.2f}: {found.word}")
+    return found.word
+
+
+# %% [markdown]
+# ## 1 · What a judge is, and what tempts it
+#
+# An **LLM judge** is a model that reads a question with two answers and names the better one, or
+# gives each a score. It is cheap and fast, and it has preferences of its own.
+
+# %%
+_ = draw_judge()
+
+# %% [markdown]
+# To learn an audit we need judges whose secret we know. `make_judge` builds them. They are asked to
+# tell about an entity of Atlas, so the truth is known: the **merit** of an answer is its right facts
+# minus its wrong ones. A judge adds a little chance, and a bias of a given *strength* in facts. A
+# lead below half a fact is a tie.
+
+# %%
+question = "Tell me about Kenya."
+short = "The capital of Kenya is Nairobi. The continent of Kenya is Africa."
+longer = f"{short} Many people know it by name. There is much more to say. That is all."
+for name, judge in {"honest": make_judge("honest"), "length": make_judge("length", 2.0)}.items():
+    print(f"{name:7} judge: {judge(question, short, longer, 0)}")
+assert merit(question, short) == merit(question, longer) == 2
+assert make_judge("length", 2.0)(question, short, longer, 0) == "second"
+
+# %% [markdown]
+# A judge **by score** sees one answer at a time, so no place can sway it. Its price is a coarse
+# scale.
+
+
+# %%
+def score(question: str, answer: str) -> int:
+    """1 to 3 points, as a careful judge would give them."""
+    return 1 + (merit(question, answer) >= 3) + (merit(question, answer) >= 5)
+
+
+calls, truth = everyday_pairs(300, seed=0)  # one answer of each pair is better
+tied = np.mean([score(q, a) == score(q, b) for q, a, b in calls])
+asked = [make_judge("honest")(*call, 0) for call in calls]
+print(f"ties: by score {tied:.0%}, asked for the better one {asked.count('tie') / 300:.0%}")
+assert tied > 0.1 + asked.count("tie") / 300
+
+# %% [markdown]
+# **Read.** The scores cannot tell many pairs apart that the other judge can. We go on with pairs.
+#
+# ## 2 · The audit
+#
+# First probe: exchange the answers. The better answer should still win.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.1 · The swap test · 8 min · ●●○
@@ -75,6 +167,60 @@ check("16d.1", swap_test)
 #
 # Usual mistakes: comparing the words without translating; a lean from one order, in which the better
 # answer may stand first more often.
+
+# %% [markdown]
+# **Predict.** A judge gives the first place a bonus of 0.8 facts. In which share of these pairs does
+# it stay with its verdict after swapping? (One answer of each pair is better.)
+
+# %% tags=["predict"]
+for strength in (0.0, 0.8, 1.6):
+    consistent, lean = swap_test(make_judge("position", strength), calls)
+    print(f"bonus {strength}: consistent {consistent:.0%}, lean {lean:+.2f}")
+assert consistent < 0.6 and lean > 0.4
+
+# %% [markdown]
+# **Read.** The bonus decides the close pairs, and those are many. In MT-Bench, which made LLM judges
+# popular, GPT-4 gave the same verdict after swapping in about 65 % of the pairs (Zheng et al.).
+#
+# The other probes need pairs that differ in **one** thing.
+#
+# | probe | the treated answer | the plain answer |
+# |---|---|---|
+# | length | the same, filled up to twice the words | states the same facts |
+# | repetition | says everything twice | the same facts, filled to the *same length* |
+# | self-preference | in the judge's own wording | the same facts, as long, in another wording |
+# | noise | states one fact more | the same call is asked again |
+
+# %%
+_, plain, treated = draw_pairs("repetition", 1, seed=3)[0]
+print(f"plain:   {plain}\ntreated: {treated}")
+assert len(plain.split()) == len(treated.split())
+
+# %% [markdown]
+# The controls matter. **Predict.** An honest judge compares its own model with another. The own
+# model is better: it states one fact more. What does a probe for self-preference report?
+
+# %% tags=["predict"]
+honest = make_judge("honest")
+careless = audit(honest, count=48, seed=1, controlled=False)["self-preference"]
+careful = audit(honest, count=48, seed=1)["self-preference"]
+print(f"own answer better: lean {careless.mean:+.2f}; equally good: lean {careful.mean:+.2f}")
+assert careless.mean > 0.8 and careful.low < 0 < careful.high
+
+# %% [markdown]
+# **Read.** Without a control, honesty looks like vanity. This happens in papers: with a baseline for
+# the quality of the answers, only 51 % of earlier findings of self-preference stayed significant
+# (Roytburg et al.).
+#
+# Now all judges and all probes. A lean goes from −1 to 1; "noise" is the share of changed verdicts.
+# Behind ± stand 2.5 standard errors: four leans are tested at once, and each may raise a false alarm.
+
+# %%
+table = {"honest": audit(honest, count=48, seed=2)}
+table |= {bias: audit(make_judge(bias, 0.8), count=48, seed=2) for bias in BIASES}
+_ = draw_audit(table, title="Each bias shows in its own probe")
+assert all(table[bias][bias].low > 0.1 for bias in BIASES)
+assert not any(found.low > 0.1 for found in table["honest"].values())
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.2 · Name the bias of an unknown judge · 18 min · ●●●
@@ -134,6 +280,56 @@ check("16d.2", name_the_bias)
 # Usual mistakes: one order only, where a love for the first place looks like a love for the
 # treatment; a lean to the second place overlooked; noise concluded first.
 
+# %% [markdown]
+# ## 3 · How often is the audit right?
+#
+# An audit is a test, and tests err. So we audited 600 judges, half of them honest, for each size and
+# kind of audit. It names the largest lean that is shown; without one, noise; else "honest".
+#
+# **Claims.** With 48 questions a probe, (a) controls raise the share of biased judges that are named
+# rightly. (b) Asking for 2.5 standard errors instead of 2 lowers the share of honest judges that are
+# accused. **Predict** the share of honest judges that 2 errors accuse.
+
+# %% tags=["predict"]
+runs = read_results("16d_audits", base)
+strict, loose, none = "controls, 2.5 errors", "controls, 2 errors", "no controls"
+for arm in (strict, loose, none):
+    named, false = (np.mean(runs.measured(k, arm=arm, questions=48)) for k in ("named", "false"))
+    print(f"{arm:20} named rightly {named:.0%}, honest judges accused {false:.0%}")
+at_48 = {arm: runs.select(arm=arm, questions=48) for arm in (strict, loose, none)}
+named, false = ({arm: [row[k] for row in at_48[arm]] for arm in at_48} for k in ("named", "false"))
+assert verdict(named[none], named[strict], "higher", "(a) named, with controls") == "held"
+assert verdict(false[loose], false[strict], "lower", "(b) accused, 2.5 errors") == "not shown"
+again = run_audits(arm=strict, questions=12, seed=0)
+assert abs(again["named"] - runs.measured("named", arm=strict, questions=12)[0]) < 0.05
+
+# %%
+keys = [f"named {strength:g}" for strength in STRENGTHS]
+shown = {
+    f"{n} questions" if arm == strict else f"{n}, no controls": np.array(
+        [runs.measured(key, arm=arm, questions=n) for key in keys]
+    ).T
+    for arm, n in ((strict, 48), (strict, 24), (strict, 12), (none, 48))
+}
+ax = plots.curve(
+    range(4),
+    shown,
+    xlabel="strength of the bias (facts)",
+    ylabel="biased judges named rightly",
+    title="A weak bias needs many questions",
+)
+_ = ax.set_xticks(range(4), STRENGTHS)
+_ = ax.set_ylim(0, 1.02)
+
+# %% [markdown]
+# **Read.** (a) *held*. Without controls every honest judge is accused, since we made its own model
+# the better one. (b) is *not shown*: 16 % become 4 %, in every seed fewer, but the seeds scatter too
+# much for the word. Noise is the hardest to name: with 24 questions half of the noisy judges pass.
+#
+# ## 4 · Agreement beyond chance
+#
+# Two raters agree in 82 % of the cases. Is that much? It depends on what chance gives.
+
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.3 · Agreement beyond chance · 8 min · ●●○
 # `first` and `second` are the words that two raters gave to the same items: two lists of equal
@@ -177,6 +373,51 @@ check("16d.3", kappa)
 # Usual mistakes: 1/3 as chance for three words; shares taken from both raters together; a value cut
 # off at 0.
 
+# %% [markdown]
+# **Predict.** Two raters look at nothing. Each says "first" in 90 % of the cases, at random. In how
+# many cases do they agree, and what is κ?
+
+# %% tags=["predict"]
+rng = random.Random(0)
+for words, weights in ((("first", "second"), (9, 1)), (("first", "second", "tie"), (1, 1, 1))):
+    one, other = (rng.choices(words, weights, k=4000) for _ in range(2))
+    print(f"{weights}: agree {share_same(one, other):.0%}, kappa {cohen_kappa(one, other):+.2f}")
+    assert abs(cohen_kappa(one, other)) < 0.08
+    assert abs(kappa(one, other) - cohen_kappa_score(one, other)) < 1e-9
+
+# %% [markdown]
+# **Read.** Uneven classes make chance agree. κ takes it off, and equals scikit-learn's.
+#
+# **Does a jury help?** Five judges vote, and more than half decide. **Claims.** The majority is right
+# more often than a member, for (a) five judges of one bias, (b) five noisy ones, (c) one judge of
+# each bias. The measure is the share of everyday pairs judged rightly.
+
+# %% tags=["predict"]
+words = {}
+for kind in JURIES:
+    rows = [run_jury(kind, seed=seed) for seed in SEEDS]
+    member, together = ([row[key] for row in rows] for key in ("member", "majority"))
+    agreement = np.mean([row["kappa"] for row in rows])
+    print(
+        f"{kind}: member {np.mean(member):.0%}, majority {np.mean(together):.0%}, κ {agreement:.2f}"
+    )
+    words[kind] = verdict(member, together, "higher", "  majority over member")
+assert words == {
+    "five of one bias": "not shown",
+    "five noisy ones": "held",
+    "five biases": "held",
+}
+
+# %% [markdown]
+# **Read.** Five judges of one bias agree well, κ about 0.8, and gain almost nothing: they err on the
+# same pairs. (b) and (c) *held*: errors of different origin outvote each other. High agreement among
+# judges is no proof that they are right.
+
+# %%
+votes, truth = jury_votes(1000, seed=1)
+for name, said in votes.items():
+    print(f"{name}: {share_same(said, truth):.0%} right alone")
+
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.4 · Choose a jury · 10 min · ●●○
 # Seven judges have voted on practice pairs, and the truth is known: `votes[name]` is a list of
@@ -203,6 +444,11 @@ check("16d.4", jury)
 # other.
 #
 # Usual mistakes: choosing by the members' own accuracy; two members that err alike.
+
+# %% [markdown]
+# ## 5 · Repairs, and what they leave
+#
+# The first repair asks twice.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.5 · Ask in both orders · 6 min · ●●○
@@ -246,6 +492,33 @@ check("16d.5", both_orders)
 #
 # Usual mistakes: the words compared untranslated; the verdict of the swapped call returned.
 
+# %%
+careful, reference = (f(make_judge("position", 1.2)) for f in (both_orders, judges.both_orders))
+assert all(careful(*call, 0) == reference(*call, 0) for call in calls)
+assert swap_test(careful, calls) == (1.0, 0.0)
+
+# %% [markdown]
+# **Claim.** Asking in both orders lowers the share of *wrong* verdicts. **Predict** for which of the
+# five biases.
+
+# %% tags=["predict"]
+repaired = {}
+for bias in BIASES:
+    rows = [run_repair(bias, 1.2 if bias == "position" else 2.0, seed=seed) for seed in SEEDS]
+    mean = {key: np.mean([row[key] for row in rows]) for key in rows[0]}
+    print(f"{bias}: wrong {mean['once wrong']:.0%} → {mean['both wrong']:.0%}, ", end="")
+    print(f"ties {mean['once tie']:.0%} → {mean['both tie']:.0%}")
+    once, both = ([row[key] for row in rows] for key in ("once wrong", "both wrong"))
+    repaired[bias] = verdict(once, both, "lower", "  wrong in both orders")
+assert repaired["position"] == repaired["noise"] == "held"
+assert {repaired[bias] for bias in ("length", "repetition", "self-preference")} == {"not shown"}
+
+# %% [markdown]
+# **Read.** It *held* for position and noise, and the errors turned into ties: the judge now says
+# openly that it does not know. The other three biases look at the text, which swapping leaves as it
+# is. For length there is a second repair, as in the length-controlled AlpacaEval: model what length
+# does, and take it out.
+
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.6 · Take length out · 10 min · ●●○
 # Two models, A and B, were compared on some questions. `wins[i]` is 1.0 where B won, 0.5 for a tie,
@@ -281,3 +554,120 @@ check("16d.6", share_at_equal_length)
 # %% [markdown] tags=["explanation"]
 # Usual mistakes: returning the slope; lengths without their sign; only the pairs of equal length,
 # which are few.
+
+# %% [markdown]
+# Two contests. In the first, A and B state the same facts, and B adds more filling. In the second, B
+# is longer because it states more facts.
+
+# %% tags=["predict"]
+for more, bias in (("filling", "length"), ("facts", "honest")):
+    raw, controlled = [], []
+    for seed in SEEDS:
+        contest, extra = draw_contest(200, seed=seed, more=more)
+        wins = wins_of_second(make_judge(bias, 2.0), contest, seed)
+        raw.append(float(np.mean(wins)))
+        controlled.append(share_at_equal_length(wins, extra))
+    print(f"more {more}, {bias} judge: B {np.mean(raw):.0%} → {np.mean(controlled):.0%}")
+    assert verdict(raw, controlled, "lower", "  B after length control") == "held"
+
+# %% [markdown]
+# **Read.** The control takes most of the false lead away. It takes a *true* lead away as well: where
+# better answers are longer, it cannot tell the two apart. Repetition and self-preference are left;
+# against them help the probe, and judges of another origin.
+#
+# ## 6 · A real judge, and you
+#
+# `smollm2-135m` reads a question about a country and two answers, and is asked which is better. One
+# answer is true, the other states three wrong values. We read the log-probability of both names.
+# The answers are named A and B, B and A, "one" and "two", or "two" and "one".
+#
+# **Claim.** It prefers an answer for its name. **Predict** how often it chooses the true one.
+
+# %% tags=["predict"]
+real = read_results("16d_smollm2")
+place = {naming: real.measured("first", kind="truth", naming=naming) for naming in NAMINGS}
+ax = plots.bars_with_spread(
+    place,
+    percent=True,
+    ylabel="choices of the\nanswer that stands first",
+    title="The name decides, not the place, and not the truth",
+)
+_ = ax.set_xlabel("names of the first and the second answer")
+
+# %%
+for naming in NAMINGS:
+    found = {
+        k: np.mean(real.measured(k, kind="truth", naming=naming)) for k in ("treated", "summed")
+    }
+    print(f"{naming}: true answer {found['treated']:.0%}, both orders added {found['summed']:.0%}")
+
+# %% [markdown]
+# **Read.** TODO
+#
+# ### People
+#
+# Programs are judged by people in the end. Two tuned models answer ten questions. The **blind
+# sheet** names nobody; sides and order are drawn by a seed, and the key is a file of its own.
+
+# %%
+models = [tune_to_tell(base, tokenizer, seed=0), tune_to_tell(base, tokenizer, seed=0, repeats=0.5)]
+names = ("clean lessons", "repeating lessons")
+told = tell_pairs(models, tokenizer, 60)
+sheet, key = blind_sheet(told[:10], names, seed=16)
+with tempfile.TemporaryDirectory() as folder:
+    for name, rows in (("sheet.csv", sheet), ("key.csv", key)):
+        write_table(Path(folder) / name, rows)
+    sheet = read_table(Path(folder) / "sheet.csv")  # here a person would have filled in the votes
+mine = read_votes(sheet)
+print("No votes yet." if mine is None else count_votes(mine, key))
+assert not any(name in str(sheet) for name in names)
+
+# %% [markdown]
+# Vote: ten pairs, then the names appear, with a sign test (chapter 09) and your κ with each program.
+# Fill the sheet in instead, and `read_votes` reads it. Until then we have the programs' votes alone.
+
+# %%
+programs = vote_by_programs(sheet)
+show_widget(explore_jury(sheet, key, programs), draw_no_votes(sheet, key, programs))
+
+# %% [markdown]
+# Ten pairs say little, so the programs vote on 60. **Predict.** Which of them agree with the truth,
+# "right facts"?
+
+# %% tags=["predict"]
+more_sheet, more_key = blind_sheet(told, names, seed=17)
+votes = vote_by_programs(more_sheet)
+_ = draw_agreement(votes, title="Cohen's kappa of programs, 60 pairs")
+
+# %% [markdown]
+# **Read.** TODO
+#
+# ## What to remember
+#
+# - A judge is a measuring instrument. Audit it before you believe it: swap, pad, repeat, exchange
+#   styles at equal quality, ask again.
+# - A probe without a control accuses honest judges. An audit has error rates; measure them.
+# - Agreement is not truth. Give κ, not the raw share, and build juries from different judges.
+# - Both orders cure position and noise, at the price of ties. Length control also removes true leads.
+# - Planted judges have one bias each. A real one has several, and reads worse.
+#
+# ## Sources
+#
+# - L. Zheng et al., *Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena*, 2023.
+# - Verbosity bias of judges: arXiv:2310.10076.
+# - J. Cohen, *A Coefficient of Agreement for Nominal Scales*, 1960.
+# - `judgekit` 0.2.1, whose table of planted defects is the model of this chapter's audit.
+#
+# <details><summary>中文要点</summary>
+#
+# 1. **LLM 评委**（judge）读问题和两个答案，说哪个更好，或给每个答案打分。先审计，再相信。
+#
+# 2. **五种偏差**：位置、长度、重复、自我偏好、噪声。**审计**：交换顺序、等长填充、重复、同质量换文风、重问。没有对照的探针会冤枉诚实的评委。
+#
+# 3. **κ（Cohen's kappa）**：扣除偶然后的一致性；类别不均时原始一致率会骗人。评委团只有在错误互相独立时才有用。
+#
+# 4. **修正**：两个顺序都问（不一致算平局）只治位置和噪声；长度回归会连真实优势一起去掉。
+#
+# 5. **盲评表**：隐藏名字和顺序，密钥另存；人的投票与程序的投票用 κ 比较。没有投票就写“还没有投票”。
+#
+# </details>

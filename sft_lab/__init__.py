@@ -60,6 +60,7 @@ judge      metrics                right answers and classes, how sure a model is
            abstention             when to say nothing: refusals, confidence, risk and coverage
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
+           judges                 judges of two answers with a planted bias; agreement beyond chance
 lookup     retrieval              passages found for a question, and answers from them
 compare    report                 two models side by side, as one HTML page
            compare                base against tuned: table, intervals
@@ -82,6 +83,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.decoding_runs   chapter 14b: one model under many settings of decoding
            course.unknown_runs    chapter 15: lessons about what the base never read
            course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
+           course.judge_runs      chapter 16d: the audit of a judge, its repairs, a blind sheet
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
@@ -108,6 +110,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.decoding  chapter 14b: logits of a step, bent, and the text that grows
            course.views.threshold  chapter 15: a threshold on a model's own confidence
            course.views.lookup    chapter 15b: a question, its passages, and two thresholds
+           course.views.jury      chapter 16d: a blind sheet, and programs that vote on it
 """
 
 __version__ = "0.1.0"

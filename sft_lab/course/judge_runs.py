@@ -1,22 +1,39 @@
 """Chapter 16d: pairs of answers that differ in one thing, the audit of a judge, and its repairs."""
 
+import csv
+import io
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
+from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sft_lab.chat import encode_prompts, generate_responses
 from sft_lab.course.repeat_runs import entities
+from sft_lab.course.results import Row
 from sft_lab.documents import PLAIN
 from sft_lab.facts import Fact
+from sft_lab.files import write_text
 from sft_lab.judges import (
     BIASES,
     OWN_STYLE,
     QUESTION,
     Judge,
+    both_orders,
+    cohen_kappa,
+    majority,
     make_judge,
+    merit,
+    swap,
 )
+from sft_lab.metrics import repeated_units, split_sentences
+from sft_lab.overlap import rouge_l, split_words
 
 PROBES = BIASES  # a probe for each bias
 FEWEST_FACTS = 2
@@ -243,3 +260,302 @@ def jury_votes(count: int, *, seed: int) -> tuple[dict[str, list[str]], list[str
 def share_same(first: Sequence[str], second: Sequence[str]) -> float:
     """Share of the items that get the same word from both."""
     return sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
+
+
+STRENGTHS = (0.2, 0.4, 0.8, 1.6)
+ARMS = {  # the audits that are compared: with controls or not, and how many standard errors
+    "controls, 2.5 errors": (True, STRICT),
+    "controls, 2 errors": (True, 1.96),
+    "no controls": (False, STRICT),
+}
+
+
+def run_audits(*, arm: str, questions: int, seed: int) -> Row:
+    """One audit of each of 60 biased judges (every bias three times at each of STRENGTHS) and of 60
+    honest ones.
+
+    named: share of the biased judges whose bias is named, also by strength ("named 0.4") and by
+    bias ("named length"). false: share of the honest judges that get a bias.
+    """
+    controlled, errors = ARMS[arm]
+    rng = random.Random(f"audits {seed}")
+    planted = [(bias, strength) for bias in BIASES for strength in STRENGTHS] * 3
+    marks: dict[str, list[bool]] = {}
+    for place, (bias, strength) in enumerate([*planted, *[("honest", 0.0)] * len(planted)]):
+        sign = rng.choice((1, -1)) if bias == "position" else 1
+        found = audit(
+            make_judge(bias, sign * strength),
+            count=questions,
+            seed=1000 * seed + place,
+            controlled=controlled,
+            errors=errors,
+        )
+        is_named = name_bias(found) == bias
+        if bias == "honest":
+            marks.setdefault("false", []).append(not is_named)
+        else:
+            for key in ("named", f"named {strength:g}", f"named {bias}"):
+                marks.setdefault(key, []).append(is_named)
+    return {key: round(sum(found) / len(found), 4) for key, found in marks.items()}
+
+
+JURIES = {
+    "five of one bias": [("position", 1.2)] * 5,
+    "five biases": [(bias, 3.0) for bias in BIASES],
+    "five noisy ones": [("noise", 2.0)] * 5,
+}
+
+
+def run_jury(kind: str, *, seed: int, count: int = 1200) -> Row:
+    """How often the members of one of JURIES are right about everyday pairs, on average, and how
+    often their majority is; kappa is the mean over the pairs of members."""
+    calls, truth = everyday_pairs(count, seed=seed)
+    votes = [
+        [make_judge(*member)(*call, 100 * seed + place) for call in calls]
+        for place, member in enumerate(JURIES[kind])
+    ]
+    said = [majority(ballot) for ballot in zip(*votes, strict=True)]
+    agreement = [cohen_kappa(a, b) for a, b in combinations(votes, 2)]
+    return {
+        "member": float(np.mean([share_same(one, truth) for one in votes])),
+        "majority": share_same(said, truth),
+        "kappa": float(np.mean(agreement)),
+    }
+
+
+def run_repair(bias: str, strength: float, *, seed: int, count: int = 300) -> Row:
+    """Shares of everyday pairs that a judge gets wrong, and that it ties: asked once, and in both
+    orders."""
+    calls, truth = everyday_pairs(count, seed=seed)
+    judge, found = make_judge(bias, strength), {}
+    for name, asked in (("once", judge), ("both", both_orders(judge))):
+        said = [asked(*call, seed) for call in calls]
+        found[f"{name} wrong"] = share_same(said, [swap(verdict) for verdict in truth])
+        found[f"{name} tie"] = said.count("tie") / count
+    return found
+
+
+def draw_contest(
+    count: int, *, seed: int, more: str = "filling"
+) -> tuple[list[tuple[str, str, str]], list[int]]:
+    """Answers of two models, A first, and how many words B's has more than A's.
+
+    A states two facts. more="filling": B states them too, half the time with filling, as A does
+    less often. more="facts": B states up to three facts more.
+    """
+    rng = random.Random(f"contest {seed}")
+    calls, extra = [], []
+    for facts in rng.choices(_known(), k=count):
+        told = rng.sample(facts, k=5)
+        a, b = _say(told[:2]), _say(told[:2])
+        if more == "facts":
+            b = _say(told[: 2 + rng.randint(0, 3)])
+        else:
+            if rng.random() < 0.7:
+                b = f"{b} {fill(rng.randint(4, 40), rng.randrange(10**6))}"
+            if rng.random() < 0.3:
+                a = f"{a} {fill(rng.randint(4, 40), rng.randrange(10**6))}"
+        calls.append((QUESTION.format(e=facts[0].subject), a, b))
+        extra.append(count_words(b) - count_words(a))
+    return calls, extra
+
+
+def wins_of_second(judge: Judge, calls: Sequence[tuple[str, str, str]], seed: int) -> list[float]:
+    """1.0 where the second answer wins, 0.5 for a tie, 0.0 where the first wins; in both orders."""
+    asked = both_orders(judge)
+    return [{"first": 0.0, "tie": 0.5, "second": 1.0}[asked(*call, seed)] for call in calls]
+
+
+# a real model as a judge
+
+NAMINGS = {"A, B": ("A", "B"), "B, A": ("B", "A"), "1, 2": ("one", "two"), "2, 1": ("two", "one")}
+
+
+def write_judging(call: tuple[str, str, str], names: tuple[str, str]) -> str:
+    """What the real judge reads: the question, both answers by name, and what is asked."""
+    question, first, second = call
+    one, other = names
+    return (
+        f"Question: {question}\n\nAnswer {one}: {first}\n\nAnswer {other}: {second}\n\n"
+        f"Which answer is better, answer {one} or answer {other}?"
+    )
+
+
+@torch.inference_mode()
+def read_lead(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    call: tuple[str, str, str],
+    names: tuple[str, str],
+) -> float:
+    """Log-probability that the model says the first answer's name, minus that of the second's, in
+    nats; behind "Answer"."""
+    ids = encode_prompts(tokenizer, [write_judging(call, names)])[0]
+    ids += tokenizer("Answer").input_ids
+    logits = model(torch.tensor([ids], device=model.device), logits_to_keep=1).logits[0, -1]
+    one, other = (tokenizer(f" {name}").input_ids[0] for name in names)
+    return (logits[one] - logits[other]).item()
+
+
+def real_pairs(kind: str, count: int, *, seed: int) -> list[tuple[str, str, str]]:
+    """Questions about countries with a plain and a treated answer of three sentences: "truth": the
+    first one gives wrong values; "length": the second one is filled up to twice the words."""
+    rng = random.Random(f"real {kind} {seed}")
+    countries = [facts for facts in _known() if facts[0].domain == "countries"]
+    pairs = []
+    for facts in rng.sample(countries, k=count):
+        told = facts[:3]
+        right = _say(told)
+        if kind == "truth":
+            values = [
+                [c[i].value for c in countries if c[i].value != told[i].value] for i in range(3)
+            ]
+            wrong = [replace(f, value=rng.choice(v)) for f, v in zip(told, values, strict=True)]
+            pair = _say(wrong), right
+        else:
+            pair = right, f"{right} {fill(count_words(right), rng.randrange(10**6))}"
+        pairs.append((QUESTION.format(e=facts[0].subject), *pair))
+    return pairs
+
+
+def run_real(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    kind: str,
+    naming: str,
+    seed: int,
+    count: int = 20,
+) -> Row:
+    """Every pair in both orders. first: share of the calls for the first place. treated: for the
+    treated answer. consistent: share of pairs with one answer in both orders. summed: share of
+    pairs in which the treated answer wins when the leads of both orders are added. lead: of the
+    first place, in nats."""
+    names, rows = NAMINGS[naming], []
+    for question, plain, treated in real_pairs(kind, count, seed=seed):
+        ahead = read_lead(model, tokenizer, (question, treated, plain), names)
+        behind = read_lead(model, tokenizer, (question, plain, treated), names)
+        rows.append((ahead, behind))
+    leads = np.array(rows)
+    treated = np.stack([leads[:, 0] > 0, leads[:, 1] < 0])
+    found = {
+        "first": (leads > 0).mean(),
+        "treated": treated.mean(),
+        "consistent": (treated[0] == treated[1]).mean(),
+        "summed": (leads[:, 0] > leads[:, 1]).mean(),
+        "lead": leads.mean(),
+    }
+    return {key: round(float(value), 4) for key, value in found.items()}
+
+
+# people beside programs
+
+SHEET = ("number", "question", "answer 1", "answer 2", "vote")
+KEY = ("number", "answer 1 by", "answer 2 by")
+VOTES = {"1": "first", "2": "second", "tie": "tie"}  # what a voter writes, and what it says
+
+
+def blind_sheet(
+    pairs: Sequence[tuple[str, str, str]], names: tuple[str, str], *, seed: int
+) -> tuple[list[Row], list[Row]]:
+    """A sheet to vote on and its key, both as rows of texts.
+
+    pairs: a question, the answer of names[0] and that of names[1]. The sheet names nobody. A seed
+    decides the order of the pairs and, with a coin for each, the sides. A vote is "1", "2" or
+    "tie"; the column is empty.
+    """
+    coin = random.Random(f"sheet {seed}")
+    sheet, key = [], []
+    for number, (question, *answers) in enumerate(coin.sample(list(pairs), k=len(pairs)), 1):
+        sides = [0, 1] if coin.random() < 0.5 else [1, 0]
+        texts = [answers[side] for side in sides]
+        sheet.append(dict(zip(SHEET, (str(number), question, *texts, ""), strict=True)))
+        key.append(dict(zip(KEY, (str(number), *(names[side] for side in sides)), strict=True)))
+    return sheet, key
+
+
+def write_table(path: Path | str, rows: Sequence[Row]) -> None:
+    """Rows as a CSV file, which any spreadsheet opens."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_table(path: Path | str) -> list[Row]:
+    """The rows of a CSV file that `write_table` wrote, with what was filled in since."""
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_votes(sheet: Sequence[Row]) -> list[str] | None:
+    """The verdicts on a sheet, in its order; None when nobody has voted yet.
+
+    Raises ValueError for a word that is no vote, and for a sheet that is half filled in.
+    """
+    votes = [row["vote"].strip().lower() for row in sheet]
+    if not any(votes):
+        return None
+    wrong = [
+        f"row {row['number']}: {v!r}" for row, v in zip(sheet, votes, strict=True) if v not in VOTES
+    ]
+    if wrong:
+        raise ValueError(f"a vote is 1, 2 or tie, in every row; {', '.join(wrong)}")
+    return [VOTES[vote] for vote in votes]
+
+
+def count_votes(verdicts: Sequence[str], key: Sequence[Row]) -> dict[str, int]:
+    """Votes for each name of the key, and ties."""
+    names = sorted({row["answer 1 by"] for row in key} | {row["answer 2 by"] for row in key})
+    count = {name: 0 for name in (*names, "tie")}
+    for verdict, row in zip(verdicts, key, strict=True):
+        by = {"first": row["answer 1 by"], "second": row["answer 2 by"], "tie": "tie"}
+        count[by[verdict]] += 1
+    return count
+
+
+def vote_by_programs(sheet: Sequence[Row], *, seed: int = 0) -> dict[str, list[str]]:
+    """What programs say about a sheet: four scores, the higher wins; and a judge of each kind."""
+    calls = [(row["question"], row["answer 1"], row["answer 2"]) for row in sheet]
+    votes = {}
+    for name, score in SCORES.items():
+        votes[name] = [_higher(score(q, a), score(q, b)) for q, a, b in calls]
+    for bias in ("honest", *BIASES):
+        judge = make_judge(bias, 0.0 if bias == "honest" else 2.0)
+        votes[f"judge: {bias}"] = [judge(*call, seed) for call in calls]
+    return votes
+
+
+def _higher(first: float, second: float) -> str:
+    return "tie" if abs(first - second) < 1e-9 else "first" if first > second else "second"
+
+
+def _score_overlap(question: str, answer: str) -> float:
+    """ROUGE-L against all true statements about the entity, in plain wording."""
+    facts = next(f for f in _known() if QUESTION.format(e=f[0].subject) == question)
+    return rouge_l(split_words(answer), [split_words(_say(facts))]).f1
+
+
+SCORES = {
+    "right facts": merit,
+    "ROUGE-L": _score_overlap,
+    "fewer repeats": lambda question, answer: -repeated_units(split_sentences(answer)),
+    "more words": lambda question, answer: count_words(answer),
+}
+
+
+def tell_pairs(
+    models: Sequence[PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    count: int,
+    *,
+    seed: int = 0,
+) -> list[tuple[str, str, str]]:
+    """Questions about entities that no tuning saw, with the greedy answers of two models."""
+    told = random.Random(f"told {seed}").sample(entities("held_out"), k=count)
+    questions = [QUESTION.format(e=facts[0].subject) for facts in told]
+    answers = [
+        generate_responses(model, tokenizer, questions, max_new_tokens=110) for model in models
+    ]
+    return list(zip(questions, *answers, strict=True))
