@@ -216,8 +216,8 @@ assert careless.mean > 0.8 and careful.low < 0 < careful.high
 # Behind ± stand 2.5 standard errors: four leans are tested at once, and each may raise a false alarm.
 
 # %%
-table = {"honest": audit(honest, count=48, seed=2)}
-table |= {bias: audit(make_judge(bias, 0.8), count=48, seed=2) for bias in BIASES}
+table = {"honest": audit(honest, count=48, seed=3)}
+table |= {bias: audit(make_judge(bias, 0.8), count=48, seed=3) for bias in BIASES}
 _ = draw_audit(table, title="Each bias shows in its own probe")
 assert all(table[bias][bias].low > 0.1 for bias in BIASES)
 assert not any(found.low > 0.1 for found in table["honest"].values())
@@ -504,7 +504,7 @@ assert swap_test(careful, calls) == (1.0, 0.0)
 # %% tags=["predict"]
 repaired = {}
 for bias in BIASES:
-    rows = [run_repair(bias, 1.2 if bias == "position" else 2.0, seed=seed) for seed in SEEDS]
+    rows = [run_repair(bias, 2.0, seed=seed) for seed in SEEDS]
     mean = {key: np.mean([row[key] for row in rows]) for key in rows[0]}
     print(f"{bias}: wrong {mean['once wrong']:.0%} → {mean['both wrong']:.0%}, ", end="")
     print(f"ties {mean['once tie']:.0%} → {mean['both tie']:.0%}")
@@ -578,10 +578,11 @@ for more, bias in (("filling", "length"), ("facts", "honest")):
 # ## 6 · A real judge, and you
 #
 # `smollm2-135m` reads a question about a country and two answers, and is asked which is better. One
-# answer is true, the other states three wrong values. We read the log-probability of both names.
-# The answers are named A and B, B and A, "one" and "two", or "two" and "one".
+# answer is true, the other states three wrong values. We read the log-probabilities of the two names
+# that it may say, for four ways to name the answers.
 #
-# **Claim.** It prefers an answer for its name. **Predict** how often it chooses the true one.
+# **Claim.** It chooses by the name: the first answer wins more often as A than as B. **Predict** how
+# often it chooses the true answer.
 
 # %% tags=["predict"]
 real = read_results("16d_smollm2")
@@ -595,14 +596,20 @@ ax = plots.bars_with_spread(
 _ = ax.set_xlabel("names of the first and the second answer")
 
 # %%
+chosen = verdict(place["B, A"], place["A, B"], "higher", "first answer chosen, as A over as B")
+assert chosen == "held"
 for naming in NAMINGS:
     found = {
         k: np.mean(real.measured(k, kind="truth", naming=naming)) for k in ("treated", "summed")
     }
     print(f"{naming}: true answer {found['treated']:.0%}, both orders added {found['summed']:.0%}")
+    assert 0.4 < found["treated"] < 0.6 and found["summed"] < 0.7
 
 # %% [markdown]
-# **Read.** TODO
+# **Read.** *Held*: it says "A", or "two", whatever stands there. No pair gets one answer in both
+# orders, so a careful judge made of it would tie always. Adding the leads of both orders removes the
+# name, and what is left does not know the truth either. A judge must be audited *before* it is
+# repaired: under the bias there may be nothing.
 #
 # ### People
 #

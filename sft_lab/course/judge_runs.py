@@ -211,17 +211,6 @@ def name_bias(found: Mapping[str, Finding]) -> str:
     return "noise" if found["noise"].low > STEADY else "honest"
 
 
-def draw_judge(seed: int, strengths: Sequence[float]) -> tuple[Judge, str, float]:
-    """A judge of unknown kind, its bias (or "honest") and strength, drawn by `seed`."""
-    rng = random.Random(f"judge {seed}")
-    bias, strength = rng.choice((*BIASES, "honest")), rng.choice(strengths)
-    if bias == "position" and rng.random() < 0.5:
-        strength = -strength
-    if bias == "honest":
-        strength = 0.0
-    return make_judge(bias, strength), bias, strength
-
-
 def everyday_pairs(count: int, *, seed: int) -> tuple[list[tuple[str, str, str]], list[str]]:
     """Questions with two answers of different merit, and the right verdicts.
 

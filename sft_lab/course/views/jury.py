@@ -83,8 +83,8 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], colou
 
 
 def draw_audit(table: Mapping[str, Mapping[str, Finding]], *, title: str) -> Axes:
-    """Judges by probes: the mean, and half the width of its interval. Bold where the interval leaves
-    out 0, or, for noise, lies above what an honest judge shows."""
+    """Judges by probes: the mean, and half the width of its interval. Bold where the interval
+    leaves out 0, or, for noise, lies above what an honest judge shows."""
     judges, probes = list(table), list(next(iter(table.values())))
     ax = new_figure((9.5, 0.62 * len(judges) + 1.3)).subplots()
     means = np.array([[abs(table[judge][probe].mean) for probe in probes] for judge in judges])
