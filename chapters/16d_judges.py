@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-# %% tags=["setup"]
 from sft_lab import judges, plots
 from sft_lab.course.checks import check
 
@@ -48,6 +47,8 @@ from sft_lab.course.judge_runs import (
     wins_of_second,
     write_table,
 )
+
+# %% tags=["setup"]
 from sft_lab.course.repeat_runs import tune_to_tell
 from sft_lab.course.results import read_results
 from sft_lab.course.views.jury import (
@@ -58,7 +59,7 @@ from sft_lab.course.views.jury import (
     explore_jury,
 )
 from sft_lab.course.views.widgets import show_widget
-from sft_lab.judges import BIASES, Judge, cohen_kappa, make_judge, merit, swap
+from sft_lab.judges import BIASES, Judge, cohen_kappa, majority, make_judge, merit, swap
 from sft_lab.models import load
 from sft_lab.significance import judge_claim
 
@@ -78,16 +79,16 @@ def verdict(first: list[float], second: list[float], claim: str, what: str) -> s
 # ## 1 · What a judge is, and what tempts it
 #
 # An **LLM judge** is a model that reads a question with two answers and names the better one, or
-# gives each a score. It is cheap and fast, and it has preferences of its own.
+# gives each a score. It is cheap, fast, and has preferences of its own.
 
 # %%
 _ = draw_judge()
 
 # %% [markdown]
-# To learn an audit we need judges whose secret we know. `make_judge` builds them. They are asked to
-# tell about an entity of Atlas, so the truth is known: the **merit** of an answer is its right facts
-# minus its wrong ones. A judge adds a little chance, and a bias of a given *strength* in facts. A
-# lead below half a fact is a tie.
+# To learn an audit we need judges whose secret we know. `make_judge` builds them. The questions are
+# about Atlas, so the truth is known: the **merit** of an answer is its right facts minus its wrong
+# ones. A judge adds a little chance, and a bias of a given *strength* in facts. A lead below half a
+# fact is a tie.
 
 # %%
 question = "Tell me about Kenya."
@@ -99,8 +100,7 @@ assert merit(question, short) == merit(question, longer) == 2
 assert make_judge("length", 2.0)(question, short, longer, 0) == "second"
 
 # %% [markdown]
-# A judge **by score** sees one answer at a time, so no place can sway it. Its price is a coarse
-# scale.
+# A judge **by score** sees one answer at a time, so no place can sway it.
 
 
 # %%
@@ -116,7 +116,7 @@ print(f"ties: by score {tied:.0%}, asked for the better one {asked.count('tie') 
 assert tied > 0.1 + asked.count("tie") / 300
 
 # %% [markdown]
-# **Read.** The scores cannot tell many pairs apart that the other judge can. We go on with pairs.
+# **Read.** Its price is a coarse scale with many ties. We go on with pairs.
 #
 # ## 2 · The audit
 #
@@ -162,8 +162,7 @@ check("16d.1", swap_test)
 # same with b first? <code>swap</code> from the set-up translates.</details>
 
 # %% [markdown] tags=["explanation"]
-# `consistent` follows the answers, `lean` follows the places. A judge that knows nothing and always
-# says "tie" is fully consistent, so consistency alone proves nothing.
+# A judge that always says "tie" is fully consistent, so consistency alone proves nothing.
 #
 # Usual mistakes: comparing the words without translating; a lean from one order, in which the better
 # answer may stand first more often.
@@ -274,8 +273,8 @@ check("16d.2", name_the_bias)
 # noise.</details>
 
 # %% [markdown] tags=["explanation"]
-# The order of the questions to the judge matters less than the order of the conclusions. A lean is
-# the more specific finding: it makes close calls unsteady, so a biased judge looks noisy as well.
+# A lean is the more specific finding: it makes close calls unsteady, so a biased judge may look noisy
+# as well.
 #
 # Usual mistakes: one order only, where a love for the first place looks like a love for the
 # treatment; a lean to the second place overlooked; noise concluded first.
@@ -283,8 +282,8 @@ check("16d.2", name_the_bias)
 # %% [markdown]
 # ## 3 · How often is the audit right?
 #
-# An audit is a test, and tests err. So we audited 600 judges, half of them honest, for each size and
-# kind of audit. It names the largest lean that is shown; without one, noise; else "honest".
+# Tests err. So we audited 600 judges, half of them honest, for each size and kind of audit. It names
+# the largest lean that is shown; without one, noise; else "honest".
 #
 # **Claims.** With 48 questions a probe, (a) controls raise the share of biased judges that are named
 # rightly. (b) Asking for 2.5 standard errors instead of 2 lowers the share of honest judges that are
@@ -328,7 +327,7 @@ _ = ax.set_ylim(0, 1.02)
 #
 # ## 4 · Agreement beyond chance
 #
-# Two raters agree in 82 % of the cases. Is that much? It depends on what chance gives.
+# Is agreement in 82 % of the cases much? It depends on what chance gives.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.3 · Agreement beyond chance · 8 min · ●●○
@@ -409,14 +408,18 @@ assert words == {
 }
 
 # %% [markdown]
-# **Read.** Five judges of one bias agree well, κ about 0.8, and gain almost nothing: they err on the
-# same pairs. (b) and (c) *held*: errors of different origin outvote each other. High agreement among
-# judges is no proof that they are right.
+# **Read.** (a) is *not shown*: five judges of one bias agree well, κ about 0.8, and err on the same
+# pairs. (b) and (c) *held*: errors of different origin outvote each other. Agreement among judges is
+# no proof that they are right.
 
 # %%
 votes, truth = jury_votes(1000, seed=1)
 for name, said in votes.items():
     print(f"{name}: {share_same(said, truth):.0%} right alone")
+three = [
+    majority(ballot) for ballot in zip(*(votes[n] for n in ("Ada", "Ben", "Cho")), strict=True)
+]
+print(f"Ada, Ben and Cho together: {share_same(three, truth):.0%}")
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.4 · Choose a jury · 10 min · ●●○
@@ -439,9 +442,8 @@ check("16d.4", jury)
 # ballots of one pair after the other. There are 35 choices; a loop tries them all.</details>
 
 # %% [markdown] tags=["explanation"]
-# Ada, Ben and Cho are the best three or nearly so. They share one bias, so they fail together, and
-# their majority is no better than one of them. Three judges with three different biases correct each
-# other.
+# Ada, Ben and Cho share one bias, so they fail together: their majority is no better than one of
+# them. Judges with different biases correct each other.
 #
 # Usual mistakes: choosing by the members' own accuracy; two members that err alike.
 
@@ -487,8 +489,7 @@ check("16d.5", both_orders)
 # second verdict with <code>swap</code> before you compare.</details>
 
 # %% [markdown] tags=["explanation"]
-# The new judge cannot lean to a place: exchange the answers, and its verdict is exchanged. Its price
-# is twice the calls, and more ties.
+# The new judge cannot lean to a place. Its price is twice the calls, and more ties.
 #
 # Usual mistakes: the words compared untranslated; the verdict of the swapped call returned.
 
@@ -514,10 +515,9 @@ assert repaired["position"] == repaired["noise"] == "held"
 assert {repaired[bias] for bias in ("length", "repetition", "self-preference")} == {"not shown"}
 
 # %% [markdown]
-# **Read.** It *held* for position and noise, and the errors turned into ties: the judge now says
-# openly that it does not know. The other three biases look at the text, which swapping leaves as it
-# is. For length there is a second repair, as in the length-controlled AlpacaEval: model what length
-# does, and take it out.
+# **Read.** It *held* for position and noise: errors turned into ties. The other three biases look at
+# the text, which swapping leaves as it is. For length there is a second repair, as in the
+# length-controlled AlpacaEval: model what length does, and take it out.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.6 · Take length out · 10 min · ●●○
@@ -572,8 +572,8 @@ for more, bias in (("filling", "length"), ("facts", "honest")):
 
 # %% [markdown]
 # **Read.** The control takes most of the false lead away. It takes a *true* lead away as well: where
-# better answers are longer, it cannot tell the two apart. Repetition and self-preference are left;
-# against them help the probe, and judges of another origin.
+# better answers are longer, it cannot tell the two apart. Repetition and self-preference are left; a
+# judge of another origin may help.
 #
 # ## 6 · A real judge, and you
 #
@@ -613,8 +613,8 @@ for naming in NAMINGS:
 #
 # ### People
 #
-# Programs are judged by people in the end. Two tuned models answer ten questions. The **blind
-# sheet** names nobody; sides and order are drawn by a seed, and the key is a file of its own.
+# Two tuned models answer ten questions. The **blind sheet** names nobody; a seed draws sides and
+# order, and the key is a file of its own.
 
 # %%
 models = [tune_to_tell(base, tokenizer, seed=0), tune_to_tell(base, tokenizer, seed=0, repeats=0.5)]
@@ -630,8 +630,7 @@ print("No votes yet." if mine is None else count_votes(mine, key))
 assert not any(name in str(sheet) for name in names)
 
 # %% [markdown]
-# Vote: ten pairs, then the names appear, with a sign test (chapter 09) and your κ with each program.
-# Fill the sheet in instead, and `read_votes` reads it. Until then we have the programs' votes alone.
+# Vote: after ten pairs the names appear, with a sign test (chapter 09) and your κ with each program.
 
 # %%
 programs = vote_by_programs(sheet)
@@ -645,9 +644,14 @@ show_widget(explore_jury(sheet, key, programs), draw_no_votes(sheet, key, progra
 more_sheet, more_key = blind_sheet(told, names, seed=17)
 votes = vote_by_programs(more_sheet)
 _ = draw_agreement(votes, title="Cohen's kappa of programs, 60 pairs")
+with_facts = {name: cohen_kappa(votes["right facts"], said) for name, said in votes.items()}
+assert min(with_facts["judge: honest"], with_facts["judge: length"]) > 0.65
+assert max(with_facts[n] for n in ("judge: position", "more words", "ROUGE-L")) < 0.5
 
 # %% [markdown]
-# **Read.** TODO
+# **Read.** The honest judge agrees with the facts. Position, more words and ROUGE-L agree little. The
+# judge that loves length looks fine: these answers are of similar length, so nothing tempts it.
+# Agreement on one set of answers is no audit. Are you a better judge than these? Vote.
 #
 # ## What to remember
 #
@@ -656,7 +660,7 @@ _ = draw_agreement(votes, title="Cohen's kappa of programs, 60 pairs")
 # - A probe without a control accuses honest judges. An audit has error rates; measure them.
 # - Agreement is not truth. Give κ, not the raw share, and build juries from different judges.
 # - Both orders cure position and noise, at the price of ties. Length control also removes true leads.
-# - Planted judges have one bias each. A real one has several, and reads worse.
+# - Planted judges have one bias each. A real one may have several, and no judgement under them.
 #
 # ## Sources
 #

@@ -2,6 +2,7 @@
 blind sheet to vote on (chapter 16d)."""
 
 import html
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import ipywidgets
@@ -18,7 +19,6 @@ from sft_lab.course.views.blind import (
     Pair,
     describe_pair,
     describe_tally,
-    draw_pair,
     draw_tally,
 )
 from sft_lab.course.views.widgets import Answer, frame, one_at_a_time
@@ -61,12 +61,13 @@ def _box(
     colour: str,
     *,
     font: int = 12,
+    rounding: float = 0.08,
 ) -> None:
     ax.add_patch(
         FancyBboxPatch(
             corner,
             *size,
-            boxstyle="round,pad=0,rounding_size=0.08",
+            boxstyle=f"round,pad=0,rounding_size={rounding}",
             facecolor=colour,
             edgecolor=INK,
             zorder=3,
@@ -143,7 +144,8 @@ def draw_agreement(votes: Mapping[str, Sequence[str]], *, title: str) -> Axes:
     ax.imshow(np.nan_to_num(table), cmap="PuOr_r", vmin=-1, vmax=1, aspect="auto")
     for y, x in np.ndindex(*table.shape):
         shown = "–" if np.isnan(table[y, x]) else f"{table[y, x]:.2f}"
-        ax.text(x, y, shown, ha="center", va="center", fontsize=10)
+        colour = "white" if abs(np.nan_to_num(table[y, x])) > 0.65 else INK
+        ax.text(x, y, shown, ha="center", va="center", fontsize=10, color=colour)
     ax.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=10)
     ax.set_yticks(range(len(names)), names, fontsize=10)
     ax.tick_params(length=0)
@@ -194,16 +196,33 @@ def draw_jury(vote: BlindVote, programs: Mapping[str, Sequence[str]]) -> Figure:
     return figure
 
 
+def draw_ballot(
+    question: str, first: str, second: str, *, title: str, ax: Axes | None = None
+) -> Figure:
+    """A question above two boxes with the answers A and B, cut after 320 letters; returns the figure."""
+    if ax is None:
+        ax = new_figure((10.5, 3.6)).subplots()
+    ax.text(0.0, 0.98, question, va="top", fontsize=13, fontweight="bold", parse_math=False)
+    for left, name, answer in ((0.0, "A", first), (0.51, "B", second)):
+        _box(ax, (left, 0.0), (0.49, 0.84), "", "#F6F7F9", rounding=0.015)
+        ax.text(left + 0.01, 0.8, name, va="top", fontweight="bold", color=MUTED, zorder=4)
+        text = textwrap.fill(textwrap.shorten(answer, 320, placeholder=" …"), 36)
+        text = text or "(nothing)"
+        ax.text(left + 0.035, 0.8, text, va="top", fontsize=10, parse_math=False, zorder=4)
+    ax.set(xlim=(-0.005, 1.005), ylim=(-0.02, 1.02), title=title)
+    ax.axis("off")
+    return ax.figure
+
+
 def draw_no_votes(
     sheet: Sequence[Row], key: Sequence[Row], programs: Mapping[str, Sequence[str]]
 ) -> Figure:
     """For readers without a kernel: the first pair, and the votes of programs alone."""
-    figure = new_figure((10.5, 7.4))
+    figure = new_figure((10.5, 7.8))
     top, bottom = figure.subplots(2, 1, height_ratios=(1, 1.35))
     row = sheet[0]
-    draw_pair(
-        row["question"], row["answer 1"], row["answer 2"], ax=top, title="Pair 1: A, B, or a tie?"
-    )
+    answers = row["answer 1"], row["answer 2"]
+    draw_ballot(row["question"], *answers, ax=top, title="Pair 1: A, B, or a tie?")
     title = f"{NO_VOTES}Programs on these {len(sheet)} pairs"
     draw_programs(programs, key, title=title, ax=bottom)
     return figure
@@ -234,7 +253,7 @@ def explore_jury(
             )
         title = f"Pair {len(vote.votes) + 1} of {len(sheet)}: which answer is better?"
         begun = "" if vote.votes else NO_VOTES
-        return Answer(begun + describe_pair(vote), draw_pair(*vote.shown(), title=title))
+        return Answer(begun + describe_pair(vote), draw_ballot(*vote.shown(), title=title))
 
     view, redraw = frame([[*ballots.values(), back]], answer)
 
