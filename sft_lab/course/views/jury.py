@@ -199,7 +199,7 @@ def draw_jury(vote: BlindVote, programs: Mapping[str, Sequence[str]]) -> Figure:
 def draw_ballot(
     question: str, first: str, second: str, *, title: str, ax: Axes | None = None
 ) -> Figure:
-    """A question above two boxes with the answers A and B, cut after 320 letters; returns the figure."""
+    """A question above two boxes with the answers A and B, cut after 320 letters."""
     if ax is None:
         ax = new_figure((10.5, 3.6)).subplots()
     ax.text(0.0, 0.98, question, va="top", fontsize=13, fontweight="bold", parse_math=False)
