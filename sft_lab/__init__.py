@@ -63,6 +63,7 @@ judge      metrics                right answers and classes, how sure a model is
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
            measures               scores by name, of two models' answers, with intervals
+           judges                 judges of two answers with a planted bias; agreement beyond chance
 lookup     retrieval              passages found for a question, and answers from them
 compare    report                 two models side by side, as one HTML page
            compare                base against tuned: table, intervals
@@ -89,6 +90,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
            course.score_runs      chapter 16b: outputs whose truth is known, their scores, attacks
            course.evaluation_runs  chapter 16c: an exam, its runs, and how sure they are
+           course.judge_runs      chapter 16d: the audit of a judge, its repairs, a blind sheet
            course.policy_runs     chapter 17: long and short answers, one push, tiny broken runs
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
@@ -117,6 +119,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.threshold  chapter 15: a threshold on a model's own confidence
            course.views.lookup    chapter 15b: a question, its passages, and two thresholds
            course.views.overlap   chapter 16: two sentences, and what each score finds in both
+           course.views.jury      chapter 16d: a blind sheet, and programs that vote on it
            course.views.push      chapter 17: one group of answers, and the push on every token
 """
 
