@@ -46,6 +46,7 @@ def _draw_groups() -> list[tuple[Groups]]:
         [[(a, 0.5), (a, 1.0)]],  # a tie alone
         [[(b, 1.0), (a, 0.0)], [(a, 0.25), (b, 0.75), (a, 0.5)], [(a, 0.0)], []],
         [[(-b, 1.0), (-a, 0.5), (-b, 0.5)]],  # negative scores
+        [[(b, 1.0), (b, 1.0), (a, 0.0)], [(a, 1.0), (b, 0.0)]],  # the same output twice
         [[(b, 1.0), (a, 0.0)]],
     ]
     for _ in range(6):
@@ -128,7 +129,7 @@ def pairs(attempt: Callable) -> str:
         ),
     ]
     same_for_all(attempt, _draw_groups(), right, mistakes, form=need_number, what="the share")
-    return "11 lists of tasks: ties, equal truths, tasks without a pair"
+    return "12 lists of tasks: ties, equal truths, tasks without a pair"
 
 
 def _equal_counts(group: list[tuple[float, float]]) -> list[float]:
