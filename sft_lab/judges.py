@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 
+import numpy as np
+
 from sft_lab.documents import STATEMENTS
 from sft_lab.facts import Fact, load_facts
 from sft_lab.metrics import split_sentences
@@ -133,6 +135,28 @@ def both_orders(judge: Judge) -> Judge:
         return one if one == swap(other) else "tie"
 
     return careful
+
+
+def swap_test(judge: Judge, pairs: Sequence[tuple[str, str, str]]) -> tuple[float, float]:
+    """Ask about every pair (question, a, b) in both orders: (consistent, lean).
+
+    consistent: the share of pairs with one outcome in both orders; lean: the mean over all calls of
+    +1 for the first place, -1 for the second and 0 for a tie. Raises ValueError without a pair.
+    """
+    if not pairs:
+        raise ValueError("no pairs: a swap test needs at least one")
+    points = {"first": 1, "second": -1, "tie": 0}
+    calls = [(judge(q, a, b, 0), judge(q, b, a, 0)) for q, a, b in pairs]
+    lean = sum(points[verdict] for both in calls for verdict in both) / (2 * len(calls))
+    return sum(one == swap(other) for one, other in calls) / len(calls), lean
+
+
+def share_at_equal_length(wins: Sequence[float], extra: Sequence[float]) -> float:
+    """B's share of the wins where both answers are equally long, read from the line that fits best.
+
+    wins: 1, 0.5 or 0 for B, a pair; extra: words that B's answer has more.
+    """
+    return float(np.polyfit(extra, wins, 1)[1])
 
 
 def swap(verdict: str) -> str:
