@@ -124,8 +124,8 @@ def kl_estimates(
     x² / 2, never negative and biased; k3 is exp(x) - 1 - x, right on average and never negative.
     With the sign of x turned round, k1 estimates -KL and k3 another number. As a term of a loss
     they differ once more: on average the gradient of k1 is 0, that of k2 is KL(policy ‖
-    reference)'s, and that of k3 is KL(reference ‖ policy)'s. Source: Schulman 2020,
-    joschu.net/blog/kl-approx.html.
+    reference)'s, and that of k3 is KL(reference ‖ policy)'s (see `kl_terms`). Source: Schulman
+    2020, joschu.net/blog/kl-approx.html.
     """
     _check_choice("kind", kind, KINDS)
     _check_pair("log_probs", log_probs, "reference_log_probs", reference_log_probs)
@@ -133,6 +133,27 @@ def kl_estimates(
     if kind == "k1":
         return -x
     return x.square() / 2 if kind == "k2" else x.expm1() - x
+
+
+def kl_terms(
+    log_probs: torch.Tensor,
+    old_log_probs: torch.Tensor,
+    reference_log_probs: torch.Tensor,
+    *,
+    corrected: bool = True,
+) -> torch.Tensor:
+    """What a loss adds for each token, times a strength, to stay near the reference: k3, and with
+    `corrected` k3 times the ratio exp(log_probs - old), through which the gradient goes as well.
+
+    Then the gradient is on average that of KL(policy ‖ reference), because the ratio stands for
+    what the tokens' own probabilities change; without it that of KL(reference ‖ policy). TRL's
+    default is corrected, after DeepSeek-V3.2, arXiv 2512.02556.
+    """
+    _check_pair("log_probs", log_probs, "old_log_probs", old_log_probs)
+    estimates = kl_estimates(log_probs, reference_log_probs, "k3")
+    if not corrected:
+        return estimates
+    return (log_probs - old_log_probs.detach()).exp() * estimates
 
 
 def discounted_advantages(

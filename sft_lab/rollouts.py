@@ -30,6 +30,7 @@ from sft_lab.policy import (
     discounted_advantages,
     group_advantages,
     kl_estimates,
+    kl_terms,
     policy_loss,
     value_loss,
     whiten,
@@ -155,17 +156,16 @@ def reinforce(
     only behind the first update does a ratio leave 1 and clipping matter. Advantages by method:
     "reinforce" reward minus the mean of the batch; "grpo" `group_advantages`; "ppo" from a value
     head on the last hidden states (decay), whitened. The head has a learning rate of its own, and
-    its gradient stays out of the model. `kl` times the k3 estimate of KL(model ‖ reference) is
-    added to the loss; the reference is a copy of the model as it comes in, or `reference`. AdamW,
-    linear warm-up over `warmup_steps`, then constant. Dropout is off.
+    its gradient stays out of the model. `kl` times `kl_terms` is added to the loss; the reference
+    is a copy of the model as it comes in, or `reference`. AdamW, linear warm-up over
+    `warmup_steps`, then constant. Dropout is off.
 
     A row: reward, reward_spread (over the batch), no_spread (share of groups whose answers all
     earned the same), kl and entropy (nats per token, before the step's update), length (tokens),
     stopped (share), loss, grad_norm (before clipping), clipped (share of tokens), value_loss (ppo).
-    `after_step` gets the row, may add to it, and ends the run by returning True. Raises ValueError
-    for settings that teach nothing and a reward that is no finite number, FloatingPointError, with
-    the weights of the update before, for a loss that is not finite. Warns when no step had an
-    advantage. Ctrl-C ends the run after a step.
+    `after_step` gets the row, may add to it, and ends the run by returning True. Ctrl-C ends it
+    after a step. Raises ValueError for settings that teach nothing and a reward that is no finite
+    number, FloatingPointError for a loss that is not; warns when no step had an advantage.
     """
     settings = {
         **{"method": method, "steps": steps, "prompts_per_step": prompts_per_step},
@@ -176,9 +176,8 @@ def reinforce(
         **{"weight_decay": weight_decay, "max_grad_norm": max_grad_norm, "seed": seed},
     }
     settings = _check_settings(settings, len(tasks))
-    run = _Run(model, tokenizer, tasks, reward, settings, reference)
-    keep_freed_memory()
     with undisturbed(model):
+        run = _Run(model, tokenizer, tasks, reward, settings, reference)
         return _take_steps(run, after_step, progress)
 
 
@@ -199,6 +198,7 @@ class _Run:
         self.prompts = _encode_tasks(tokenizer, tasks)
         check_lengths(model, self.prompts, settings["max_new_tokens"])
         _check_trainable(model)
+        keep_freed_memory()
         examples = [Example(ids, ids) for ids in self.prompts[: settings["prompts_per_step"]]]
         check_scores(model, examples, tokenizer.pad_token_id)
         self.parameters = [weight for weight in model.parameters() if weight.requires_grad]
@@ -330,7 +330,7 @@ class _Run:
         given = (log_probs, rollout.old_log_probs, known["advantages"], mask)
         loss = policy_loss(*given, clip=settings["clip"], **by)
         if settings["kl"]:
-            apart = kl_estimates(log_probs, known["reference"], "k3")
+            apart = kl_terms(log_probs, rollout.old_log_probs, known["reference"])
             loss = loss + settings["kl"] * average_tokens(apart, mask, **by)
         measured = {"loss": loss.item()}
         if values is not None:
