@@ -82,6 +82,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.decoding_runs   chapter 14b: one model under many settings of decoding
            course.unknown_runs    chapter 15: lessons about what the base never read
            course.lookup_runs     chapter 15b: passages, refusals, checks and prompts, measured
+           course.reward_runs     chapter 17b: one task learned from lessons and from rewards
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)

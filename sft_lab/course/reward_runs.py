@@ -17,9 +17,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sft_lab import atlas
+from sft_lab import atlas, plots
 from sft_lab.batches import pad_batch
 from sft_lab.course import forgetting_runs
 from sft_lab.course.data_mix import add_up, all_sums, say_each, tune
@@ -485,13 +487,15 @@ def draw_pairs(
     *,
     seed: int,
     slips: float = 0.0,
+    count: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pairs of answers that the start drew to one question, one right and one wrong: the states of
     the chosen and of the rejected ones, (N, D) each.
 
-    The rater chooses the right one; with probability `slips` the other.
+    The rater chooses the right one; with probability `slips` the other. count: of the questions of
+    the part, so many; all if None.
     """
-    tasks, rng = sums_of(part), random.Random(f"rater {seed}")
+    tasks, rng = sums_of(part)[:count], random.Random(f"rater {seed}")
     prompts = [task[:-1] for task in tasks]
     drawn = sample_groups(start, tokenizer, prompts, SAMPLES, max_new_tokens=LONGEST, seed=seed)
     states, pairs = answer_states(start, drawn), []
@@ -555,3 +559,41 @@ def run_preference(
             "after": glance(model, start, tokenizer)["right"],
         }
     )
+
+
+# a picture
+
+
+def draw_ways() -> Figure:
+    """A schematic: who writes the answers, who marks them, and what becomes of the marks."""
+    figure = plots.new_figure((11.5, 3.9))
+    ax = figure.subplots()
+    ax.set(xlim=(0, 12), ylim=(0, 4.6))
+    ax.axis("off")
+    heads = ("who answers?", "who marks it?", "what is learned from it")
+    rows = (
+        ("SFT on gold answers", "a person", "nobody", "every answer, alike"),
+        ("SFT on own right answers", "the model, once", "right or wrong", "the right ones, alike"),
+        ("REINFORCE, GRPO, PPO", "the model, every step", "a reward", "up and down, by reward"),
+    )
+    for x, head in zip((4.6, 7.4, 10.3), heads, strict=True):
+        ax.text(x, 4.2, head, ha="center", va="center", color=plots.BLUE, fontweight="bold")
+    for y, (name, *cells) in zip((3.3, 2.2, 1.1), rows, strict=True):
+        ax.text(0, y, name, va="center", fontweight="bold")
+        for x, text in zip((4.6, 7.4, 10.3), cells, strict=True):
+            own = text.startswith(("the model", "up"))
+            box = {
+                "boxstyle": "round,pad=0.45",
+                "facecolor": plots.ANSWER if own else "white",
+                "edgecolor": plots.INK,
+            }
+            ax.text(x, y, text, ha="center", va="center", bbox=box, fontsize=12)
+    arrow = FancyArrowPatch(
+        (10.3, 0.75), (4.6, 0.75), connectionstyle="arc3,rad=-0.13", arrowstyle="-|>",
+        mutation_scale=18, color=plots.VERMILLION, linewidth=2,
+    )  # fmt: skip
+    ax.add_patch(arrow)
+    ax.text(7.4, 0.05, "the changed model writes the next answers", ha="center", va="center",
+            color=plots.VERMILLION)  # fmt: skip
+    ax.set_title("Imitation is told what to say; a reward only how good it was")
+    return figure
