@@ -84,7 +84,7 @@ def _name(rows, *, width=5, order=("cold start", "broken", "hacked", "finished")
     return next((word for word in order if signs[word]), "learning")
 
 
-def _works(rows, share, *, of=None, stop_at_gap=True, bar=None):
+def _works(rows, share=0.9, *, of=None, stop_at_gap=True, bar=None):
     of = of or (lambda values: sum(values) / len(values))
     rates = sorted({row["rate"] for row in rows})
     scores = [of([row["right"] for row in rows if row["rate"] == rate]) for rate in rates]
@@ -108,6 +108,10 @@ WRONG_ANSWERS = {
         (_last_time, "the first time counts"),
         (_to_the_end, "return None"),
         (_close_to, "nearest to the level"),
+        (
+            lambda *given: _read_path(*given) if given[0][-1] >= given[2] else None,
+            "had reached the level all the same",
+        ),
         (lambda *given: _read_path(*given) or None, "return 0.0, not None"),
     ],
     "17b.2": [
@@ -130,6 +134,10 @@ WRONG_ANSWERS = {
             lambda rows: _name(rows, order=("cold start", "broken", "finished", "hacked")),
             "a hacked run is told before a finished one",
         ),
+        (
+            lambda rows: _name(rows, order=("cold start", "hacked", "broken", "finished")),
+            "a broken run is told before a hacked one",
+        ),
         (lambda rows: _name(rows, both=False), "the reward rises while `right` falls"),
         (lambda rows: "learning", "every run gets the same word"),
         (lambda rows: "fine", "return one of"),
@@ -142,11 +150,11 @@ WRONG_ANSWERS = {
             "the bar is share times the best mean",
         ),
         (
-            lambda rows, share: (min(r["rate"] for r in rows), max(r["rate"] for r in rows)),
+            lambda rows, share=0.9: (min(r["rate"] for r in rows), max(r["rate"] for r in rows)),
             "the lowest and the highest rate tried",
         ),
-        (lambda rows, share: _works(rows, share)[::-1], "return (lowest, highest)"),
-        (lambda rows, share: _works(rows, share)[0], "return two rates"),
+        (lambda rows, share=0.9: _works(rows, share)[::-1], "return (lowest, highest)"),
+        (lambda rows, share=0.9: _works(rows, share)[0], "return two rates"),
     ],
     "17b.5": [
         (lambda c, r: F.softplus(c - r).mean(), "the sign is reversed"),
@@ -156,5 +164,6 @@ WRONG_ANSWERS = {
         (lambda c, r: F.logsigmoid(c - r).mean(), "the minus sign is missing"),
         (lambda c, r: F.softplus(r - c).mean() / math.log(2), "natural logarithm"),
         (lambda c, r: F.softplus(r - c.detach()).mean(), "no gradient flows"),
+        (lambda c, r: F.softplus(r.detach() - c).mean(), "the scores of the rejected answers"),
     ],
 }

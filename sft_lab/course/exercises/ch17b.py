@@ -96,6 +96,8 @@ def forgotten_at(attempt: Callable) -> str:
         (near(0.8, 0.7, 0.9), near(0.1, 0.2, 0.4), 0.7),  # at once
         ([0.25, 0.5, 0.75, 0.875], near(0.1, 0.15, 0.3, 0.4), 0.75),  # exactly, at a checkpoint
         ([0.5, 0.25, 0.75], near(0.2, 0.3, 0.4), 0.5),  # exactly, at the start
+        ([0.25, 0.75, 0.5], near(0.1, 0.3, 0.25), 0.75),  # exactly, and it ends below the level
+        (near(0.4, 0.6, 0.8, 0.65), near(0.1, 0.13, 0.2, 0.3), 0.7),  # ends below the level
         ([0.25, 0.5], near(0.1, 0.4), 0.375),
     ]
     mistakes = [
@@ -115,6 +117,10 @@ def forgotten_at(attempt: Callable) -> str:
         (
             lambda *given: _forgotten_at(*given, beyond="last"),
             "a run that never reaches the level has no value there: return None",
+        ),
+        (
+            lambda *given: _forgotten_at(*given) if given[0][-1] >= given[2] else None,
+            "a run that falls back in the end had reached the level all the same",
         ),
         (
             lambda *given: _forgotten_at(*given) or None,
@@ -160,6 +166,8 @@ def _graded_cases() -> list[tuple[str, tuple[str, str, bool], float]]:
             ("a right answer in two characters or three", f"{c}.", True, 1.0),
             ("a right answer without a full stop", f"{b} plus {a} makes {c}", True, 1.0),
             ("a right answer with a blank behind it", f"It is {c}. ", True, 1.0),
+            ("a right answer with blanks and full stops behind it", f"{c} . ..", True, 1.0),
+            ("a right answer without blanks", f"{a}+{b}={c}", True, 1.0),
             ("a wrong answer", f"{told} {wrong}.", True, 0.0),
             ("an answer without a number", "The sum is the sum.", True, 0.0),
             ("the empty answer", "", True, 0.0),
@@ -170,6 +178,7 @@ def _graded_cases() -> list[tuple[str, tuple[str, str, bool], float]]:
             ("the sum inside a larger number", f"{told} 4{c}.", True, 0.0),
             ("the sum before a wrong one", f"{told} {c}, or {wrong}.", True, 0.0),
             ("the sum, and chatter behind it", f"{told} {c}. This is the main", True, 0.0),
+            ("the sum, and another sign behind it", f"{told} {c}{random.choice('!?,')}", True, 0.0),
             ("an addend named too often", f"{a} and {b} and {a} and {a} make {c}.", True, 0.0),
             ("a number from nowhere", f"{told}, as {other} people say, {c}.", True, 0.0),
         ]
@@ -194,7 +203,7 @@ def grade(attempt: Callable) -> str:
             kinds = ", ".join(dict.fromkeys(kind for kind, _ in wrong))
             ended = "" if stopped else ", which did not end by itself,"
             raise Mistake(f"{question} {text!r}{ended} earns {earns}. Paid wrongly: {kinds}")
-    return "right answers in any words are paid; eleven kinds of wrong and cheating ones are not"
+    return "right answers in any words are paid; thirteen kinds of wrong and cheating ones are not"
 
 
 def _mean(rows: Rows, name: str) -> float:
@@ -258,18 +267,25 @@ def _logs() -> list[tuple[Rows]]:
     hacked = _log(n, (0.4, 0.9), (0.6, 0.2), (0.1, 0.5))
     settled = _log(n, (0.4, 0.9), (0.6, 0.2), (0.1, 1.0))  # hacked, and finished with it
     finished = _log(n, (0.5, 0.9), (0.4, 0.8), (0.3, 1.0))
+    for row in finished[5:-5]:
+        row["no_spread"] = 0.1  # half of the rows are not five rows
+    finished[-3]["no_spread"] = 0.7  # the mean counts, not each row
     easy = _log(n, (0.97, 0.97), (0.9, 0.9), (1.0, 1.0))
     learning = _log(n, (0.2, 0.6), (0.3, 0.6), (0.2, 0.4))
     costly = _log(n, (0.3, 0.35), (0.6, 0.4), (0.1, 0.2))  # worse, and the reward has not risen
     slow = _log(n, (0.2, 0.5), (0.50, 0.46), (0.2, 0.3))
+    peaked = _log(n, (0.1, 0.3), (0.6, 0.3), (0.2, 0.4))  # broken, and hacked with it
+    peaked[n // 2] |= {"reward": 0.9}  # one row: no mean of five is that high
+    fooled = _log(n, (0.1, 0.5), (0.0, 0.0), (0.2, 0.4))  # nothing was ever right
+    faint = _log(n, (0.01, 0.03), (0.01, 0.03), (0.8, 0.7))  # little is not nothing
     misled = _log(n, (0.3, 0.6), (0.3, 0.5), (0.2, 0.5))
     misled = _mislead(
         misled, {"right": 0.95, "reward": 0.1}, {"right": 0.0, "no_spread": 1.0, "reward": 0.55}
     )
     spiked = _log(n, (0.4, 0.9), (0.7, 0.3), (0.1, 0.4))
-    spiked = _mislead(spiked, {"reward": 0.95, "right": 0.3}, {"reward": 0.6, "right": 0.9})
+    spiked = _mislead(spiked, {"reward": 0.95, "right": 0.3}, {"reward": 0.2, "right": 0.9})
     logs = [none, late, broken, quiet, hacked, settled, finished, easy, learning, costly, slow]
-    return [(rows,) for rows in (*logs, misled, spiked)]
+    return [(rows,) for rows in (*logs, peaked, fooled, faint, misled, spiked)]
 
 
 @checks("17b.3")
@@ -288,6 +304,10 @@ def diagnose(attempt: Callable) -> str:
         (
             lambda rows: _diagnose(rows, ("cold start", "hacked", "finished", "broken")),
             "a broken run is told before a finished one: every group says the same wrong thing",
+        ),
+        (
+            lambda rows: _diagnose(rows, ("cold start", "hacked", "broken", "finished")),
+            "a broken run is told before a hacked one",
         ),
         (
             lambda rows: _diagnose(rows, ("cold start", "broken", "finished", "hacked")),
@@ -328,7 +348,7 @@ def diagnose(attempt: Callable) -> str:
         form=lambda found: need_word(found, *words),
         what="the diagnosis",
     )
-    return "thirteen logs told apart, two of them with a first and a last row that mislead"
+    return "sixteen logs told apart, two of them with a first and a last row that mislead"
 
 
 def _range_of(
@@ -376,27 +396,39 @@ def _pair_of_rates(found: object) -> list[float]:
     return [need_number(value, "a rate") for value in found]
 
 
-@checks("17b.4")
-def working_range(attempt: Callable) -> str:
+def _sweeps() -> list[tuple]:
     def near(*means: float) -> list[float]:
         return [round(mean + random.uniform(-0.01, 0.01), 3) for mean in means]
 
-    inputs = [
+    # eighths: the two means are equal in whatever order they are summed
+    twice = _sweep_of([0.25, 0.75, 0.375, 0.75, 0.25], spread=0.125)
+    twice.sort(key=lambda row: -row["rate"])
+    sweeps = [
         (_sweep_of(near(0.3, 0.6, 0.78, 0.8, 0.3)), 0.9),
         (_sweep_of(near(0.3, 0.75, 0.5, 0.8, 0.76, 0.1)), 0.9),  # a gap below the best
         (_sweep_of(near(0.76, 0.77, 0.8, 0.4, 0.77)), 0.9),  # a gap above it
         (_sweep_of(near(0.1, 0.2, 0.9, 0.2, 0.1)), 0.9),  # one alone
         (_sweep_of(near(0.5, 0.6, 0.7, 0.8)), 0.6),  # up to both ends
-        (_sweep_of([0.2, 0.8, 0.4, 0.8, 0.2]), 0.9),  # two best: the lowest counts
+        (twice, 0.9),  # two best: the lowest counts, though the highest stands first
+        (_sweep_of(near(0.5, 0.77, 0.8, 0.3)),),  # the share that the stub names
+        (_sweep_of(near(0.05, 0.15, 0.4, 0.25, 0.1)), 0.5),  # a low best: no 0.5 to take off
+        (_sweep_of(near(0.76, 0.77, 0.76, 0.4, 0.8, 0.3)), 0.9),  # more rates work elsewhere
+        (_sweep_of(near(0.45, 0.56, 0.67, 0.8)), 0.8),  # each works beside its neighbour
         (_sweep_of([0.2, 0.5, 1.0, 0.5, 0.2], spread=0.0), 0.5),  # exactly the share
         (_sweep_of(near(0.2, 0.75, 0.8, 0.62, 0.1), spread=0.12), 0.9),  # lucky runs
         (_sweep_of(near(0.2, 0.6, 0.8, 0.6), spread=0.02, second=0.3), 0.9),  # of a poor rate
         (_sweep_of(near(0.2, 0.77, 0.8, 0.6), spread=0.02, second=-0.3), 0.9),  # one unlucky run
     ]
-    random.shuffle(inputs)
+    random.shuffle(sweeps)
+    return sweeps
+
+
+@checks("17b.4")
+def working_range(attempt: Callable) -> str:
+    inputs = _sweeps()
 
     def mistake(**how: object) -> Callable:
-        return lambda rows, share: list(_range_of(rows, share, **how))
+        return lambda rows, share=0.9: list(_range_of(rows, share, **how))
 
     def rates_of(rows: Rows) -> list[float]:
         return sorted({row["rate"] for row in rows})
@@ -416,15 +448,15 @@ def working_range(attempt: Callable) -> str:
         (mistake(bar=lambda rows, means, share: share), "the bar is share times the best mean"),
         (mistake(strict=True), "a mean equal to the bar works"),
         (
-            lambda rows, share: [rates_of(rows)[0], rates_of(rows)[-1]],
+            lambda rows, share=0.9: [rates_of(rows)[0], rates_of(rows)[-1]],
             "these are the lowest and the highest rate tried",
         ),
-        (lambda rows, share: _range_of(rows, share)[::-1], "return (lowest, highest)"),
+        (lambda rows, share=0.9: _range_of(rows, share)[::-1], "return (lowest, highest)"),
     ]
     same_for_all(
         attempt,
         inputs,
-        lambda rows, share: list(_range_of(rows, share)),
+        lambda rows, share=0.9: list(_range_of(rows, share)),
         mistakes,
         form=_pair_of_rates,
         what="the range",
@@ -467,9 +499,13 @@ def preference_loss(attempt: Callable) -> str:
             "log(0); F.logsigmoid does not",
         )
         same(loss, right(chosen, rejected), what="the loss of scores that lie 1,000 apart")
-    chosen = normal(4).requires_grad_()
-    loss = need_gradient(attempt(chosen, normal(4)), "the scores of the chosen answers")
+    chosen, rejected = normal(4).requires_grad_(), normal(4)
+    loss = need_gradient(attempt(chosen, rejected), "the scores of the chosen answers")
     (gradient,) = torch.autograd.grad(loss, chosen)
     if not bool((gradient < 0).all()):
         raise Mistake("a step down the loss must raise the scores of the chosen answers")
+    rejected.requires_grad_()
+    loss = need_gradient(attempt(chosen.detach(), rejected), "the scores of the rejected answers")
+    (downwards,) = torch.autograd.grad(loss, rejected)
+    same(downwards, -gradient, what="the gradient of the rejected answers' scores")
     return "minus the mean log-probability that the chosen one wins; finite, with its gradient"
