@@ -403,6 +403,10 @@ def _sweeps() -> list[tuple]:
     # eighths: the two means are equal in whatever order they are summed
     twice = _sweep_of([0.25, 0.75, 0.375, 0.75, 0.25], spread=0.125)
     twice.sort(key=lambda row: -row["rate"])
+    lucky = _sweep_of(near(0.2, 0.6, 0.8, 0.6), spread=0.02, second=0.3)
+    lucky.sort(key=lambda row: -row["seed"])
+    unlucky = _sweep_of(near(0.2, 0.77, 0.8, 0.6), spread=0.02, second=-0.3)
+    unlucky.sort(key=lambda row: row["seed"])
     sweeps = [
         (_sweep_of(near(0.3, 0.6, 0.78, 0.8, 0.3)), 0.9),
         (_sweep_of(near(0.3, 0.75, 0.5, 0.8, 0.76, 0.1)), 0.9),  # a gap below the best
@@ -416,8 +420,8 @@ def _sweeps() -> list[tuple]:
         (_sweep_of(near(0.45, 0.56, 0.67, 0.8)), 0.8),  # each works beside its neighbour
         (_sweep_of([0.2, 0.5, 1.0, 0.5, 0.2], spread=0.0), 0.5),  # exactly the share
         (_sweep_of(near(0.2, 0.75, 0.8, 0.62, 0.1), spread=0.12), 0.9),  # lucky runs
-        (_sweep_of(near(0.2, 0.6, 0.8, 0.6), spread=0.02, second=0.3), 0.9),  # of a poor rate
-        (_sweep_of(near(0.2, 0.77, 0.8, 0.6), spread=0.02, second=-0.3), 0.9),  # one unlucky run
+        (lucky, 0.9),  # one lucky run of a poor rate, the last of its rows
+        (unlucky, 0.9),  # one unlucky run, the first of its rows
     ]
     random.shuffle(sweeps)
     return sweeps
