@@ -92,6 +92,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.evaluation_runs  chapter 16c: an exam, its runs, and how sure they are
            course.judge_runs      chapter 16d: the audit of a judge, its repairs, a blind sheet
            course.policy_runs     chapter 17: long and short answers, one push, tiny broken runs
+           course.reward_runs     chapter 17b: one task learned from lessons and from rewards
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
