@@ -128,7 +128,7 @@ def test_a_rater_who_always_slips_chooses_what_one_who_never_does_rejects(model_
 
 def test_a_recorded_point_comes_out_again(model_and_tokenizer):
     base, tokenizer = model_and_tokenizer
-    point = {"arm": "gold", "rate": 3e-4, "rank": 0, "kl": 0.0}
+    point = {"arm": "gold", "rate": 3e-4, "rank": 0, "pull": 0.0}
     band = read_results("17b_rates", base).measured("right", **point)
-    row = runs.run_arm(base, tokenizer, **point, seed=0, steps=12, path=False)
+    row = runs.run_arm(base, tokenizer, **point, seed=0, steps=10, path=False)
     assert min(band) - 0.1 < row["right"] < max(band) + 0.1

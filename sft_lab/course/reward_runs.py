@@ -287,7 +287,7 @@ def run_arm(
     rate: float = RATE,
     steps: int = STEPS,
     rank: int = 0,
-    kl: float = 0.0,
+    pull: float = 0.0,
     path: bool = True,
 ) -> Row:
     """One arm of ARMS from the start, and what came out: `glance`, `drawn` and `graded` (answers
@@ -295,13 +295,16 @@ def run_arm(
     imitation), `reward` and `no_spread` (of each step of the others), and with `path` also `old`
     (`share_of_old`) and a `glance` at each of CHECKPOINTS.
 
-    rank: LoRA of this rank on all linear layers, instead of all weights.
+    rank: LoRA of this rank on all linear layers, instead of all weights. pull: strength of the KL
+    to the start, with rewards.
     """
     start = start_model(base, tokenizer)
     model = copy.deepcopy(start).requires_grad_(True)
     if rank:
         add_lora(model, rank=rank, alpha=2 * rank)
-    row: Row = {"drawn": 0, "path": [{"step": 0, **glance(start, start, tokenizer)}]}
+    row: Row = {"drawn": 0}
+    if path:
+        row["path"] = [{"step": 0, **glance(start, start, tokenizer)}]
     began, looking = time.process_time(), 0.0
 
     def look(step: int) -> None:
@@ -329,7 +332,7 @@ def run_arm(
             method=arm,
             steps=steps,
             rate=rate,
-            kl=kl,
+            kl=pull,
             seed=seed,
             after_step=lambda row: look(row["step"]),
         )
@@ -341,8 +344,6 @@ def run_arm(
     row |= glance(model, start, tokenizer)
     if path:
         row["old"] = share_of_old(model, tokenizer)
-    else:
-        del row["path"]
     return rounded(row)
 
 

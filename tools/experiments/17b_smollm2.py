@@ -18,7 +18,7 @@ from sft_lab.rollouts import Task, reinforce, sample_groups
 
 NAME, SEEDS = "17b_smollm2", range(3)
 HOW = {"temperature": 0.6, "max_new_tokens": 16}
-SIZES = {"steps": 12, "prompts_per_step": 4, "samples": 4, "learning_rate": 1e-3}
+SIZES = {"steps": 8, "prompts_per_step": 4, "samples": 4, "learning_rate": 1e-3}
 SILENT = {"role": "system", "content": ""}  # no system turn of the template's own: short rows
 
 
@@ -29,7 +29,7 @@ def ask_sums() -> list[Conversation]:
     return [
         [
             SILENT,
-            {"role": "user", "content": f"What is {a} + {b}?"},
+            {"role": "user", "content": f"What is {a} + {b}? Answer in one sentence."},
             {"role": "assistant", "content": f"{a + b}"},
         ]
         for a, b in pairs
