@@ -14,7 +14,6 @@
 # | chapters 09, 13 and 17 | CPU, no network | about 40 s | 5, about 47 minutes | B4, A10 |
 
 # %% tags=["setup"]
-import copy
 import itertools
 import re
 from collections import Counter
@@ -25,6 +24,7 @@ import torch.nn.functional as F
 
 # %% tags=["setup"]
 from sft_lab import plots
+from sft_lab.course import reward_runs
 from sft_lab.course.checks import check
 from sft_lab.course.results import read_results
 from sft_lab.course.reward_runs import (
@@ -183,7 +183,7 @@ for measure in ("kl", "old_loss"):
     for arm in ("gold", "own right", "grpo"):
         paths = [row["path"] for row in arms.select(arm=arm)]
         found[measure, arm] = [
-            forgotten_at([p["right"] for p in path], [p[measure] for p in path], LEVEL)
+            reward_runs.forgotten_at([p["right"] for p in path], [p[measure] for p in path], LEVEL)
             for path in paths
         ]
         print(f"{measure:8} {arm:10}", np.round(found[measure, arm], 4))
@@ -415,7 +415,9 @@ for kl in (0.0, 0.3):
         dict(zip(names, values, strict=True)) for values in zip(*map(row.get, names), strict=True)
     ]
     top = max(one["reward"] for one in log)
-    print(f"pull {kl}:", diagnose([{**one, "reward": one["reward"] / top} for one in log]))
+    print(
+        f"pull {kl}:", reward_runs.diagnose([{**one, "reward": one["reward"] / top} for one in log])
+    )
 
 # %% [markdown]
 # ## 5 · Which rates work
@@ -490,7 +492,7 @@ _ = ax.set_xticks(range(len(RATES)), [f"{rate:.0e}" for rate in RATES])
 
 # %%
 for arm, name in names.items():
-    low, high = working_range(sweep.select(arm=arm, rank=0, pull=0.0))
+    low, high = reward_runs.working_range(sweep.select(arm=arm, rank=0, pull=0.0))
     print(f"{name:20} works from {low:.0e} to {high:.0e}")
 fast = {arm: sweep.measured("right", arm=arm, rate=1e-3, rank=0, pull=0.0) for arm in names}
 for arm, claim in (("gold", "higher"), ("grpo", "lower"), ("ppo", "lower")):
@@ -507,7 +509,7 @@ for pull in (0.1, 1.0):
     print(f"GRPO at 1e-3, pull {pull}:", np.round(shares, 2))
 spoilt = [np.mean(sweep.measured("old_loss", arm="gold", rate=r, rank=0, pull=0.0)) for r in RATES]
 print("SFT, loss of the old exam by rate:", np.round(spoilt, 3))
-ranges = {arm: working_range(sweep.select(arm=arm, rank=0, pull=0.0)) for arm in names}
+ranges = {arm: reward_runs.working_range(sweep.select(arm=arm, rank=0, pull=0.0)) for arm in names}
 assert ranges == {"gold": (3e-4, 1e-3), "grpo": (1e-4, 3e-4), "ppo": (1e-4, 3e-4)}
 assert max(fast["grpo"] + fast["ppo"]) < before < min(fast["gold"])
 
@@ -568,7 +570,7 @@ chosen, rejected = draw_pairs(start, tokenizer, "practice", seed=0, slips=0.1, c
 weights = torch.zeros(chosen.shape[1], requires_grad=True)
 optimizer = torch.optim.AdamW([weights], lr=0.02, weight_decay=1.0)
 for _ in range(300):
-    loss = preference_loss(chosen @ weights, rejected @ weights)
+    loss = -F.logsigmoid((chosen - rejected) @ weights).mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -600,7 +602,7 @@ ax = plots.curve(
 print("held-out pairs ordered rightly:", [row["ordered"] for row in rows])
 verdict = judge_claim(true[:, :5].mean(1), true[:, -5:].mean(1), claim="higher")
 print(f"truly right, last five steps higher than first five: {verdict.mean:+.2f}: {verdict.word}")
-assert (learned[:, -5:].mean(1) > 0.3).all() and (true[:, -5:] < 0.25).all()
+assert (learned[:, -5:].mean(1) > 0.3).all() and (true[:, -5:].mean(1) < 0.15).all()
 
 # %% [markdown]
 # **Read.** The hope *did not hold*: the learned reward rose, and the true one fell to almost

@@ -7,6 +7,7 @@ share it, so that a recorded row can be run again. A step is one update from 64 
 
 import copy
 import functools
+import itertools
 import json
 import random
 import re
@@ -560,6 +561,56 @@ def run_preference(
             "after": glance(model, start, tokenizer)["right"],
         }
     )
+
+
+# reading what runs left
+
+
+def forgotten_at(accuracy: list[float], old_loss: list[float], level: float) -> float | None:
+    """The loss that the old tasks gained where the accuracy first reaches `level`, on the lines
+    between checkpoints; 0.0 if the start is there, None if the run never is."""
+    if accuracy[0] >= level:
+        return 0.0
+    steps = zip(itertools.pairwise(accuracy), itertools.pairwise(old_loss), strict=True)
+    for (before, after), (low, high) in steps:
+        if after >= level:
+            way = (level - before) / (after - before)
+            return low + way * (high - low) - old_loss[0]
+    return None
+
+
+def diagnose(rows: list[dict[str, float]]) -> str:
+    """Cold start, broken, hacked, finished or learning: the first that fits a run's log."""
+
+    def mean(some: list[dict[str, float]], name: str) -> float:
+        return sum(row[name] for row in some) / len(some)
+
+    first, last = rows[:5], rows[-5:]
+    highest = max(row["reward"] for row in rows)
+    if highest == 0:
+        return "cold start"
+    if mean(last, "reward") < highest / 2:
+        return "broken"
+    rise = mean(last, "reward") - mean(first, "reward")
+    if rise >= 0.1 and mean(last, "right") - mean(first, "right") <= -0.1:
+        return "hacked"
+    return "finished" if mean(last, "no_spread") >= 0.9 else "learning"
+
+
+def working_range(rows: list[dict[str, float]], share: float = 0.9) -> tuple[float, float]:
+    """The lowest and the highest rate around the best one that score `share` of it or more."""
+    by_rate: dict[float, list[float]] = {}
+    for row in sorted(rows, key=lambda row: row["rate"]):
+        by_rate.setdefault(row["rate"], []).append(row["right"])
+    rates = list(by_rate)
+    scores = [sum(found) / len(found) for found in by_rate.values()]
+    low = high = scores.index(max(scores))
+    least = share * max(scores)
+    while low > 0 and scores[low - 1] >= least:
+        low -= 1
+    while high + 1 < len(rates) and scores[high + 1] >= least:
+        high += 1
+    return rates[low], rates[high]
 
 
 # a picture
