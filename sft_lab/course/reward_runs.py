@@ -303,7 +303,7 @@ def run_arm(
     model = copy.deepcopy(start).requires_grad_(True)
     if rank:
         add_lora(model, rank=rank, alpha=2 * rank)
-    row: Row = {"drawn": 0}
+    row: Row = {}
     if path:
         row["path"] = [{"step": 0, **glance(start, start, tokenizer)}]
     began, looking = time.process_time(), 0.0
@@ -315,37 +315,60 @@ def run_arm(
             row["path"].append({"step": step, **glance(model, start, tokenizer)})
             looking += time.process_time() - before
 
-    tasks = sums_of("practice")
+    how = {"steps": steps, "rate": rate, "seed": seed}
     if arm in ("gold", "own right"):
-        lessons = tasks
-        if arm == "own right":
-            lessons = best_of(start, tokenizer, tasks, reward_right, seed=seed)
-            row["drawn"] = SAMPLES * len(tasks)
-        row["lessons"] = len(lessons)
-        how = {"steps": steps, "rate": rate, "seed": seed, "after_step": look}
-        row["graded"] = imitate(model, tokenizer, lessons, **how)
+        row |= _imitate_arm(arm, start, model, tokenizer, after_step=look, **how)
     else:
-        rows = learn_by_reward(
-            model,
-            tokenizer,
-            tasks,
-            reward_right,
-            method=arm,
-            steps=steps,
-            rate=rate,
-            kl=pull,
-            seed=seed,
-            after_step=lambda row: look(row["step"]),
-        )
-        row["drawn"] = PROMPTS * SAMPLES * len(rows)
-        row["graded"] = round(sum(PROMPTS * SAMPLES * one["length"] for one in rows))
-        row["reward"] = [one["reward"] for one in rows]
-        row["no_spread"] = [one["no_spread"] for one in rows]
+        row |= _reward_arm(arm, model, tokenizer, kl=pull, after_step=look, **how)
     row["seconds"] = time.process_time() - began - looking
     row |= glance(model, start, tokenizer)
     if path:
         row["old"] = share_of_old(model, tokenizer)
     return rounded(row)
+
+
+def _imitate_arm(
+    arm: str,
+    start: PreTrainedModel,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    **how: Any,
+) -> Row:
+    """Imitate the gold answers, or the right ones among the start's own; see `run_arm`."""
+    lessons, drawn = sums_of("practice"), 0
+    if arm == "own right":
+        drawn = SAMPLES * len(lessons)
+        lessons = best_of(start, tokenizer, lessons, reward_right, seed=seed)
+    graded = imitate(model, tokenizer, lessons, seed=seed, **how)
+    return {"drawn": drawn, "lessons": len(lessons), "graded": graded}
+
+
+def _reward_arm(
+    arm: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    after_step: AfterStep,
+    **how: Any,
+) -> Row:
+    """Learn the practice sums by reward, with the method `arm`; see `run_arm`."""
+    rows = learn_by_reward(
+        model,
+        tokenizer,
+        sums_of("practice"),
+        reward_right,
+        method=arm,
+        after_step=lambda row: after_step(row["step"]),
+        **how,
+    )
+    return {
+        "drawn": PROMPTS * SAMPLES * len(rows),
+        "graded": round(sum(PROMPTS * SAMPLES * one["length"] for one in rows)),
+        "reward": [one["reward"] for one in rows],
+        "no_spread": [one["no_spread"] for one in rows],
+    }
 
 
 def rounded(value: Any) -> Any:
