@@ -23,7 +23,17 @@ from sft_lab.course.progress import list_exercises
 TESTS = Path(__file__).resolve().parent
 DRAWS = 20  # of the random numbers of a check
 # checks that train or write for seconds, and draw little: the whole chapter is judged in minutes
-SLOW = {"13.3": 1, "13b.6": 1, "14b.6": 1, "14.6": 2, "15.6": 2, "15b.5": 1, "16c.6": 1}
+SLOW = {
+    "13.3": 1,
+    "13b.6": 1,
+    "14b.6": 1,
+    "14.6": 2,
+    "15.6": 2,
+    "15b.5": 1,
+    "16c.6": 1,
+    "16d.2": 4,
+    "16d.4": 2,
+}
 EXERCISES = [exercise.id for exercise in list_exercises()]
 RIGHT, WRONG = "right_answers", "other_wrong_answers"
 

@@ -35,6 +35,8 @@ def _table_judge(outcomes: list[tuple[str, str]]) -> tuple[Judge, Pairs]:
                 f"the judge was asked about {shorten((question, first, second))}: give it the "
                 "question and both answers of one pair"
             )
+        if seed != 0:
+            raise Mistake(f"the judge was asked with seed {shorten(seed)}: every call has seed 0")
         return said[question, first, second]
 
     return judge, pairs
