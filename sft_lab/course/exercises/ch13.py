@@ -307,6 +307,9 @@ def rank_correlation(attempt: Callable) -> str:
         inputs.append((x, y))
     x = [float(random.randint(0, 3)) for _ in range(10)] + [0.0, 9.0, 9.0, 9.0]
     inputs.append((x, [v + random.choice((0.0, 0.0, 2.0)) for v in x]))
+    # equal values on one side alone
+    tied, other = [1.0, 1.0, 2.0, 3.0, 4.0], [5.0, 1.0, 4.0, 2.0, 3.0]
+    inputs += [(tied, other), (other, tied)]
 
     def by(tie: str) -> Callable:
         return lambda x, y: _correlation(_ranks(x, tie), _ranks(y, tie))

@@ -261,6 +261,7 @@ def first_forbidden(attempt: Callable) -> str:
         ([a, b], [c, b, c], 2),  # the earlier run stands across the seam
         ([a, b, c], [d, b, c, d], 3),
         ([a, 0], [b, c, a, 0, b], 3),
+        ([a, b, c], [a, b, c, d], 2),  # two tokens are forbidden: the first counts
     ]
     for _ in range(4):
         text = random.choices((0, a, b, c), k=random.randint(12, 20))
