@@ -267,7 +267,6 @@ def first_forbidden(attempt: Callable) -> str:
         text = random.choices((0, a, b, c), k=random.randint(12, 20))
         cut = random.randint(2, 6)
         draws.append((text[:cut], text[cut:], random.choice((2, 3))))
-
     right = _forbidden
     mistakes = [
         (lambda p, x, n: right([], x, n), "the n-grams of the prompt count as well"),
