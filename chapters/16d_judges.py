@@ -227,8 +227,8 @@ assert not any(found.low > 0.1 for found in table["honest"].values())
 # its bias: `"position"` (to the first *or* the second place), `"length"`, `"repetition"`,
 # `"self-preference"`, `"noise"`, or `"honest"` for none.
 #
-# `draw_pairs(kind, count, seed=…)` makes pairs `(question, plain, treated)` for each of the five
-# biases. You may ask one judge 3,000 questions at most; 40 pairs a kind are enough. What you may
+# `draw_pairs(kind, count, seed=…)` makes up to 390 pairs `(question, plain, treated)` for each of the
+# five biases. You may ask one judge 3,000 questions at most; 40 pairs a kind are enough. What you may
 # rely on: averaged over 40 pairs in both orders, a bias leans by more than 0.5 (on a scale from −1
 # to 1) in its own probe, and nothing else leans by more than 0.35. Asked the same close call (a
 # `"noise"` pair, in one order) again with another seed, the noisy judge changes its verdict in more

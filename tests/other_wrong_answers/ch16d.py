@@ -59,6 +59,11 @@ SWAPS = [
 SWAPS_RIGHT = _swap(_steady, _mean_lean)
 
 
+def _one_a_question(judge, pairs):
+    calls = {q: (judge(q, a, b, 0), judge(q, b, a, 0)) for q, a, b in pairs}.values()
+    return _steady(calls), _mean_lean(calls)
+
+
 # 16d.2
 
 
@@ -177,6 +182,10 @@ KAPPAS = [
     lambda first, second: abs(KAPPA_RIGHT(first, second) or 0.0),
     lambda first, second: max(0.0, KAPPA_RIGHT(first, second) or 0.0),
     lambda first, second: 1 - _parts(first, second)[1],
+    lambda first, second: None if first == second else KAPPA_RIGHT(first, second),
+    lambda first, second: (
+        None if len({*first}) == len({*second}) == 1 else KAPPA_RIGHT(first, second)
+    ),
 ]
 KAPPA_RIGHT = _kappa(_true_chance)
 
@@ -218,7 +227,20 @@ def _seed_zero(judge):
     return careful
 
 
+def _remembers(judge):
+    known = {}
+
+    def careful(q, a, b, seed):
+        if q not in known:
+            one, two = judge(q, a, b, seed), judge(q, b, a, seed)
+            known[q] = one if OTHER[two] == one else "tie"
+        return known[q]
+
+    return careful
+
+
 ORDERS = [
+    _remembers,
     _ask(lambda one, two: one if one == two else "tie"),
     _ask(lambda one, two: two if OTHER[two] == one else "tie"),
     _ask(lambda one, two: one),
@@ -275,7 +297,7 @@ LENGTHS = [
 
 
 OTHER_WRONG_ANSWERS = {
-    "16d.1": [*SWAPS, _other_seed],
+    "16d.1": [*SWAPS, _other_seed, _one_a_question],
     "16d.2": BIASES,
     "16d.3": KAPPAS,
     "16d.4": [

@@ -24,7 +24,8 @@ SIGN = {"first": 1, "second": -1, "tie": 0}
 
 def _table_judge(outcomes: list[tuple[str, str]]) -> tuple[Judge, Pairs]:
     """A judge that says outcomes[i] about pair i, in the given order and in the other one."""
-    pairs = [(f"Question {i}?", f"one {i}", f"two {i}") for i in range(len(outcomes))]
+    # two pairs share a question: it does not name a pair
+    pairs = [(f"Question {i // 2}?", f"one {i}", f"two {i}") for i in range(len(outcomes))]
     said = {}
     for (question, a, b), (forward, backward) in zip(pairs, outcomes, strict=True):
         said[question, a, b], said[question, b, a] = forward, backward
@@ -189,6 +190,8 @@ def kappa(attempt: Callable) -> str:
         (["first"] * 4, ["first"] * 4),
         (["tie"] * 5, [*["tie"] * 4, "first"]),
         (["first", "second"] * 3, ["second", "first"] * 3),
+        (["first", "tie", "second"], ["first", "tie", "second"]),  # all agree, and not by chance
+        (["first"] * 4, ["second"] * 4),  # one word each, but not the same: chance gives 0
     ]
     for weights in ((5, 2, 1), (1, 1, 1), (1, 6, 1)):
         first = random.choices(VERDICTS, weights, k=14)
@@ -309,6 +312,15 @@ def both_orders(attempt: Callable) -> str:
     same_for_all(
         answer, inputs, right, mistakes, form=lambda x: need_word(x, *VERDICTS), what="the verdict"
     )
+    careful = attempt(
+        lambda question, first, second, seed=0: "first" if first == "one" else "second"
+    )
+    said = [careful("Which?", *order, 2) for order in (("one", "two"), ("two", "one"))]
+    if said != ["first", "second"]:
+        raise Mistake(
+            f"asked twice, with the answers exchanged, one judge says {shorten(said)}; expected "
+            "'first', then 'second': it must not remember an earlier call"
+        )
     return "nine outcomes of two calls; an answer wins in both orders or not at all"
 
 
