@@ -52,9 +52,9 @@ sweep = read_results("17b_rates", base)
 # %% [markdown]
 # ## 1 · One task, one start, one budget
 #
-# A text that this course grew from sets SFT beside RL (reinforcement learning) in three lines. SFT
-# learns from *static labels*, RL from *dynamic feedback*. SFT is little *flexible*, RL finds better
-# answers outside the data. SFT is *stable*, RL easily diverges. We test each line.
+# A text that this course grew from sets SFT beside RL (reinforcement learning). SFT learns from
+# static labels, RL from *feedback*. RL is *flexible*: it finds better answers outside the data. SFT
+# is *stable*, RL diverges easily. We test each line.
 
 # %%
 _ = draw_ways()
@@ -74,11 +74,11 @@ print(sums_of("practice")[0][0]["content"], *drawn.texts, sep="\n  ")
 # (2e-4, all weights) the same. The three arms with rewards draw 8 answers to each of 8 questions a
 # step; an answer earns 1 if it is the right sentence and ended, otherwise 0. *Own right* draws the
 # same 1,920 answers from the start at once, keeps one right answer a question, and imitates those
-# (rejection sampling, chapter 11). Five seeds, recorded by `tools/experiments/17b_arms.py`. They
-# differ in the order of questions and in what is drawn; all share one start.
+# (rejection sampling, chapter 11). Five seeds, which differ in the order of questions and in the
+# draws, were recorded (`tools/experiments/17b_arms.py`).
 #
-# > **Claim.** GRPO answers more of the exam than the start. And GRPO answers more than SFT on the
-# > start's own right answers, because it goes on drawing.
+# > **Claim.** GRPO answers more of the exam than the start. And more than SFT on the start's own
+# > right answers, because it goes on drawing.
 #
 # **Predict** the order of the five arms.
 
@@ -105,10 +105,9 @@ assert judge_claim(right["own right"], right["grpo"], claim="higher").word == "d
 # %% [markdown]
 # **Read.** The first half *held*: a model that saw no new answer went from under a half to more
 # than three quarters. The second half *did not hold*: imitating its own right answers taught more.
-# A lesson gives every token a push towards a right sum. A reward is one number for an answer of
-# fifteen tokens. Gold answers teach most, at a third of the time, for they also cover the questions
-# that the start never gets right. The three ways with rewards do not differ here beyond the noise:
-# a group's mean, a value head and a batch's mean are three baselines of one method (chapter 17).
+# Gold answers teach most, at a third of the time: they also cover the questions that the start
+# never gets right. The three ways with rewards do not differ beyond the noise. Their baselines are
+# a batch's mean, a group's mean and a value head; the method is one (chapter 17).
 #
 # One recorded run again:
 
@@ -120,15 +119,14 @@ assert min(right["grpo"]) - 0.12 < again["right"] < max(right["grpo"]) + 0.12
 # %% [markdown]
 # ## 2 · At equal accuracy
 #
-# Gold answers taught more, so they may also have changed more. To compare fairly we read all runs
-# where they are *equally good*. Two meters, known from chapter 13: the loss on right answers of an
-# old exam (60 facts, 30 lists, 30 JSON), and the forward KL, KL(start ‖ tuned), on answers that the
-# start gave to the new questions.
+# Gold answers taught more, so they may also have changed more. We read all runs where they are
+# *equally good*, with two meters of chapter 13: the loss on right answers of an old exam (60 facts,
+# 30 lists, 30 JSON), and the forward KL, KL(start ‖ tuned), on answers that the start gave to the
+# new questions.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 17b.1 · Forgotten at equal accuracy · 10 min · ●●○
-# A run that has learned more has usually forgotten more. So we compare runs where they are equally
-# good. Checkpoints are given in the order of training; the first one is the start. Find where the
+# Checkpoints are given in the order of training; the first one is the start. Find where the
 # accuracy reaches `level` *for the first time*, on the straight lines between checkpoints. An
 # accuracy equal to the level has reached it. Return the loss of the old tasks there, minus the
 # start's. If the start has reached the level, that is 0.0; if the run never does, return None.
@@ -164,15 +162,15 @@ check("17b.1", forgotten_at)
 # The first pair that ends at or above the level holds the crossing.</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: `np.interp`, which needs an accuracy that never falls; the last crossing instead
-# of the first; the next checkpoint instead of the line; a value for a run that never gets there.
+# Usual mistakes: `np.interp`, which needs an accuracy that never falls; the last crossing; the next
+# checkpoint instead of the line.
 
 # %% [markdown]
 # *RL's Razor* (2025) reports that RL forgets less than SFT at the same new-task accuracy, because
 # it stays nearer to the start.
 #
-# > **Claim.** Where 70 % of the exam are right, GRPO has a smaller KL than SFT on gold answers, and
-# > has added less loss on the old exam.
+# > **Claim.** Where 70 % of the exam are right, GRPO has a smaller KL than SFT on gold answers,
+# > and has added less loss on the old exam.
 #
 # **Predict** the word.
 
@@ -204,19 +202,17 @@ for ax, measure, label in zip(
             ax.plot(*np.transpose(line), color=colour, label=None if place else arm)
     ax.set(xlabel="sums of the exam right", ylabel=label)
 figure.axes[0].legend(fontsize=10)
-plots.title_figure(figure, "Rewards move the model further for the same accuracy")
+plots.title_figure(figure, "At equal accuracy rewards did not move the model less")
 
 # %% [markdown]
 # **Read.** *Not shown*, twice, and the means point the other way: at 70 % GRPO has moved about
-# twice as far. The reason lies in the task. The gold sentence is the sentence that the start would
-# have said, only with the right number, so imitation has no strange style to copy. The published
-# finding is about gold answers written by others, for tasks with many right answers. Here a reward
-# of one bit must be read from noisy draws, and noise moves weights too. Note how little was
-# forgotten by any arm at this rate: a few thousandths of a nat. Section 5 turns the rate up.
+# twice as far. One reason may be that the gold sentence is the start's own, with the right number,
+# so imitation copies no strange style. The published finding is about tasks with many right
+# answers. Note how little any arm forgot at this rate: thousandths of a nat.
 #
 # ## 3 · What no lesson shows
 #
-# Now the other side. A new start was shown *wordy* sums only: an opening, an ending, or both.
+# A new start was shown *wordy* sums only: an opening, an ending, or both.
 
 # %%
 for talk in add_words(sums_of("practice")[:3]):
@@ -244,17 +240,16 @@ for other in ("gold", "best of 8"):
 assert judge_claim(earned["gold"], earned["grpo"], claim="higher").word == "held"
 
 # %% [markdown]
-# **Read.** Gold lessons taught the sums best and stayed wordy: an imitator is as
-# terse as its lessons. GRPO found the sentence that no lesson says, and said it always: 8.0 words.
-# That GRPO earns more than gold *held*. So the seed's second line is right here, with a limit. The
-# start drew the short sentence in about one answer of eleven; GRPO made likely what was
-# drawn. One round of best of 8 went half of the way: what it imitates is drawn too.
+# **Read.** Gold lessons taught the sums best and stayed wordy: an imitator is as terse as its
+# lessons. GRPO found the sentence that no lesson says, and said it nearly always: 8 words. That
+# GRPO earns more *held*, against both. So *flexible* is right here, with a limit: GRPO makes likely
+# what the start draws at times. In words, one round of best of 8 went half of the way.
 #
 # ### Where exploration ends
 #
-# Two tasks in which good answers are *not* drawn. First: "Give the sum of 3 and 4 as JSON." The
-# start knows JSON for facts, and sums as sentences. Second, a **cold start**: a model that was
-# never shown a sum.
+# Two tasks in which good answers are *not* drawn. One: "Give the sum of 3 and 4 as JSON." The start
+# knows JSON for facts, and sums as sentences. The other, a **cold start**: a model that was never
+# shown a sum.
 
 # %% tags=["predict"]
 for arm in ("start", "grpo"):
@@ -275,16 +270,14 @@ assert all(max(row["reward"]) == 0 and row["right"] == 0 for row in cold)
 assert min(row["right"] for row in beyond.select(kind="cold", lessons=24)) > 0.7
 
 # %% [markdown]
-# **Read.** JSON: GRPO found an object that pays by luck: a number of the question, which is right where
-# the other one is 0. The two skills were hardly ever drawn together, so there was nothing to make
-# likely. Cold start: fifteen steps with a reward of 0 teach nothing, for every advantage is 0. Six
-# steps of SFT on 24 sums repair it, and GRPO goes on to four fifths. SFT first, rewards after: this
-# is the order in which models are aligned.
+# **Read.** JSON: GRPO found an object that pays by luck: a number of the question, which is right
+# where the other one is 0. Both skills are hardly ever drawn together. Cold start: fifteen steps
+# with a reward of 0 teach nothing, for every advantage is 0. Six steps of SFT on 24 sums repair it,
+# and GRPO goes on to four fifths.
 #
 # ## 4 · A hole in the reward
 #
-# Somebody wants detailed answers. The reward: 1 if the right sum stands *anywhere* in the answer,
-# and 0.1 for each word. It agrees with what we want as long as the model writes honest sentences.
+# Somebody wants detailed answers. The reward: 1 if the right sum stands *anywhere*, and 0.1 a word.
 #
 # **Predict** what 45 steps make of it. Does a pull to the start (0.3 times the KL) help?
 
@@ -299,15 +292,16 @@ for ax, kl in zip(figure.subplots(1, 2, sharey=True), (0.0, 0.3), strict=True):
     )  # fmt: skip
     peak, end = rows["right"][:, 15:20].mean(1), rows["right"][:, -5:].mean(1)
     verdict = judge_claim(peak, end, claim="lower")
-    print(f"pull {kl}: truly right at steps 16 to 20 {peak.mean():.0%}, at the end {end.mean():.0%}: "
-          f"lower {verdict.word}; reward {rows['reward'][:, -5:].mean():.2f}")  # fmt: skip
+    print(f"pull {kl}: truly right at steps 16 to 20 {peak.mean():.0%}, at the end "
+          f"{end.mean():.0%}: lower {verdict.word}; "
+          f"reward {rows['reward'][:, -5:].mean():.2f}")  # fmt: skip
     assert (end < peak).all() and (rows["reward"][:, -5:].mean(1) > 1.6).all()
 
 # %% [markdown]
-# **Read.** For twenty steps reward and truth rise together. Then the policy finds that a
-# sentence that goes on earns more than a right one, and they part. The reward never showed it: its
-# curve rises throughout. This is **reward hacking**: the proxy rises, what it stood for falls. The
-# pull to the start slows it down and does not close the hole. A better reward does.
+# **Read.** For twenty steps reward and truth rise together. Then the policy finds that a sentence
+# that goes on earns more than a right one, and they part. The reward never shows it. This is
+# **reward hacking**: the proxy rises, what it stood for falls. A pull slows it down; a better
+# reward closes the hole.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 17b.2 · A reward without the hole · 12 min · ●●○
@@ -366,8 +360,8 @@ check("17b.2", grade)
 # 4. "finished": the last `no_spread` is at least 0.9;
 # 5. "learning".
 #
-# A run whose reward goes from 0.4 to 0.9, whose `right` goes from 0.6 to 0.2, and whose groups all
-# agree at the end is "hacked". (No value in the check stands on a limit.)
+# Reward from 0.4 to 0.9, `right` from 0.6 to 0.2, and groups that all agree at the end: "hacked".
+# (No value in the check stands on a limit.)
 
 
 # %% tags=["stub"]
@@ -399,13 +393,13 @@ def diagnose(rows: list[dict[str, float]]) -> str:
 check("17b.3", diagnose)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Four of the five words can come with groups that all agree. That
-# is why the order matters.</details>
+# <details><summary>Hint</summary>Four of the five words can come with groups that all
+# agree.</details>
 
 # %% [markdown] tags=["explanation"]
-# The cure differs: lessons before the rewards, a lower rate, another reward, harder questions.
+# The cures: lessons first, a lower rate, another reward, harder questions.
 #
-# Usual mistakes: one row instead of five; `no_spread` looked at first.
+# Usual mistakes: one row instead of five; `no_spread` first.
 
 # %%
 for kl in (0.0, 0.3):
@@ -422,10 +416,10 @@ for kl in (0.0, 0.3):
 # %% [markdown]
 # ## 5 · Which rates work
 #
-# > **Claim.** SFT works over a wider range of rates than GRPO and PPO. And the best rate of SFT is
-# > the higher one, as the text says.
+# > **Claim.** SFT works over a wider range of rates than GRPO and PPO. And the best rate of SFT
+# > is the higher one, as the text says.
 #
-# Twelve steps, five rates, three seeds (`tools/experiments/17b_rates.py`). **Predict** where each
+# Ten steps, five rates, three seeds (`tools/experiments/17b_rates.py`). **Predict** where each
 # method breaks.
 
 # %% [markdown] tags=["exercise"]
@@ -467,11 +461,11 @@ def working_range(rows: list[dict[str, float]], share: float = 0.9) -> tuple[flo
 check("17b.4", working_range)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Sort the rates, find the place of the best, and walk from there in
-# both directions.</details>
+# <details><summary>Hint</summary>Sort the rates and walk from the best in both
+# directions.</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: the best run of a rate instead of its mean; a range with a gap in it.
+# Usual mistakes: the best run instead of the mean; a range with a gap in it.
 
 # %% tags=["predict"]
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
@@ -516,25 +510,24 @@ assert max(fast["grpo"] + fast["ppo"]) < before < min(fast["gold"])
 # %% [markdown]
 # **Read.** Each method works at two neighbouring rates of this grid, so *wider* did not hold. The
 # second half did, with all weights: SFT's two rates lie one step higher. At 1e-3 SFT is far above
-# the start (*held*); PPO is below it (*held*), and GRPO in every seed, though a spread of this size
-# counts as *not shown*. At 3e-3 both answer nothing. So a rate taken over from SFT breaks them. A
-# pull mends a broken run a little; a lower rate mends it. With LoRA all rates are higher, and up to
-# 3e-3 neither method breaks: a difference is *not shown*. SFT pays for high rates too: look at the
-# old exam.
+# the start (*held*); PPO is below it (*held*), and GRPO in every seed, yet *not shown* for its
+# spread. (We picked 1e-3 after looking.) At 3e-3 both answer nothing. A pull mends a broken run a
+# little; a lower rate mends it. With LoRA no rate up to 3e-3 breaks either method: a difference is
+# *not shown*. SFT pays for high rates too: the old exam.
 #
 # ## 6 · Where RLHF begins
 #
 # For most questions no program says what is right. People can say which of two answers they like
-# better. **RLHF** (reinforcement learning from human feedback) learns a reward from such pairs, then
-# learns from that reward.
+# better. **RLHF** (reinforcement learning from human feedback) learns a reward from such pairs,
+# then learns from that reward.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 17b.5 · Two answers, one preference · 5 min · ●○○
-# Bradley and Terry (1952) turn two scores into a probability: the chosen answer wins with
-# σ(chosen − rejected), where σ(x) = 1 / (1 + exp(−x)). Write the loss that a reward is learned
-# with: minus the natural logarithm of that probability, the mean over the pairs. It must be finite
-# for scores that lie 1,000 apart, and gradients must flow through it. For the scores 2 and 1 it is
-# 0.3133; for equal scores 0.6931.
+# Bradley and Terry (1952) turn two scores into a probability: the chosen answer wins with σ(chosen
+# − rejected), where σ(x) = 1 / (1 + exp(−x)). Write the loss that a reward is learned with: minus
+# the natural logarithm of that probability, the mean over the pairs. It must be finite for scores
+# that lie 1,000 apart, and gradients must flow through it. For the scores 2 and 1 it is 0.3133; for
+# equal scores 0.6931.
 
 
 # %% tags=["stub"]
@@ -557,13 +550,13 @@ check("17b.5", preference_loss)
 # not round to log(0).</details>
 
 # %% [markdown] tags=["explanation"]
-# Only differences count: a reward that is 5 higher for every answer has the same loss.
+# Only differences of scores count.
 #
 # Usual mistakes: the sigmoid without the logarithm; `log(sigmoid(x))`, which is −inf for −1,000.
 
 # %% [markdown]
 # Our rater prefers the right sum, and slips in one pair of ten. The reward is a weighted sum of the
-# start's last hidden states, averaged over the answer's tokens. That is the ten lines:
+# start's last hidden states, averaged over an answer. In ten lines:
 
 # %%
 chosen, rejected = draw_pairs(start, tokenizer, "practice", seed=0, slips=0.1, count=100)
@@ -583,12 +576,11 @@ ordered = {
 }
 print(f"{len(chosen)} pairs; ordered as the rater: {ordered['seen']:.0%} of these; "
       f"rightly: {ordered['new']:.0%} of {len(better)} new ones")  # fmt: skip
-torch.testing.assert_close(weights.detach(), fit_scores(chosen, rejected))
+torch.testing.assert_close(weights.detach(), fit_scores(chosen, rejected), rtol=1e-2, atol=1e-2)
 assert ordered["seen"] > 0.65 and ordered["new"] > 0.5
 
 # %% [markdown]
-# A reward that is often right, and not always. **Predict:** forty steps of GRPO with it. What
-# becomes of the learned reward, and of the true one?
+# **Predict:** forty steps of GRPO with it. What becomes of the learned reward, and of the true one?
 
 # %% tags=["predict"]
 rows = beyond.select(kind="preference")
@@ -602,20 +594,20 @@ ax = plots.curve(
 print("held-out pairs ordered rightly:", [row["ordered"] for row in rows])
 verdict = judge_claim(true[:, :5].mean(1), true[:, -5:].mean(1), claim="higher")
 print(f"truly right, last five steps higher than first five: {verdict.mean:+.2f}: {verdict.word}")
-assert (learned[:, -5:].mean(1) > 0.3).all() and (true[:, -5:].mean(1) < 0.15).all()
+assert (learned[:, -5:].mean(1) - learned[:, :5].mean(1) > 0.5).all()
+assert verdict.word == "did not hold" and (true[:, -5:].mean(1) < 0.2).all()
 
 # %% [markdown]
 # **Read.** The hope *did not hold*: the learned reward rose, and the true one fell to almost
 # nothing. The reward orders three pairs of four rightly *among answers of the start*. GRPO leaves
-# these answers, and a quarter of errors is a wide hole. Published systems use far better reward
-# models, collect pairs anew, and pull to the start; section 4 showed that a pull only slows.
+# these answers, and a quarter of errors is a wide hole. Published systems use better reward models,
+# collect pairs anew, and pull to the start.
 #
-# **What comes after SFT.** SFT is the start of alignment. It gives the form of an answer and makes
-# right ones likely enough to be drawn; section 3 showed why nothing can be graded without that.
-# After it comes a reward: a checker where one exists (as here), or a model of preferences. Then a
-# policy method with a pull to the SFT model, because a learned reward is right only near the
-# answers that it was learned from. DPO (direct preference optimisation) skips the reward model and
-# trains on the pairs.
+# **What comes after SFT.** SFT is the start of alignment: it makes right answers likely enough to
+# be drawn (section 3). Then comes a reward: a checker where one exists, else a model of
+# preferences. Then a policy method with a pull to the SFT model, because a learned reward is right
+# only near the answers that it was learned from. DPO (direct preference optimisation) skips the
+# reward model and trains on the pairs.
 #
 # ### The same on a real model
 #
@@ -638,26 +630,25 @@ print(f"higher: {verdict.mean:+.2f}, floor {verdict.floor:.2f}: {verdict.word}")
 assert verdict.word == "held"
 
 # %% [markdown]
-# **Read.** *Held*. 128 answers turned a chatty model into one that adds. It did not learn to add:
-# it could, now and then, when it kept to the point. The reward made that answer likely, as in
-# section 3.
+# **Read.** *Held*. 128 answers turned a chatty model into one that adds. It could add before, when
+# it kept to the point; the reward made such answers likely.
 #
 # ## What to remember
 #
-# - Where gold answers exist, imitate them: more is learned from each answer, at a third of the time.
-# - A reward needs no gold answer, and finds what no lesson says, if the start draws it now and then.
+# - Where gold answers exist, imitate them: more is learned, in a third of the time.
+# - A reward needs no gold answer, and finds what no lesson says, if the start draws it at times.
 #   With reward 0 everywhere nothing is learned: SFT first.
 # - A policy does what the reward pays for. Watch a true measure beside it; a rising reward is none.
 # - Rewards stand a lower rate than SFT, and break hard beyond it.
-# - "RL forgets less" was not shown here. Compare at equal accuracy, on your own task.
+# - "RL forgets less" was not shown here.
 #
 # ## Sources
 #
 # - GRPO: Shao et al., *DeepSeekMath*, 2024, arXiv:2402.03300. PPO: Schulman et al., 2017,
 #   arXiv:1707.06347.
 # - *RL's Razor: Why Online Reinforcement Learning Forgets Less*, 2025, arXiv:2509.04259.
-# - Chu et al., 2025, arXiv:2501.17161: outside the training conditions RL gained (80.8 to 91.8) where
-#   SFT lost (80.8 to 1.3) in one of their tasks.
+# - Chu et al., 2025, arXiv:2501.17161: outside the training conditions RL gained (80.8 to 91.8)
+#   where SFT lost (80.8 to 1.3) in one of their tasks.
 # - Liu et al., 2025, arXiv:2503.20783: what GRPO's normalisations do.
 # - A cold start needs SFT: github.com/unslothai/unsloth, issue 2614. A format reward that eats the
 #   accuracy: github.com/huggingface/open-r1, issues 255 and 407.

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import torch
 
+from sft_lab import judges
+from sft_lab.course import reward_runs
 from sft_lab.course.checks import check
 from sft_lab.course.progress import list_exercises
 
@@ -138,3 +140,20 @@ def test_every_exercise_is_tried_with_five_right_and_ten_wrong_answers(exercise_
 
 def test_no_answer_is_kept_for_an_exercise_that_is_gone():
     assert load_answers(RIGHT).keys() | load_answers(WRONG).keys() <= set(EXERCISES)
+
+
+@pytest.mark.parametrize(
+    ("exercise_id", "working"),
+    [
+        ("16d.1", judges.swap_test),
+        ("16d.3", judges.cohen_kappa),
+        ("16d.5", judges.both_orders),
+        ("16d.6", judges.share_at_equal_length),
+        ("17b.1", reward_runs.forgotten_at),
+        ("17b.3", reward_runs.diagnose),
+        ("17b.4", reward_runs.working_range),
+    ],
+)
+def test_the_version_that_a_chapter_goes_on_with_answers_its_exercise(exercise_id, working, capsys):
+    lines = judge(exercise_id, working, capsys)
+    assert [line for line in lines if not line.startswith(f"{exercise_id} ✓")] == []

@@ -1,7 +1,8 @@
 """Chapter 17b on smollm2-135m: a few GRPO steps on sums, with LoRA (five minutes on one thread).
 
 An answer of at most 16 tokens earns 1 if it ended and its last number is the sum. Drawn at 0.6: at
-1 this model is hardly ever right.
+1 this model is hardly ever right. "Answer in one sentence." was added after a trial without it, in
+which 1 of 40 answers to the exam earned anything and none of 32 in two steps: a cold start.
 """
 
 import copy
