@@ -416,7 +416,7 @@ check("16b.3", attack)
 # %% [markdown] tags=["explanation"]
 # The words of the right notes in reverse have 0.8 and more, and say nothing. So the score that
 # agreed best with truth on honest outputs is easy to fool. Agreement was measured on what a model
-# writes when nobody rewards the score. Chapter 17b rewards one.
+# writes when nobody rewards the score. In chapter 17b a model is rewarded by a score with a hole.
 #
 # Usual mistakes: the notes as they are, which state the facts; frames without names, which are too
 # few of the words.

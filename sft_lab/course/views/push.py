@@ -298,7 +298,7 @@ def draw_averages(
 
 
 def _draw_tokens(ax: Axes, push: Push, largest: float) -> None:
-    """The tokens of each answer as boxes; blue is pushed up, red down."""
+    """The tokens of each answer as boxes; blue is pushed up, orange down."""
     count, end = len(push.tokens), 0.0
     shade = Normalize(-largest, largest)
     for row, tokens in enumerate(push.tokens):
@@ -321,7 +321,7 @@ def _draw_tokens(ax: Axes, push: Push, largest: float) -> None:
     for label, reward in zip(ax.get_yticklabels(), push.rewards.tolist()[::-1], strict=True):
         label.set_color(GREEN if reward > 0 else INK)
     ax.set(xlim=(0, end), ylim=(-0.6, count - 0.4), xticks=[])
-    ax.set_xlabel(f"push on a token: red {-largest:+.3f} … blue {largest:+.3f}", fontsize=11)
+    ax.set_xlabel(f"push on a token: orange {-largest:+.3f} … blue {largest:+.3f}", fontsize=11)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
