@@ -72,6 +72,8 @@ reinforce  policy                 from rewards to a loss: advantages, clipping, 
 show       plots                  one palette, a few drawings
            kept_back              questions of a file that are asked and never learned
            demo                   `make demo`
+           compare_command        `sft-lab compare`: two models, asked from a shell
+           cli                    `sft-lab`: the commands under one name
 course     course.progress        the list of exercises, and what the reader has solved
            course.results         recorded sweeps: a measured row for each setting and seed
            course.data_mix        data sets to mix, and a short run on each

@@ -8,10 +8,11 @@
 `sft-lab COMMAND --help` says more. Each is also a module: `python -m sft_lab.doctor --data …`.
 """
 
+import difflib
 import importlib
 import sys
 
-# command -> the module whose `main(arguments)` answers it. Imported when it is asked for: torch alone
+# command -> the module whose `main(arguments)` answers it. Imported when asked for: torch alone
 # takes seconds, and --help must not.
 COMMANDS = {
     "demo": "sft_lab.demo",
@@ -29,7 +30,13 @@ def main(arguments: list[str] | None = None) -> None:
         return
     name, *rest = given
     if name not in COMMANDS:
-        sys.exit(f"sft-lab {name}: there is no such command. There are: {', '.join(COMMANDS)}")
+        [nearest] = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.6) or [""]
+        meant = f" Did you mean `sft-lab {nearest}`?" if nearest else ""
+        print(
+            f"sft-lab {name}: there is no such command.{meant} There are: {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     importlib.import_module(COMMANDS[name]).main(rest)
 
 

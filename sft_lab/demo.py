@@ -47,8 +47,9 @@ class Material(NamedTuple):
     words: str  # what the questions are
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.split("\n\n")[0])
+def main(arguments: list[str] | None = None) -> None:
+    """The command; arguments: those of the process where none are given."""
+    parser = argparse.ArgumentParser(prog="sft-lab demo", description=__doc__.split("\n\n")[0])
     parser.add_argument(
         "--seed",
         type=option(whole_number, least=0, most=LARGEST_SEED),
@@ -62,16 +63,16 @@ def main() -> None:
         "--epochs", type=option(whole_number), help="default: 1 for Atlas, 3 for your own file"
     )
     parser.add_argument("--learning-rate", type=option(real_number, above=0), default=5e-4)
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     # Imports take seconds: --help and a wrong option answer before them.
     from sft_lab.models import ModelError
 
-    epochs = arguments.epochs
+    epochs = options.epochs
     if epochs is None:
-        epochs = 3 if arguments.data else 1
+        epochs = 3 if options.data else 1
     try:
-        run(arguments.seed, arguments.data, epochs, arguments.learning_rate)
+        run(options.seed, options.data, epochs, options.learning_rate)
     except OutputError as error:
         instead = ": put that right, or run the demo in another folder" if error.advice else ""
         sys.exit(f"{error.what}{instead}")
