@@ -1,5 +1,5 @@
 # `make demo` tunes the embedded model, `make test` runs every test and notebook, `make test-browser` moves the views'
-# controls in a real browser, `make test-processors` repeats `make test` with the kernels of other processors,
+# controls in a real browser, `make book` builds the page edition, `make test-processors` repeats `make test` with the kernels of other processors,
 # `make test-architectures` tries every architecture of transformers, `make llamafactory` installs LLaMA-Factory beside the
 # course, `make lab` opens JupyterLab.
 .DELETE_ON_ERROR:
@@ -16,7 +16,7 @@ NOTEBOOKS ?= notebooks
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-browser test-processors test-processors-quick test-architectures lab notebooks lint bench gpu base smollm2 llamafactory clean
+.PHONY: demo test test-browser test-processors test-processors-quick test-architectures lab notebooks lint bench gpu base smollm2 llamafactory book clean
 
 .venv/installed: requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Missing: $(PYTHON). Install Python 3.11 or newer (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python." >&2; exit 1; }
@@ -93,7 +93,7 @@ test-architectures: .venv/installed
 
 # Two workers, each with its own JupyterLab and browser, one thread a kernel.
 test-browser: export MPLBACKEND := agg
-test-browser: .venv/installed .venv/llamafactory/installed
+test-browser: .venv/installed .venv/llamafactory/installed .venv/book/installed
 	@if ! command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; then
 	  if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 	    echo "Missing: Chromium, in which the views are tested. Install it (Debian: apt-get install chromium)." >&2
@@ -104,6 +104,17 @@ test-browser: .venv/installed .venv/llamafactory/installed
 	    >/dev/null || { echo "apt-get could not install chromium: its message is above." >&2; exit 1; }
 	fi
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/browser
+
+# The page edition: the notebooks as they ran, as a static site that needs no network. Sphinx in an environment of its own.
+.venv/book/installed: configs/requirements-book.txt .venv/installed
+	@echo "Installing Sphinx into .venv/book (once; half a minute)"
+	rm -rf .venv/book
+	$(BIN)/python -m venv .venv/book
+	.venv/book/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+book: .venv/book/installed
+	@$(BIN)/python tools/build_book.py --sphinx .venv/book/bin/python
 
 lint: .venv/installed
 	@$(BIN)/ruff check .
