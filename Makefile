@@ -16,7 +16,7 @@ NOTEBOOKS ?= notebooks
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-browser test-processors test-processors-quick test-architectures lab notebooks lint bench gpu base smollm2 llamafactory book clean
+.PHONY: demo test test-browser test-processors test-processors-quick test-architectures lab notebooks lint bench gpu base smollm2 test-newest llamafactory book workshop clean
 
 .venv/installed: requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Missing: $(PYTHON). Install Python 3.11 or newer (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python." >&2; exit 1; }
@@ -115,6 +115,21 @@ test-browser: .venv/installed .venv/llamafactory/installed .venv/book/installed
 
 book: .venv/book/installed
 	@$(BIN)/python tools/build_book.py --sphinx .venv/book/bin/python
+
+# For machines without network: a zip with the course, its pages and the wheels of its environment.
+workshop: book
+	@PYTHONPATH=. $(BIN)/python tools/build_workshop.py
+
+# Every test and notebook with the newest releases of all libraries, in an environment of its own.
+test-newest: export SFT_LAB_MODEL ?= atlas-base
+test-newest: export OMP_NUM_THREADS := 1
+test-newest: export MPLBACKEND := agg
+test-newest: .venv/installed
+	@rm -rf .venv/newest build/newest
+	$(BIN)/python -m venv .venv/newest
+	$(BIN)/python tools/newest.py .venv/newest
+	.venv/newest/bin/python -m pytest -n 2 tests
+	.venv/newest/bin/python -m pytest -n 2 --nbmake --nbmake-timeout=300 $(NOTEBOOKS)
 
 lint: .venv/installed
 	@$(BIN)/ruff check .
