@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | Python, chapter 00 | CPU, no network | about 20 s | 5, about 45 minutes | A3 C6 C7 L4 L10 |
+# | Python, chapter 00 | CPU, no network | about 20 s | 5, about 45 minutes | A3 C6 C7 L4 L10 L21 |
 
 # %% tags=["setup"]
 import copy

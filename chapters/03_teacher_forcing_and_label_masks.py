@@ -12,7 +12,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 01 and 02 | CPU, no network | about 40 s | 5, about 40 minutes | A3 A5 B1 B3 C1 C2 L1 L2 L3 L7 L9 |
+# | chapters 01 and 02 | CPU, no network | about 40 s | 5, about 40 minutes | A3 A5 B1 B3 C1 C2 L1 L2 L3 L7 L9 L27 |
 
 # %% tags=["setup"]
 import copy

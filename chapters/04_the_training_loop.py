@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 01 to 03 | CPU, no network | about 50 s | 6, about 45 minutes | A6 A7 A8 A9 B1 B5 B11 B12 L8 |
+# | chapters 01 to 03 | CPU, no network | about 50 s | 6, about 45 minutes | A6 A7 A8 A9 B1 B5 B11 B12 L8 L23 |
 
 # %% tags=["setup"]
 import copy

@@ -13,7 +13,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | matrices, chapters 03 and 04 | CPU, no network | about a minute | 6, about 45 minutes | B5 B9 C5 L6 L11 |
+# | matrices, chapters 03 and 04 | CPU, no network | about a minute | 6, about 45 minutes | B5 B9 C5 L6 L11 L21 |
 
 # %% tags=["setup"]
 import copy

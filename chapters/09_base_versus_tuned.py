@@ -14,7 +14,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 00 to 04 | CPU, no network | about 70 s | 6, about 45 minutes | C9 D12 D16 |
+# | chapters 00 to 04 | CPU, no network | about 70 s | 6, about 45 minutes | C9 D12 D16 L31 |
 
 # %% tags=["setup"]
 import copy

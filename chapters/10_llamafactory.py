@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 03 to 05, 08 | CPU, no network | about a minute | 5, about 45 minutes | B6 B7 B9 B10 B13 |
+# | chapters 03 to 05, 08 | CPU, no network | about a minute | 5, about 45 minutes | B6 B7 B9 B10 B13 L11 |
 
 # %% tags=["setup"]
 import copy

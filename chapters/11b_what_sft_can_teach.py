@@ -13,7 +13,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 00 to 04 and 09 | CPU, no network | about 40 s | 5, about 53 minutes | D3 D4 D17 D18 D19 |
+# | chapters 00 to 04 and 09 | CPU, no network | about 40 s | 5, about 53 minutes | D3 D4 D17 D18 D19 L31 |
 
 # %% tags=["setup"]
 import random

@@ -12,7 +12,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | softmax, chapters 01, 03 and 04 | CPU, no network | about 30 s | 6, about 55 minutes | D11 L25 |
+# | softmax, chapters 01, 03 and 04 | CPU, no network | about 30 s | 6, about 55 minutes | D11 L25 L31 |
 
 # %% tags=["setup"]
 import copy

@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 04, 05 and 09 | CPU, no network | about 50 s | 5, about 40 minutes | D5, part of D6 and D18 |
+# | chapters 04, 05 and 09 | CPU, no network | about 50 s | 5, about 40 minutes | D5, part of D6 and D18 L31 |
 
 # %% tags=["setup"]
 import numpy as np

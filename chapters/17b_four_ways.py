@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 09, 13 and 17 | CPU, no network | about 40 s | 5, about 47 minutes | B4, A10 |
+# | chapters 09, 13 and 17 | CPU, no network | about 40 s | 5, about 47 minutes | B4, A10 L31 |
 
 # %% tags=["setup"]
 import itertools
