@@ -168,8 +168,8 @@ def build_page(items: list[Item], chapters: dict[str, Chapter]) -> str:
         "wrong: an exercise by its number, or a file of tests. A test fails when an item has "
         "neither a place nor a reason.",
         "",
-        f"{len(items)} items: {len(items) - len(left)} done, {len(left)} done in part; what is open "
-        "in them is named below.",
+        f"{len(items)} items: {len(items) - len(left)} done, {len(left)} done in part; what is "
+        "open in them is named below.",
         "",
     ]
     for letter, title in KINDS.items():
