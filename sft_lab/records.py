@@ -135,7 +135,7 @@ def load_conversations(
     if problems:
         raise RecordError(problems)
     if unread:
-        warnings.warn(f"{name}: {_list_unread(unread, len(conversations))}", stacklevel=2)
+        warnings.warn(f"{name}: {list_unread(unread, len(conversations))}", stacklevel=2)
     return conversations
 
 
@@ -169,7 +169,7 @@ def _explain(error: BadRow | RecursionError, line: int | None) -> tuple[str, str
     return "lists nested too deep", "Likely one holds itself."
 
 
-def _list_unread(unread: Counter, total: int) -> str:
+def list_unread(unread: Counter, total: int) -> str:
     """The columns, and the keys of turns, that are not read, each with its number of rows."""
     columns, turns = [], []
     for key, count in unread.most_common():

@@ -16,14 +16,17 @@ from sft_lab.records import Conversation
 
 # Control tokens of known families: ChatML, Llama 2, 3 and 4, Mistral, Gemma, Phi, Zephyr, GLM,
 # gpt-oss, DeepSeek. Left out: <s>, <unk> and <pad>, which are HTML's or stand in lessons.
-FAMILIES = (
-    "<|im_start|> <|im_end|> <|im_sep|> <|endoftext|> <|begin_of_text|> <|end_of_text|> "
-    "<|start_header_id|> <|end_header_id|> <|eot_id|> <|eom_id|> <|header_start|> <|header_end|> "
-    "<|eot|> [INST] [/INST] <<SYS>> <</SYS>> [TOOL_CALLS] [AVAILABLE_TOOLS] <start_of_turn> "
-    "<end_of_turn> <bos> <eos> <|user|> <|assistant|> <|system|> <|end|> <|endofprompt|> "
-    "<|observation|> <|start|> <|message|> <|channel|> <|return|> <｜User｜> <｜Assistant｜> "
-    "<｜begin▁of▁sentence｜> <｜end▁of▁sentence｜> <|START_OF_TURN_TOKEN|> <|END_OF_TURN_TOKEN|>"
-).split()
+PIPED = (  # between <| and |>
+    "im_start im_end im_sep endoftext begin_of_text end_of_text start_header_id end_header_id "
+    "header_start header_end eot_id eom_id eot user assistant system end endofprompt "
+    "observation start message channel return START_OF_TURN_TOKEN END_OF_TURN_TOKEN"
+)
+OTHERS = (
+    "[INST] [/INST] <<SYS>> <</SYS>> [TOOL_CALLS] [AVAILABLE_TOOLS] <start_of_turn> "
+    "<end_of_turn> <bos> <eos> <｜User｜> <｜Assistant｜> <｜begin▁of▁sentence｜> "
+    "<｜end▁of▁sentence｜>"
+)
+FAMILIES = {*(f"<|{name}|>" for name in re.findall(r"\S+", PIPED)), *re.findall(r"\S+", OTHERS)}
 # </s> at the very end, or <s> at the very beginning, unless both are there, as in HTML
 SENTENCE_TAGS = re.compile(r"(?s)(?!.*<s>).*(</s>)\s*\Z|\A\s*(<s>)(?!.*</s>)")
 
@@ -228,7 +231,6 @@ class TextCheck:
         self.letters = re.compile("|".join(re.escape(text) for text in known))
         self.tally = Tally()
         self.shown: Counter[str] = Counter()  # what varies within a code: tokens, characters
-        self.thought: list[tuple[str, str]] = []
         self.answers: Counter[str] = Counter()
 
     def look(self, place: str, conversation: Conversation) -> None:
@@ -341,9 +343,8 @@ class TextCheck:
 def look_at_answer(text: str, asked: str, about: str) -> Iterable[tuple[str, str]]:
     """What is wrong with an answer to learn. asked: the question before it; about: all that was
     asked so far and the system turn."""
-    if text[0].isspace() or text[-1].isspace():
-        if not is_indented(text):
-            yield "edge-space", repr(text[:30] if text[0].isspace() else text[-30:])
+    if (text[0].isspace() or text[-1].isspace()) and not is_indented(text):
+        yield "edge-space", repr(text[:30] if text[0].isspace() else text[-30:])
     if (marker := find_turn_marker(text, about)) is not None:
         yield "turn-marker", show_around(text, marker.start(), marker.end() + 20)
     if is_echo(text, asked):
@@ -425,7 +426,9 @@ def is_echo(text: str, asked: str) -> bool:
     if SENTENCE_END.search(question):
         return answer.startswith(question) or answer == question.rstrip(".?!。？！")
     rest = text[len(asked) :]
-    return not question.endswith(COMPLETED) and re.match(r"\s*$|[ \t]*\n(?![ \t])", rest) is not None
+    return (
+        not question.endswith(COMPLETED) and re.match(r"\s*$|[ \t]*\n(?![ \t])", rest) is not None
+    )
 
 
 def is_placeholder(text: str, about: str) -> bool:
@@ -449,9 +452,9 @@ def has_open_fence(text: str) -> bool:
     for _, marks, info in sorted(fences):
         if not fence:
             fence = marks
-        elif not info or info == "late":  # "late": code whose last line ends with the fence
-            if marks[0] == fence[0] and len(marks) >= len(fence):
-                fence = ""
+        # "late": code whose last line ends with the fence
+        elif info in ("", "late") and marks[0] == fence[0] and len(marks) >= len(fence):
+            fence = ""
     return bool(fence)
 
 
