@@ -1,4 +1,4 @@
-"""Station "doctor": what an examination found, as a table, a dictionary, a page and an exit code."""
+"""Station "doctor": what an examination found: a table, a dictionary, a page, an exit code."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -29,28 +29,31 @@ class Finding:
 
 @dataclass
 class Tally:
-    """How often each kind of thing was seen, and the first places of each.
+    """How often each kind of thing was seen, the first places of each, and the first sample.
 
-    key: a code, or a code and what varies, "control-token <|im_end|>". Of a key the first `place`s
-    are kept in the order in which they come.
+    key: a code, or whatever is counted apart. Of a key the first places are kept in the order in
+    which they come. sample: what was seen there, for a reader.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[str]] = field(default_factory=dict)
+    samples: dict[str, str] = field(default_factory=dict)
 
-    def add(self, key: str, place: str) -> None:
+    def add(self, key: str, place: str, sample: str = "") -> None:
         self.counts[key] += 1
         kept = self.places.setdefault(key, [])
         if len(kept) < FIRST_PLACES:
             kept.append(place)
+        if sample:
+            self.samples.setdefault(key, sample)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it; `Tally.of` reads it again."""
-        return {"counts": dict(self.counts), "places": self.places}
+        return {"counts": dict(self.counts), "places": self.places, "samples": self.samples}
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> "Tally":
-        return cls(Counter(state["counts"]), state["places"])
+        return cls(Counter(state["counts"]), dict(state["places"]), dict(state["samples"]))
 
     def absorb(self, other: "Tally", order: dict[str, int]) -> None:
         """Add what another process counted. order: the rank of each place."""
@@ -58,6 +61,8 @@ class Tally:
         for key, places in other.places.items():
             both = [*self.places.get(key, []), *places]
             both.sort(key=lambda place: order.get(place, 0))
+            if key in other.samples and both[0] == places[0]:
+                self.samples[key] = other.samples[key]
             self.places[key] = both[:FIRST_PLACES]
 
 

@@ -5,4 +5,7 @@ for.
     print(diagnosis.table())
 """
 
-from sft_lab.doctor.examine import ExaminationError, diagnose  # noqa: F401
+from sft_lab.doctor.checks import ExaminationError
+from sft_lab.doctor.examine import diagnose
+
+__all__ = ["ExaminationError", "diagnose"]
