@@ -28,8 +28,10 @@ from sft_lab.reasoning import THINK_BLOCK, write_reasoning
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
     encode_text,
+    explain_lost_turn,
     explain_missing_stop,
     render_conversation,
+    render_for_training,
     stop_token_id,
 )
 from sft_lab.templates import fill, find_template, find_variant, has_tags, training_template
@@ -91,6 +93,10 @@ def _check_probe(
         if not after:
             run = encode_plainly(answer, tokenizer)[0]
             return [describe("stop-missing", detail=explain_missing_stop(run, tokenizer))]
+        if lost := explain_lost_turn(
+            render_for_training(turns, tokenizer, max_tokens=sys.maxsize), turns, tokenizer
+        ):
+            return [describe("template-drops", detail=lost)]
         encode_conversation(turns, tokenizer, max_tokens=sys.maxsize)
     except ValueError as error:
         code = _name_problem(turns, tokenizer)
