@@ -366,9 +366,14 @@ def plant_conflict(draft: Draft) -> None:
 
 def hold_back(draft: Draft, count: int = 14) -> None:
     """Give the draft a test file: rows of its own, no longer in the data."""
-    held = sorted(draft.rng.sample(range(len(draft.conversations)), count))
-    draft.test = [draft.conversations[place] for place in held]
-    draft.conversations[:] = [t for i, t in enumerate(draft.conversations) if i not in held]
+    rows = draft.conversations
+    if draft.shape.content is texts.personas:  # with each question all who answer it
+        asked = {question(turns) for turns in rows[: count // 4]}
+        held = [place for place, turns in enumerate(rows) if question(turns) in asked]
+    else:
+        held = sorted(draft.rng.sample(range(len(rows)), count))
+    draft.test = [rows[place] for place in held]
+    rows[:] = [turns for place, turns in enumerate(rows) if place not in held]
 
 
 def copy_exam(
