@@ -261,7 +261,11 @@ def each(
 
 
 def append(*endings: str) -> list[Callable[[str], str]]:
-    return [lambda text, ending=ending: text + ending for ending in endings]
+    # what follows a closing fence on its line would open it again
+    return [
+        lambda text, ending=ending: text + "\n" * text.endswith("```") + ending
+        for ending in endings
+    ]
 
 
 def replace(*others: str) -> list[Callable[[str], str]]:
@@ -351,6 +355,7 @@ def plant_near(draft: Draft) -> None:
     for _, turns in copies:
         put(turns, lambda text: "Please: " + text, -2)
     insert(draft, copies)
+    draft.beside = set(range(1, len(draft.conversations) + 1))  # rows of a template are near, too
 
 
 @fault("some questions with two answers", "conflict", entails=())
@@ -406,9 +411,9 @@ def plant_near_exam(draft: Draft) -> None:
     copy_exam(draft, has_words(14), lambda t: put(t, lambda text: "Please: " + text, -2))
 
 
-@fault("the question in place of the answer", "echo")
+@fault("the question in place of the answer", "echo", entails=("think-mixed",))
 def plant_echo(draft: Draft) -> None:
-    places = draft.pick(where=lambda turns: len(question(turns)) >= 12)
+    places = draft.pick(where=has_words(3))
     for place in places:
         turns = draft.conversations[place]
         turns[-1]["content"] = question(turns)
@@ -417,7 +422,7 @@ def plant_echo(draft: Draft) -> None:
 
 @fault("answers that begin with their prompt", "echo")
 def plant_full_text(draft: Draft) -> None:
-    places = draft.pick(where=lambda turns: len(question(turns)) >= 20)
+    places = draft.pick(where=has_words(5))
     for place in places:
         turns = draft.conversations[place]
         turns[-1]["content"] = f"{question(turns)}\n{last_answer(turns)}"
@@ -557,7 +562,11 @@ def plant_cut(draft: Draft) -> None:
             for turn in turns:
                 if turn["role"] == "assistant" and len(turn["content"]) > limits[0]:
                     turn["content"] = turn["content"][: limits[0]]
-                    draft.spoil([place])
+                    draft.beside.add(place + 1)
+            # where the cut meets the end of a sentence nobody sees it
+            text = last_answer(turns)
+            if len(text) == limits[0] and (text[-1].isalnum() or text[-1] == ","):
+                draft.spoil([place])
 
 
 @fault("a code block that stays open", "fence-unclosed")
@@ -576,7 +585,9 @@ def plant_lost_fence(draft: Draft) -> None:
 
 @fault("completions that begin with a blank", "edge-space")
 def plant_blank(draft: Draft) -> None:
-    each(draft, prepend(" "), count=len(draft.conversations))
+    for turns in draft.conversations:
+        turns[-1]["content"] = " " + last_answer(turns)
+    draft.spoil(range(len(draft.conversations)))
 
 
 @fault("a line break behind some answers", "edge-space")
@@ -599,6 +610,8 @@ def plant_one_answer(draft: Draft) -> None:
                 block, mark, _ = turn["content"].rpartition("</think>\n\n")
                 turn["content"] = block + mark + text
     draft.spoil(places)
+    # a row may have had that answer before
+    draft.beside = set(range(1, len(draft.conversations) + 1))
 
 
 @fault("a sample in place of the file", "few-rows", severity="note")
@@ -616,7 +629,8 @@ def plant_entities(draft: Draft) -> None:
             + "&lt;br&gt;Tom &amp; Ida&nbsp;said &#39;so&#39;."
         )
 
-    each(draft, [scrape])
+    if draft.shape.content is not texts.web:  # there an entity is what is taught
+        each(draft, [scrape])
 
 
 # faults of rows: each spoils what one row says, or cannot be said in a layout

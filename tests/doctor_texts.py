@@ -417,12 +417,10 @@ LINES = [
 def poetry() -> Conversations:
     rows = []
     for first, second, city, noun in draw("poems", LINES, LINES, CITIES[:4], NOUNS[:4]):
-        lines = [*first, *second]
+        said = {"g": noun, "c": city, "n": NAMES[len(city)]}
+        lines = [line.format(**said) for line in (*first, *second)]
         poem = "\n".join(lines[:2]) + "\n\n" + "\n  ".join(lines[2:])
-        poem = poem.format(g=noun, c=city, n=NAMES[len(city)])
-        rows.append(
-            pair(f"A poem on {city} and a {noun} with {first[0][:9]}… {second[0][:9]}…", poem)
-        )
+        rows.append(pair(f"On {city}, a {noun}: from “{lines[0]}” to “{lines[3]}”.", poem))
     return rows
 
 
@@ -471,7 +469,7 @@ def worked() -> list[tuple[str, str, str]]:
             (
                 f"{name} buys {count} of the {noun} at {price} euros. What does {name} pay?",
                 f"One {noun} costs {price}. {count} × {price} = {count * price}.\nNo discount.",
-                f"{name} pays {count * price} euros.",
+                f"{name} pays {count * price} euros for the {noun}.",
             )
         )
     return rows
