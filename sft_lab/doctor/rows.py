@@ -20,6 +20,8 @@ NEAR = 0.6  # shared runs of three words over all of both
 MOST_CAUSES = 20
 CUT_ROWS = 3  # so many answers that end at one length, and not at a sentence's end, were cut
 CUT_CHARACTERS = 40  # a shorter answer is as often a label
+# shorter answers of one length are a template's: nobody asks for at most 20 words
+LEAST_LIMIT = {"characters": CUT_CHARACTERS, "words": 50, "tokens": 32}
 
 
 def check_bad_rows(problems: Sequence[RowProblem]) -> list[Finding]:
@@ -180,7 +182,7 @@ def _check_conflicts(conversations: Sequence[Conversation]) -> list[Finding]:
             "conflict",
             "note" if meant else "warning",
             f"{format_number_of(len(conflicting), 'row')} give different answers to the same "
-            f"{format_number_of(questions, 'question')}",
+            + ("question" if questions == 1 else f"{questions:,} questions"),
             _places(conversations, conflicting),
             len(conflicting),
             why,
@@ -192,19 +194,19 @@ def _check_conflicts(conversations: Sequence[Conversation]) -> list[Finding]:
 def _check_one_answer(conversations: Sequence[Conversation]) -> list[Finding]:
     """One answer for more than half of the rows, where the others are seldom alike: not for
     classes, of which one may be common."""
-    answers = Counter(squeeze(turns[-1]["content"]).casefold() for turns in conversations)
-    total = len(conversations)
+    # thoughts before it make no other answer
+    said = [
+        squeeze(turns[-1]["content"].rpartition("</think>")[2]).casefold()
+        for turns in conversations
+    ]
+    answers, total = Counter(said), len(conversations)
     if total < 10:
         return []
     [(commonest, count)] = answers.most_common(1)
     others, different = total - count, len(answers) - 1
     if count <= total / 2 or different < 4 or different < 0.5 * others:
         return []
-    rows = [
-        row
-        for row, turns in enumerate(conversations)
-        if squeeze(turns[-1]["content"]).casefold() == commonest
-    ]
+    rows = [row for row, text in enumerate(said) if text == commonest]
     return [
         Finding(
             "one-answer",
@@ -254,7 +256,12 @@ def _check_cut(
         whole = sum(not is_unfinished(texts[row]) for row in others)
         if len(cut) < CUT_ROWS or 2 * len(cut) < len(at_most):
             continue
-        if len(others) >= 5 and 2 * whole < len(others):
+        ends = {texts[row].rstrip()[-4:] for row in cut}
+        if most < LEAST_LIMIT[unit] or unit != "characters" and 2 * len(ends) <= len(cut):
+            continue  # nobody's limit; or a template's last words
+        piles = Counter(lengths[row] for row in others).values()
+        piled = len(at_most) >= max(6, 3 * max(piles, default=0))
+        if len(others) >= 5 and 2 * whole < len(others) and not piled:
             continue  # answers of another kind, which no full stop ends
         return [_tell_cut(conversations, cut, most, unit)]
     return []
