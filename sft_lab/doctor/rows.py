@@ -253,16 +253,14 @@ def _check_cut(
         at_most = [row for row in large if lengths[row] == most]
         cut = [row for row in at_most if is_unfinished(texts[row]) and _is_prose(texts[row])]
         others = [row for row in large if lengths[row] < most]
-        whole = sum(not is_unfinished(texts[row]) for row in others)
         if len(cut) < CUT_ROWS or 2 * len(cut) < len(at_most):
             continue
         ends = {texts[row].rstrip()[-4:] for row in cut}
         if most < LEAST_LIMIT[unit] or unit != "characters" and 2 * len(ends) <= len(cut):
             continue  # nobody's limit; or a template's last words
         piles = Counter(lengths[row] for row in others).values()
-        piled = len(at_most) >= max(6, 3 * max(piles, default=0))
-        if len(others) >= 5 and 2 * whole < len(others) and not piled:
-            continue  # answers of another kind, which no full stop ends
+        if len(at_most) < 3 * max(piles, default=0):
+            continue  # texts of a template, many of which are of one length
         return [_tell_cut(conversations, cut, most, unit)]
     return []
 

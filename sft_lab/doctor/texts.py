@@ -115,7 +115,7 @@ ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#0?39|#x27|#34|#160|#8217);")
 ABOUT_HTML = re.compile(
     r"html|xml|entit|escap|encod|web ?page|markup|svg|jsx|rss|实体|转义|网页", re.IGNORECASE
 )
-TAG = re.compile(r"</?[a-zA-Z][\w:-]*(?:\s[^<>\n]*)?/?>")
+TAG = re.compile(r"</?(?!think>)[a-zA-Z][\w:-]*(?:\s[^<>\n]*)?/?>")
 SENTENCE_END = re.compile(r"[.?!。？！][\"'”’)\]]*$")
 COMPLETED = tuple(":：{([=,，\\-&|+*/<")
 
