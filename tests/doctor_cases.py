@@ -298,7 +298,7 @@ def plant_other_tokens(draft: Draft) -> None:
 
 def no_lines_of_names(turns: Turns) -> bool:
     """Whether the answer is no scene or list in which another speaker might well stand."""
-    return not re.match(r"\w+: ", last_answer(turns)) and "scene" not in question(turns)
+    return not re.match(r"[\w ]{1,20}: ", last_answer(turns)) and "scene" not in question(turns)
 
 
 @fault("chats run together: User:", "turn-marker")
@@ -569,9 +569,14 @@ CUT = ("fence-unclosed", "edge-space", "think-unclosed", "think-mixed")
 
 @fault("an export that cuts texts", "cut-at-length", entails=CUT)
 def plant_cut(draft: Draft) -> None:
-    """At the greatest usual length that at least six answers pass."""
+    """At the greatest usual length that a third of the answers pass: of texts from a template many
+    have one length by themselves, and a few more are no trace."""
     lengths = sorted((len(last_answer(turns)) for turns in draft.conversations), reverse=True)
-    limits = [n for n in (4000, 2000, 1000, 512, 256, 255, 128, 100, 64, 60) if lengths[5] > n]
+    limits = [
+        n
+        for n in (4000, 2000, 1000, 512, 256, 255, 128, 100, 64, 60)
+        if lengths[len(lengths) // 3] > n
+    ]
     if limits:
         for place, turns in enumerate(draft.conversations):
             for turn in turns:
