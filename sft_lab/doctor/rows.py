@@ -182,7 +182,7 @@ def _check_conflicts(conversations: Sequence[Conversation]) -> list[Finding]:
             "conflict",
             "note" if meant else "warning",
             f"{format_number_of(len(conflicting), 'row')} give different answers to the same "
-            f"{format_number_of(questions, 'question')}",
+            + ("question" if questions == 1 else f"{questions:,} questions"),
             _places(conversations, conflicting),
             len(conflicting),
             why,
