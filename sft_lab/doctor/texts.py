@@ -505,6 +505,6 @@ def find_entity(text: str, about: str) -> re.Match | None:
     if not found or ABOUT_HTML.search(about or text) or ABOUT_HTML.search(text):
         return None
     plain = CODE.sub(lambda code: " " * len(code[0]), text)
-    if TAG.search(plain):
+    if any("think" not in tag[0] for tag in TAG.finditer(plain)):
         return None
     return ENTITY.search(plain)
