@@ -88,7 +88,7 @@ CONT = (
 MOJIBAKE = re.compile(
     # of é, ü, ñ; a closing quotation mark after a capital is no accent: «IRMÃ»
     rf"Ã(?!»){CONT}|Â[\xa0-\xb6\xb8-\xba\xbc-\xbf]|â€{CONT}|â€|â[„†ˆ‰]{CONT}|ðŸ{CONT}|ï[¼½»]{CONT}"
-    rf"|(?:[ÐÑ]{CONT}){{2}}|(?:[ãäåæçèé]{CONT}{CONT}){{2}}|锟斤拷|烫烫烫|[銆鐨鍦鈥锛]|\ufffd"
+    rf"|(?:[ÎÏÐÑ×ØÙÚÛ]{CONT}){{2}}|(?:[à-í]{CONT}{CONT}){{2}}|锟斤拷|烫烫烫|[銆鐨鍦鈥锛]|\ufffd"
 )
 # zero-width space, joiner and non-joiner, direction marks, soft hyphen, word joiner, BOM, tags
 HIDDEN = re.compile(
@@ -115,7 +115,7 @@ ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#0?39|#x27|#34|#160|#8217);")
 ABOUT_HTML = re.compile(
     r"html|xml|entit|escap|encod|web ?page|markup|svg|jsx|rss|实体|转义|网页", re.IGNORECASE
 )
-TAG = re.compile(r"</?[a-zA-Z][\w:-]*(?:\s[^<>\n]*)?/?>")
+TAG = re.compile(r"</?(?!think>)[a-zA-Z][\w:-]*(?:\s[^<>\n]*)?/?>")
 SENTENCE_END = re.compile(r"[.?!。？！][\"'”’)\]]*$")
 COMPLETED = tuple(":：{([=,，\\-&|+*/<")
 
@@ -409,7 +409,7 @@ def find_turn_marker(text: str, about: str) -> re.Match | None:
         if not any(first <= found.start() < last for first, last in code):
             return found
     first_line = text.lstrip().split("\n", 1)[0]
-    if DIALOGUE.search(about) or DIALOGUE.search(first_line) or SOFT_MARKER.match(first_line):
+    if DIALOGUE.search(about) or SOFT_MARKER.match(first_line):
         return None
     if is_labelled(first_line) and not ROUND.search(text):
         return None
@@ -423,14 +423,17 @@ def find_turn_marker(text: str, about: str) -> re.Match | None:
 def is_labelled(line: str) -> bool:
     """Whether a line is "Name: value", the name one word or two."""
     label = LABEL.match(line)
-    return bool(label) and len(label[0].split()) <= 2 and bool(line[label.end() :].strip())
+    if not label or "(" in label[0] or len(label[0].split()) > 2:
+        return False
+    value = line[label.end() :]
+    return bool(value.strip()) and (value[0].isspace() or label[0][-1] == "：")
 
 
 def is_field(text: str, place: int) -> bool:
     """Whether the line at `place` is one of a list of fields: the line before it is "Name: value",
     with another name than a speaker's."""
     before = text[:place].rstrip("\n").rpartition("\n")[2]
-    return bool(LABEL.match(before)) and not SOFT_MARKER.match(before) and "\n\n" not in text
+    return is_labelled(before) and not SOFT_MARKER.match(before) and "\n\n" not in text
 
 
 def is_echo(text: str, asked: str) -> bool:
