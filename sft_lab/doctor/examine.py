@@ -17,7 +17,7 @@ from sft_lab.doctor.causes import drop_repeats
 from sft_lab.doctor.checks import ExaminationError, find_model, load_tokenizer, make_checks
 from sft_lab.doctor.rows import check_bad_rows, check_overlap, check_rows
 from sft_lab.doctor.shares import SHARED_FROM, look_at_all
-from sft_lab.findings import Diagnosis, Finding
+from sft_lab.findings import Diagnosis, Finding, RowCheck
 from sft_lab.records import (
     EMPTY,
     ReadConversation,
