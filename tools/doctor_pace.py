@@ -31,9 +31,9 @@ WORDS = THINGS.split()
 
 def make_row(random_words: random.Random, number: int) -> dict[str, str]:
     """A question and an answer about thing `number`, of words drawn at random."""
-    drawn = [random_words.choice(WORDS) for _ in range(22)]
-    question = f"What is known of the {' '.join(drawn[:7])} number {number}?"
-    answer = f"It was {' '.join(drawn[7:14])}, and later {' '.join(drawn[14:])}."
+    drawn = [random_words.choice(WORDS) for _ in range(11)]
+    question = f"What is known of the {' '.join(drawn[:4])} number {number}?"
+    answer = f"It was {' '.join(drawn[4:7])}, and later {' '.join(drawn[7:])}."
     return {"instruction": question, "output": answer}
 
 
