@@ -63,6 +63,7 @@ judge      metrics                right answers and classes, how sure a model is
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
            measures               scores by name, of two models' answers, with intervals
+           diagnostics            probes of a run: what a healthy one answers
            judges                 judges of two answers with a planted bias; agreement beyond chance
 lookup     retrieval              passages found for a question, and answers from them
 compare    report                 two models side by side, as one HTML page
