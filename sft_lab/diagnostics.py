@@ -2,9 +2,9 @@
 (built one by one in chapter 18b).
 
 A probe of the data wants the examples as the run gets them. A probe of a model wants examples that
-keep the label contract (`sft_lab.labels`), or it would measure the mistake with the mistake. A probe
-of a function (an evaluation, a step, a way to answer) is given that function: the one the run uses.
-Models are scored a row at a time, without padding, in evaluation mode, and left as they were.
+keep the label contract (`sft_lab.labels`), or it would measure the mistake with the mistake. A
+probe of a function (an evaluation, a step, a way to answer) is given that function: the one the run
+uses. Models are scored a row at a time, without padding, in evaluation mode, and left as they were.
 """
 
 import copy
@@ -163,8 +163,8 @@ def eval_difference(evaluate: Callable[[], float]) -> float:
 def batch_generation_difference(
     ask: Callable[[list[str]], Sequence[str]], prompts: Sequence[str]
 ) -> float:
-    """Share of prompts that are answered otherwise alone than in one batch; ask: prompts -> answers,
-    greedy. Prompts of different lengths need padding."""
+    """Share of prompts that are answered otherwise alone than in one batch; ask: prompts ->
+    answers, greedy. Prompts of different lengths need padding."""
     _need(prompts, "a prompt")
     together = ask(list(prompts))
     alone = [ask([prompt])[0] for prompt in prompts]
