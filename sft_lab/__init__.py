@@ -94,6 +94,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.judge_runs      chapter 16d: the audit of a judge, its repairs, a blind sheet
            course.policy_runs     chapter 17: long and short answers, one push, tiny broken runs
            course.reward_runs     chapter 17b: one task learned from lessons and from rewards
+           course.probe_runs      chapter 18b: healthy runs, and runs with a planted fault
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)

@@ -1,0 +1,831 @@
+# %% [markdown]
+# # 18b · A battery of probes
+#
+# **The question.** A run can be broken without an error, and with a loss that looks good. Which
+# cheap questions tell it from a healthy one, and in which order do we ask them?
+#
+# **By the end you can**
+# - *ask* a data set, a step, a model and a saved file the questions whose answers are known;
+# - *say* of each what it sees, and what it cannot see;
+# - *name* the fault of a run of which you have nothing but the model.
+#
+# | needs | device | runs in | exercises | covers |
+# |---|---|---|---|---|
+# | chapters 03, 04, 05 and 09 | CPU, no network | about 45 s | 6, about 60 minutes | L2 L3 L4 L7 L8 L9 L11 L23, as probes |
+
+# %% tags=["setup"]
+import copy
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch.testing import assert_close
+
+# %% tags=["setup"]
+from sft_lab import diagnostics, plots
+from sft_lab.batches import pad_batch
+from sft_lab.chat import generate_responses, render
+from sft_lab.course import probe_runs
+from sft_lab.course.checks import check
+from sft_lab.course.probe_runs import asked, atlas_run, hidden_runs, lessons, plant, tune
+from sft_lab.course.results import read_results
+from sft_lab.examples import IGNORE_INDEX, Example
+from sft_lab.labels import encode_conversations
+from sft_lab.lora import add_lora, load_adapter, merge_lora, save_adapter
+from sft_lab.losses import response_loss
+from sft_lab.models import load
+from sft_lab.significance import judge_claim
+from sft_lab.train import evaluate
+
+# %% tags=["setup"]
+plots.style()
+base, tokenizer = load("atlas-base")
+taught = encode_conversations(lessons(), tokenizer)  # what a healthy run gets
+unseen = encode_conversations(asked(), tokenizer)  # about entities that no lesson names
+recorded = read_results("18b_samples", base)
+real = read_results("18b_smollm2")
+
+# %% [markdown]
+# ## 1 · The loss does not say
+#
+# Here are four runs on the same 512 lessons. Three have a fault in their labels:
+#
+# | run | fault |
+# |---|---|
+# | stop not graded | the stop token was taken for padding |
+# | starts late | the mask begins one token late |
+# | shifted twice | labels come shifted, and the loss shifts them again |
+#
+# **Predict:** for which of them would the training loss make you look twice?
+
+# %% tags=["predict"]
+NAMES = ("healthy", "stop not graded", "starts late", "shifted twice")
+runs = {name: atlas_run(name) for name in NAMES}
+last = {name: np.mean(run.losses[-8:]) for name, run in runs.items()}
+for name, loss in last.items():
+    print(f"{name:16} {loss:.3f} nats per token at the end")
+assert max(last[name] for name in NAMES[:3]) < 0.1 < 0.5 < last["shifted twice"]
+
+# %% [markdown]
+# **Read.** One of three. The two others learn perfectly what they are given, and end as low as the
+# healthy run. Nobody knows beforehand which loss is right, so the loss cannot be wrong.
+#
+# A **probe** is a question whose healthy answer is known before it is asked: "the stop token is
+# graded", "the batch size changes nothing". We build
+# fourteen, of a few lines each. Each has a tolerance, a fault that it
+# sees, and one to which it is blind. We go by cost.
+
+# %%
+_ = probe_runs.draw_battery()
+
+# %% [markdown]
+# ## 2 · Before the run: no model
+#
+# The cheapest probe reads what is graded. Ids and labels are enough.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 18b.1 · What is graded · 6 min · ●○○
+# Write the runs of graded labels of one row: pairs (first, last + 1), from left to right. A label
+# of −100 is not graded; every other one is. Without a graded label, return [].
+#
+# Example: `[-100, 7, 9, -100, 0]` gives `[(1, 3), (4, 5)]`.
+
+
+# %% tags=["stub"]
+def graded_runs(labels: list[int]) -> list[tuple[int, int]]:
+    """Return (first, last + 1) of every run of graded labels."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def graded_runs(labels: list[int]) -> list[tuple[int, int]]:
+    """Return (first, last + 1) of every run of graded labels."""
+    runs = []
+    for t, label in enumerate(labels):
+        if label == IGNORE_INDEX:
+            continue
+        if runs and runs[-1][1] == t:
+            runs[-1] = (runs[-1][0], t + 1)
+        else:
+            runs.append((t, t + 1))
+    return runs
+
+
+# %% tags=["check"]
+check("18b.1", graded_runs)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>A run begins where a label is graded and the one before it is not.
+# What closes a run that reaches the end of the row?</details>
+
+# %% [markdown] tags=["explanation"]
+# Usual mistakes: a run at the end of a row is never closed; token id 0, which is false in Python,
+# is taken for "not graded".
+
+# %% [markdown]
+# With these runs, two probes. The **share** of graded tokens: about a third here. The graded
+# **text**: the answer and its stop token, nothing else. Five data sets follow, four of them broken.
+#
+# **Predict:** which fault does the share not see?
+
+# %% tags=["predict"]
+for fault in ("healthy", "prompt graded", "stop not graded", "moved left", "starts late"):
+    rows = plant(fault, taught)
+    texts = diagnostics.graded_text(rows[0], tokenizer)
+    print(f"{fault:16} {diagnostics.graded_share(rows):6.1%}  {texts}")
+share = diagnostics.graded_share(taught)
+assert 0.2 < share < 0.5 and diagnostics.graded_share(plant("prompt graded", taught)) == 1
+assert diagnostics.graded_share(plant("moved left", taught)) == share
+
+# %% [markdown]
+# **Read.** The share sees a lost mask (100 %), and would see 0 % when every answer was cut away.
+# A mask that slid by one token keeps its share to the last digit; only the text shows it. So print
+# one row as text, always. Blind spot of both: a wrong *answer* is graded as neatly as a right one.
+#
+# The library's own mask agrees (`assistant_only_loss` of TRL uses it):
+
+
+# %%
+def graded_by_library(talk) -> list[int]:
+    """Labels from the template's {% generation %} tags, as transformers finds them."""
+    found = tokenizer.apply_chat_template(talk, return_dict=True, return_assistant_tokens_mask=True)
+    pairs = zip(found["input_ids"], found["assistant_masks"], strict=True)
+    return [token if graded else IGNORE_INDEX for token, graded in pairs]
+
+
+for talk, example in zip(lessons(), taught, strict=True):
+    assert graded_by_library(talk) == example.labels
+print(f"{len(taught)} rows: equal labels")
+
+# %% [markdown]
+# The third probe needs no token ids at all. A model is *taught* on the rendered conversation and
+# *asked* with a rendered prompt. If the prompt is not how the conversation begins, it is asked
+# something else than it was taught.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 18b.2 · Asked as taught · 10 min · ●●○
+# You get conversations, lists of turns `{"role": …, "content": …}`, and the function
+# `render(turns, asking)`. It returns the text of the turns; with `asking=True` the opening of an
+# answer follows. Return the numbers of the conversations, from 0 and in order, in which for *some*
+# answer (a turn of the role "assistant") the prompt before it is not how the text of the **whole**
+# conversation begins. List each once. A conversation never begins with an answer. It may end with a
+# question, or hold no answer: then nothing in it is wrong.
+#
+# Example: if `render` writes `Q:hi\nA:` when asking, and `Q:hi\nA: yo\n` for the conversation, all
+# is well. If it writes `Q:hi\nA:[think]` when asking, the conversation is listed.
+
+
+# %% tags=["stub"]
+def changed_prompts(conversations: list[list[dict]], render) -> list[int]:
+    """Return the numbers of the conversations that are asked otherwise than they are taught."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def changed_prompts(conversations: list[list[dict]], render) -> list[int]:
+    """Return the numbers of the conversations that are asked otherwise than they are taught."""
+    found = []
+    for number, turns in enumerate(conversations):
+        whole = render(turns, False)
+        answers = [k for k, turn in enumerate(turns) if turn["role"] == "assistant"]
+        if not all(whole.startswith(render(turns[:k], True)) for k in answers):
+            found.append(number)
+    return found
+
+
+# %% tags=["check"]
+check("18b.2", changed_prompts)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>For the answer at place k, the prompt is
+# <code>render(turns[:k], True)</code>. Two loops, one comparison.</details>
+
+# %% [markdown] tags=["explanation"]
+# Templates of thinking models rewrite earlier answers once another turn follows. So a comparison
+# with the conversation *up to* the answer finds nothing.
+#
+# Usual mistakes: that one; the last answer alone; a prompt without the opening of an answer.
+
+# %%
+two_turns = [asked(1, seed=1)[0] + asked(1, seed=2)[0] for _ in range(3)]
+thinking = copy.deepcopy(tokenizer)
+opening = "<|im_start|>assistant\\n"
+thinking.chat_template = tokenizer.chat_template.replace(opening, opening + "<think></think>\\n")
+cut = copy.deepcopy(tokenizer)
+cut.chat_template = tokenizer.chat_template.replace(opening, "<|im_start|>assistant")
+for name, reader in {"healthy": tokenizer, "think block": thinking, "cut": cut}.items():
+    print(f"{name:12} {diagnostics.prefix_mismatches(two_turns, reader)}")
+assert diagnostics.prefix_mismatches(two_turns, thinking) == [0, 1, 2]
+assert not diagnostics.prefix_mismatches(two_turns, cut)
+
+# %% [markdown]
+# **Read.** A think block that is asked for and never taught is seen in every row. A prompt that
+# lacks its last line break is not: it *is* how the conversation begins, a little too early.
+#
+# ## 3 · At step 0: the functions that the run uses
+#
+# These probes need a model, and any will do: the base. Each asks whether two ways to one number
+# agree. Equal to the last bit they are not: sums in another order round otherwise. We allow 1e-5
+# nats, and a real fault is a thousand times larger.
+#
+# **Batch invariance.** An evaluation must not depend on its batch size. Here are a right one and
+# two wrong ones. **Predict** which fault shows.
+
+
+# %%
+def of_tokens(rows, size: int) -> float:
+    """Right: the mean over all graded tokens."""
+    return evaluate(base, tokenizer, rows, batch_size=size)["loss"]
+
+
+def of_batches(rows, size: int) -> float:
+    """Wrong: the mean of the batches' means."""
+    batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+    return np.mean([of_tokens(batch, size) for batch in batches])
+
+
+def of_prompts(rows, size: int) -> float:
+    """Wrong: the prompts are scored, too."""
+    return of_tokens(plant("prompt graded", rows), size)
+
+
+# %% tags=["predict"]
+some = unseen[:24]
+moved = {
+    of.__name__: diagnostics.batch_difference(of, some)
+    for of in (of_tokens, of_batches, of_prompts)
+}
+for name, difference in moved.items():
+    print(f"{name:10} moves by {difference:.5f} nats between batch sizes 1, 4 and 16")
+assert moved["of_tokens"] < 1e-5 < 1e-3 < moved["of_batches"] and moved["of_prompts"] < 1e-5
+
+# %% [markdown]
+# **Read.** A mean of means moves with the batch size. Scored prompts do not move: the same wrong
+# number comes out at every size. A probe of *invariance* shows that a number is well defined, never
+# that it is the right one. The library agrees when it is told how many tokens all batches hold:
+
+# %%
+count = sum(label != IGNORE_INDEX for row in some for label in row.labels)
+batches = [pad_batch(some[i : i + 4], tokenizer.pad_token_id) for i in range(0, len(some), 4)]
+with torch.no_grad():
+    by_library = sum(base(**batch, num_items_in_batch=count).loss.item() for batch in batches)
+assert_close(by_library, of_tokens(some, 4), rtol=0, atol=1e-5)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 18b.3 · Is one by one the same as at once? · 8 min · ●●○
+# Chapter 04 made accumulation right. Now probe somebody else's step. `gradient_of(batches)` takes a
+# list of batches, each a list of rows, and returns the gradient of one step over them: a list with
+# a tensor for each parameter. Return the float
+#
+# ‖one by one − at once‖ / ‖at once‖,
+#
+# where "at once" is one batch of all rows, and "one by one" is every row as a batch of its own. The
+# norm is taken over all numbers of all parameters together; ‖at once‖ is not 0. As with a model's
+# `.grad`, the next call writes into the tensors that the last one returned.
+#
+# Example: gradients of (3, 4) at once and (3, 3) one by one give 1 / 5 = 0.2.
+
+
+# %% tags=["stub"]
+def accumulation_difference(gradient_of, rows: list) -> float:
+    """Return the relative difference of the accumulated gradient."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def accumulation_difference(gradient_of, rows: list) -> float:
+    """Return the relative difference of the accumulated gradient."""
+    at_once = torch.cat([part.flatten() for part in gradient_of([rows])])  # cat makes a copy
+    one_by_one = torch.cat([part.flatten() for part in gradient_of([[row] for row in rows])])
+    return ((one_by_one - at_once).norm() / at_once.norm()).item()
+
+
+# %% tags=["check"]
+check("18b.3", accumulation_difference)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Join all parts of a gradient into one long vector before the
+# second call.</details>
+
+# %% [markdown] tags=["explanation"]
+# Rows whose answers have the same length hide a mean of means: probe with rows of all lengths.
+#
+# Usual mistakes: no copy, so that a gradient is compared with itself; an absolute difference, for
+# which no tolerance fits every model.
+
+
+# %%
+def step_of(divide):
+    """A step over batches; divide(graded in the batch, in all, batches) is what its sum is divided
+    by."""
+
+    def gradient_of(batches):
+        model, graded = copy.deepcopy(base), []
+        rows = [pad_batch(batch, tokenizer.pad_token_id) for batch in batches]
+        graded = [(row["labels"][:, 1:] != IGNORE_INDEX).sum() for row in rows]
+        for row, own in zip(rows, graded, strict=True):
+            loss = response_loss(model(row["input_ids"]).logits, row["labels"]) * own  # the sum
+            (loss / divide(own, sum(graded), len(rows))).backward()
+        return [weight.grad for weight in model.parameters()]
+
+    return gradient_of
+
+
+STEPS = {
+    "by all graded tokens": lambda own, total, batches: total,
+    "mean of means": lambda own, total, batches: own * batches,
+    "by all, times two": lambda own, total, batches: 2 * total,
+}
+found = {
+    name: diagnostics.accumulation_difference(step_of(divide), unseen[:8])
+    for name, divide in STEPS.items()
+}
+for name, difference in found.items():
+    print(f"{name:22} {difference:.1e}")
+assert found["by all graded tokens"] < 1e-4 < 1e-2 < found["mean of means"]
+assert found["by all, times two"] < 1e-4
+
+# %% [markdown]
+# **Read.** Again: the mean of means is seen, a constant factor is not.
+#
+# ## 4 · During the run: the adapter, the evaluation, the resume
+#
+# Three probes look at a run under way. We train a small LoRA adapter, with dropout 0.1.
+
+# %%
+adapted = tune(base, tokenizer, taught[:128], rank=8, dropout=0.1).model
+fresh = get_peft_model(copy.deepcopy(base), LoraConfig(task_type="CAUSAL_LM", r=8))
+print(f"max|B|: trained {diagnostics.largest_b(adapted):.3f}, fresh {diagnostics.largest_b(fresh)}")
+assert diagnostics.largest_b(adapted) > 1e-3 and diagnostics.largest_b(fresh) == 0
+
+# %% [markdown]
+# **max|B|** is 0 before the first step and never after it: B begins at zero. At 0 the adapter does
+# nothing, whatever the log says. That happens when the optimiser holds other weights, and when a
+# reload makes a new adapter instead of reading the old one. (Exactly 0, so no tolerance.) Blind: B
+# also grows on wrong labels.
+#
+# **Two evaluations agree.** Evaluate twice; the difference is 0 to the bit, for nothing has
+# changed, not even the order. **Predict:** and with `torch.no_grad()` but without `model.eval()`?
+
+
+# %%
+def without_eval(model) -> float:
+    """Wrong: no_grad stops gradients, and dropout goes on."""
+    batch = pad_batch(some, tokenizer.pad_token_id)
+    model.train()
+    with torch.no_grad():
+        loss = response_loss(model(batch["input_ids"]).logits, batch["labels"]).item()
+    model.eval()
+    return loss
+
+
+# %% tags=["predict"]
+torch.manual_seed(0)
+untrained = add_lora(copy.deepcopy(base), dropout=0.1)
+twice = {
+    "healthy": diagnostics.eval_difference(lambda: evaluate(adapted, tokenizer, some)["loss"]),
+    "no eval(), adapter trained": diagnostics.eval_difference(lambda: without_eval(adapted)),
+    "no eval(), at step 0": diagnostics.eval_difference(lambda: without_eval(untrained)),
+}
+for name, difference in twice.items():
+    print(f"{name:28} {difference:.5f} nats")
+assert twice["healthy"] == twice["no eval(), at step 0"] == 0
+assert twice["no eval(), adapter trained"] > 1e-4
+
+# %% [markdown]
+# **Read.** The same fault is invisible at step 0: dropout stands before an update that is still
+# zero. So ask again after some steps.
+#
+# **Equality after resume.** Losses of a run in one piece, and of one that crashed and was resumed.
+# The fault: weights were restored, and the optimiser and its schedule began anew.
+
+# %%
+with TemporaryDirectory() as folder:
+    pieces = probe_runs.resume_runs(base, tokenizer, taught[:192], folder)
+print("               largest difference   jump behind the resume")
+for name in ("resumed", "begun anew"):
+    difference = diagnostics.resume_difference(pieces["whole"], pieces[name])
+    jump = diagnostics.resume_jump(pieces[name], probe_runs.CRASH)
+    print(f"{name:12} {difference:15.1e} nats {jump:+15.2f} nats")
+assert diagnostics.resume_difference(pieces["whole"], pieces["resumed"]) < 1e-4
+assert diagnostics.resume_difference(pieces["whole"], pieces["begun anew"]) > 0.01
+
+# %% [markdown]
+# **Read.** The comparison with the whole run sees it. It costs a second run, so do it once, on a
+# few rows. The jump alone is what a log shows of one run: compare the two columns. Blind: a run
+# that resumes exactly can be exactly wrong.
+#
+# ## 5 · After the run: what was learned
+#
+# Now the model itself. We show it answers with *right* labels, whatever it was trained on, and ask
+# token by token. First: how often does the right token rank first, by its position in the answer?
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 18b.4 · Accuracy by position · 12 min · ●●○
+# `best` (B, T): `best[b, t]` is the token that ranks first when row b was read up to position t; it
+# is a guess of token t + 1. `labels` (B, T), unshifted: each row has one run of graded tokens,
+# which begins at position 1 or later and has at least one token; all others are −100. The last
+# graded token is the stop token. Return a list of floats: the share of right guesses at the
+# answers' first token, at their second, and so on; each over the answers that have such a token,
+# **without** stop tokens. The last entry is the share of right guesses of the stop tokens.
+#
+# Example: labels `[[-100, 5, 6, 9], [-100, 5, 9, -100]]`, best `[[5, 0, 9, 0], [4, 9, 0, 0]]`. First
+# token: one of two. Second: 0 of one. Stop: both. The answer is `[0.5, 0.0, 1.0]`.
+
+
+# %% tags=["stub"]
+def accuracy_by_position(best: torch.Tensor, labels: torch.Tensor) -> list[float]:
+    """Return the share of right guesses at answer position 0, 1, …, and of the stop tokens."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def accuracy_by_position(best: torch.Tensor, labels: torch.Tensor) -> list[float]:
+    """Return the share of right guesses at answer position 0, 1, …, and of the stop tokens."""
+    places, stops = [], []
+    for guesses, row in zip(best[:, :-1], labels[:, 1:], strict=True):
+        graded = row != IGNORE_INDEX
+        *right, stop = (guesses[graded] == row[graded]).tolist()
+        stops.append(stop)
+        places += [[] for _ in range(len(right) - len(places))]
+        for place, hit in zip(places, right, strict=False):
+            place.append(hit)
+    return [sum(hits) / len(hits) for hits in [*places, stops]]
+
+
+# %% tags=["check"]
+check("18b.4", accuracy_by_position)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Shift first: <code>best[:, :-1]</code> against <code>labels[:,
+# 1:]</code>. Then a list of hits for each position.</details>
+
+# %% [markdown] tags=["explanation"]
+# Usual mistakes: no shift; stop tokens among the positions, where answers end at different places;
+# a division by all rows, so that late positions look bad.
+
+# %% [markdown]
+# **Predict** the picture: where do the three broken runs of section 1 part from the healthy one?
+
+# %% tags=["predict"]
+accuracy = {name: diagnostics.accuracy_by_position(runs[name].model, unseen) for name in NAMES}
+accuracy["the base"] = diagnostics.accuracy_by_position(base, unseen)
+shown = {name: [[*values[:8], values[-1]]] for name, values in accuracy.items()}
+ax = plots.curve(
+    range(9), shown, xlabel="position in the answer", ylabel="token accuracy",
+    title="The fault stands at its position",
+)  # fmt: skip
+_ = ax.set_xticks(range(9), [*range(8), "stop"])
+assert accuracy["healthy"][0] > 0.9 > 0.2 > accuracy["starts late"][0]
+assert accuracy["healthy"][-1] > 0.9 > 0.2 > accuracy["stop not graded"][-1]
+
+# %% [markdown]
+# **Read.** A late mask leaves the first token where the base has it, and the rest is fine. Without
+# a graded stop token, the last point is at the base's. Compare with the base, always: a probe says
+# what *changed*.
+#
+# Two more readings of the same scores. **P(stop)** is the mean probability of the stop token where
+# the answer ends. It moves long before the rank does. And the **shifted accuracy**: against the
+# next token, and against the one after it.
+
+# %%
+print("                 P(stop)  next token  the one after")
+for name, model in {"base": base, **{name: runs[name].model for name in NAMES}}.items():
+    stop = diagnostics.stop_probability(model, tokenizer, unseen)
+    one, two = diagnostics.shifted_accuracy(model, unseen).values()
+    print(f"{name:16} {stop:7.3f} {one:11.0%} {two:14.0%}")
+assert two > 0.4 > one  # of the last, which was shifted twice
+
+# %% [markdown]
+# **Read.** Healthy is near 1, high, and near 0. Blind spots: P(stop) does not see a late start;
+# neither sees a wrong fact that is said fluently.
+#
+# ### How many examples?
+#
+# Chapter 18c asks which probe finds which bug. We ask what a probe costs: how few answers are
+# enough? Ten kinds of run, five seeds each, are recorded by `tools/experiments/18b_samples.py`.
+#
+# > **Claim.** On **8** answers, P(stop) of a run without graded stop tokens is lower than that of a
+# > healthy run. Primary measure: P(stop), five seeds. Beside it: a fault in the lists alone, which
+# > are a fifth of the rows.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 18b.5 · How few are enough · 8 min · ●●○
+# `healthy` and `broken` give, for some numbers of examples, the values of a probe, one for each
+# seed: `{8: [0.9, 0.8], 2: [0.9, 0.4]}`. Healthy runs have the higher values. A number **tells them
+# apart** if every healthy value is above every broken one; equal is not above. Return the smallest
+# number from which on they are told apart: at it and at every larger number given. If there is
+# none, return None. Both dicts have the same keys, at least one, in any order.
+#
+# Example: with `broken = {2: [0.5, 0.1], 8: [0.2, 0.3]}` the answer is 8.
+
+
+# %% tags=["stub"]
+def fewest(healthy: dict[int, list[float]], broken: dict[int, list[float]]) -> int | None:
+    """Return the smallest number of examples from which on a probe tells the runs apart."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def fewest(healthy: dict[int, list[float]], broken: dict[int, list[float]]) -> int | None:
+    """Return the smallest number of examples from which on a probe tells the runs apart."""
+    enough = None
+    for count in sorted(healthy, reverse=True):
+        if min(healthy[count]) <= max(broken[count]):
+            break
+        enough = count
+    return enough
+
+
+# %% tags=["check"]
+check("18b.5", fewest)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Go from the largest number down, and stop at the first that
+# fails.</details>
+
+# %% [markdown] tags=["explanation"]
+# Your next run has no partner of the same seed. So the lowest healthy value is compared with the
+# highest broken one.
+#
+# Usual mistakes: the smallest number at which they happen to part; a comparison of means, or seed
+# by seed.
+
+# %% [markdown]
+# **Predict** the number for a fault in every row, and for one in the lists alone.
+
+
+# %%
+def values(measure: str, arm: str) -> dict[int, list[float]]:
+    """A probe of an arm, by the number of examples: a value for each seed."""
+    return {n: recorded.measured(f"{measure}_{n}", arm=arm) for n in probe_runs.COUNTS}
+
+
+PAIRS = (
+    ("stop", "no stop", "healthy"),
+    ("first", "late start", "healthy"),
+    ("stop", "no stop in lists", "healthy, with lists"),
+    ("first", "late start in lists", "healthy, with lists"),
+    ("stop", "no stop in 9 of 10 rows", "healthy"),
+    ("first", "late start in 9 of 10 rows", "healthy"),
+)
+
+# %% tags=["predict"]
+print("probe  broken run                   at 8: healthy  broken  verdict       enough")
+words, enough = {}, {}
+for measure, broken, healthy in PAIRS:
+    good, bad = values(measure, healthy), values(measure, broken)
+    words[broken] = judge_claim(good[8], bad[8], claim="lower").word
+    enough[broken] = fewest(good, bad)
+    means = f"{np.mean(good[8]):13.2f} {np.mean(bad[8]):7.2f}"
+    print(f"{measure:6} {broken:28} {means}  {words[broken]:13} {enough[broken]}")
+assert words["no stop"] == words["late start"] == "held" and words["no stop in lists"] != "held"
+assert enough["no stop"] == enough["late start"] == 2 and enough["no stop in lists"] == 32
+assert enough["late start in 9 of 10 rows"] is None
+
+# %%
+figure = plots.new_figure((10.0, 3.8))
+ax = figure.subplots()
+COLOURS = {"healthy, with lists": plots.GREEN, "no stop in lists": plots.VERMILLION}
+for place, (arm, colour) in enumerate(COLOURS.items()):
+    for at, (_, seeds) in enumerate(values("stop", arm).items()):
+        label = arm if not at else None
+        ax.scatter([at + 0.12 * place] * 5, seeds, s=60, color=colour, label=label)
+ax.set_xticks(range(4), probe_runs.COUNTS)
+ax.set(xlabel="answers that the probe reads", ylabel="P(stop)", ylim=(0, 1.05))
+ax.legend(loc="lower right")
+_ = ax.set_title("A fault in a fifth of the rows wants 32 answers")
+
+# %% [markdown]
+# **Read.** *Held*: and two answers would do. Answers end alike, so a fault in all of them is in any.
+# What decides is how many *kinds* of rows there are. Among 8 answers of one seed there was no list,
+# and the fault was not seen. With 32 it is, in all seeds. So **probe each kind of row**: long and
+# short, each source, each language.
+#
+# The last line is an honest blank. One right row in ten teaches the first token, so nothing is
+# wrong with the model; only the graded text of the rows shows the fault.
+#
+# And two **false alarms**. **Predict** P(stop) of two healthy runs: one of a quarter of the steps,
+# one with LoRA.
+
+# %% tags=["predict"]
+for arm in ("healthy", "healthy, short", "healthy, LoRA", "no stop"):
+    losses = recorded.measured("loss", arm=arm)
+    print(f"{arm:16} P(stop) {np.mean(values('stop', arm)[128]):.6f}  loss {np.mean(losses):.2f}")
+assert max(values("stop", "healthy, LoRA")[128]) < 0.1
+assert max(values("stop", "no stop")[128]) < 1e-3
+
+# %% [markdown]
+# **Read.** Both would never stop, though their labels are right. The short run has not learned it
+# yet. LoRA leaves the embedding alone, and this base never trained the row of its stop token. A
+# probe says *that* something is off, not why: after P(stop), look at the graded text.
+#
+# A cheap run again, against the record:
+
+# %%
+again = probe_runs.measure_arm(base, tokenizer, arm="healthy, short", seed=0)
+band = values("stop", "healthy, short")[128]
+print(
+    f"healthy, short, seed 0 again: P(stop) {again['stop_128']:.3f}, recorded {np.round(band, 3)}"
+)
+assert min(band) / 2 < again["stop_128"] < max(band) * 2
+
+# %% [markdown]
+# ### On a real model
+#
+# SmolLM2, a chat model of 135 M parameters, learns chapter 13's invented convention ("Aye: … Over.")
+# from 32 lessons. Three seeds, recorded by `tools/experiments/18b_smollm2.py`. The same claim, and
+# the same question for the first token.
+
+# %% tags=["predict"]
+for arm in ("base", "healthy", "no stop", "late start"):
+    stop, first = (np.mean(real.measured(f"{m}_8", arm=arm)) for m in ("stop", "first"))
+    print(f"{arm:10} on 8 answers: P(stop) {stop:.3f}, first token right {first:.0%}")
+for measure, broken in (("stop", "no stop"), ("first", "late start")):
+    pair = [real.measured(f"{measure}_8", arm=arm) for arm in ("healthy", broken)]
+    verdict = judge_claim(*pair, claim="lower")
+    print(f"{broken}: {verdict.mean:+.2f}, noise floor {verdict.floor:.2f}: {verdict.word}")
+    assert verdict.word == "held"
+
+# %% [markdown]
+# **Read.** *Held* for both. Note the base: it has been a chat model for long, and knows how to stop
+# after *its* answers. A fault in the labels shows only where the lessons ask for something new.
+#
+# ## 6 · What is saved, and how it answers
+#
+# Three last pairs that must be equal. An adapter **merged** into the weights: up to rounding, 1e-3
+# on logits here. A folder **reloaded**: the same. And prompts answered **alone** or in a **batch**:
+# the same texts, but for ties.
+
+
+# %%
+def merge_without_scale(model):
+    """Wrong: adds B A, and forgets alpha / rank."""
+    for module in model.modules():
+        if hasattr(module, "lora_B"):
+            module.alpha = module.rank
+    return merge_lora(model)
+
+
+def load_fresh(folder):
+    """Wrong: makes a new adapter of the same form, and does not read the saved one."""
+    return get_peft_model(copy.deepcopy(base), LoraConfig.from_pretrained(folder))
+
+
+# %% tags=["predict"]
+with TemporaryDirectory() as folder:
+    save_adapter(adapted, folder)
+    ours = diagnostics.reload_difference(
+        adapted, folder, lambda f: load_adapter(copy.deepcopy(base), f)
+    )
+    of_peft = PeftModel.from_pretrained(copy.deepcopy(base), folder)
+    never = diagnostics.reload_difference(adapted, folder, load_fresh)
+saved = {
+    "reloaded by us": ours,
+    "reloaded by PEFT": diagnostics.logit_difference(adapted, of_peft),
+    "reloaded as a new adapter": never,
+    "merged by us": diagnostics.merge_difference(adapted),
+    "merged by PEFT": diagnostics.merge_difference(of_peft, lambda m: m.merge_and_unload()),
+    "merged without alpha / rank": diagnostics.merge_difference(adapted, merge_without_scale),
+}
+for name, difference in saved.items():
+    print(f"{name:28} {difference:.1e}")
+assert all(
+    (difference < 1e-3) != name.endswith(("adapter", "rank")) for name, difference in saved.items()
+)
+
+# %% [markdown]
+# **Read.** Ours and PEFT's agree with each other and with the model in memory. The faults are a
+# thousand times larger than rounding. Blind: a merge into bfloat16 rounds more (raise the
+# tolerance), and equality says nothing about quality.
+
+
+# %%
+def ask_padded(side: str):
+    """A function that answers questions in one batch, padded on this side."""
+
+    def ask(questions: list[str]) -> list[str]:
+        talks = [[{"role": "user", "content": question}] for question in questions]
+        texts = [render(talk, tokenizer, add_generation_prompt=True) for talk in talks]
+        batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side=side)
+        ids = runs["healthy"].model.generate(**batch, max_new_tokens=24, do_sample=False)
+        return tokenizer.batch_decode(ids[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
+
+    return ask
+
+
+# %%
+questions = [talk[0]["content"] for talk in asked(12)]
+for name, ask in {
+    "generate_responses": lambda some: generate_responses(runs["healthy"].model, tokenizer, some),
+    "padded left": ask_padded("left"),
+    "padded right": ask_padded("right"),
+}.items():
+    share = diagnostics.batch_generation_difference(ask, questions)
+    print(f"{name:20} {share:.0%} answered otherwise alone than in a batch")
+    assert (share > 0.3) == (name == "padded right")
+
+# %% [markdown]
+# ## 7 · In which order
+#
+# Cheapest first, and the first one that is off is followed up before any other is asked.
+#
+# | when | probe | healthy | sees | blind to |
+# |---|---|---|---|---|
+# | before | graded text | answer + stop token | every fault of the mask | wrong answers |
+# | before | graded share | as your data | lost mask, nothing left | a mask that slid |
+# | before | prompt is a prefix | no row | templates that rewrite | a prompt cut short |
+# | step 0 | batch invariance | < 1e-5 | mean of means, scored padding | scored prompts |
+# | step 0 | accumulation | < 1e-4 | mean of means | a constant factor |
+# | during | max\|B\| | > 0 | an adapter that never moved | what it learned |
+# | during | two evaluations | 0 | dropout left on | at step 0, everything |
+# | during | resume | < 1e-4 | new optimiser, new schedule | a fault in both |
+# | after | by position | above the base | late starts | the rows' other kinds |
+# | after | P(stop) | near 1 | no stop token learned | why |
+# | after | shifted | next ≫ after | labels shifted twice | a slid mask |
+# | saved | reload, merge | < 1e-3 | lost or misread adapters | whether it is any good |
+# | saved | alone = batch | same texts | padding on the wrong side | a wrong template |
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 18b.6 · Five runs, and nothing but the models · 16 min · ●●●
+# Somebody hands you a model, its base, and 24 `examples` with right labels (facts; held out). Write
+# the diagnosis. Return
+#
+# - `"unchanged"`: the model scores as the base does; nothing was learned;
+# - `"two ahead"`: it predicts the token after the next one;
+# - `"no stop"`: it answers, and never learned to stop;
+# - `"late start"`: it answers and stops, and never learned an answer's first token;
+# - `"healthy"`: none of these.
+#
+# Each run has one fault at most, in every row. Nothing is near a border: P(stop) is below 0.01 or
+# above 0.8; the first token is right in under 10 % or over 90 % of the answers. All of
+# `sft_lab.diagnostics` may be used. `hidden_runs()` gives five models by letters, to look at. The
+# check asks about all five kinds, with questions of its own.
+
+
+# %% tags=["stub"]
+def name_fault(model, base, tokenizer, examples: list[Example]) -> str:
+    """Return one of the five words."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def name_fault(model, base, tokenizer, examples: list[Example]) -> str:
+    """Return one of the five words."""
+    if diagnostics.logit_difference(model, base) < 1e-4:
+        return "unchanged"
+    next_token, one_after = diagnostics.shifted_accuracy(model, examples).values()
+    if one_after > next_token:
+        return "two ahead"
+    if diagnostics.stop_probability(model, tokenizer, examples) < 0.1:
+        return "no stop"
+    first = diagnostics.accuracy_by_position(model, examples)[0]
+    return "late start" if first < 0.5 else "healthy"
+
+
+for letter, model in hidden_runs().items():
+    print(letter, name_fault(model, base, tokenizer, unseen[:24]))
+
+# %% tags=["check"]
+check("18b.6", name_fault)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Which faults spoil several probes at once? Rule these out
+# first.</details>
+
+# %% [markdown] tags=["explanation"]
+# A model that learned nothing never stops either, and starts no answer rightly. So the order
+# decides: the probe that explains most comes first.
+#
+# Usual mistakes: P(stop) first, which is low in three of five runs; no comparison with the base.
+
+# %% [markdown]
+# ## What to remember
+#
+# - The loss has no known right value. A probe has one, known before it is asked.
+# - Read one row of graded text before every run. It costs nothing and sees every fault of the mask.
+# - Invariance shows that a number is well defined, not that it is right.
+# - Compare with the base, and probe every kind of row: two answers are enough for a fault in all of
+#   them, 32 for one in a fifth.
+# - A probe says that something is off, not why. Follow up the first one, from the cheap end.
+#
+# ## Sources
+#
+# - Stop token taken for padding: github.com/huggingface/transformers, issue 23530. Mask one late:
+#   OpenRLHF, issue 973. Shifted twice: transformers, pull request 47395.
+# - Means of means: transformers, pull requests 34191 and 46204. Evaluation and batch size:
+#   transformers, issue 39241. A fresh adapter on reload: peft, issue 793. Left padding: nnsight,
+#   pull request 673.
+# - Rendered prompt that is no prefix: trl, pull request 6363. LoRA and untrained token rows:
+#   LLaMA-Factory, issue 7943.
+#
+# <details><summary>中文要点</summary>
+#
+# 1. 损失没有"已知的正确值"，所以坏掉的训练也可以有漂亮的损失；**探针**（probe）是事先就知道健康答案的问题。
+# 2. 训练前（不需要模型）：看一行**被计入损失的文本**、其占比，以及提示渲染结果是不是整段对话的前缀。
+# 3. 第 0 步：评估不随**批大小**变，梯度不随**累积方式**变（1e-5 左右的差别是舍入）。不变只说明定义良好，不说明正确。
+# 4. 训练中：max|B| 大于 0、两次评估完全相等（dropout 已关）、断点续训与不中断相等。训练后：按位置的准确率、P(stop)、错位准确率，始终与基座比较。
+# 5. 故障在所有行里时，两条回答就够；只在五分之一的行里时要 32 条，所以**每一类数据都要探**。P(stop) 只说"有问题"，不说原因：步数太少、LoRA 冻结了停止符的嵌入也会报警。
+#
+# </details>
