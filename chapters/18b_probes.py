@@ -15,10 +15,12 @@
 
 # %% tags=["setup"]
 import copy
+import warnings
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.testing import assert_close
 
@@ -40,6 +42,8 @@ from sft_lab.train import evaluate
 
 # %% tags=["setup"]
 plots.style()
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing")  # an old name, inside PEFT
+transformers.logging.set_verbosity_error()  # the wrong padding below is named there
 base, tokenizer = load("atlas-base")
 taught = encode_conversations(lessons(), tokenizer)  # what a healthy run gets
 unseen = encode_conversations(asked(), tokenizer)  # about entities that no lesson names
@@ -49,13 +53,9 @@ real = read_results("18b_smollm2")
 # %% [markdown]
 # ## 1 · The loss does not say
 #
-# Here are four runs on the same 512 lessons. Three have a fault in their labels:
-#
-# | run | fault |
-# |---|---|
-# | stop not graded | the stop token was taken for padding |
-# | starts late | the mask begins one token late |
-# | shifted twice | labels come shifted, and the loss shifts them again |
+# Four runs learn the same 512 lessons. Three have a fault in their labels: the **stop token is not
+# graded**, for it was taken for padding; the mask **starts late**, by one token; the labels are
+# **shifted twice**, once too often.
 #
 # **Predict:** for which of them would the training loss make you look twice?
 
@@ -69,12 +69,11 @@ assert max(last[name] for name in NAMES[:3]) < 0.1 < 0.5 < last["shifted twice"]
 
 # %% [markdown]
 # **Read.** One of three. The two others learn perfectly what they are given, and end as low as the
-# healthy run. Nobody knows beforehand which loss is right, so the loss cannot be wrong.
+# healthy run. Nobody knows beforehand which loss is right.
 #
 # A **probe** is a question whose healthy answer is known before it is asked: "the stop token is
-# graded", "the batch size changes nothing". We build
-# fourteen, of a few lines each. Each has a tolerance, a fault that it
-# sees, and one to which it is blind. We go by cost.
+# graded", "the batch size changes nothing". Each has a tolerance, a fault that it sees, and one to
+# which it is blind. We go by cost.
 
 # %%
 _ = probe_runs.draw_battery()
@@ -124,8 +123,8 @@ check("18b.1", graded_runs)
 # is taken for "not graded".
 
 # %% [markdown]
-# With these runs, two probes. The **share** of graded tokens: about a third here. The graded
-# **text**: the answer and its stop token, nothing else. Five data sets follow, four of them broken.
+# Two probes follow: the **share** of graded tokens, about a third here, and the graded **text**,
+# which is the answer and its stop token. Four of these five data sets are broken.
 #
 # **Predict:** which fault does the share not see?
 
@@ -139,9 +138,9 @@ assert 0.2 < share < 0.5 and diagnostics.graded_share(plant("prompt graded", tau
 assert diagnostics.graded_share(plant("moved left", taught)) == share
 
 # %% [markdown]
-# **Read.** The share sees a lost mask (100 %), and would see 0 % when every answer was cut away.
-# A mask that slid by one token keeps its share to the last digit; only the text shows it. So print
-# one row as text, always. Blind spot of both: a wrong *answer* is graded as neatly as a right one.
+# **Read.** The share sees a lost mask (100 %), and answers that were all cut away (0 %). A mask that
+# slid by one token keeps its share; only the text shows it. Both are blind to a wrong *answer*,
+# which is graded as neatly as a right one.
 #
 # The library's own mask agrees (`assistant_only_loss` of TRL uses it):
 
@@ -159,18 +158,18 @@ for talk, example in zip(lessons(), taught, strict=True):
 print(f"{len(taught)} rows: equal labels")
 
 # %% [markdown]
-# The third probe needs no token ids at all. A model is *taught* on the rendered conversation and
-# *asked* with a rendered prompt. If the prompt is not how the conversation begins, it is asked
-# something else than it was taught.
+# The third probe needs text alone. A model is *taught* on the rendered conversation and *asked* with
+# a rendered prompt. If the conversation does not begin with that prompt, it is asked otherwise than
+# it was taught.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18b.2 · Asked as taught · 10 min · ●●○
-# You get conversations, lists of turns `{"role": …, "content": …}`, and the function
-# `render(turns, asking)`. It returns the text of the turns; with `asking=True` the opening of an
-# answer follows. Return the numbers of the conversations, from 0 and in order, in which for *some*
-# answer (a turn of the role "assistant") the prompt before it is not how the text of the **whole**
-# conversation begins. List each once. A conversation never begins with an answer. It may end with a
-# question, or hold no answer: then nothing in it is wrong.
+# You get conversations, lists of turns `{"role": …, "content": …}`, and `render(turns, asking)`,
+# which returns the text of the turns; with `asking=True` the opening of an answer follows. Return
+# the numbers of the conversations, from 0 and in order, in which for *some* answer (a turn of the
+# role "assistant") the text of the **whole** conversation does not begin with the prompt before
+# that answer. List each once. A conversation never begins with an answer. It may end with a
+# question; one without answers is not listed.
 #
 # Example: if `render` writes `Q:hi\nA:` when asking, and `Q:hi\nA: yo\n` for the conversation, all
 # is well. If it writes `Q:hi\nA:[think]` when asking, the conversation is listed.
@@ -220,17 +219,17 @@ assert diagnostics.prefix_mismatches(two_turns, thinking) == [0, 1, 2]
 assert not diagnostics.prefix_mismatches(two_turns, cut)
 
 # %% [markdown]
-# **Read.** A think block that is asked for and never taught is seen in every row. A prompt that
-# lacks its last line break is not: it *is* how the conversation begins, a little too early.
+# **Read.** A think block that is asked for and never taught is seen in every row. A prompt without
+# its last line break is not: the conversation does begin with it.
 #
 # ## 3 · At step 0: the functions that the run uses
 #
-# These probes need a model, and any will do: the base. Each asks whether two ways to one number
-# agree. Equal to the last bit they are not: sums in another order round otherwise. We allow 1e-5
-# nats, and a real fault is a thousand times larger.
+# For these probes any model will do. Each asks whether two ways to one number agree. Not to the
+# last bit: sums in another order round otherwise. We allow 1e-5 nats; a real fault is a thousand
+# times larger.
 #
-# **Batch invariance.** An evaluation must not depend on its batch size. Here are a right one and
-# two wrong ones. **Predict** which fault shows.
+# **Batch invariance.** An evaluation must not depend on its batch size. **Predict** which of two
+# faults shows.
 
 
 # %%
@@ -261,9 +260,9 @@ for name, difference in moved.items():
 assert moved["of_tokens"] < 1e-5 < 1e-3 < moved["of_batches"] and moved["of_prompts"] < 1e-5
 
 # %% [markdown]
-# **Read.** A mean of means moves with the batch size. Scored prompts do not move: the same wrong
-# number comes out at every size. A probe of *invariance* shows that a number is well defined, never
-# that it is the right one. The library agrees when it is told how many tokens all batches hold:
+# **Read.** A mean of means moves. Scored prompts give the same wrong number at every size:
+# *invariance* shows that a number is well defined, never that it is right. The library agrees when
+# it is told how many tokens all batches hold:
 
 # %%
 count = sum(label != IGNORE_INDEX for row in some for label in row.labels)
@@ -274,15 +273,12 @@ assert_close(by_library, of_tokens(some, 4), rtol=0, atol=1e-5)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18b.3 · Is one by one the same as at once? · 8 min · ●●○
-# Chapter 04 made accumulation right. Now probe somebody else's step. `gradient_of(batches)` takes a
-# list of batches, each a list of rows, and returns the gradient of one step over them: a list with
-# a tensor for each parameter. Return the float
-#
-# ‖one by one − at once‖ / ‖at once‖,
-#
-# where "at once" is one batch of all rows, and "one by one" is every row as a batch of its own. The
-# norm is taken over all numbers of all parameters together; ‖at once‖ is not 0. As with a model's
-# `.grad`, the next call writes into the tensors that the last one returned.
+# Probe somebody else's step. `gradient_of(batches)` takes a list of batches, each a list of rows,
+# and returns the gradient of one step over them: a list with a tensor for each parameter. Return
+# the float ‖one by one − at once‖ / ‖at once‖, where "at once" is one batch of all rows, and "one
+# by one" makes every row a batch of its own. The norm goes over all numbers of all parameters
+# together; ‖at once‖ is not 0. As with a model's `.grad`, the next call writes into the tensors
+# that the last one returned.
 #
 # Example: gradients of (3, 4) at once and (3, 3) one by one give 1 / 5 = 0.2.
 
@@ -309,10 +305,8 @@ check("18b.3", accumulation_difference)
 # second call.</details>
 
 # %% [markdown] tags=["explanation"]
-# Rows whose answers have the same length hide a mean of means: probe with rows of all lengths.
-#
 # Usual mistakes: no copy, so that a gradient is compared with itself; an absolute difference, for
-# which no tolerance fits every model.
+# which no tolerance fits every model. Rows of equal length hide a mean of means.
 
 
 # %%
@@ -347,26 +341,25 @@ assert found["by all graded tokens"] < 1e-4 < 1e-2 < found["mean of means"]
 assert found["by all, times two"] < 1e-4
 
 # %% [markdown]
-# **Read.** Again: the mean of means is seen, a constant factor is not.
+# **Read.** Again the mean of means is seen, and a constant factor is not.
 #
 # ## 4 · During the run: the adapter, the evaluation, the resume
 #
-# Three probes look at a run under way. We train a small LoRA adapter, with dropout 0.1.
+# We train a small LoRA adapter, with dropout 0.3.
 
 # %%
-adapted = tune(base, tokenizer, taught[:128], rank=8, dropout=0.1).model
+adapted = tune(base, tokenizer, taught[:128], rank=8, dropout=0.3).model
 fresh = get_peft_model(copy.deepcopy(base), LoraConfig(task_type="CAUSAL_LM", r=8))
 print(f"max|B|: trained {diagnostics.largest_b(adapted):.3f}, fresh {diagnostics.largest_b(fresh)}")
 assert diagnostics.largest_b(adapted) > 1e-3 and diagnostics.largest_b(fresh) == 0
 
 # %% [markdown]
-# **max|B|** is 0 before the first step and never after it: B begins at zero. At 0 the adapter does
-# nothing, whatever the log says. That happens when the optimiser holds other weights, and when a
-# reload makes a new adapter instead of reading the old one. (Exactly 0, so no tolerance.) Blind: B
-# also grows on wrong labels.
+# **max|B|** is exactly 0 before the first step, and not after it. At 0 the adapter does nothing: the
+# optimiser holds other weights, or a reload made a new adapter instead of reading the old one.
+# Blind: B grows on wrong labels, too.
 #
-# **Two evaluations agree.** Evaluate twice; the difference is 0 to the bit, for nothing has
-# changed, not even the order. **Predict:** and with `torch.no_grad()` but without `model.eval()`?
+# **Two evaluations agree**, to the bit, for not even the order has changed. **Predict:** and under
+# `torch.no_grad()`, without `model.eval()`?
 
 
 # %%
@@ -382,7 +375,7 @@ def without_eval(model) -> float:
 
 # %% tags=["predict"]
 torch.manual_seed(0)
-untrained = add_lora(copy.deepcopy(base), dropout=0.1)
+untrained = add_lora(copy.deepcopy(base), dropout=0.3)
 twice = {
     "healthy": diagnostics.eval_difference(lambda: evaluate(adapted, tokenizer, some)["loss"]),
     "no eval(), adapter trained": diagnostics.eval_difference(lambda: without_eval(adapted)),
@@ -391,44 +384,45 @@ twice = {
 for name, difference in twice.items():
     print(f"{name:28} {difference:.5f} nats")
 assert twice["healthy"] == twice["no eval(), at step 0"] == 0
-assert twice["no eval(), adapter trained"] > 1e-4
+assert twice["no eval(), adapter trained"] > 1e-6
 
 # %% [markdown]
-# **Read.** The same fault is invisible at step 0: dropout stands before an update that is still
-# zero. So ask again after some steps.
+# **Read.** The same fault is invisible at step 0, where the update behind the dropout is still zero.
+# Ask again after some steps.
 #
-# **Equality after resume.** Losses of a run in one piece, and of one that crashed and was resumed.
-# The fault: weights were restored, and the optimiser and its schedule began anew.
+# **Equality after resume.** We compare a run in one piece with one that crashed and was resumed.
+# The fault: weights were restored, optimiser and schedule began anew.
 
 # %%
 with TemporaryDirectory() as folder:
     pieces = probe_runs.resume_runs(base, tokenizer, taught[:192], folder)
+jumps = {}
 print("               largest difference   jump behind the resume")
 for name in ("resumed", "begun anew"):
     difference = diagnostics.resume_difference(pieces["whole"], pieces[name])
-    jump = diagnostics.resume_jump(pieces[name], probe_runs.CRASH)
-    print(f"{name:12} {difference:15.1e} nats {jump:+15.2f} nats")
+    jumps[name] = diagnostics.resume_jump(pieces[name], probe_runs.CRASH)
+    print(f"{name:12} {difference:15.1e} nats {jumps[name]:+15.2f} nats")
+assert max(jumps.values()) < 0.1
 assert diagnostics.resume_difference(pieces["whole"], pieces["resumed"]) < 1e-4
 assert diagnostics.resume_difference(pieces["whole"], pieces["begun anew"]) > 0.01
 
 # %% [markdown]
-# **Read.** The comparison with the whole run sees it. It costs a second run, so do it once, on a
-# few rows. The jump alone is what a log shows of one run: compare the two columns. Blind: a run
-# that resumes exactly can be exactly wrong.
+# **Read.** The comparison with the whole run sees it. The jump, which is all that one run's log can
+# show, does not: both runs go on falling. So resume once on purpose, on a few rows.
 #
 # ## 5 · After the run: what was learned
 #
-# Now the model itself. We show it answers with *right* labels, whatever it was trained on, and ask
-# token by token. First: how often does the right token rank first, by its position in the answer?
+# Now we show the model answers with *right* labels, whatever it was trained on. How often does the
+# right token rank first, by its position in the answer?
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18b.4 · Accuracy by position · 12 min · ●●○
-# `best` (B, T): `best[b, t]` is the token that ranks first when row b was read up to position t; it
-# is a guess of token t + 1. `labels` (B, T), unshifted: each row has one run of graded tokens,
-# which begins at position 1 or later and has at least one token; all others are −100. The last
-# graded token is the stop token. Return a list of floats: the share of right guesses at the
-# answers' first token, at their second, and so on; each over the answers that have such a token,
-# **without** stop tokens. The last entry is the share of right guesses of the stop tokens.
+# `best[b, t]` is the token that ranks first when row b was read up to position t: a guess of token
+# t + 1. `labels`, unshifted, (B, T) as well: each row has one run of at least one graded token,
+# which begins at position 1 or later; all else is −100. Its last token is the stop token. Return a
+# list of floats: the share of right guesses of the answers' first token, of their second, and so
+# on, each over the answers that have such a token, **without** stop tokens. The last entry is the
+# share of right guesses of the stop tokens.
 #
 # Example: labels `[[-100, 5, 6, 9], [-100, 5, 9, -100]]`, best `[[5, 0, 9, 0], [4, 9, 0, 0]]`. First
 # token: one of two. Second: 0 of one. Stop: both. The answer is `[0.5, 0.0, 1.0]`.
@@ -481,13 +475,12 @@ assert accuracy["healthy"][0] > 0.9 > 0.2 > accuracy["starts late"][0]
 assert accuracy["healthy"][-1] > 0.9 > 0.2 > accuracy["stop not graded"][-1]
 
 # %% [markdown]
-# **Read.** A late mask leaves the first token where the base has it, and the rest is fine. Without
-# a graded stop token, the last point is at the base's. Compare with the base, always: a probe says
-# what *changed*.
+# **Read.** A late mask leaves the first token where the base has it. Without a graded stop token,
+# the last point stays there. Compare with the base, always: a probe says what *changed*.
 #
-# Two more readings of the same scores. **P(stop)** is the mean probability of the stop token where
-# the answer ends. It moves long before the rank does. And the **shifted accuracy**: against the
-# next token, and against the one after it.
+# The same scores give two more probes. **P(stop)** is the mean probability of the stop token where
+# the answer ends; it moves before the rank does. The **shifted accuracy** compares with the next
+# token, and with the one after it.
 
 # %%
 print("                 P(stop)  next token  the one after")
@@ -498,13 +491,13 @@ for name, model in {"base": base, **{name: runs[name].model for name in NAMES}}.
 assert two > 0.4 > one  # of the last, which was shifted twice
 
 # %% [markdown]
-# **Read.** Healthy is near 1, high, and near 0. Blind spots: P(stop) does not see a late start;
-# neither sees a wrong fact that is said fluently.
+# **Read.** Healthy is near 1, high, and near 0. P(stop) is blind to a late start, and both are to a
+# wrong fact that is said fluently.
 #
 # ### How many examples?
 #
-# Chapter 18c asks which probe finds which bug. We ask what a probe costs: how few answers are
-# enough? Ten kinds of run, five seeds each, are recorded by `tools/experiments/18b_samples.py`.
+# How few answers are enough for a probe? Ten kinds of run, five seeds each, are recorded by
+# `tools/experiments/18b_samples.py`.
 #
 # > **Claim.** On **8** answers, P(stop) of a run without graded stop tokens is lower than that of a
 # > healthy run. Primary measure: P(stop), five seeds. Beside it: a fault in the lists alone, which
@@ -512,13 +505,13 @@ assert two > 0.4 > one  # of the last, which was shifted twice
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18b.5 · How few are enough · 8 min · ●●○
-# `healthy` and `broken` give, for some numbers of examples, the values of a probe, one for each
-# seed: `{8: [0.9, 0.8], 2: [0.9, 0.4]}`. Healthy runs have the higher values. A number **tells them
-# apart** if every healthy value is above every broken one; equal is not above. Return the smallest
-# number from which on they are told apart: at it and at every larger number given. If there is
-# none, return None. Both dicts have the same keys, at least one, in any order.
+# `healthy` and `broken` give, for some numbers of examples, a probe's values, one a seed. Healthy
+# ones are higher. A number **tells them apart** if every healthy value is above every broken one;
+# equal is not above. Return the smallest number from which on they are told apart: at it and at
+# every larger number given. If there is none, return None. Both dicts have the same keys, at least
+# one, in any order.
 #
-# Example: with `broken = {2: [0.5, 0.1], 8: [0.2, 0.3]}` the answer is 8.
+# Example: `{8: [0.9, 0.8], 2: [0.9, 0.4]}` and `{2: [0.5, 0.1], 8: [0.2, 0.3]}` give 8.
 
 
 # %% tags=["stub"]
@@ -546,11 +539,8 @@ check("18b.5", fewest)
 # fails.</details>
 
 # %% [markdown] tags=["explanation"]
-# Your next run has no partner of the same seed. So the lowest healthy value is compared with the
-# highest broken one.
-#
 # Usual mistakes: the smallest number at which they happen to part; a comparison of means, or seed
-# by seed.
+# by seed, although your next run has no partner.
 
 # %% [markdown]
 # **Predict** the number for a fault in every row, and for one in the lists alone.
@@ -591,22 +581,21 @@ COLOURS = {"healthy, with lists": plots.GREEN, "no stop in lists": plots.VERMILL
 for place, (arm, colour) in enumerate(COLOURS.items()):
     for at, (_, seeds) in enumerate(values("stop", arm).items()):
         label = arm if not at else None
-        ax.scatter([at + 0.12 * place] * 5, seeds, s=60, color=colour, label=label)
+        ax.scatter(at + 0.15 * place + 0.02 * np.arange(5), seeds, color=colour, label=label)
 ax.set_xticks(range(4), probe_runs.COUNTS)
 ax.set(xlabel="answers that the probe reads", ylabel="P(stop)", ylim=(0, 1.05))
 ax.legend(loc="lower right")
 _ = ax.set_title("A fault in a fifth of the rows wants 32 answers")
 
 # %% [markdown]
-# **Read.** *Held*: and two answers would do. Answers end alike, so a fault in all of them is in any.
-# What decides is how many *kinds* of rows there are. Among 8 answers of one seed there was no list,
-# and the fault was not seen. With 32 it is, in all seeds. So **probe each kind of row**: long and
-# short, each source, each language.
+# **Read.** *Held*, and two answers would do: a fault in all rows is in any. What decides is how many
+# *kinds* of rows there are. One seed's 8 answers held no list, and the fault was not seen; 32 show
+# it in all seeds. So **probe each kind of row**: long and short, each source, each language.
 #
-# The last line is an honest blank. One right row in ten teaches the first token, so nothing is
-# wrong with the model; only the graded text of the rows shows the fault.
+# The last line finds nothing at any number. One right row in ten taught the first token; only the
+# graded text shows this fault.
 #
-# And two **false alarms**. **Predict** P(stop) of two healthy runs: one of a quarter of the steps,
+# Now two **false alarms**. **Predict** P(stop) of two healthy runs: one of a quarter of the steps,
 # one with LoRA.
 
 # %% tags=["predict"]
@@ -617,9 +606,9 @@ assert max(values("stop", "healthy, LoRA")[128]) < 0.1
 assert max(values("stop", "no stop")[128]) < 1e-3
 
 # %% [markdown]
-# **Read.** Both would never stop, though their labels are right. The short run has not learned it
-# yet. LoRA leaves the embedding alone, and this base never trained the row of its stop token. A
-# probe says *that* something is off, not why: after P(stop), look at the graded text.
+# **Read.** Neither stops, and their labels are right. The short run has not learned it yet. A likely
+# cause in the other: LoRA leaves the embedding as it is, with a stop row that the base hardly used.
+# A probe says *that* something is off, not why.
 #
 # A cheap run again, against the record:
 
@@ -635,8 +624,7 @@ assert min(band) / 2 < again["stop_128"] < max(band) * 2
 # ### On a real model
 #
 # SmolLM2, a chat model of 135 M parameters, learns chapter 13's invented convention ("Aye: … Over.")
-# from 32 lessons. Three seeds, recorded by `tools/experiments/18b_smollm2.py`. The same claim, and
-# the same question for the first token.
+# from 32 lessons; three seeds, `tools/experiments/18b_smollm2.py`. The claim is the same.
 
 # %% tags=["predict"]
 for arm in ("base", "healthy", "no stop", "late start"):
@@ -649,14 +637,14 @@ for measure, broken in (("stop", "no stop"), ("first", "late start")):
     assert verdict.word == "held"
 
 # %% [markdown]
-# **Read.** *Held* for both. Note the base: it has been a chat model for long, and knows how to stop
-# after *its* answers. A fault in the labels shows only where the lessons ask for something new.
+# **Read.** *Held*, and so for the first token. The base, a chat model, often stops by itself: a fault
+# in the labels shows only where lessons ask for something new.
 #
 # ## 6 · What is saved, and how it answers
 #
-# Three last pairs that must be equal. An adapter **merged** into the weights: up to rounding, 1e-3
-# on logits here. A folder **reloaded**: the same. And prompts answered **alone** or in a **batch**:
-# the same texts, but for ties.
+# Three last pairs must be equal: an adapter and its **merged** weights, a model and its **reloaded**
+# folder (logits within 1e-3, for rounding), and prompts answered **alone** and in a **batch** (the
+# same texts, but for ties).
 
 
 # %%
@@ -696,9 +684,8 @@ assert all(
 )
 
 # %% [markdown]
-# **Read.** Ours and PEFT's agree with each other and with the model in memory. The faults are a
-# thousand times larger than rounding. Blind: a merge into bfloat16 rounds more (raise the
-# tolerance), and equality says nothing about quality.
+# **Read.** Ours, PEFT's and the model in memory agree. The faults are a thousand times larger than
+# rounding. (A merge into bfloat16 rounds more.) Blind: equality says nothing about quality.
 
 
 # %%
@@ -729,39 +716,38 @@ for name, ask in {
 # %% [markdown]
 # ## 7 · In which order
 #
-# Cheapest first, and the first one that is off is followed up before any other is asked.
+# Cheapest first. Follow up the first probe that is off before you ask the next.
 #
-# | when | probe | healthy | sees | blind to |
-# |---|---|---|---|---|
-# | before | graded text | answer + stop token | every fault of the mask | wrong answers |
-# | before | graded share | as your data | lost mask, nothing left | a mask that slid |
-# | before | prompt is a prefix | no row | templates that rewrite | a prompt cut short |
-# | step 0 | batch invariance | < 1e-5 | mean of means, scored padding | scored prompts |
-# | step 0 | accumulation | < 1e-4 | mean of means | a constant factor |
-# | during | max\|B\| | > 0 | an adapter that never moved | what it learned |
-# | during | two evaluations | 0 | dropout left on | at step 0, everything |
-# | during | resume | < 1e-4 | new optimiser, new schedule | a fault in both |
-# | after | by position | above the base | late starts | the rows' other kinds |
-# | after | P(stop) | near 1 | no stop token learned | why |
-# | after | shifted | next ≫ after | labels shifted twice | a slid mask |
-# | saved | reload, merge | < 1e-3 | lost or misread adapters | whether it is any good |
-# | saved | alone = batch | same texts | padding on the wrong side | a wrong template |
+# | probe, healthy | sees | blind to |
+# |---|---|---|
+# | graded text: answer + stop | faults of the mask | wrong answers |
+# | graded share: as your data | mask lost, nothing left | a mask that slid |
+# | prompt a prefix: all rows | templates that rewrite | a prompt cut short |
+# | batch size: < 1e-5 | mean of means | scored prompts |
+# | accumulation: < 1e-4 | mean of means | a constant factor |
+# | largest B: > 0 | an adapter that never moved | what it learned |
+# | two evaluations: 0 | dropout left on | that, at step 0 |
+# | resume: < 1e-4 | new optimiser or schedule | a fault in both runs |
+# | by position: above the base | late starts | faults in few rows |
+# | P(stop): near 1 | no stop learned | the reason |
+# | shifted: next ≫ after | labels shifted twice | a slid mask |
+# | reload, merge: < 1e-3 | lost adapters | quality |
+# | alone = batch: same texts | padding on the wrong side | wrong templates |
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18b.6 · Five runs, and nothing but the models · 16 min · ●●●
-# Somebody hands you a model, its base, and 24 `examples` with right labels (facts; held out). Write
-# the diagnosis. Return
+# You get a model, its base, and 24 `examples` with right labels. Return
 #
-# - `"unchanged"`: the model scores as the base does; nothing was learned;
+# - `"unchanged"`: it scores as the base does; nothing was learned;
 # - `"two ahead"`: it predicts the token after the next one;
 # - `"no stop"`: it answers, and never learned to stop;
 # - `"late start"`: it answers and stops, and never learned an answer's first token;
 # - `"healthy"`: none of these.
 #
-# Each run has one fault at most, in every row. Nothing is near a border: P(stop) is below 0.01 or
-# above 0.8; the first token is right in under 10 % or over 90 % of the answers. All of
-# `sft_lab.diagnostics` may be used. `hidden_runs()` gives five models by letters, to look at. The
-# check asks about all five kinds, with questions of its own.
+# A run has one fault at most, in every row. Nothing is near a border: P(stop) is below 0.01 or
+# above 0.8; the first token is right in under 10 % or over 90 % of the answers. Use
+# `sft_lab.diagnostics`; `hidden_runs()` gives five models by letters to try. The check asks about
+# all five kinds, with questions of its own.
 
 
 # %% tags=["stub"]
@@ -795,30 +781,25 @@ check("18b.6", name_fault)
 # first.</details>
 
 # %% [markdown] tags=["explanation"]
-# A model that learned nothing never stops either, and starts no answer rightly. So the order
-# decides: the probe that explains most comes first.
-#
-# Usual mistakes: P(stop) first, which is low in three of five runs; no comparison with the base.
+# A model that learned nothing never stops either, and starts no answer rightly: the fault that
+# explains most comes first. Usual mistakes: P(stop) first, which is low in three of five runs; no
+# comparison with the base.
 
 # %% [markdown]
 # ## What to remember
 #
 # - The loss has no known right value. A probe has one, known before it is asked.
-# - Read one row of graded text before every run. It costs nothing and sees every fault of the mask.
+# - Read one row of graded text, of each kind, before every run.
 # - Invariance shows that a number is well defined, not that it is right.
-# - Compare with the base, and probe every kind of row: two answers are enough for a fault in all of
-#   them, 32 for one in a fifth.
-# - A probe says that something is off, not why. Follow up the first one, from the cheap end.
+# - Compare with the base. Two answers show a fault in all rows; one in a fifth of them took 32.
+# - A probe says that something is off, not why. Start at the cheap end.
 #
 # ## Sources
 #
-# - Stop token taken for padding: github.com/huggingface/transformers, issue 23530. Mask one late:
-#   OpenRLHF, issue 973. Shifted twice: transformers, pull request 47395.
-# - Means of means: transformers, pull requests 34191 and 46204. Evaluation and batch size:
-#   transformers, issue 39241. A fresh adapter on reload: peft, issue 793. Left padding: nnsight,
-#   pull request 673.
-# - Rendered prompt that is no prefix: trl, pull request 6363. LoRA and untrained token rows:
-#   LLaMA-Factory, issue 7943.
+# - Stop token as padding: transformers, issue 23530. Mask one late: OpenRLHF, issue 973. Shifted
+#   twice: transformers, pull request 47395. Prompt no prefix: trl, pull request 6363.
+# - Mean of means: transformers, pull request 46204, issue 39241. A fresh adapter on reload: peft,
+#   issue 793. Padding: nnsight, pull request 673. Stop row and LoRA: LLaMA-Factory, issue 7943.
 #
 # <details><summary>中文要点</summary>
 #

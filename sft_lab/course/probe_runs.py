@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import io
 import random
 from collections.abc import Sequence
 from functools import cache
@@ -143,10 +144,16 @@ def tune(
 
 
 @cache
+def _load_base() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    with contextlib.redirect_stdout(io.StringIO()):  # the chapter has said what was loaded
+        return load("atlas-base")
+
+
+@cache
 def atlas_run(fault: str, seed: int = 0, count: int = LESSONS) -> Run:
     """A run on `count` lessons, from the base "atlas-base", with a fault of `FAULTS` in every row.
     It is kept: copy the model before you change it."""
-    base, tokenizer = load("atlas-base")
+    base, tokenizer = _load_base()
     examples = encode_conversations(lessons(seed, count), tokenizer)
     return tune(base, tokenizer, plant(fault, examples), seed=seed)
 
@@ -196,7 +203,7 @@ def hidden_run(word: str) -> PreTrainedModel:
     """The model of exercise 18b.6 to which `word` is the answer. It is kept, as in `atlas_run`."""
     if word == "unchanged":
         torch.manual_seed(HIDDEN_SEED)
-        return add_lora(copy.deepcopy(load("atlas-base")[0]))  # nothing has trained its B
+        return add_lora(copy.deepcopy(_load_base()[0]))  # nothing has trained its B
     return atlas_run(HIDDEN[word], HIDDEN_SEED).model
 
 
