@@ -147,10 +147,15 @@ def _needs_no_system(turns: Conversation, asking: bool) -> str:
     return _write(turns, asking, head=head)
 
 
-def _later_system(turns: Conversation, asking: bool) -> str:
-    """Writes a prompt of one turn otherwise: the first answer alone is asked otherwise."""
+def _first_otherwise(turns: Conversation, asking: bool) -> str:
+    """A prompt of one turn is written otherwise: the first answer alone is asked otherwise."""
     head = "<short>\n" if asking and len(turns) == 1 else ""
     return _write(turns, asking, head=head)
+
+
+def _later_otherwise(turns: Conversation, asking: bool) -> str:
+    """A prompt with an answer in it is written otherwise: a first answer is asked as taught."""
+    return _write(turns, asking, head="<again>\n" if asking and len(turns) > 2 else "")
 
 
 def _talks(number: int) -> list[Conversation]:
@@ -213,7 +218,8 @@ def _no_opening(talks: list[Conversation], render: Renderer) -> list[int]:
 @checks("18b.2")
 def prompts(attempt: Callable) -> str:
     renderers = (
-        *(_healthy, _drops_thoughts, _opens_thoughts, _dates, _needs_no_system, _later_system),
+        *(_healthy, _drops_thoughts, _opens_thoughts, _dates, _needs_no_system),
+        *(_first_otherwise, _later_otherwise),
     )
     inputs = [(_talks(number), render) for number, render in enumerate(renderers)]
     inputs += [([], _healthy), ([*_talks(7), *_talks(8)], _drops_thoughts)]
