@@ -212,7 +212,7 @@ WRONG_ANSWERS = {
         (lambda best, labels: _shares(best, labels, all_rows=True), "divided by all rows"),
     ],
     "18b.5": [
-        (_first_that(_above), "by luck"),
+        (_first_that(_above), "apart at that number by luck"),
         (_from_there(lambda g, b: sum(g) > sum(b)), "the means are compared"),
         (
             _from_there(lambda g, b: all(x > y for x, y in zip(g, b, strict=True))),
@@ -223,7 +223,7 @@ WRONG_ANSWERS = {
         (lambda h, b: _from_there(_above)(h, b) or max(h), "return None"),
     ],
     "18b.6": [
-        (lambda *given: "healthy", "P(stop)"),
+        (lambda *given: "healthy", "not 'healthy'"),
         (_without("unchanged"), "'unchanged'"),
         (_without("two ahead"), "'two ahead'"),
         (_without("late start"), "'late start'"),

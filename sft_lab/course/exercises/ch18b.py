@@ -119,16 +119,17 @@ def _healthy(turns: Conversation, asking: bool) -> str:
     return _write(turns, asking)
 
 
-def _drops_thoughts(turns: Conversation, asking: bool) -> str:
-    """Qwen3's way: thoughts stay in the last answer alone."""
+def _thinks_last(turns: Conversation, asking: bool) -> str:
+    """Qwen3's way: an empty think block in a prompt, and in an answer that is the last turn. It is
+    gone from earlier answers, which are then asked otherwise than they are taught."""
     last = len(turns) - 1
-    kept = [
-        {**turn, "content": turn["content"].rpartition("~")[2]}
-        if turn["role"] == "assistant" and (place < last or asking)
+    marked = [
+        {**turn, "content": "[]" + turn["content"]}
+        if turn["role"] == "assistant" and place == last and not asking
         else turn
         for place, turn in enumerate(turns)
     ]
-    return _write(kept, asking)
+    return _write(marked, asking, opening="[]")
 
 
 def _opens_thoughts(turns: Conversation, asking: bool) -> str:
@@ -159,26 +160,20 @@ def _later_otherwise(turns: Conversation, asking: bool) -> str:
 
 
 def _talks(number: int) -> list[Conversation]:
-    """One answer, two answers (with thoughts in the first), a system turn, no answer, a question
-    at the end, all in random order."""
+    """One answer, two, three, none, some behind a system turn or before a question; shuffled."""
     said = iter(f"{word}{number}" for word in random.sample(range(100, 999), 40))
 
-    def turns(*roles: str, thoughts: bool = False) -> Conversation:
-        mark = f"{next(said)}~" if thoughts else ""
-        return [
-            {"role": role, "content": (mark if role == "assistant" else "") + next(said)}
-            for role in roles
-        ]
+    def turns(*roles: str) -> Conversation:
+        return [{"role": role, "content": next(said)} for role in roles]
 
     one, user = ("user", "assistant"), "user"
     talks = [
         turns(*one),
         turns(*one, *one),
-        turns(*one, *one, thoughts=True),
+        turns(*one, *one, *one),
         turns("system", *one),
-        turns("system", *one, *one, thoughts=True),
+        turns("system", *one, *one),
         turns(*one, user),
-        turns(*one, user, thoughts=True),
         turns(user),
     ]
     random.shuffle(talks)
@@ -218,11 +213,11 @@ def _no_opening(talks: list[Conversation], render: Renderer) -> list[int]:
 @checks("18b.2")
 def prompts(attempt: Callable) -> str:
     renderers = (
-        *(_healthy, _drops_thoughts, _opens_thoughts, _dates, _needs_no_system),
+        *(_healthy, _thinks_last, _opens_thoughts, _dates, _needs_no_system),
         *(_first_otherwise, _later_otherwise),
     )
     inputs = [(_talks(number), render) for number, render in enumerate(renderers)]
-    inputs += [([], _healthy), ([*_talks(7), *_talks(8)], _drops_thoughts)]
+    inputs += [([], _healthy), ([*_talks(7), *_talks(8)], _thinks_last)]
     mistakes = [
         (
             lambda talks, render: _changed(talks, render, answers=slice(-1, None)),
