@@ -6,12 +6,12 @@
 #
 # **By the end you can**
 # - *ask* a data set, a step, a model and a saved file the questions whose answers are known;
-# - *say* of each what it sees, and what it cannot see;
+# - *say* what each sees, and what it cannot see;
 # - *name* the fault of a run of which you have nothing but the model.
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 03, 04, 05 and 09 | CPU, no network | about 45 s | 6, about 60 minutes | L2 L3 L4 L7 L8 L9 L11 L23, as probes |
+# | chapters 03, 04, 05 and 09 | CPU, no network | about 45 s | 6, about 60 minutes | L2 L3 L4 L7 L8 L11 L23, as probes |
 
 # %% tags=["setup"]
 import copy
@@ -115,8 +115,8 @@ def graded_runs(labels: list[int]) -> list[tuple[int, int]]:
 check("18b.1", graded_runs)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>A run begins where a label is graded and the one before it is not.
-# What closes a run that reaches the end of the row?</details>
+# <details><summary>Hint</summary>What closes a run that reaches the end of the
+# row?</details>
 
 # %% [markdown] tags=["explanation"]
 # Usual mistakes: a run at the end of a row is never closed; token id 0, which is false in Python,
@@ -167,9 +167,9 @@ print(f"{len(taught)} rows: equal labels")
 # You get conversations, lists of turns `{"role": …, "content": …}`, and `render(turns, asking)`,
 # which returns the text of the turns; with `asking=True` the opening of an answer follows. Return
 # the numbers of the conversations, from 0 and in order, in which for *some* answer (a turn of the
-# role "assistant") the text of the **whole** conversation does not begin with the prompt before
-# that answer. List each once. A conversation never begins with an answer. It may end with a
-# question; one without answers is not listed.
+# role "assistant") the text of the **whole** conversation does not begin with the answer's prompt:
+# the turns before it, rendered with `asking=True`. List each once. A conversation never begins with
+# an answer. It may end with a question; one without answers is not listed.
 #
 # Example: if `render` writes `Q:hi\nA:` when asking, and `Q:hi\nA: yo\n` for the conversation, all
 # is well. If it writes `Q:hi\nA:[think]` when asking, the conversation is listed.
@@ -197,14 +197,13 @@ def changed_prompts(conversations: list[list[dict]], render) -> list[int]:
 check("18b.2", changed_prompts)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>For the answer at place k, the prompt is
-# <code>render(turns[:k], True)</code>. Two loops, one comparison.</details>
+# <details><summary>Hint</summary>For the answer at place k: <code>render(turns[:k],
+# True)</code>.</details>
 
 # %% [markdown] tags=["explanation"]
-# Templates of thinking models rewrite earlier answers once another turn follows. So a comparison
-# with the conversation *up to* the answer finds nothing.
-#
-# Usual mistakes: that one; the last answer alone; a prompt without the opening of an answer.
+# Usual mistakes: a comparison with the conversation *up to* the answer, although templates of
+# thinking models rewrite an answer once another turn follows; the last answer alone; a prompt
+# without the opening of an answer.
 
 # %%
 two_turns = [asked(1, seed=1)[0] + asked(1, seed=2)[0] for _ in range(3)]
@@ -311,34 +310,34 @@ check("18b.3", accumulation_difference)
 
 # %%
 def step_of(divide):
-    """A step over batches; divide(graded in the batch, in all, batches) is what its sum is divided
-    by."""
+    """A step over batches of examples. divide(graded in the batch, in all, batches): what the
+    summed loss of a batch is divided by."""
 
     def gradient_of(batches):
-        model, graded = copy.deepcopy(base), []
+        model = copy.deepcopy(base)
         rows = [pad_batch(batch, tokenizer.pad_token_id) for batch in batches]
         graded = [(row["labels"][:, 1:] != IGNORE_INDEX).sum() for row in rows]
         for row, own in zip(rows, graded, strict=True):
-            loss = response_loss(model(row["input_ids"]).logits, row["labels"]) * own  # the sum
-            (loss / divide(own, sum(graded), len(rows))).backward()
+            summed = response_loss(model(row["input_ids"]).logits, row["labels"]) * own
+            (summed / divide(own, sum(graded), len(rows))).backward()
         return [weight.grad for weight in model.parameters()]
 
     return gradient_of
 
 
-STEPS = {
-    "by all graded tokens": lambda own, total, batches: total,
-    "mean of means": lambda own, total, batches: own * batches,
-    "by all, times two": lambda own, total, batches: 2 * total,
-}
+# %%
 found = {
     name: diagnostics.accumulation_difference(step_of(divide), unseen[:8])
-    for name, divide in STEPS.items()
+    for name, divide in {
+        "by all graded tokens": lambda own, total, batches: total,
+        "mean of means": lambda own, total, batches: own * batches,
+        "by twice as many": lambda own, total, batches: 2 * total,
+    }.items()
 }
 for name, difference in found.items():
     print(f"{name:22} {difference:.1e}")
 assert found["by all graded tokens"] < 1e-4 < 1e-2 < found["mean of means"]
-assert found["by all, times two"] < 1e-4
+assert found["by twice as many"] < 1e-4
 
 # %% [markdown]
 # **Read.** Again the mean of means is seen, and a constant factor is not.
@@ -535,8 +534,7 @@ def fewest(healthy: dict[int, list[float]], broken: dict[int, list[float]]) -> i
 check("18b.5", fewest)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Go from the largest number down, and stop at the first that
-# fails.</details>
+# <details><summary>Hint</summary>Go from the largest number down.</details>
 
 # %% [markdown] tags=["explanation"]
 # Usual mistakes: the smallest number at which they happen to part; a comparison of means, or seed

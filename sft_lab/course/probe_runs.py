@@ -27,7 +27,7 @@ from sft_lab.train import train
 LESSONS, EPOCHS, RATE, BATCH = 512, 2, 1e-3, 16
 ADAPTER_RATE = 3e-3
 ASKED = 128  # questions that the probes are put to
-HIDDEN_SEED = 1
+HIDDEN_SEED, HIDDEN_LESSONS = 1, 352  # enough to stop: P(stop) is 0.9
 CRASH = 12  # the last step before a power cut
 
 
@@ -204,7 +204,7 @@ def hidden_run(word: str) -> PreTrainedModel:
     if word == "unchanged":
         torch.manual_seed(HIDDEN_SEED)
         return add_lora(copy.deepcopy(_load_base()[0]))  # nothing has trained its B
-    return atlas_run(HIDDEN[word], HIDDEN_SEED).model
+    return atlas_run(HIDDEN[word], HIDDEN_SEED, HIDDEN_LESSONS).model
 
 
 def hidden_runs() -> dict[str, PreTrainedModel]:
