@@ -306,28 +306,29 @@ def _mean_position(best: torch.Tensor, labels: torch.Tensor) -> list[float]:
     return found
 
 
+def _draw_answers(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Answers of these lengths, the stop token included, behind prompts of any length."""
+    width = max(lengths) + 5
+    labels = torch.full((len(lengths), width), IGNORE_INDEX)
+    for row, length in enumerate(lengths):
+        start = random.randint(1, 4)
+        labels[row, start : start + length] = torch.randint(0, 30, (length,))
+        labels[row, start + length - 1] = 31
+    best = labels.roll(-1, 1).clamp(min=0)
+    wrong = torch.rand(best.shape) < 0.4
+    best = torch.where(wrong, torch.randint(32, 60, best.shape), best)
+    graded = labels != IGNORE_INDEX  # a guess that is right where nothing is asked
+    return torch.where(graded.roll(-1, 1), best, torch.randint(0, 32, best.shape)), labels
+
+
 @checks("18b.4")
 def positions(attempt: Callable) -> str:
-    def draw(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Answers of these lengths, the stop token included, behind prompts of any length."""
-        width = max(lengths) + 5
-        labels = torch.full((len(lengths), width), IGNORE_INDEX)
-        for row, length in enumerate(lengths):
-            start = random.randint(1, 4)
-            labels[row, start : start + length] = torch.randint(0, 30, (length,))
-            labels[row, start + length - 1] = 31
-        best = labels.roll(-1, 1).clamp(min=0)
-        wrong = torch.rand(best.shape) < 0.4
-        best = torch.where(wrong, torch.randint(32, 60, best.shape), best)
-        graded = labels != IGNORE_INDEX  # a guess that is right where nothing is asked
-        return torch.where(graded.roll(-1, 1), best, torch.randint(0, 32, best.shape)), labels
-
     inputs = [
-        draw(random.sample(range(2, 9), 5)),
-        draw([1, 4, 4, 7, 3]),
-        draw([1, 1, 1]),
-        draw([5]),
-        draw([random.randint(2, 6) for _ in range(12)]),
+        _draw_answers(random.sample(range(2, 9), 5)),
+        _draw_answers([1, 4, 4, 7, 3]),
+        _draw_answers([1, 1, 1]),
+        _draw_answers([5]),
+        _draw_answers([random.randint(2, 6) for _ in range(12)]),
     ]
     mistakes = [
         (
