@@ -63,6 +63,7 @@ judge      metrics                right answers and classes, how sure a model is
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
            measures               scores by name, of two models' answers, with intervals
+           diagnostics            probes of a run: what a healthy one answers
            judges                 judges of two answers with a planted bias; agreement beyond chance
 lookup     retrieval              passages found for a question, and answers from them
 compare    report                 two models side by side, as one HTML page
@@ -109,6 +110,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.judge_runs      chapter 16d: the audit of a judge, its repairs, a blind sheet
            course.policy_runs     chapter 17: long and short answers, one push, tiny broken runs
            course.reward_runs     chapter 17b: one task learned from lessons and from rewards
+           course.probe_runs      chapter 18b: healthy runs, and runs with a planted fault
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
