@@ -398,14 +398,21 @@ OF_THE_FILES = {
         "error",
         "A training step on the longest rows does not fit the card",
         "{detail}. The run would end with an out-of-memory error when the longest rows come.",
-        "Take a smaller model or a larger card, or {changes}.",
+        "Take a smaller model or a larger card; or {changes}.",
     ),
     "memory": Cause(
         "memory",
         "note",
-        "A training step on the longest rows can be made to fit the card",
+        "A training step on the longest rows fits the card after a change",
         "{detail}.",
-        "To fit full tuning: {changes}.",
+        "To fit: {changes}.",
+    ),
+    "fits": Cause(
+        "memory",
+        "note",
+        "A training step on the longest rows fits the card",
+        "{detail}.",
+        "Nothing.",
     ),
 }
 

@@ -253,7 +253,7 @@ def _compare_row(saved: Saved, tensor: str, tokenizer: PreTrainedTokenizerBase, 
     with safe_open(saved.files[tensor], "pt") as file:
         entries = file.get_slice(tensor).get_shape()[0]
     vocabulary = {token_id: token for token, token_id in tokenizer.get_vocab().items()}
-    controls = {*find_controls(tokenizer).ids.values()} - {stop, tokenizer.pad_token_id}
+    controls = {*find_controls(tokenizer).ids.values()} - {stop}
     spare = [token_id for token_id in range(entries) if token_id not in vocabulary][:16]
     kin = [token_id for token_id in sorted(controls)[:48] if token_id < entries] + spare
     ordinary = sorted(set(vocabulary) - controls - {stop} - tokenizer.added_tokens_decoder.keys())
@@ -399,7 +399,7 @@ def _check_base(
         return []  # which open_model says
     try:
         chosen = choose_tensors(json.loads(base), saved)
-        tensors = ((name, saved.read(name)) for name in chosen)
+        tensors = ((name, saved.read(name)) for name in chosen if name in saved.files)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             check_fingerprint(json.dumps(chosen), tensors, f"{folder} was trained on {named}")
@@ -412,9 +412,8 @@ def choose_tensors(there: dict[str, str], saved: Saved) -> dict[str, str]:
     """Of a fingerprint's records, those that are compared: all of a small model; of a large one
     the vectors, and the first and last layers, which every kind of tuning changes."""
     held = {name: record for name, record in there.items() if name in saved.files}
-    size = sum(path.stat().st_size for path in {*saved.files.values()})
-    if size <= READ_AT_MOST or not held:
-        return there if not held else there | {}
+    if sum(path.stat().st_size for path in {*saved.files.values()}) <= READ_AT_MOST or not held:
+        return there
     numbers = {name: re.search(r"\.(\d+)\.", name) for name in held}
     last = max((int(found[1]) for found in numbers.values() if found), default=0)
     return {
@@ -454,12 +453,14 @@ def check_memory(name_or_folder: str | Path, lengths: Iterable[int], card: str) 
         f"{plans['lora']:.1f} with LoRA; {card} has {room:.1f}"
     )
     if least > room:
-        changes = [f"cut the rows to {find_length(config, longest, room):,} tokens"]
         detail = f"{what}. Even one row with QLoRA and checkpointing takes {least:.1f} GiB"
-        return [describe("does-not-fit", detail=detail, changes=", ".join(changes))]
+        fitting = find_length(config, longest, room)
+        changes = f"cut the rows to {fitting:,} tokens" if fitting else "two cards"
+        return [describe("does-not-fit", detail=detail, changes=changes)]
+    if plans["full"] <= room:
+        return [describe("fits", detail=what)]
     changes = find_changes(config, card, "full", ROWS, longest, False, "all")
-    words = ", ".join(changes) if plans["full"] > room else "nothing"
-    return [describe("memory", detail=what, changes=words)]
+    return [describe("memory", detail=what, changes=", ".join(changes))]
 
 
 def find_length(config: PreTrainedConfig, longest: int, room: float) -> int:

@@ -27,9 +27,6 @@ OTHERS = (
     "<｜end▁of▁sentence｜>"
 )
 FAMILIES = {*(f"<|{name}|>" for name in re.findall(r"\S+", PIPED)), *re.findall(r"\S+", OTHERS)}
-# </s> at the very end, or <s> at the very beginning, unless both are there, as in HTML
-SENTENCE_TAGS = re.compile(r"(?s)(?!.*<s>).*(</s>)\s*\Z|\A\s*(<s>)(?!.*</s>)")
-
 FENCE = re.compile(r"^[ \t>]*(?:[-*+]|\d+[.)])?[ \t]*(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
 LATE_FENCE = re.compile(r"^[^`\n]*[^`\s\n][^`\n]*(`{3,})\w*[ \t]*$", re.MULTILINE)
 CODE = re.compile(
@@ -61,7 +58,7 @@ DIALOGUE = re.compile(
 )
 
 STUB = re.compile(
-    r"\W*(?:to\s?do|tbd|tba|fixme|n\s*/\s*a|xxx+|placeholder|(?:lorem ipsum.*)|"
+    r"\W*(?:to\s?do|tbd|tba|fixme|n\s*/\s*a|xxx+|placeholder|"
     r"(?:insert|add|your|the|enter|write|fill in|put)?\s*(?:your |the |an? )?"
     r"(?:answer|response|text|output)\s+(?:goes\s+)?here|answer pending|to be "
     r"(?:written|done|added|filled in|determined)|待补充|待填写|暂无|略)\W*",
@@ -269,9 +266,9 @@ class TextCheck:
             if letters := self.letters.search(text):
                 self.shown[letters[0]] += 1
                 yield "control-token", show_around(text, letters.start(), letters.end())
-            elif tag := SENTENCE_TAGS.search(text):
-                self.shown[tag[1] or tag[2]] += 1
-                yield "control-token", show_around(text, tag.start(tag.lastindex), tag.end())
+            elif tag := find_sentence_tag(text):
+                self.shown[tag] += 1
+                yield "control-token", show_around(text, text.index(tag), text.index(tag))
         if "&" in text and (entity := find_entity(text, about)):
             yield "html", show_around(text, entity.start(), entity.end())
         if text.isascii():
@@ -372,6 +369,15 @@ def look_at_answer(text: str, asked: str, about: str) -> Iterable[tuple[str, str
             yield "think-unclosed", repr(text[:60])
         elif closed > opened:
             yield "think-unopened", repr(text[max(0, text.find("</think>") - 30) :][:60])
+
+
+def find_sentence_tag(text: str) -> str:
+    """<s> at the very beginning, </s> at the very end; "" for neither, and for both, as HTML has
+    them."""
+    if "<s>" in text and "</s>" in text:
+        return ""
+    opened, closed = text.lstrip().startswith("<s>"), text.rstrip().endswith("</s>")
+    return "<s>" if opened else "</s>" if closed else ""
 
 
 def show_around(text: str, first: int, last: int) -> str:
@@ -508,6 +514,6 @@ def find_entity(text: str, about: str) -> re.Match | None:
     if not found or ABOUT_HTML.search(about or text) or ABOUT_HTML.search(text):
         return None
     plain = CODE.sub(lambda code: " " * len(code[0]), text)
-    if TAG.search(plain):
+    if any("think" not in tag[0] for tag in TAG.finditer(plain)):
         return None
     return ENTITY.search(plain)

@@ -19,6 +19,7 @@ from sft_lab.control import (
     encode_plainly,
     find_controls,
     find_neutral_texts,
+    keep_controls,
 )
 from sft_lab.doctor.causes import describe
 from sft_lab.doctor.refusals import lacks_opening, name_refusal
@@ -196,6 +197,7 @@ class TokenCheck:
         self.vocabulary = vocabulary or sys.maxsize
         self.tally, self.details = Tally(), {}
         self.rows, self.graded, self.lengths = 0, 0, Counter()
+        self._controls: dict = {}
         self._usable = _can_teach(tokenizer)
         if self._usable:
             self._template = training_template(tokenizer)
@@ -208,8 +210,11 @@ class TokenCheck:
     def look(self, place: str, conversation: Conversation) -> None:
         """Encode one row and note what is found. A row that cannot be taught is a finding."""
         self.rows += 1
-        if not self._usable:
-            return
+        if self._usable:
+            with keep_controls(self._controls):
+                self._look(place, conversation)
+
+    def _look(self, place: str, conversation: Conversation) -> None:
         try:
             example = self._encode(place, conversation)
         except ValueError as error:
