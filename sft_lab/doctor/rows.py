@@ -18,7 +18,7 @@ from sft_lab.row_files import cause_of, show
 FEW_ROWS = 50
 NEAR = 0.6  # shared runs of three words over all of both
 MOST_CAUSES = 20
-CUT_ROWS = 3  # so many answers that end at one length, and not at a sentence's end, were cut
+CUT_ROWS = 3  # so many answers that end at one length, and in the middle of a sentence, were cut
 CUT_CHARACTERS = 60  # a shorter answer is as often a label
 # shorter answers of one length are a template's: nobody asks for at most 20 words
 LEAST_LIMIT = {"characters": CUT_CHARACTERS, "words": 50, "tokens": 32}
@@ -241,8 +241,8 @@ def _is_prose(text: str) -> bool:
 def _check_cut(
     conversations: Sequence[Conversation], count_tokens: Callable[[str], int] | None
 ) -> list[Finding]:
-    """Several answers of one greatest length, in characters, words or tokens, none of which ends a
-    sentence, while others of that size do."""
+    """Several answers of one greatest length, in characters, words or tokens, of which most do not
+    end a sentence, and far more than are of any other length."""
     texts = [turns[-1]["content"] for turns in conversations]
     measures: list[tuple[str, Callable[[str], int]]] = [("characters", len)]
     measures.append(("words", lambda text: len(text.split())))
@@ -261,7 +261,7 @@ def _check_cut(
         if len(cut) < CUT_ROWS or 2 * len(cut) < len(at_most):
             continue
         ends = {texts[row].rstrip()[-12:] for row in cut}
-        if most < LEAST_LIMIT[unit] or 2 * len(ends) <= len(cut):
+        if most < LEAST_LIMIT[unit] or len(ends) <= 2 < len(cut):
             continue  # nobody's limit; or a template's last words
         piles = Counter(lengths[row] for row in others).values()
         if len(at_most) < 3 * max(piles, default=0):
