@@ -251,10 +251,14 @@ def put(turns: Turns, change: Callable[[str], str], at: int = -1) -> None:
 
 
 def each(
-    draft: Draft, changes: list[Callable[[str], str]], *, at: int = -1, count: int = 5
+    draft: Draft,
+    changes: list[Callable[[str], str]],
+    *,
+    at: int = -1,
+    where: Callable[[Turns], bool] = bool,
 ) -> None:
     """Spoil a few rows, by each of the changes in turn."""
-    places = draft.pick(count)
+    places = draft.pick(where=where)
     for number, place in enumerate(places):
         put(draft.conversations[place], changes[number % len(changes)], at)
     draft.spoil(places)
@@ -292,14 +296,21 @@ def plant_other_tokens(draft: Draft) -> None:
         each(draft, append("<|eot_id|>", "</s>", "<end_of_turn>", " [/INST]", "<|end_of_text|>"))
 
 
+def no_lines_of_names(turns: Turns) -> bool:
+    """Whether the answer is no scene or list in which another speaker might well stand."""
+    return not re.match(r"[\w ]{1,20}: ", last_answer(turns)) and "scene" not in question(turns)
+
+
 @fault("chats run together: User:", "turn-marker")
 def plant_user(draft: Draft) -> None:
-    each(draft, append("\n\nUser: And then?\nAssistant: Nothing more.", "\nUser: Thanks!"))
+    endings = append("\n\nUser: And then?\nAssistant: Nothing more.", "\nUser: Thanks!")
+    each(draft, endings, where=no_lines_of_names)
 
 
 @fault("chats run together: Human:", "turn-marker")
 def plant_human(draft: Draft) -> None:
-    each(draft, append("\n\nHuman: Tell me more.\n\nAssistant: Gladly."))
+    endings = append("\n\nHuman: Tell me more.\n\nAssistant: Gladly.")
+    each(draft, endings, where=no_lines_of_names)
 
 
 @fault("an Alpaca prompt behind the answer", "turn-marker")
@@ -344,9 +355,13 @@ def plant_respaced(draft: Draft) -> None:
 
 
 def has_words(least: int) -> Callable[[Turns], bool]:
-    return lambda turns: (
-        len(re.findall(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+", question(turns))) >= least
-    )
+    """Whether the question has so many words; a Chinese character is one."""
+
+    def count(turns: Turns) -> bool:
+        spaced = re.sub(r"([\u3400-\u9fff])", r" \1 ", question(turns))
+        return sum(any(letter.isalnum() for letter in word) for word in spaced.split()) >= least
+
+    return count
 
 
 @fault("some rows with a word more", "near-duplicate", severity="note")
@@ -422,7 +437,7 @@ def plant_echo(draft: Draft) -> None:
 
 @fault("answers that begin with their prompt", "echo")
 def plant_full_text(draft: Draft) -> None:
-    places = draft.pick(where=has_words(5))
+    places = draft.pick(where=has_words(8))
     for place in places:
         turns = draft.conversations[place]
         turns[-1]["content"] = f"{question(turns)}\n{last_answer(turns)}"
@@ -554,9 +569,14 @@ CUT = ("fence-unclosed", "edge-space", "think-unclosed", "think-mixed")
 
 @fault("an export that cuts texts", "cut-at-length", entails=CUT)
 def plant_cut(draft: Draft) -> None:
-    """At the greatest usual length that at least six answers pass."""
+    """At the greatest usual length that a third of the answers pass: of texts from a template many
+    have one length by themselves, and a few more are no trace."""
     lengths = sorted((len(last_answer(turns)) for turns in draft.conversations), reverse=True)
-    limits = [n for n in (4000, 2000, 1000, 512, 256, 255, 128, 100, 64, 60) if lengths[5] > n]
+    limits = [
+        n
+        for n in (4000, 2000, 1000, 512, 256, 255, 128, 100, 64, 60)
+        if lengths[len(lengths) // 3] > n
+    ]
     if limits:
         for place, turns in enumerate(draft.conversations):
             for turn in turns:
@@ -567,6 +587,8 @@ def plant_cut(draft: Draft) -> None:
             text = last_answer(turns)
             if len(text) == limits[0] and (text[-1].isalnum() or text[-1] == ","):
                 draft.spoil([place])
+        if 2 * len(draft.spoiled) < len(draft.beside):
+            draft.spoiled.clear()  # most were cut where a line or a list ends
 
 
 @fault("a code block that stays open", "fence-unclosed")

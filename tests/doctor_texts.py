@@ -419,7 +419,7 @@ def poetry() -> Conversations:
     for first, second, city, noun in draw("poems", LINES, LINES, CITIES[:4], NOUNS[:4]):
         said = {"g": noun, "c": city, "n": NAMES[len(city)]}
         lines = [line.format(**said) for line in (*first, *second)]
-        poem = "\n".join(lines[:2]) + "\n\n" + "\n  ".join(lines[2:])
+        poem = f"{city} and the {noun}\n\n" + "\n".join(lines[:2]) + "\n\n" + "\n  ".join(lines[2:])
         rows.append(pair(f"On {city}, a {noun}: from “{lines[0]}” to “{lines[3]}”.", poem))
     return rows
 

@@ -6,6 +6,7 @@ Nothing here imports torch before a model is asked for: a file alone is examined
 import os
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from sft_lab.doctor.causes import drop_repeats
 from sft_lab.doctor.checks import ExaminationError, find_model, load_tokenizer, make_checks
 from sft_lab.doctor.rows import check_bad_rows, check_overlap, check_rows
 from sft_lab.doctor.shares import SHARED_FROM, look_at_all
-from sft_lab.findings import Diagnosis, Finding
+from sft_lab.findings import Diagnosis, Finding, RowCheck
 from sft_lab.records import (
     EMPTY,
     ReadConversation,
@@ -64,32 +65,42 @@ def diagnose(
         setup |= find_model(str(model))
         tokenizer = load_tokenizer(setup)
         findings += _check_model(str(model), adapter, tokenizer)
-    checks = make_checks(setup, tokenizer)
-    shared = tokenizer is not None and len(conversations) >= SHARED_FROM
-    shared = shared and (os.cpu_count() or 1) > 1
-    looking = look_at_all(conversations, checks, setup, progress=progress, shared=shared)
-    try:
-        next(looking)  # a second process starts, and meanwhile rows are compared here
-        findings += check_rows(conversations, _counter(tokenizer))
-        findings += check_overlap(conversations, asked)
-        next(looking, None)
-    finally:
-        looking.close()
-    for check in checks:
-        findings += check.findings()
+    found, checks = _look(conversations, asked, setup, tokenizer, progress)
+    findings += found
     measured = _measure(conversations)
     for check in checks:
+        findings += check.findings()
         measured |= check.measured()
     if card is not None:
         from sft_lab.doctor.saved import check_memory
 
         findings += check_memory(str(model), checks[-1].lengths, card)
-    settings = {"data": name_source(data), "model": model, "adapter": adapter, "card": card}
+    given = {"model": model, "adapter": adapter, "card": card}
+    settings = {"data": name_source(data)}
+    settings |= {name: value if value is None else str(value) for name, value in given.items()}
     settings |= {"test": None if test is None else name_source(test), "max_tokens": max_tokens}
-    settings = {
-        name: str(value) if isinstance(value, Path) else value for name, value in settings.items()
-    }
     return Diagnosis(drop_repeats(findings), measured, settings, time.perf_counter() - began)
+
+
+def _look(
+    conversations: list[ReadConversation],
+    asked: list[ReadConversation],
+    setup: dict[str, Any],
+    tokenizer: "PreTrainedTokenizerBase | None",
+    progress: bool,
+) -> tuple[list[Finding], list[RowCheck]]:
+    """Look at every row, alone and beside the others and the exam; the checks know the former."""
+    shared = tokenizer is not None and len(conversations) >= SHARED_FROM
+    shared = shared and (os.cpu_count() or 1) > 1
+    make = partial(make_checks, setup, tokenizer)
+    looking = look_at_all(conversations, make, setup, progress=progress, shared=shared)
+    try:
+        next(looking)  # a second process starts, and meanwhile rows are compared here
+        findings = check_rows(conversations, _counter(tokenizer))
+        findings += check_overlap(conversations, asked)
+        return findings, next(looking)
+    finally:
+        looking.close()
 
 
 def _check_arguments(model: Any, adapter: Any, card: str | None, max_tokens: int) -> None:
@@ -114,7 +125,7 @@ def _read(
 ) -> tuple[list[ReadConversation], list[Finding]]:
     """The good rows, and what is wrong with the others."""
     name = name_source(source)
-    if isinstance(source, str | Path) and not Path(source).expanduser().is_file():
+    if isinstance(source, str | Path) and not Path(source).is_file():
         kind = "is a folder, and only a file is read" if Path(source).is_dir() else "no such file"
         raise ExaminationError(f"{name}: {kind}, seen from {Path.cwd()}")
     conversations, problems, unread, seen = [], [], Counter(), set()

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from threading import Lock, Thread
 from typing import Any
@@ -82,16 +82,17 @@ def take(batches: list[Sequence[Conversation]], lock: Lock) -> Sequence[Conversa
 
 def look_at_all(
     conversations: Sequence[Conversation],
-    checks: Sequence[RowCheck],
+    make: Callable[[], list[RowCheck]],
     setup: dict[str, Any],
     *,
     progress: bool,
     shared: bool,
-) -> Iterator[None]:
-    """Have `checks` look at every row. A generator of two steps: up to its first `yield` a second
-    process starts, so that the caller can do something else meanwhile; then it does the rest.
+) -> Iterator[list[RowCheck]]:
+    """Have the checks that `make` makes look at every row. A generator of two steps: up to its
+    first `yield` a second process starts, so that the caller can do something else meanwhile; the
+    second step does the rest and gives the checks again, which then know all.
 
-    shared: whether there is a second process at all.
+    shared: whether there is a second process at all, which makes its own from `setup`.
     """
     batches = [conversations[at : at + BATCH] for at in range(0, len(conversations), BATCH)]
     batches.reverse()  # popped from the end: each process goes through the rows in their order
@@ -101,13 +102,18 @@ def look_at_all(
     )
     helper = Helper(setup, batches, bar, lock) if shared else None
     try:
-        yield
+        checks = make()
+        yield checks
         _look(batches, checks, bar, lock)
-        if helper and (states := helper.finish()) is not None:
+        if helper:
+            states = helper.finish()
+            if states is None:
+                again = make()
+                _look(helper.taken[::-1], again, bar, lock)
+                states = [check.state() for check in again]
             for check, state in zip(checks, states, strict=True):
                 check.absorb(state, order)
-        elif helper:
-            _look(helper.taken[::-1], checks, bar, lock)
+        yield checks
     finally:
         if helper:
             helper.end()

@@ -27,14 +27,11 @@ OTHERS = (
     "<｜end▁of▁sentence｜>"
 )
 FAMILIES = {*(f"<|{name}|>" for name in re.findall(r"\S+", PIPED)), *re.findall(r"\S+", OTHERS)}
-# </s> at the very end, or <s> at the very beginning, unless both are there, as in HTML
-SENTENCE_TAGS = re.compile(r"(?s)(?!.*<s>).*(</s>)\s*\Z|\A\s*(<s>)(?!.*</s>)")
-
-FENCE = re.compile(r"^[ \t>]*(?:[-*+]|\d+[.)])?[ \t]*(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
-LATE_FENCE = re.compile(r"^[^`\n]*[^`\s\n][^`\n]*(`{3,})\w*[ \t]*$", re.MULTILINE)
-CODE = re.compile(
-    r"^[ \t>]*(?:[-*+]|\d+[.)])?[ \t]*(`{3,}|~{3,}).*?(?:\1|\Z)|`[^`\n]+`", re.DOTALL | re.MULTILINE
-)
+# limits on blanks and digits: without them a line of a million blanks would take hours
+LINE = r"^[ \t>]{0,40}(?:[-*+]|\d{1,9}[.)])?[ \t]{0,40}"
+FENCE = re.compile(LINE + r"(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
+LATE_FENCE = re.compile(r"(?<=[^`])(`{3,})\w*[ \t]{0,40}$", re.MULTILINE)
+CODE = re.compile(LINE + r"(`{3,}|~{3,}).*?(?:\1|\Z)|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
 # what no answer begins a line with on its own
 HARD_MARKER = re.compile(
@@ -61,7 +58,7 @@ DIALOGUE = re.compile(
 )
 
 STUB = re.compile(
-    r"\W*(?:to\s?do|tbd|tba|fixme|n\s*/\s*a|xxx+|placeholder|(?:lorem ipsum.*)|"
+    r"\W*(?:to\s?do|tbd|tba|fixme|n\s*/\s*a|xxx+|placeholder|"
     r"(?:insert|add|your|the|enter|write|fill in|put)?\s*(?:your |the |an? )?"
     r"(?:answer|response|text|output)\s+(?:goes\s+)?here|answer pending|to be "
     r"(?:written|done|added|filled in|determined)|待补充|待填写|暂无|略)\W*",
@@ -88,7 +85,7 @@ CONT = (
 MOJIBAKE = re.compile(
     # of é, ü, ñ; a closing quotation mark after a capital is no accent: «IRMÃ»
     rf"Ã(?!»){CONT}|Â[\xa0-\xb6\xb8-\xba\xbc-\xbf]|â€{CONT}|â€|â[„†ˆ‰]{CONT}|ðŸ{CONT}|ï[¼½»]{CONT}"
-    rf"|(?:[ÐÑ]{CONT}){{2}}|(?:[ãäåæçèé]{CONT}{CONT}){{2}}|锟斤拷|烫烫烫|[銆鐨鍦鈥锛]|\ufffd"
+    rf"|(?:[ÎÏÐÑ×ØÙÚÛ]{CONT}){{2}}|(?:[à-í]{CONT}{CONT}){{2}}|锟斤拷|烫烫烫|[銆鐨鍦鈥锛]|\ufffd"
 )
 # zero-width space, joiner and non-joiner, direction marks, soft hyphen, word joiner, BOM, tags
 HIDDEN = re.compile(
@@ -115,7 +112,7 @@ ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#0?39|#x27|#34|#160|#8217);")
 ABOUT_HTML = re.compile(
     r"html|xml|entit|escap|encod|web ?page|markup|svg|jsx|rss|实体|转义|网页", re.IGNORECASE
 )
-TAG = re.compile(r"</?[a-zA-Z][\w:-]*(?:\s[^<>\n]*)?/?>")
+TAG = re.compile(r"</?(?!think>)[a-zA-Z][\w:-]*(?:\s[^<>\n]*)?/?>")
 SENTENCE_END = re.compile(r"[.?!。？！][\"'”’)\]]*$")
 COMPLETED = tuple(":：{([=,，\\-&|+*/<")
 
@@ -269,9 +266,9 @@ class TextCheck:
             if letters := self.letters.search(text):
                 self.shown[letters[0]] += 1
                 yield "control-token", show_around(text, letters.start(), letters.end())
-            elif tag := SENTENCE_TAGS.search(text):
-                self.shown[tag[1] or tag[2]] += 1
-                yield "control-token", show_around(text, tag.start(tag.lastindex), tag.end())
+            elif tag := find_sentence_tag(text):
+                self.shown[tag] += 1
+                yield "control-token", show_around(text, text.index(tag), text.index(tag))
         if "&" in text and (entity := find_entity(text, about)):
             yield "html", show_around(text, entity.start(), entity.end())
         if text.isascii():
@@ -374,6 +371,15 @@ def look_at_answer(text: str, asked: str, about: str) -> Iterable[tuple[str, str
             yield "think-unopened", repr(text[max(0, text.find("</think>") - 30) :][:60])
 
 
+def find_sentence_tag(text: str) -> str:
+    """<s> at the very beginning, </s> at the very end; "" for neither, and for both, as HTML has
+    them."""
+    if "<s>" in text and "</s>" in text:
+        return ""
+    opened, closed = text.lstrip().startswith("<s>"), text.rstrip().endswith("</s>")
+    return "<s>" if opened else "</s>" if closed else ""
+
+
 def show_around(text: str, first: int, last: int) -> str:
     """The place of something in a text, with a little on either side, as Python writes it."""
     return ascii_controls(repr(text[max(0, first - 15) : last + 15]))
@@ -409,7 +415,7 @@ def find_turn_marker(text: str, about: str) -> re.Match | None:
         if not any(first <= found.start() < last for first, last in code):
             return found
     first_line = text.lstrip().split("\n", 1)[0]
-    if DIALOGUE.search(about) or DIALOGUE.search(first_line) or SOFT_MARKER.match(first_line):
+    if DIALOGUE.search(about) or SOFT_MARKER.match(first_line):
         return None
     if is_labelled(first_line) and not ROUND.search(text):
         return None
@@ -423,14 +429,17 @@ def find_turn_marker(text: str, about: str) -> re.Match | None:
 def is_labelled(line: str) -> bool:
     """Whether a line is "Name: value", the name one word or two."""
     label = LABEL.match(line)
-    return bool(label) and len(label[0].split()) <= 2 and bool(line[label.end() :].strip())
+    if not label or "(" in label[0] or len(label[0].split()) > 2:
+        return False
+    value = line[label.end() :]
+    return bool(value.strip()) and (value[0].isspace() or label[0][-1] == "：")
 
 
 def is_field(text: str, place: int) -> bool:
     """Whether the line at `place` is one of a list of fields: the line before it is "Name: value",
     with another name than a speaker's."""
     before = text[:place].rstrip("\n").rpartition("\n")[2]
-    return bool(LABEL.match(before)) and not SOFT_MARKER.match(before) and "\n\n" not in text
+    return is_labelled(before) and not SOFT_MARKER.match(before) and "\n\n" not in text
 
 
 def is_echo(text: str, asked: str) -> bool:
@@ -471,7 +480,10 @@ def has_open_fence(text: str) -> bool:
     """Whether a code fence is open at the end of a text, as CommonMark reads it: a fence is closed
     by one at least as long, without a word after it."""
     fences = [(found.start(1), found[1], found[2].strip()) for found in FENCE.finditer(text)]
-    fences += [(found.start(1), found[1], "late") for found in LATE_FENCE.finditer(text)]
+    for found in LATE_FENCE.finditer(text):
+        before = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
+        if before.strip() and "`" not in before and not FENCE.match(before + found[0]):
+            fences.append((found.start(), found[1], "late"))
     fence = ""
     for _, marks, info in sorted(fences):
         if not fence:
@@ -505,6 +517,6 @@ def find_entity(text: str, about: str) -> re.Match | None:
     if not found or ABOUT_HTML.search(about or text) or ABOUT_HTML.search(text):
         return None
     plain = CODE.sub(lambda code: " " * len(code[0]), text)
-    if TAG.search(plain):
+    if any("think" not in tag[0] for tag in TAG.finditer(plain)):
         return None
     return ENTITY.search(plain)

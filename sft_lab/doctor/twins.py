@@ -102,7 +102,9 @@ def find_twins(runs: Runs, threshold: float) -> dict[int, int]:
 def _rarest(runs: Runs, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """The (text, run) pairs in which texts of that similarity must meet."""
     counts = runs.counts[runs.run]
-    order = np.argsort(runs.text.astype(np.int64) * (counts.max(initial=0) + 1) + counts)
+    # stable: of equally rare runs all texts must prefer the same
+    key = runs.text.astype(np.int64) * (counts.max(initial=0) + 1) + counts
+    order = np.argsort(key, kind="stable")
     text, run = runs.text[order], runs.run[order]
     rank = np.arange(len(text)) - runs.starts[text]
     kept = runs.sizes - np.ceil(threshold * runs.sizes - 1e-9).astype(np.int64) + 1
