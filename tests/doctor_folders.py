@@ -209,13 +209,17 @@ def lower_case(folder: Path) -> None:
     edit(folder, "tokenizer.json", normalizer={"type": "Lowercase"})
 
 
-def add_tokens(folder: Path) -> None:
-    steps = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    for number, text in enumerate(("<|tool|>", "<|plan|>")):
-        steps["added_tokens"].append(
-            steps["added_tokens"][0] | {"id": 2048 + number, "content": text}
-        )
-    (folder / "tokenizer.json").write_text(json.dumps(steps), encoding="utf-8")
+def add_tokens(*tokens: str) -> Callable[[Path], None]:
+    """Into the tokenizer, and not into the model."""
+
+    def change(folder: Path) -> None:
+        steps = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+        for number, text in enumerate(tokens):
+            new = {"id": 2048 + number, "content": text}
+            steps["added_tokens"].append(steps["added_tokens"][0] | new)
+        (folder / "tokenizer.json").write_text(json.dumps(steps), encoding="utf-8")
+
+    return change
 
 
 def stop_nowhere(folder: Path) -> None:
@@ -311,7 +315,18 @@ FOLDER_FAULTS = [
         contents=(texts.reasoning_beside,),
     ),
     FolderFault("no tags", "no-tags", (set_template(UNTAGGED),), severity="note"),
-    FolderFault("bos twice", "double-bos", (put_bos, set_template(BOS_TEMPLATE))),
+    FolderFault(
+        "bos twice in the template",
+        "double-bos",
+        (name_bos, set_template("<|endoftext|>" + BOS_TEMPLATE)),
+    ),
+    # so are Llama 3's: twice only for who encodes the template's text by hand
+    FolderFault(
+        "bos by template and tokenizer",
+        "double-bos",
+        (put_bos, set_template(BOS_TEMPLATE)),
+        severity="note",
+    ),
     FolderFault(
         "pad set to the stop token",
         "pad-is-stop",
@@ -360,7 +375,24 @@ FOLDER_FAULTS = [
         (lambda f: edit(f, "tokenizer_config.json", eos_token="<|endoftext|>"),),
         severity="warning",
     ),
-    FolderFault("tokens without an embedding", "ids-outside", (add_tokens,)),
+    FolderFault(
+        "turns in tokens without an embedding",
+        "ids-outside",
+        (
+            add_tokens("<|tool|>", "<|plan|>"),
+            set_template(CHATML.replace("<|im_start|>", "<|tool|>")),
+        ),
+    ),
+    FolderFault(
+        "more tokens without an embedding", "ids-outside", (add_tokens("<|tool|>", "<|plan|>"),)
+    ),
+    # as Gemma 3's text models have it
+    FolderFault(
+        "a token for pictures without an embedding",
+        "ids-outside",
+        (add_tokens("<image_soft_token>"),),
+        severity="note",
+    ),
     FolderFault("a stop token that nobody trained", "stop-row-untrained", (), severity="note"),
 ]  # fmt: skip
 
@@ -373,6 +405,9 @@ def plant_folder(fault: FolderFault, shape: Shape) -> Draft:
         draft.conversations[::2] = [turns[1:] for turns in draft.conversations[::2]]
     if fault.spoils:
         draft.spoil([i for i, t in enumerate(draft.conversations) if fault.spoils(t)])
+    if fault.code == "template-drops":
+        # what a template drops of a turn shows in long texts; of the same turns, short ones count
+        draft.beside = set(range(1, len(draft.conversations) + 1))
     return write(draft)
 
 

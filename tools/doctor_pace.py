@@ -6,13 +6,17 @@
 Rows are short questions and answers of about 60 tokens of atlas-base, and each is different. Memory
 is the sum over all processes of what is theirs alone (Private_Clean + Private_Dirty of
 /proc/PID/smaps_rollup, Linux only), looked at twenty times a second; pages that processes share,
-such as the code of libraries, are not counted.
+such as the code of libraries, are not counted. Seconds are those of a clock, and so depend on what
+else the machine does; those of the processors do so less, and half of them is what two free cores
+would take at best.
 """
 
 import argparse
 import json
+import os
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -63,14 +67,17 @@ def private_bytes(root: int) -> int:
     return total
 
 
-def measure(command: list[str]) -> tuple[float, float, int]:
-    """Seconds, peak of private memory in bytes, and the exit code of a command."""
+def measure(command: list[str]) -> tuple[float, float, float, int]:
+    """Seconds of the clock and of the processors, peak of private memory in bytes, and the exit
+    code of a command."""
     began, peak = time.perf_counter(), 0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None:
         peak = max(peak, private_bytes(process.pid))
         time.sleep(0.05)
-    return time.perf_counter() - began, peak, process.returncode
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = time.perf_counter() - began
+    return seconds, used.ru_utime + used.ru_stime, peak, process.returncode
 
 
 def main() -> None:
@@ -83,10 +90,12 @@ def main() -> None:
         write_rows(data, arguments.rows)
         command = [sys.executable, "-m", "sft_lab.doctor", "--data", str(data), "--json", str(out)]
         command += ["--model", arguments.model] if arguments.model else []
-        seconds, peak, code = measure(command)
+        seconds, busy, peak, code = measure(command)
         told = json.loads(out.read_text(encoding="utf-8"))
     print(f"{arguments.rows:,} rows, model {arguments.model or 'none'}: exit code {code}")
-    print(f"{seconds:.1f} s, {peak / 2**20:.0f} MiB private memory of all processes at the peak")
+    load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
+    print(f"{seconds:.1f} s, {busy:.1f} s of processors; load averages afterwards {load}")
+    print(f"{peak / 2**20:.0f} MiB private memory of all processes at the peak")
     print(json.dumps(told["measured"], indent=1))
     print([f"{found['severity']} {found['code']} {found['count']}" for found in told["findings"]])
 

@@ -11,14 +11,14 @@ import numpy as np
 from sft_lab.doctor.twins import LEAST_RUNS, find_runs, find_twins, similarities
 from sft_lab.duplicates import WORD
 from sft_lab.findings import FIRST_PLACES, Finding
-from sft_lab.formats import format_number_of, format_percent
+from sft_lab.formats import format_percent
 from sft_lab.records import Conversation, RowProblem
 from sft_lab.row_files import cause_of, show
 
 FEW_ROWS = 50
 NEAR = 0.6  # shared runs of three words over all of both
 MOST_CAUSES = 20
-CUT_ROWS = 3  # so many answers that end at one length, and not at a sentence's end, were cut
+CUT_ROWS = 3  # so many answers that end at one length, and in the middle of a sentence, were cut
 CUT_CHARACTERS = 60  # a shorter answer is as often a label
 # shorter answers of one length are a template's: nobody asks for at most 20 words
 LEAST_LIMIT = {"characters": CUT_CHARACTERS, "words": 50, "tokens": 32}
@@ -66,7 +66,7 @@ def check_rows(
             Finding(
                 "few-rows",
                 "note",
-                f"{format_number_of(len(conversations), 'row')} to learn from",
+                f"{count_of(len(conversations), 'row')} to learn from",
                 [],
                 0,
                 "So few teach a form or a tone, seldom a skill, and a part kept back to measure is "
@@ -75,6 +75,11 @@ def check_rows(
             )
         )
     return findings
+
+
+def count_of(count: int, noun: str) -> str:
+    """1,234 and "row" -> "1,234 rows"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def squeeze(text: str) -> str:
@@ -111,7 +116,7 @@ def _check_duplicates(conversations: Sequence[Conversation]) -> list[Finding]:
             Finding(
                 "duplicate",
                 "warning",
-                f"{format_number_of(len(repeated), 'row')} repeat{'s' * one} an earlier row, "
+                f"{count_of(len(repeated), 'row')} repeat{'s' * one} an earlier row, "
                 "question and answer",
                 _places(conversations, repeated),
                 len(repeated),
@@ -140,7 +145,7 @@ def _check_twins(conversations: Sequence[Conversation], rows: np.ndarray) -> lis
         Finding(
             "near-duplicate",
             "note",
-            f"{format_number_of(len(near), 'row')} share most of their words with another row",
+            f"{count_of(len(near), 'row')} share most of their words with another row",
             _places(conversations, near),
             len(near),
             f"They teach little more than one of them does, and split between training and test "
@@ -181,7 +186,7 @@ def _check_conflicts(conversations: Sequence[Conversation]) -> list[Finding]:
         Finding(
             "conflict",
             "note" if meant else "warning",
-            f"{format_number_of(len(conflicting), 'row')} give different answers to the same "
+            f"{count_of(len(conflicting), 'row')} give different answers to the same "
             + ("question" if questions == 1 else f"{questions:,} questions"),
             _places(conversations, conflicting),
             len(conflicting),
@@ -236,8 +241,8 @@ def _is_prose(text: str) -> bool:
 def _check_cut(
     conversations: Sequence[Conversation], count_tokens: Callable[[str], int] | None
 ) -> list[Finding]:
-    """Several answers of one greatest length, in characters, words or tokens, none of which ends a
-    sentence, while others of that size do."""
+    """Several answers of one greatest length, in characters, words or tokens, of which most do not
+    end a sentence, and far more than are of any other length."""
     texts = [turns[-1]["content"] for turns in conversations]
     measures: list[tuple[str, Callable[[str], int]]] = [("characters", len)]
     measures.append(("words", lambda text: len(text.split())))
@@ -256,7 +261,7 @@ def _check_cut(
         if len(cut) < CUT_ROWS or 2 * len(cut) < len(at_most):
             continue
         ends = {texts[row].rstrip()[-12:] for row in cut}
-        if most < LEAST_LIMIT[unit] or 2 * len(ends) <= len(cut):
+        if most < LEAST_LIMIT[unit] or len(ends) <= 2 < len(cut):
             continue  # nobody's limit; or a template's last words
         piles = Counter(lengths[row] for row in others).values()
         if len(at_most) < 3 * max(piles, default=0):
@@ -331,7 +336,7 @@ def _tell_overlap(
     return Finding(
         code,
         "error" if code == "test-overlap" else "warning",
-        f"{len(pairs):,} of {format_number_of(len(test), 'test question')} {what}",
+        f"{len(pairs):,} of {count_of(len(test), 'test question')} {what}",
         _places(conversations, rows),
         len(rows),
         f"{why} {test[asked].place}, for one, is {conversations[learned].place}: "

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ from sft_lab.models import ModelError, check_vocabulary, find_source
 from sft_lab.rendering import stop_token_id
 
 SAMPLE = 256  # ordinary rows of an embedding that one row is compared with
-SAME = 0.99  # cosine of two rows above which they are one; of two trained ones it stays far below
+# Cosine of two rows above which they count as one. Control tokens of atlas-base that no text has:
+# 0.99999; after 3,200 rows of tuning 0.994; smollm2-135m, tuned by its makers, 0.9906; words 0.76.
+SAME = 0.999
 READ_AT_MOST = 600 * 10**6  # bytes of weights that are compared with an adapter's fingerprint
 LORA = re.compile(r"\.lora_(?:embedding_)?([AB])(?:\.weight)?$")
 EMBEDDINGS = re.compile(r"embed|lm_head|wte|wpe|trainable_tokens")
@@ -107,12 +110,9 @@ def open_model(name_or_folder: str | Path) -> Saved:
 
 def _read_outline(saved: Saved, gguf_file: str | None) -> None:
     """Its config, and the model that it describes, without numbers."""
-    options = {"gguf_file": gguf_file} if gguf_file else {}
     with _quiet():
         try:
-            saved.config = AutoConfig.from_pretrained(
-                saved.folder, trust_remote_code=False, **options
-            )
+            saved.config = _read_config(saved.folder, gguf_file)
         except Exception as error:  # the libraries raise whatever a damaged file leads to
             saved.findings.append(describe("model-refused", detail=_one_line(error)))
             return
@@ -123,6 +123,20 @@ def _read_outline(saved: Saved, gguf_file: str | None) -> None:
                 )
         except Exception as error:  # an architecture that needs its numbers, or another task's
             saved.findings.append(describe("not-examined", detail=_one_line(error)))
+
+
+def _read_config(folder: Path, gguf_file: str | None) -> PreTrainedConfig:
+    if not gguf_file:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    state = (folder / gguf_file).stat()
+    return _read_gguf_config(folder, gguf_file, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read_gguf_config(folder: Path, gguf_file: str, *_state: int) -> PreTrainedConfig:
+    """Takes seconds, as the whole vocabulary is read with it. _state: of the file, so that nothing
+    outdated is kept."""
+    return AutoConfig.from_pretrained(folder, gguf_file=gguf_file, trust_remote_code=False)
 
 
 def _read_headers(saved: Saved) -> None:
