@@ -37,6 +37,7 @@ from doctor_folders import (
     plant_folder,
     plant_length,
 )
+
 from sft_lab.doctor import diagnose
 
 MIXTURES = 200

@@ -85,6 +85,18 @@ def test_a_tuned_model_has_none(tuned, tokenizer):
     assert check_model(tuned, tokenizer) == []
 
 
+@pytest.mark.parametrize(("change", "found"), [(0.005, 1), (0.15, 0)])
+def test_a_row_that_tuning_has_moved_is_trained(folder, tokenizer, change, found):
+    """By 0.5 % after a few hundred rows, and by 15 % where a model has learned to stop."""
+
+    def move(rows: torch.Tensor) -> None:
+        step = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(0))
+        rows[STOP] += change * rows[STOP].norm() * step / step.norm()
+
+    change_rows(folder, move)
+    assert len(check_model(folder, tokenizer)) == found
+
+
 def shrink(rows: torch.Tensor) -> None:
     learn_stop(rows)
     rows[STOP] *= 0.01

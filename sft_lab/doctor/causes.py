@@ -331,7 +331,7 @@ OF_THE_FILES = {
     "stop-row-untrained": Cause(
         "stop-row-untrained",
         "note",
-        "The stop token's row was never trained",
+        "The stop token's row looks untrained",
         "The stop token is {detail}. Full tuning teaches it. LoRA on the linear layers alone "
         "cannot change that row, and such models often never stop (LLaMA-Factory#7943, qlora#214).",
         "With LoRA, also train the embedding, modules_to_save=['embed_tokens', 'lm_head'], or "
@@ -340,7 +340,7 @@ OF_THE_FILES = {
     "stop-row-frozen": Cause(
         "stop-row-untrained",
         "warning",
-        "The adapter cannot change the stop token's row, which was never trained",
+        "The adapter cannot change the stop token's row, which looks untrained",
         "The stop token is {detail}. The adapter has no part of the embedding or of the head: such "
         "models often never stop (LLaMA-Factory#7943, qlora#214).",
         "Measure how many answers end. If few do, train with modules_to_save=['embed_tokens', "

@@ -125,7 +125,7 @@ def _read(
 ) -> tuple[list[ReadConversation], list[Finding]]:
     """The good rows, and what is wrong with the others."""
     name = name_source(source)
-    if isinstance(source, str | Path) and not Path(source).expanduser().is_file():
+    if isinstance(source, str | Path) and not Path(source).is_file():
         kind = "is a folder, and only a file is read" if Path(source).is_dir() else "no such file"
         raise ExaminationError(f"{name}: {kind}, seen from {Path.cwd()}")
     conversations, problems, unread, seen = [], [], Counter(), set()

@@ -42,7 +42,9 @@ from sft_lab.models import ModelError, check_vocabulary, find_source
 from sft_lab.rendering import stop_token_id
 
 SAMPLE = 256  # ordinary rows of an embedding that one row is compared with
-SAME = 0.99  # cosine of two rows above which they are one; of two trained ones it stays far below
+# Cosine of two rows above which they count as one. Control tokens of atlas-base that no text has:
+# 0.99999; after 3,200 rows of tuning 0.994; smollm2-135m, tuned by its makers, 0.9906; words 0.76.
+SAME = 0.999
 READ_AT_MOST = 600 * 10**6  # bytes of weights that are compared with an adapter's fingerprint
 LORA = re.compile(r"\.lora_(?:embedding_)?([AB])(?:\.weight)?$")
 EMBEDDINGS = re.compile(r"embed|lm_head|wte|wpe|trainable_tokens")

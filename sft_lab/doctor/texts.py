@@ -27,11 +27,11 @@ OTHERS = (
     "<｜end▁of▁sentence｜>"
 )
 FAMILIES = {*(f"<|{name}|>" for name in re.findall(r"\S+", PIPED)), *re.findall(r"\S+", OTHERS)}
-FENCE = re.compile(r"^[ \t>]*(?:[-*+]|\d+[.)])?[ \t]*(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
-LATE_FENCE = re.compile(r"^[^`\n]*[^`\s\n][^`\n]*(`{3,})\w*[ \t]*$", re.MULTILINE)
-CODE = re.compile(
-    r"^[ \t>]*(?:[-*+]|\d+[.)])?[ \t]*(`{3,}|~{3,}).*?(?:\1|\Z)|`[^`\n]+`", re.DOTALL | re.MULTILINE
-)
+# limits on blanks and digits: without them a line of a million blanks would take hours
+LINE = r"^[ \t>]{0,40}(?:[-*+]|\d{1,9}[.)])?[ \t]{0,40}"
+FENCE = re.compile(LINE + r"(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
+LATE_FENCE = re.compile(r"(?<=[^`])(`{3,})\w*[ \t]{0,40}$", re.MULTILINE)
+CODE = re.compile(LINE + r"(`{3,}|~{3,}).*?(?:\1|\Z)|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
 # what no answer begins a line with on its own
 HARD_MARKER = re.compile(
@@ -480,7 +480,10 @@ def has_open_fence(text: str) -> bool:
     """Whether a code fence is open at the end of a text, as CommonMark reads it: a fence is closed
     by one at least as long, without a word after it."""
     fences = [(found.start(1), found[1], found[2].strip()) for found in FENCE.finditer(text)]
-    fences += [(found.start(1), found[1], "late") for found in LATE_FENCE.finditer(text)]
+    for found in LATE_FENCE.finditer(text):
+        before = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
+        if before.strip() and "`" not in before and not FENCE.match(before + found[0]):
+            fences.append((found.start(), found[1], "late"))
     fence = ""
     for _, marks, info in sorted(fences):
         if not fence:
