@@ -33,6 +33,8 @@ from doctor_folders import (
     FolderFault,
     Folders,
     LengthFault,
+    copy_folder,
+    edit,
     make_adapters,
     plant_folder,
     plant_length,
@@ -190,6 +192,23 @@ def test_a_fault_of_an_adapter_is_found(name, tmp_path, folders):
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_a_healthy_file_raises_no_alarm(shape, tmp_path, folders):
     assert list_problems(healthy_cells(shape, tmp_path, folders)) == {}
+
+
+def grow(folder: Path) -> None:
+    """Let the config speak of 70 billion parameters; the weights' numbers are not read."""
+    sizes = {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80}
+    heads = {"num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128}
+    layers = {"layer_types": ["full_attention"] * 80, "max_window_layers": 80}
+    edit(folder, "config.json", **sizes, **heads, **layers)
+
+
+def test_a_model_that_does_not_fit_the_card_is_found(tmp_path, folders):
+    huge = folders.make("huge", lambda folder: copy_folder(folder, grow))
+    for shape in a_few(SHAPES, 1)[:3]:
+        found = examine(healthy(shape), tmp_path, model=huge, card="T4")
+        assert [f.code for f in found if f.severity == "error"] == ["does-not-fit"], found
+        options = healthy_options(shape, folders)
+        assert alarms(examine(healthy(shape), tmp_path, card="T4", **options)) == []
 
 
 def test_healthy_mixtures_raise_no_alarm(tmp_path):
