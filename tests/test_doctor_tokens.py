@@ -317,6 +317,16 @@ def test_rows_without_an_answer_to_learn(tokenizer):
         assert alarms(look(tokenizer, [row]).findings()) == {"bad-row"}
 
 
+def test_rows_that_no_tokenizer_takes(tokenizer):
+    odd = said("Why?", "So.")
+    odd[0]["name"] = "Ann"
+    for row, code in ((said("\ud83d?", "So."), "encoding"), (odd, "bad-row")):
+        found = look(tokenizer, [ROWS["one round"], row]).findings()
+        assert [(f.code, f.severity, f.places) for f in found] == [
+            (code, "error", ["data.jsonl, row 2"])
+        ]
+
+
 def test_measured_counts_and_percentiles(tokenizer, conversations):
     rows = [*conversations, said("Why?")]  # the last one is refused
     measured = look(tokenizer, rows).measured()

@@ -211,6 +211,21 @@ OF_ROWS = {
         "{detail}",
         "Add the answer, give one of them the weight 1, or drop the row.",
     ),
+    "malformed-turn": Cause(
+        "bad-row",
+        "error",
+        "A turn is malformed in {rows}",
+        "{detail}",
+        "Read the data with sft_lab.records.load_conversations.",
+    ),
+    "half-letter": Cause(
+        "encoding",
+        "error",
+        "There is half of a letter (a lone surrogate) in {rows}",
+        "No tokenizer takes it: the run would end there. It comes from text that was cut inside an "
+        "emoji, or from a wrong conversion.",
+        "Remove it: text.encode('utf-8', 'ignore').decode().",
+    ),
     "no-question": Cause(
         "bad-row",
         "error",

@@ -19,7 +19,7 @@ from sft_lab.rendering import (
     render_for_training,
     stop_token_id,
 )
-from sft_lab.templates import fill, has_tags, training_template
+from sft_lab.templates import check_turns, fill, has_tags, training_template
 
 
 def name_refusal(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -31,6 +31,14 @@ def name_refusal(conversation: Conversation, tokenizer: PreTrainedTokenizerBase)
         wanted = find_graded_turns(conversation)
     except ValueError:
         return "nothing-graded"
+    try:
+        check_turns(conversation)
+        for turn in conversation:
+            turn["content"].encode()
+    except UnicodeEncodeError:
+        return "half-letter"
+    except ValueError:
+        return "malformed-turn"
     if explain_tags(tokenizer, with_system=conversation[0]["role"] == "system"):
         return "tags-misplaced"
     try:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,9 @@ def open_model(name_or_folder: str | Path) -> Saved:
 
 def _read_outline(saved: Saved, gguf_file: str | None) -> None:
     """Its config, and the model that it describes, without numbers."""
-    options = {"gguf_file": gguf_file} if gguf_file else {}
     with _quiet():
         try:
-            saved.config = AutoConfig.from_pretrained(
-                saved.folder, trust_remote_code=False, **options
-            )
+            saved.config = _read_config(saved.folder, gguf_file)
         except Exception as error:  # the libraries raise whatever a damaged file leads to
             saved.findings.append(describe("model-refused", detail=_one_line(error)))
             return
@@ -125,6 +123,20 @@ def _read_outline(saved: Saved, gguf_file: str | None) -> None:
                 )
         except Exception as error:  # an architecture that needs its numbers, or another task's
             saved.findings.append(describe("not-examined", detail=_one_line(error)))
+
+
+def _read_config(folder: Path, gguf_file: str | None) -> PreTrainedConfig:
+    if not gguf_file:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    state = (folder / gguf_file).stat()
+    return _read_gguf_config(folder, gguf_file, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read_gguf_config(folder: Path, gguf_file: str, *_state: int) -> PreTrainedConfig:
+    """Takes seconds, as the whole vocabulary is read with it. _state: of the file, so that nothing
+    outdated is kept."""
+    return AutoConfig.from_pretrained(folder, gguf_file=gguf_file, trust_remote_code=False)
 
 
 def _read_headers(saved: Saved) -> None:

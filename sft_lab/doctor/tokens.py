@@ -217,8 +217,8 @@ class TokenCheck:
     def _look(self, place: str, conversation: Conversation) -> None:
         try:
             example = self._encode(place, conversation)
-        except ValueError as error:
-            self._note(name_refusal(conversation, self.tokenizer), place, str(error))
+        except (ValueError, TypeError) as error:  # TypeError: tokenizers, for half a letter
+            self._note(_name_problem(conversation, self.tokenizer), place, str(error))
             return
         tokens = len(example.input_ids)
         graded = tokens - example.labels.count(IGNORE_INDEX)
