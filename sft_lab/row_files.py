@@ -21,8 +21,11 @@ LINE_BREAK = re.compile(r"\s*\n\s*")  # a table prints several lines
 PRINTED_PROBLEMS = 20
 # "data.csv, row " or "questions[", the number, and what is wrong there
 PLACED = re.compile(r"(.*?(?:, row |questions\[))(\d+)(.*)", re.DOTALL)
-# numbers, and what stands in quotes (an apostrophe begins no quotation)
-VARYING = re.compile(r"""\d+|(?<!\w)(['"]).*?\1(?!\w)""")
+# a value as `show` writes it, cut or not; numbers; what stands in quotes (an apostrophe begins no
+# quotation)
+VARYING = re.compile(
+    r"""(?:(?<=, )|(?<= is ))['"\[{].*?(?= \((?:str|list|dict)\))|\d+|(?<!\w)(['"]).*?\1(?!\w)"""
+)
 
 
 class BadRow(Exception):
@@ -66,7 +69,7 @@ def cause_of(what: str) -> str:
 def _leave_out(varying: re.Match) -> str:
     """Nothing of what differs between rows with one cause; the name of a column stays."""
     word = varying[0][1:-1]
-    return word if word.isidentifier() else "…"
+    return word if varying[1] and word.isidentifier() else "…"
 
 
 def read_file(path: Path) -> Iterator[NumberedRow]:

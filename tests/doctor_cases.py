@@ -936,6 +936,8 @@ def judge(
     if not found:
         return [f"missed {fault_code}", *wrong]
     wrong += [f"{f.code} is a {f.severity}" for f in found if f.severity not in severity]
+    if fault_code == "bad-row" and len(found) > 4:  # of one fault: None, 42, a list and a yes
+        wrong.append(f"{len(found)} findings for one cause: {[f.title for f in found][:3]}")
     about_no_row = draft.whole or not draft.spoiled
     return wrong if about_no_row else wrong + judge_places(fault_code, draft, found)
 
