@@ -96,6 +96,9 @@ def load(
                 **options | _read_gguf_config(source, gguf_file),
             )
         _check_weights(name, model, report, Path(source) / gguf_file if gguf_file else None)
+        if gguf_file:  # plain numbers by now, which transformers would still refuse to save
+            model.hf_quantizer, model.is_quantized = None, False
+            del model.config.quantization_config
     except ModelError:
         raise
     except Exception as error:  # the libraries raise whatever a damaged file leads to

@@ -99,7 +99,9 @@ def ask_server(
 def score(replies: Sequence[Reply], evaluated: Sequence[str]) -> dict[str, float]:
     """The share of answers equal to the evaluated ones, the share that stopped by itself, and the
     mean number of tokens written."""
-    equal = [reply.text.strip() == text.strip() for reply, text in zip(replies, evaluated, strict=True)]
+    equal = [
+        reply.text.strip() == text.strip() for reply, text in zip(replies, evaluated, strict=True)
+    ]
     return {
         "equal": sum(equal) / len(equal),
         "stopped": sum(reply.reason == "stop" for reply in replies) / len(replies),

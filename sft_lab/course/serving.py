@@ -48,7 +48,9 @@ class Server:
     def is_ready(self) -> bool:
         """Whether it answers its health check. ServerError when the process has ended."""
         if self.process.poll() is not None:
-            raise ServerError(f"the server ended with code {self.process.returncode}: {self.tail()}")
+            raise ServerError(
+                f"the server ended with code {self.process.returncode}: {self.tail()}"
+            )
         try:
             with _open(f"http://{HOST}:{self.port}/health", seconds=5) as reply:
                 return json.load(reply).get("status") == "ok"

@@ -112,7 +112,7 @@ WRONG_ANSWERS = {
         (_merge(lambda e, u, s: (e, e + s * u, True)), "as soon as one number differs"),
         (_merge(lambda e, u, s: (e, e + s * u)), "return three things"),
     ],
-    "19b.2": [
+    "19b.3": [
         (lambda f, s: _faults(f, s, config_too=True), "config.json counts only where"),
         (lambda f, s: _faults(f, s, letters=True), "compare ids, not letters"),
         (lambda f, s: _faults(f, s, jinja=False), "older folders keep the template"),
@@ -123,7 +123,7 @@ WRONG_ANSWERS = {
         (lambda f, s: _faults(f, s, one=True), "name all faults"),
         (lambda f, s: _faults(f, s, order=-1), "in the order of the table"),
     ],
-    "19b.3": [
+    "19b.2": [
         (lambda lines: _stream(lines, strip=True), "keeps its spaces"),
         (lambda lines: _stream(lines, glue=" "), "without a space between"),
         (lambda lines: _stream(lines, after=True), "nothing counts after"),

@@ -116,6 +116,8 @@ if __name__ == "__main__":
             return runs.score(ask_llama(file, questions), answers)
 
         points = [
-            {"engine": engine, "ends": ends, "seed": seed} for seed in SEEDS for engine, ends in ARMS
+            {"engine": engine, "ends": ends, "seed": seed}
+            for seed in SEEDS
+            for engine, ends in ARMS
         ]
         sweep(NAME, points, run, model=base)

@@ -234,7 +234,7 @@ def _hints(files: Files, stop: int) -> list[tuple[list[str], str]]:
     ]
 
 
-@checks("19b.2")
+@checks("19b.3")
 def find_faults(attempt: Callable) -> str:
     stop = random.randint(1000, 2000)
     folders = _folders(stop)
@@ -269,9 +269,7 @@ def _describe(files: Files) -> str:
     keys = ("eos_token_id", "auto_map", "chat_template")
     parts = []
     for name, content in files.items():
-        shown = {
-            key: content[key] for key in keys if isinstance(content, dict) and key in content
-        }
+        shown = {key: content[key] for key in keys if isinstance(content, dict) and key in content}
         parts.append(f"{name} {json.dumps(shown)}" if shown else name)
     return ", ".join(parts)
 
@@ -343,7 +341,7 @@ def _join(
     return glue.join(piece for piece in text if piece or not glue), reason
 
 
-@checks("19b.3")
+@checks("19b.2")
 def join_stream(attempt: Callable) -> str:
     def form(found: Any) -> tuple[str, str | None]:
         text, reason = unpack(found, "the text", "the finish reason")
@@ -363,7 +361,9 @@ def join_stream(attempt: Callable) -> str:
         (lambda lines: _join(lines, late=True), "the last piece may come with the finish reason"),
         (last_of_all, "a stream that broke off has no finish reason: None"),
     ]
-    same_for_all(attempt, _streams(), _join, mistakes, form=form, what="the answer")
+    same_for_all(
+        attempt, [(lines,) for lines in _streams()], _join, mistakes, form=form, what="the answer"
+    )
     broken = [_event("half"), "data: " + json.dumps({"error": "out of memory"}), _event(" more")]
     try:
         found = attempt(broken)
