@@ -368,15 +368,6 @@ def _no_catch(render):
     return _turns(render)
 
 
-def _system_alone(render):
-    turns = _turns(render)
-    try:
-        before, after = render([{"role": "system", "content": "sSs"}], False).split("sSs")
-    except ValueError:
-        return turns
-    return turns | {"before_system": before, "after_system": after + turns["before_user"]}
-
-
 def _without_stop(render):
     turns = _turns(render)
     del turns["stop"]
@@ -545,7 +536,6 @@ OTHER_WRONG_ANSWERS = {
         _system_as_user,
         _chatml,
         _no_catch,
-        _system_alone,
         _without_stop,
     ],
     "19b.5": [

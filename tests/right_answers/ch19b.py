@@ -31,7 +31,7 @@ def _row_by_row(embedding, A, B, scale):
 
 
 def _through_a_layer(embedding, A, B, scale):
-    layer = torch.nn.Linear(embedding.shape[1], embedding.shape[0], bias=False)
+    layer = torch.nn.Linear(*embedding.shape[::-1], bias=False, dtype=embedding.dtype)
     with torch.no_grad():
         layer.weight.copy_(torch.addmm(embedding, B, A, alpha=scale))
     head = layer.weight.detach()
@@ -235,9 +235,9 @@ def _sieve(folder, stop_id):
             faults.remove("template")
         if path.name == "tokenizer_config.json" and "chat_template" in _read(path):
             faults = [fault for fault in faults if fault != "template"]
-    if not any(p.name.endswith(".py") for p in folder.iterdir()):
-        if "auto_map" not in _read(folder / "config.json"):
-            faults.remove("code")
+    own = any(p.name.endswith(".py") for p in folder.iterdir())
+    if not own and "auto_map" not in _read(folder / "config.json"):
+        faults.remove("code")
     generation = folder / "generation_config.json"
     if stop_id in _ends_of(generation if generation.is_file() else folder / "config.json"):
         faults.remove("stop")

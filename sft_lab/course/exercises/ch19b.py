@@ -237,10 +237,12 @@ def _hints(files: Files, stop: int) -> list[tuple[list[str], str]]:
 @checks("19b.3")
 def find_faults(attempt: Callable) -> str:
     stop = random.randint(1000, 2000)
-    folders = _folders(stop)
+    folders = [(files, stop) for files in _folders(stop)]
+    # token id 0 is a token like any other
+    folders.append((_healthy(stop) | {"generation_config.json": {"eos_token_id": 0}}, 0))
     cases = []
     with tempfile.TemporaryDirectory(prefix="sft_lab_") as root:
-        for number, files in enumerate(folders):
+        for number, (files, stop) in enumerate(folders):
             folder = Path(root) / f"model-{number}"
             folder.mkdir()
             for name, content in files.items():
@@ -309,6 +311,14 @@ def _streams() -> list[list[str]]:
         body(),  # the connection broke off
         [*body(), _event(reason="stop"), done, _event(" after the end", "length")],
         [role, _event(reason="stop"), done],
+        # white space at both ends, two reasons, and a text behind the first
+        [
+            _event(" first"),
+            _event(" cut", "length"),
+            _event(" more\n"),
+            _event(reason="stop"),
+            done,
+        ],
         [],
     ]
 
@@ -430,7 +440,8 @@ def _templates() -> list[tuple[dict[str, str], Callable]]:
     for before, after, stop, extra, system in kinds:
         parts = {f"before_{role}": before.format(role) for role in ("system", "user", "assistant")}
         parts |= {f"after_{role}": after for role in ("system", "user", "assistant")}
-        parts["after_user"] = after.replace("\n\n", "\n") if "</s>" in after else after
+        if "</s>" in after:  # questions end otherwise than answers
+            parts["after_user"] = f" [/{mark}]\n"
         parts |= {"opening": parts["before_assistant"] + extra, "stop": stop}
         render = _template(parts, system=system)
         if not system:
@@ -529,6 +540,7 @@ def _exams() -> list[tuple[dict[str, str], dict[str, Any]]]:
         (evaluated, fine | {"c": TimeoutError("no answer"), "d": (" x", "stop")}),
         (evaluated, fine | {"a": RuntimeError("500"), "e": ("ja.", "stop"), "b": ("", "stop")}),
         (evaluated, fine | {"e": ("Ja. Ja.", "tool_calls"), "d": ("", None)}),
+        (evaluated, fine | {"f": ("The capital  of Peru\nis Lima.", "stop")}),
         ({}, {}),
     ]
 
