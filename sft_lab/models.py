@@ -30,6 +30,7 @@ import torch
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -92,9 +93,12 @@ def load(
                 dtype=dtype,
                 use_safetensors=None if gguf_file else True,
                 output_loading_info=True,
-                **options,
+                **options | _read_gguf_config(source, gguf_file),
             )
         _check_weights(name, model, report, Path(source) / gguf_file if gguf_file else None)
+        if gguf_file:  # plain numbers by now, which transformers would still refuse to save
+            model.hf_quantizer, model.is_quantized = None, False
+            del model.config.quantization_config
     except ModelError:
         raise
     except Exception as error:  # the libraries raise whatever a damaged file leads to
@@ -107,6 +111,19 @@ def load(
     for note in _check_tokenizer(name, model, tokenizer):
         print(f"{name}: {note}")
     return model, tokenizer
+
+
+def _read_gguf_config(source: str, gguf_file: str | None) -> dict[str, Any]:
+    """The option that gives a Qwen3 model of a GGUF file its heads' width; {} for all others.
+    transformers takes Qwen3's own, 128, whatever the file says."""
+    config = gguf_file and AutoConfig.from_pretrained(
+        source, gguf_file=gguf_file, trust_remote_code=False
+    )
+    if not config or config.model_type != "qwen3":
+        return {}
+    queries = read_sizes(Path(source) / gguf_file).get("blk.0.attn_q.weight", 0)
+    config.head_dim = queries // (config.hidden_size * config.num_attention_heads)
+    return {"config": config} if queries else {}
 
 
 def _check_tokenizer(
