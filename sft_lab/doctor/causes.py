@@ -69,7 +69,7 @@ OF_THE_TOKENIZER = {
     ),
     "pad-is-stop": Cause(
         "pad-is-stop",
-        "error",
+        "warning",
         "The pad token is the stop token, {detail}",
         "A loss that leaves out padding by its id leaves out the stop token of every answer: the "
         "model never learns to stop (happy-llm PR #216, open-r1#492).",
