@@ -564,7 +564,7 @@ words, enough = {}, {}
 for measure, broken, healthy in PAIRS:
     good, bad = values(measure, healthy), values(measure, broken)
     words[broken] = judge_claim(good[8], bad[8], claim="lower").word
-    enough[broken] = fewest(good, bad)
+    enough[broken] = probe_runs.fewest_examples(good, bad)
     means = f"{np.mean(good[8]):13.2f} {np.mean(bad[8]):7.2f}"
     print(f"{measure:6} {broken:28} {means}  {words[broken]:13} {enough[broken]}")
 assert words["no stop"] == words["late start"] == "held" and words["no stop in lists"] != "held"

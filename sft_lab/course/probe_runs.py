@@ -322,3 +322,14 @@ def draw_battery() -> Axes:
     ax.set_axis_off()
     ax.set_title("A battery of probes, by what each needs")
     return ax
+
+
+def fewest_examples(healthy: dict[int, list[float]], broken: dict[int, list[float]]) -> int | None:
+    """The smallest number of examples from which on every healthy value of a probe lies above every
+    broken one, None where there is none; the values, one a seed, by the number of examples."""
+    counts = sorted(healthy)
+    apart = [min(healthy[count]) > max(broken[count]) for count in counts]
+    for place, count in enumerate(counts):
+        if all(apart[place:]):
+            return count
+    return None
