@@ -1,0 +1,498 @@
+# %% [markdown]
+# # 19 · Your own project
+#
+# **The question.** You have a file, a model and a wish. Which steps lead from there to a result
+# that you, and others, may believe, also when the result is "nothing was shown"?
+#
+# **By the end you can**
+# - *plan* a project so that it can decide something, and seal the plan before the first run;
+# - *run* it on your own file, from the doctor to the report, and *judge* it by its plan;
+# - *say* what a null result means, and what to try next.
+#
+# | needs | device | runs in | exercises | covers |
+# |---|---|---|---|---|
+# | chapters 04, 09 and 16c | CPU, no network | about 35 s | 6, about 65 minutes | A10 D1 D16 |
+
+# %% tags=["setup"]
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from sft_lab import plots, project
+from sft_lab.compare import compare
+from sft_lab.course.checks import check
+
+# %% tags=["setup"]
+from sft_lab.course.project_runs import (
+    FRAMES,
+    QUESTIONS,
+    RUBRIC,
+    as_rows,
+    build_project,
+    count_false_alarms,
+    draw_effects,
+    draw_workflow,
+    run_arm,
+    write_help_file,
+)
+from sft_lab.course.results import read_results
+from sft_lab.doctor import diagnose
+from sft_lab.kept_back import keep_groups, pair_alike
+
+# %% tags=["setup"]
+from sft_lab.models import load
+from sft_lab.significance import judge_claim, questions_needed, smallest_difference
+from sft_lab.study_plan import Plan, find_gaps, judge_plan, seal, seal_plan
+
+plots.style()
+base, tokenizer = load("atlas-base")
+folder = Path(tempfile.mkdtemp())
+
+# %% [markdown]
+# ## 1 · One round
+#
+# Every station of a project has had its chapter. Here they are in a row.
+
+# %%
+_ = draw_workflow()
+
+# %% [markdown]
+# Texts about SFT draw it in three lines: `state = init_state()`, then `state = step_update(state)`
+# many times, then `metrics = evaluate(state)`. Or in one: `Result = CoreMethod(Input, Config,
+# Constraints)`. In our words: the *input* is a file, the *config* the settings of a run. The
+# *constraints* are what may not change once the first run has begun. That part is missing most
+# often. We call it the **plan**.
+#
+# ## 2 · The plan, before anything else
+#
+# Our project: a help desk wants polite answers. Somebody fears that politeness costs accuracy. We
+# write down what will decide.
+
+# %%
+plan = Plan(
+    question="Does 'Certainly!' before every answer cost right answers?",
+    primary="holds",  # share of answers that hold the right statement, whatever stands around it
+    claim="lower",
+    changes=["frame"],
+    control="the same rows with the answers as they are",
+    seeds=[0, 1, 2, 3, 4],
+    questions=180,
+    smallest=0.08,
+    disagree=0.15,
+    stopping="after the fifth seed of both arms",
+    scope="atlas-base, this file, 600 lessons, one epoch",
+)
+print(f"{questions_needed(plan.disagree, plan.smallest):.0f} questions needed; gaps: ", end="")
+print(find_gaps(plan.as_dict()), "· seal", plan.seal())
+assert find_gaps(plan.as_dict()) == [] and plan.questions == QUESTIONS
+
+# %% [markdown]
+# A *seal* is a hash of the plan. If the report shows the seal, everybody can see that the plan was
+# not changed when the results were in.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 19.1 · Seal the plan · 6 min · ●○○
+# Return the seal of a `plan`, a dict: the first 12 hexadecimal digits of the SHA-256 of its JSON
+# text in UTF-8. The text is what `json.dumps` writes, with its usual blanks, but with sorted keys
+# and with letters such as 我 left as they are (not as `\u6211`).
+#
+# For `{"seeds": [0, 1, 2], "claim": "higher"}` the text is
+# `{"claim": "higher", "seeds": [0, 1, 2]}` and the seal `37c898a67a4f`.
+
+
+# %% tags=["stub"]
+def my_seal(plan: dict) -> str:
+    """The seal of a plan."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_seal(plan: dict) -> str:
+    """The seal of a plan."""
+    from hashlib import sha256
+
+    text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
+    return sha256(text.encode()).hexdigest()[:12]
+
+
+# %% tags=["check"]
+check("19.1", my_seal)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary><code>hashlib.sha256(some_bytes).hexdigest()</code>;
+# <code>json.dumps</code> has the arguments <code>sort_keys</code> and
+# <code>ensure_ascii</code>.</details>
+
+# %% [markdown] tags=["explanation"]
+# A seal does not keep anybody from changing a plan. It shows that somebody did.
+#
+# Usual mistakes: Python's own `hash`, which differs from process to process; keys as they come.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 19.2 · Find the gaps · 12 min · ●●○
+# A plan with a gap decides nothing. `plan` is a dict with all names of the plan above. Return the
+# names at fault, in this order; `[]` if there are none:
+#
+# | name | a gap, unless it is |
+# |---|---|
+# | `question`, `primary` | one text with more than white space (a list of measures is a gap) |
+# | `claim` | `"higher"` or `"lower"` |
+# | `changes` | a list with exactly one entry |
+# | `control` | a text with more than white space |
+# | `seeds` | a list of at least three numbers, no two equal |
+# | `questions` | at least `questions_needed(plan["disagree"], plan["smallest"])` |
+# | `stopping`, `scope` | a text with more than white space |
+#
+# `disagree` and `smallest` are always right. With `seeds` `[0, 1, 1]` and `scope` `" "` the plan
+# above gives `["seeds", "scope"]`.
+
+
+# %% tags=["stub"]
+def my_gaps(plan: dict) -> list[str]:
+    """The names of a plan that are at fault."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_gaps(plan: dict) -> list[str]:
+    """The names of a plan that are at fault."""
+    seeds, needed = plan["seeds"], questions_needed(plan["disagree"], plan["smallest"])
+    right = {
+        name: isinstance(plan[name], str) and plan[name].strip() != ""
+        for name in ("question", "primary", "control", "stopping", "scope")
+    }
+    right["claim"] = plan["claim"] in ("higher", "lower")
+    right["changes"] = len(plan["changes"]) == 1
+    right["seeds"] = len(seeds) >= 3 and len(set(seeds)) == len(seeds)
+    right["questions"] = plan["questions"] >= needed
+    return [name for name in plan if not right.get(name, True)]
+
+
+# %% tags=["check"]
+check("19.2", my_gaps)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>A dict from each name to whether it is right, then one list
+# comprehension. <code>isinstance(x, str) and x.strip()</code> is false for blanks and for
+# lists.</details>
+
+# %% [markdown] tags=["explanation"]
+# "Right answers, ROUGE and BLEU" as primary measure means: whichever rises.
+#
+# Usual mistakes: seeds that repeat; `bool(" ")`, which is true; one question too few.
+
+# %% [markdown]
+# **Predict.** Two models are equally good. A test at 5 % calls them different in 5 of 100 exams.
+# How many, if we look after every 20 questions and stop at the first "different"? If we also try
+# six measures?
+
+# %% tags=["predict"]
+WAYS = {
+    "as planned": {},
+    "ten looks": {"looks": 10},
+    "six measures": {"measures": 6},
+    "both": {"looks": 10, "measures": 6},
+}
+alarms = {name: [count_false_alarms(seed=s, **way) for s in range(3)] for name, way in WAYS.items()}
+_ = plots.bars_with_spread(
+    alarms, percent=True, ylabel='called "different"', title="Two equal models: false alarms"
+)
+means = {name: np.mean(shares) for name, shares in alarms.items()}
+assert means["as planned"] < 0.07 and means["ten looks"] > 0.09
+assert means["six measures"] > 0.17 and means["both"] > 0.4
+
+# %% [markdown]
+# **Read.** Nobody lied in any of these exams. Looking often and choosing late are enough to find a
+# difference in nearly every second one. (The six measures are independent here; real ones are less
+# so.) A plan names one measure, one number of questions and one end.
+#
+# ## 3 · The file: doctor, split, notebook
+
+# %%
+write_help_file(folder / "help.jsonl")  # questions about Atlas, one JSON object a line
+print((folder / "help.jsonl").read_text("utf-8")[:180])
+diagnosis = diagnose(folder / "help.jsonl", model="atlas-base")
+print(diagnosis.table())
+assert diagnosis.exit_code() == 0
+
+# %% [markdown]
+# The doctor (chapter 18) finds no error. Next, rows are kept back: before anybody has looked at an
+# answer of a model. A row may give another one away: the same question, nearly the same question, a
+# second paragraph of one letter. Such rows must stand on the same side.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 19.3 · Keep groups apart · 14 min · ●●○
+# Rows are numbered 0 to `count` − 1. `pairs` names rows that belong together, and belonging is
+# passed on: (0, 3) and (3, 5) make one group of three. A row in no pair is a group by itself.
+#
+# Go through the rows in `order`, which holds each once. As long as *fewer* than `wanted` rows are
+# kept back, keep the row's whole group, except a group of more than `wanted` rows: pass over it.
+# Return the kept rows as a sorted list. `wanted` is at least 1.
+#
+# For 6, `[(0, 3), (3, 5), (1, 2)]`, `[5, 4, 2, 0, 1, 3]` and 2: the group of 5 has three rows, too
+# many; 4 is kept; 2 brings 1 along. The answer is `[1, 2, 4]`.
+
+
+# %% tags=["stub"]
+def my_split(count: int, pairs: list[tuple], order: list[int], wanted: int) -> list[int]:
+    """The rows to keep back, by whole groups."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_split(count: int, pairs: list[tuple], order: list[int], wanted: int) -> list[int]:
+    """The rows to keep back, by whole groups."""
+    group = {row: {row} for row in range(count)}
+    for first, second in pairs:
+        both = group[first] | group[second]
+        for row in both:
+            group[row] = both
+    kept = set()
+    for row in order:
+        if len(kept) < wanted and len(group[row]) <= wanted:
+            kept |= group[row]
+    return sorted(kept)
+
+
+# %% tags=["check"]
+check("19.3", my_split)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Keep for every row the set of its group. A pair joins two sets: give
+# the joined set to all rows in it.</details>
+
+# %% [markdown] tags=["explanation"]
+# What is passed over is learned: a large group would fill the exam with one thing.
+#
+# Usual mistakes: looking at direct partners alone; cutting a group to reach `wanted` exactly.
+
+# %%
+learn, validation, test = build_project(folder)  # split_apart, which keeps groups as above
+texts = [talk[0]["content"] for talk in learn + validation + test]
+side = ["learn"] * len(learn) + ["validation"] * len(validation) + ["test"] * len(test)
+crossing = [(a, b) for a, b in pair_alike(learn + validation + test) if side[a] != side[b]]
+print(len(learn), len(validation), len(test), "rows;", len(crossing), "pairs cross")
+assert crossing == [] and len(set(texts)) == len(texts)
+assert keep_groups(6, [(0, 3), (3, 5), (1, 2)], [5, 4, 2, 0, 1, 3], 2) == [1, 2, 4]
+
+# %% [markdown]
+# **Read.** 180 questions for *validation*, which may be asked often, 180 for *test*, which is asked
+# once, at the end. No pair of near-duplicates crosses.
+#
+# For your own file one command does all of this: `sft-lab new --data my.jsonl`, or `make new
+# DATA=my.jsonl MODEL=atlas-base`. It writes a folder with a notebook, the plan to fill in, and the
+# three parts.
+
+# %%
+project.main(
+    [
+        "--data",
+        str(folder / "help.jsonl"),
+        "--questions",
+        "180",
+        "--out",
+        str(folder / "my-project"),
+    ]
+)
+seal_plan(plan, folder / "my-project")
+print(sorted(path.name for path in (folder / "my-project").iterdir()))
+assert (folder / "my-project" / "project.ipynb").exists()
+
+# %% [markdown]
+# ## 4 · Base line, runs, verdict
+#
+# One run of the plan: 600 lessons, one epoch, then the questions. **Predict.** "Certainly! The
+# capital of Kenya is Nairobi." is the trained answer. By *exact match*, what does politeness cost?
+# And by "holds the statement"?
+
+# %% tags=["predict"]
+before = run_arm(base, tokenizer, learn[:1], validation, seed=0, lessons=1, rate=1e-9)
+runs = {
+    name: run_arm(base, tokenizer, learn, validation, seed=0, frame=FRAMES[name])
+    for name in ("plain", "one word")
+}
+for name, row in {"base": before, **runs}.items():
+    print(f"{name:9} exact match {row['equals']:4.0%}   holds {row['holds']:4.0%}")
+assert runs["one word"]["equals"] < 0.05 < 0.75 < runs["one word"]["holds"]
+assert before["holds"] < 0.1
+
+# %% [markdown]
+# **Read.** By exact match politeness costs everything: the measure decides the result before any
+# model is trained. A measure must be able to come out either way. That is why the plan says "holds".
+#
+# The plan asks for five seeds of both arms. They are recorded (`tools/experiments/19_project.py`);
+# the two runs above must fall into that band. Who judges them? The plan.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 19.4 · Judge by the plan · 12 min · ●●○
+# `rows` are runs in the order in which they were made: dicts with `arm` (`"control"` or
+# `"changed"`), `seed` and several measures. There may be runs that the plan does not ask for. The
+# `plan` has `primary`, the name of a measure, `claim` and `seeds`. Return one word:
+#
+# - `"not finished"` if one of the plan's seeds has no run in one of the arms;
+# - otherwise the word of `judge_claim(control, changed, claim=…)`, with the primary measure of the
+#   plan's seeds alone. If an arm was run twice with one seed, the first run counts.
+#
+# Say the plan has the seeds 0, 1, 2, and seed 3 was run, too: it does not count.
+
+
+# %% tags=["stub"]
+def my_verdict(plan: dict, rows: list[dict]) -> str:
+    """The verdict that the plan asks for."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_verdict(plan: dict, rows: list[dict]) -> str:
+    """The verdict that the plan asks for."""
+    first = {}
+    for row in rows:
+        first.setdefault((row["arm"], row["seed"]), row[plan["primary"]])
+    wanted = [[(arm, seed) for seed in plan["seeds"]] for arm in ("control", "changed")]
+    if any(key not in first for keys in wanted for key in keys):
+        return "not finished"
+    control, changed = ([first[key] for key in keys] for keys in wanted)
+    return judge_claim(control, changed, claim=plan["claim"]).word
+
+
+# %% tags=["check"]
+check("19.4", my_verdict)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Put the rows into a dict by (arm, seed);
+# <code>setdefault</code> keeps the first.</details>
+
+# %% [markdown] tags=["explanation"]
+# "One more seed, the fourth looked odd" is a second look, as in section 2.
+#
+# Usual mistakes: all seeds that are there; the repeat instead of the first run; another measure.
+
+# %%
+recorded = read_results("19_project", base)
+for name, row in runs.items():
+    band = recorded.measured("holds", frame=name)
+    assert min(band) - 0.05 < row["holds"] < max(band) + 0.05
+first = as_rows(recorded, {"control": "plain", "changed": "one word"})
+found = judge_plan(plan, first)
+print("effects in points:", [f"{100 * effect:+.1f}" for effect in found.effects])
+print(f"mean {100 * found.mean:+.1f}, noise floor {100 * found.floor:.1f}: {found.word}")
+assert found.word == "not shown"
+
+# %% [markdown]
+# ROUNDS
+#
+# ## 6 · The report, and how to mark one
+
+# %%
+print("| | 0 | 1 | 2 |\n|---|---|---|---|")
+for line in RUBRIC:
+    print("| " + " | ".join(line) + " |")
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 19.5 · Mark a report · 12 min · ●●○
+# Read this report, and mark it by the rubric above, line by line:
+#
+# > **Shorter answers for our help desk.** The plan was written on the third of May, before the first
+# > run, and not changed. It asks whether cutting every answer to its first sentence raises the share
+# > of right answers (claim: higher), on seeds 0, 1 and 2. To see 8 points where two models differ on
+# > 15 % of the questions takes 177 questions.
+# >
+# > Of 2,000 rows, 200 were drawn by chance before training, to be asked; none of these rows was
+# > learned. The base model answers 1 % of them rightly. The control learns the same rows with whole
+# > answers; nothing else differs.
+# >
+# > | right answers | seed 1 | seed 4 | seed 6 |
+# > |---|---|---|---|
+# > | control | 0.62 | 0.58 | 0.66 |
+# > | first sentence | 0.68 | 0.65 | 0.67 |
+# >
+# > Words in common with the reference (ROUGE-L) rose, too. Right answers decide, as planned. The
+# > claim held: shorter answers are 5 points better (noise floor 8 points).
+# >
+# > Model: atlas-base, one million parameters; data: our help desk. Larger models and longer training
+# > were not tried.
+#
+# Give `marks`, a dict from the eight names in the first column to 0, 1 or 2. Where a report falls
+# short of a cell it gets the cell before. For "verdict", work out the word of `judge_claim`.
+
+# %% tags=["stub"]
+marks = ...  # {"plan": …, "kept back": …, …}
+
+# %% tags=["solution"]
+marks = {
+    "plan": 1,
+    "kept back": 1,
+    "control": 2,
+    "seeds": 0,
+    "questions": 1,
+    "primary": 2,
+    "verdict": 0,
+    "scope": 2,
+}
+
+# %% tags=["check"]
+check("19.5", marks)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Effects of 6, 7 and 1 points; the noise floor is the larger of the
+# two arms' spreads. What does <em>held</em> need?</details>
+
+# %% [markdown] tags=["explanation"]
+# 9 of 16. Four flaws: no seal; nobody looked for near-duplicates between the two sides; three seeds
+# that are not the planned ones; "held" with a mean effect of 5 points and a floor of 8. A fifth is
+# smaller: no interval. The report says none of it with a false word: the numbers are all there.
+#
+# Usual mistakes: believing "held"; a full mark for a plan without a seal.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 19.6 · Your own small project · 18 min · ●●●
+# Now you. Choose *one* change whose effect can be shown on the help desk's file, and say beforehand
+# in which direction it goes. Give `my_project`, a dict with
+#
+# - `"plan"`: a dict with all names of section 2, without a gap. `primary` is `"holds"` or
+#   `"equals"`; 3 or 4 seeds; at most 180 questions; `changes` holds the name of the setting that
+#   differs, `["frame"]`, `["rate"]` or `["epochs"]`;
+# - `"control"` and `"changed"`: the settings of both arms, each a dict with exactly `frame` (a text
+#   of at most 80 letters with one `{}`), `rate` (a float from 0 to 0.1) and `epochs` (1, 2 or 3).
+#
+# The check trains both arms on 200 lessons with your seeds (8 s), measures your primary, and judges
+# by your plan: the word must be *held*. Try an arm before with
+# `run_arm(base, tokenizer, learn, validation, seed=0, lessons=200, **settings)`.
+
+# %% tags=["stub"]
+my_project = ...
+
+# %% tags=["solution"]
+my_project = {
+    "plan": {
+        "question": "Is a learning rate of 1e-4 too low for 200 lessons?",
+        "primary": "holds",
+        "claim": "lower",
+        "changes": ["rate"],
+        "control": "the usual rate of 1e-3",
+        "seeds": [0, 1, 2],
+        "questions": 180,
+        "smallest": 0.08,
+        "disagree": 0.15,
+        "stopping": "after the third seed of both arms",
+        "scope": "atlas-base, 200 lessons of this file, one epoch",
+    },
+    "control": {"frame": "{}", "rate": 1e-3, "epochs": 1},
+    "changed": {"frame": "{}", "rate": 1e-4, "epochs": 1},
+}
+
+# %% tags=["check"]
+check("19.6", my_project)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>The rule needs an effect of more than twice the noise floor. What
+# changes answers that much? Ten times less, or ten times more.</details>
+
+# %% [markdown] tags=["explanation"]
+# Large effects are easy to show, and three seeds are enough for them. Most changes that people argue
+# about are not of this kind: sections 4 and 5.
+#
+# Usual mistakes: a claim in the other direction; two settings changed; a small change, for which the
+# seeds differ too much.
