@@ -119,24 +119,8 @@ def count_false_alarms(
     return alarms / 1000
 
 
-# how a report is marked
-
-RUBRIC = (
-    ("plan", "none, or changed later", "written before, no seal", "seal of plan and report agree"),
-    ("kept back", "asked rows were learned", "kept back; leaks not looked for", "leaks looked for"),
-    ("control", "neither", "base line or control", "base line, and control with one change"),
-    (
-        "seeds",
-        "other seeds than planned",
-        "planned ones, the mean alone",
-        "planned ones, each shown",
-    ),
-    ("questions", "fewer than the plan needs", "enough, no interval", "enough, with an interval"),
-    ("primary", "another measure decides", "planned one beside equals", "planned one decides"),
-    ("verdict", "not the word of the rule", "the word alone", "the word and the noise floor"),
-    ("scope", "not said", "model and data named", "named, and what was not tried"),
-)
-MARKED = tuple(line[0] for line in RUBRIC)
+# the lines of the rubric
+MARKED = ("plan", "kept back", "control", "seeds", "questions", "primary", "verdict", "scope")
 
 
 # pictures
