@@ -119,6 +119,14 @@ OF_THE_TEMPLATE = {
         "Let add_generation_prompt write exactly what stands before an answer, or give the data "
         "what the prompt asks for, such as a think block.",
     ),
+    "no-generation-prompt": Cause(
+        "prompt-not-prefix",
+        "error",
+        "add_generation_prompt does not open the answer in {rows}",
+        "In training an opening stands before every answer, and the prompt ends without it: the "
+        "model is asked otherwise than it is taught (QwenLM/Qwen#446). {detail}",
+        "Let the template write the opening of an answer where add_generation_prompt is true.",
+    ),
     "tags-misplaced": Cause(
         "tags-misplaced",
         "error",
@@ -271,7 +279,127 @@ OF_ROWS = {
     ),
 }
 
-CAUSES = OF_THE_TOKENIZER | OF_THE_TEMPLATE | OF_ROWS
+OF_THE_FILES = {
+    "not-examined": Cause(
+        "not-examined",
+        "note",
+        "A part of the model could not be examined",
+        "{detail}. What was found concerns the rest alone.",
+        "Give a folder with config.json and safetensors, or load the model once with a network.",
+    ),
+    "model-refused": Cause(
+        "model-refused",
+        "error",
+        "The model cannot be loaded",
+        "{detail}.",
+        "Save or download the model again; weights must be safetensors or GGUF.",
+    ),
+    "stop-not-named": Cause(
+        "stop-not-named",
+        "error",
+        "The model's generation configuration does not name the stop token",
+        "It should name {detail}. A model that has learned to stop still runs on after the answer "
+        "(minimind#555, QwenLM/Qwen#441).",
+        "Add it to eos_token_id of generation_config.json. sft_lab.train writes it by itself, and "
+        "sft_lab.stopping.name_stop_token does so for a model that is loaded.",
+    ),
+    "ids-outside": Cause(
+        "ids-outside",
+        "error",
+        "The tokenizer has ids for which the model's embedding has no row",
+        "A row with such a token ends the run with an IndexError. {detail}.",
+        "Use the model's own tokenizer, or call model.resize_token_embeddings(len(tokenizer)) and "
+        "save both.",
+    ),
+    "ids-outside-unused": Cause(
+        "ids-outside",
+        "note",
+        "The tokenizer has a few ids for which the model's embedding has no row",
+        "{detail}.",
+        "Nothing, as long as no text holds them.",
+    ),
+    "stop-row-untrained": Cause(
+        "stop-row-untrained",
+        "note",
+        "The stop token's row was never trained",
+        "The stop token is {detail}. Full tuning teaches it. LoRA on the linear layers alone "
+        "cannot change that row, and such models often never stop (LLaMA-Factory#7943, qlora#214).",
+        "With LoRA, also train the embedding, modules_to_save=['embed_tokens', 'lm_head'], or "
+        "trainable_token_indices; and measure how many answers end.",
+    ),
+    "stop-row-frozen": Cause(
+        "stop-row-untrained",
+        "warning",
+        "The adapter cannot change the stop token's row, which was never trained",
+        "The stop token is {detail}. The adapter has no part of the embedding or of the head: such "
+        "models often never stop (LLaMA-Factory#7943, qlora#214).",
+        "Measure how many answers end. If few do, train with modules_to_save=['embed_tokens', "
+        "'lm_head'] or trainable_token_indices.",
+    ),
+    "adapter-refused": Cause(
+        "adapter-refused",
+        "error",
+        "The adapter cannot be read",
+        "{detail}.",
+        "Give the folder that save_adapter or PEFT wrote, with both of its files.",
+    ),
+    "adapter-not-finite": Cause(
+        "adapter-not-finite",
+        "error",
+        "The adapter holds numbers that are infinite or none (NaN)",
+        "Every answer with it is noise. Tensors: {detail}.",
+        "Take an earlier checkpoint, and train again with a lower rate or in bfloat16.",
+    ),
+    "adapter-inert": Cause(
+        "adapter-inert",
+        "error",
+        "The adapter changes nothing: every B is zero",
+        "It was never trained, or a fresh one was saved in its place, so the tuned model is the "
+        "base (peft#793, peft#1142). B is zero in {detail}.",
+        "Look at the training log; load with PeftModel.from_pretrained and not get_peft_model.",
+    ),
+    "adapter-keys": Cause(
+        "adapter-keys",
+        "error",
+        "The adapter's tensors do not meet the layers of this model",
+        "What has no layer is left out with a mere warning, and the answers are the base's "
+        "(signet-trainer#105, peft#1579). {detail}.",
+        "Load the base that it was trained on, and save it with save_adapter or PEFT's "
+        "save_pretrained, which write the names that are read.",
+    ),
+    "adapter-other-base": Cause(
+        "adapter-other-base",
+        "error",
+        "The adapter was trained on other weights",
+        "An adapter is a difference: beside other weights it computes something else without a "
+        "word. {detail}.",
+        "Load the base of that run.",
+    ),
+    "adapter-other-name": Cause(
+        "adapter-other-base",
+        "warning",
+        "The adapter's base may be another one",
+        "It was trained on {detail}. Beside other weights an adapter computes something else "
+        "without a word.",
+        "Make sure that both are the same weights.",
+    ),
+    "does-not-fit": Cause(
+        "does-not-fit",
+        "error",
+        "A training step on the longest rows does not fit the card",
+        "{detail}. The run would end with an out-of-memory error when the longest rows come.",
+        "Take a smaller model or a larger card, or {changes}.",
+    ),
+    "memory": Cause(
+        "memory",
+        "note",
+        "A training step on the longest rows can be made to fit the card",
+        "{detail}.",
+        "To fit full tuning: {changes}.",
+    ),
+}
+
+CAUSES = OF_THE_TOKENIZER | OF_THE_TEMPLATE | OF_ROWS | OF_THE_FILES
 
 
 def describe(

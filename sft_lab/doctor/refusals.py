@@ -45,11 +45,10 @@ def name_refusal(conversation: Conversation, tokenizer: PreTrainedTokenizerBase)
 def _name_refused_text(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> str:
     """Where no text or no ids could be made of the conversation."""
     try:
-        conversation = write_reasoning(conversation, tokenizer)
+        plain = _plain(conversation, tokenizer)
     except ValueError:
         return "thoughts-refused"
     template = training_template(tokenizer)
-    plain = [{"role": turn["role"], "content": turn["content"]} for turn in conversation]
     try:
         # to the end, and as every answer is asked for
         fill(plain, tokenizer, template)
@@ -77,8 +76,12 @@ def _name_refused_answer(
             return _name_rewritten(turn, rendered, conversation)
     for turn, graded, start in answers[first:]:
         if graded and not any(begin <= start < end for begin, end in rendered.spans):
-            tagged = has_tags(training_template(tokenizer))
-            code = "tags-misplaced" if tagged else "prompt-not-prefix"
+            template = training_template(tokenizer)
+            before = _plain(conversation[: turn - 1], tokenizer)
+            begin = min((begin for begin, _ in rendered.spans if begin > start), default=start)
+            if rendered.text[start:begin].strip() and lacks_opening(before, tokenizer, template):
+                return "no-generation-prompt"
+            code = "tags-misplaced" if has_tags(template) else "prompt-not-prefix"
             return _name_rewritten(turn, rendered, conversation, code)
     taught = [
         token_id
@@ -104,3 +107,20 @@ def _name_rewritten(
         if turn["role"] == "assistant"
     )
     return "thoughts-rewritten" if thoughts else code
+
+
+def lacks_opening(before: Conversation, tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
+    """Whether add_generation_prompt changes nothing after these turns."""
+    asked, ended = (
+        fill(before, tokenizer, template, add_generation_prompt=opened)[0]
+        for opened in (True, False)
+    )
+    return asked == ended
+
+
+def _plain(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> Conversation:
+    """Turns of a role and a content alone, with thoughts in their place."""
+    return [
+        {"role": turn["role"], "content": turn["content"]}
+        for turn in write_reasoning(conversation, tokenizer)
+    ]

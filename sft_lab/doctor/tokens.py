@@ -20,11 +20,11 @@ from sft_lab.control import (
     find_neutral_texts,
 )
 from sft_lab.doctor.causes import describe
-from sft_lab.doctor.refusals import name_refusal
+from sft_lab.doctor.refusals import lacks_opening, name_refusal
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.findings import Finding, Tally
 from sft_lab.labels import encode_conversation
-from sft_lab.reasoning import write_reasoning
+from sft_lab.reasoning import THINK_BLOCK, write_reasoning
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
     encode_text,
@@ -56,9 +56,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> list[Finding]:
         return [describe("no-template", detail=str(error)), *_check_pad(tokenizer)]
     question, answer = find_neutral_texts(tokenizer, template)
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    found = _check_probe(turns, tokenizer, tagged)
-    if not found:
-        found = _check_prompt(turns, tokenizer)
+    found = _check_prompt(turns, tokenizer) or _check_probe(turns, tokenizer, tagged)
     if not has_tags(template) and find_variant(template) is None:
         found.append(describe("no-tags"))
     return [*found, *_check_bos(turns, tokenizer), *_check_pad(tokenizer)]
@@ -96,8 +94,20 @@ def _check_probe(
         encode_conversation(turns, tokenizer, max_tokens=sys.maxsize)
     except ValueError as error:
         code = _name_problem(turns, tokenizer)
+        # DeepSeek R1's prompt opens a think block: there an answer must have one
+        thoughtful = [turns[0], turns[1] | {"content": THINK_BLOCK.format(answer, answer)}]
+        if code == "prompt-not-prefix" and _can_encode(thoughtful, tokenizer):
+            return []
         return [describe(code, detail=str(error))]
     return []
+
+
+def _can_encode(turns: Conversation, tokenizer: PreTrainedTokenizerBase) -> bool:
+    try:
+        encode_conversation(turns, tokenizer, max_tokens=sys.maxsize)
+    except ValueError:
+        return False
+    return True
 
 
 def _name_problem(turns: Conversation, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -108,23 +118,19 @@ def _name_problem(turns: Conversation, tokenizer: PreTrainedTokenizerBase) -> st
 
 
 def _check_prompt(turns: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Finding]:
-    """Whether add_generation_prompt writes what stands between a question and its answer."""
+    """Whether add_generation_prompt writes what opens an answer, if anything does."""
     template = find_template(tokenizer)
-    question, answer = (turn["content"] for turn in turns)
-    prompt, _ = fill(turns[:1], tokenizer, template, add_generation_prompt=True)
-    taught, _ = fill(turns, tokenizer, template)
-    if not taught.startswith(prompt):
-        return []  # other words are asked for than taught: encode_conversation has judged them
-    between = taught[len(prompt) :].partition(answer)[0]
-    if not between.strip():
+    try:
+        prompt, _ = fill(turns[:1], tokenizer, template, add_generation_prompt=True)
+        taught, _ = fill(turns, tokenizer, template)
+        if not lacks_opening(turns[:1], tokenizer, template):
+            return []
+    except ValueError:
+        return []  # said by the probe
+    opening = taught[len(prompt) :].partition(turns[1]["content"])[0].strip()
+    if not (taught.startswith(prompt) and opening):
         return []
-    return [
-        describe(
-            "prompt-not-prefix",
-            detail=f"before an answer the template writes {between.strip()[:60]!r}, and "
-            "add_generation_prompt does not: the model would have to write that itself",
-        )
-    ]
+    return [describe("no-generation-prompt", detail=f"That opening is {opening[:60]!r}.")]
 
 
 def _check_bos(turns: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Finding]:
