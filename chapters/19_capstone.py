@@ -44,7 +44,7 @@ from sft_lab.kept_back import keep_groups, pair_alike
 # %% tags=["setup"]
 from sft_lab.models import load
 from sft_lab.significance import judge_claim, mcnemar_p_value, questions_needed
-from sft_lab.study_plan import Plan, find_gaps, judge_plan, seal, seal_plan
+from sft_lab.study_plan import Plan, find_gaps, judge_plan, seal_plan
 
 plots.style()
 base, tokenizer = load("atlas-base")
@@ -214,7 +214,9 @@ assert means["six measures"] > 0.17 and means["both"] > 0.4
 write_help_file(folder / "help.jsonl")  # questions about Atlas, one JSON object a line
 print((folder / "help.jsonl").read_text("utf-8")[:180])
 diagnosis = diagnose(folder / "help.jsonl", model="atlas-base")
-print(diagnosis.table())
+for finding in diagnosis.findings:
+    print(f"{finding.severity}: {finding.title}")
+print(diagnosis.advice())
 assert diagnosis.exit_code() == 0
 
 # %% [markdown]
@@ -413,10 +415,20 @@ assert 0.06 < 2 * found.floor < 0.12
 # %% tags=["predict"]
 rounds = {
     "one word": (plan, "plain", "one word"),
-    "polite": (replace(plan, question="Does a polite frame cost right answers?"), "plain", "polite"),
+    "polite": (
+        replace(plan, question="Does a polite frame cost right answers?"),
+        "plain",
+        "polite",
+    ),
     "than neutral": (
-        replace(plan, question="Does politeness cost more than as many other words?",
-                control="a neutral frame of as many words"), "neutral", "polite"),
+        replace(
+            plan,
+            question="Does politeness cost more than as many other words?",
+            control="a neutral frame of as many words",
+        ),
+        "neutral",
+        "polite",
+    ),
 }
 effects = {}
 for name, (own, one, other) in rounds.items():
@@ -437,10 +449,18 @@ assert [word for *_, word in effects.values()] == ["not shown", "held", "not sho
 # with 48 lessons about capitals, three seeds.
 
 # %%
-SMOLLM
+real = read_results("19_smollm2")
+for frame in ("one word", "polite"):
+    arms = [real.measured("holds", frame=name) for name in ("plain", frame)]
+    large = judge_claim(*arms, claim="lower")
+    print(f"SmolLM2-135M, {frame:8} {100 * large.mean:+.1f} points, {large.word}")
+    assert large.word == "not shown"
+assert large.mean > 0  # the polite frame, which cost eleven points before
 
 # %% [markdown]
-# **Read.** SMOLLMREAD
+# **Read.** What *held* at a million parameters is *not shown* at 135 million: there the polite
+# frame points the other way. A model that writes polite sentences already has nothing to learn from
+# them. So the verdict is about this small model and this file, as the plan's scope says.
 #
 # The log of decisions, one line a round:
 #
