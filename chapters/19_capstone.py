@@ -16,6 +16,7 @@
 # %% tags=["setup"]
 import json
 import tempfile
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from sft_lab.course.project_runs import (
     count_false_alarms,
     draw_effects,
     draw_workflow,
+    measure,
     run_arm,
     write_help_file,
 )
@@ -288,19 +290,10 @@ assert keep_groups(6, [(0, 3), (3, 5), (1, 2)], [5, 4, 2, 0, 1, 3], 2) == [1, 2,
 # three parts.
 
 # %%
-project.main(
-    [
-        "--data",
-        str(folder / "help.jsonl"),
-        "--questions",
-        "180",
-        "--out",
-        str(folder / "my-project"),
-    ]
-)
-seal_plan(plan, folder / "my-project")
-print(sorted(path.name for path in (folder / "my-project").iterdir()))
-assert (folder / "my-project" / "project.ipynb").exists()
+with chdir(folder):
+    project.main(["--data", "help.jsonl", "--questions", "180"])
+    print(sorted(path.name for path in Path("my-project").iterdir()))
+    print("our plan is", seal_plan(plan, "my-project"))
 
 # %% [markdown]
 # ## 4 · Base line, runs, verdict
@@ -310,7 +303,7 @@ assert (folder / "my-project" / "project.ipynb").exists()
 # And by "holds the statement"?
 
 # %% tags=["predict"]
-before = run_arm(base, tokenizer, learn[:1], validation, seed=0, lessons=1, rate=1e-9)
+before = measure(base, tokenizer, validation)
 runs = {
     name: run_arm(base, tokenizer, learn, validation, seed=0, frame=FRAMES[name])
     for name in ("plain", "one word")

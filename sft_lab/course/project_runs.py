@@ -79,23 +79,30 @@ def run_arm(
     epochs: int = 1,
     test: Sequence[Conversation] = (),
 ) -> dict[str, Any]:
-    """One run: `lessons` rows of `learn`, drawn by `seed`, their answers in the frame; then the
-    questions `asked`. Gives the share of answers that hold the reference ("holds"), the share that
-    equal it ("equals"), which hold it, as a text of 0 and 1 ("outcomes");
-    with `test`, the share of those answers that hold it ("test")."""
+    """One run: `lessons` rows of `learn`, drawn by `seed`, their answers in the frame; then what
+    `measure` finds on `asked`; with `test`, also the share that holds there ("test")."""
     rows = random.Random(f"19 {seed}").sample(list(learn), lessons)
     rows = frame_answers(rows, frame)
     model = tune_on(base, tokenizer, rows, seed=seed, epochs=epochs, learning_rate=rate)
-    said = answer(model, tokenizer, [*asked, *test], max_new_tokens=60)
-    wanted = [talk[-1]["content"] for talk in (*asked, *test)]
-    pairs = list(zip(said, wanted, strict=True))
-    right = [holds(text, reference) for text, reference in pairs]
-    row = {
-        "holds": float(np.mean(right[: len(asked)])),
-        "equals": float(np.mean([normalise(t) == normalise(w) for t, w in pairs[: len(asked)]])),
-        "outcomes": "".join(str(int(hit)) for hit in right[: len(asked)]),
+    row = measure(model, tokenizer, asked)
+    if test:
+        row["test"] = measure(model, tokenizer, test)["holds"]
+    return row
+
+
+def measure(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Conversation]
+) -> dict[str, Any]:
+    """The share of greedy answers that hold the reference ("holds"), the share that equal it
+    ("equals"), and which hold it, as a text of 0 and 1 ("outcomes")."""
+    said = answer(model, tokenizer, asked, max_new_tokens=60)
+    pairs = [(text, talk[-1]["content"]) for text, talk in zip(said, asked, strict=True)]
+    right = [holds(*pair) for pair in pairs]
+    return {
+        "holds": float(np.mean(right)),
+        "equals": float(np.mean([normalise(text) == normalise(wanted) for text, wanted in pairs])),
+        "outcomes": "".join(str(int(hit)) for hit in right),
     }
-    return row | ({"test": float(np.mean(right[len(asked) :]))} if test else {})
 
 
 # what the plan protects from
