@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 19 · Your own project
 #
-# **The question.** You have a file, a model and a wish. Which steps lead from there to a result
-# that you, and others, may believe, also when the result is "nothing was shown"?
+# **The question.** You have a file, a model and a wish. Which steps lead to a result that you and
+# others may believe, also when it is "nothing was shown"?
 #
 # **By the end you can**
-# - *plan* a project so that it can decide something, and seal the plan before the first run;
+# - *plan* a project so that it can decide something, and seal the plan;
 # - *run* it on your own file, from the doctor to the report, and *judge* it by its plan;
 # - *say* what a null result means, and what to try next.
 #
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from sft_lab import plots, project
+from sft_lab.compare import compare
 from sft_lab.course.checks import check
 
 # %% tags=["setup"]
@@ -40,6 +41,7 @@ from sft_lab.course.project_runs import (
     write_help_file,
 )
 from sft_lab.course.results import read_results
+from sft_lab.course.short_runs import tune_on
 from sft_lab.doctor import diagnose
 from sft_lab.kept_back import keep_groups, pair_alike
 
@@ -55,22 +57,22 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## 1 · One round
 #
-# Every station of a project has had its chapter. Here they are in a row.
+# Every station of a project has had its chapter. Here they stand in a row.
 
 # %%
 _ = draw_workflow()
 
 # %% [markdown]
-# Texts about SFT draw it in three lines: `state = init_state()`, then `state = step_update(state)`
+# Texts about SFT say it in three lines: `state = init_state()`, then `state = step_update(state)`
 # many times, then `metrics = evaluate(state)`. Or in one: `Result = CoreMethod(Input, Config,
-# Constraints)`. In our words: the *input* is a file, the *config* the settings of a run. The
-# *constraints* are what may not change once the first run has begun. That part is missing most
-# often. We call it the **plan**.
+# Constraints)`. Here the *input* is a file and the *config* the settings of a run. The
+# *constraints* are what may not change after the first run. They are missing most often. We call
+# them the **plan**.
 #
 # ## 2 · The plan, before anything else
 #
-# Our project: a help desk wants polite answers. Somebody fears that politeness costs accuracy. We
-# write down what will decide.
+# A help desk wants polite answers. Somebody fears that politeness costs right ones. We write down
+# what will decide.
 
 # %%
 plan = Plan(
@@ -91,12 +93,11 @@ print(find_gaps(plan.as_dict()), "· seal", plan.seal())
 assert find_gaps(plan.as_dict()) == [] and plan.questions == QUESTIONS
 
 # %% [markdown]
-# A *seal* is a hash of the plan. If the report shows the seal, everybody can see that the plan was
-# not changed when the results were in.
+# A *seal* is a hash of the plan. A report that shows it shows that the plan was not changed later.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 19.1 · Seal the plan · 6 min · ●○○
-# Return the seal of a `plan`, a dict: the first 12 hexadecimal digits of the SHA-256 of its JSON
+# Return the seal of `plan`, a dict: the first 12 hexadecimal digits of the SHA-256 of its JSON
 # text in UTF-8. The text is what `json.dumps` writes, with its usual blanks, but with sorted keys
 # and with letters such as 我 left as they are (not as `\u6211`).
 #
@@ -202,13 +203,13 @@ _ = plots.bars_with_spread(
     alarms, percent=True, ylabel='called "different"', title="Two equal models: false alarms"
 )
 means = {name: np.mean(shares) for name, shares in alarms.items()}
-assert means["as planned"] < 0.07 and means["ten looks"] > 0.09
+assert means["as planned"] < 0.07 and means["ten looks"] > 2 * means["as planned"]
 assert means["six measures"] > 0.17 and means["both"] > 0.4
 
 # %% [markdown]
-# **Read.** Nobody lied in any of these exams. Looking often and choosing late are enough to find a
-# difference in nearly every second one. (The six measures are independent here; real ones are less
-# so.) A plan names one measure, one number of questions and one end.
+# **Read.** Nobody lied. Looking often and choosing late are enough to find a difference in nearly
+# every second exam. (The six measures are independent here; real ones are less so.) A plan names one
+# measure, one number of questions and one end.
 #
 # ## 3 · The file: doctor, split, notebook
 
@@ -222,9 +223,9 @@ print(diagnosis.advice())
 assert diagnosis.exit_code() == 0
 
 # %% [markdown]
-# The doctor (chapter 18) finds no error. Next, rows are kept back: before anybody has looked at an
-# answer of a model. A row may give another one away: the same question, nearly the same question, a
-# second paragraph of one letter. Such rows must stand on the same side.
+# The doctor (chapter 18) finds no error. Next, rows are kept back, before a model has answered
+# anything. A row may give another away: it asks the same, or nearly the same, or comes from the same
+# letter. Such rows must stand on one side.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 19.3 · Keep groups apart · 14 min · ●●○
@@ -268,7 +269,7 @@ check("19.3", my_split)
 # the joined set to all rows in it.</details>
 
 # %% [markdown] tags=["explanation"]
-# What is passed over is learned: a large group would fill the exam with one thing.
+# What is passed over is learned.
 #
 # Usual mistakes: looking at direct partners alone; cutting a group to reach `wanted` exactly.
 
@@ -282,12 +283,11 @@ assert crossing == [] and len(set(texts)) == len(texts)
 assert keep_groups(6, [(0, 3), (3, 5), (1, 2)], [5, 4, 2, 0, 1, 3], 2) == [1, 2, 4]
 
 # %% [markdown]
-# **Read.** 180 questions for *validation*, which may be asked often, 180 for *test*, which is asked
-# once, at the end. No pair of near-duplicates crosses.
+# **Read.** *Validation* may be asked often, *test* once, at the end. No near-duplicate crosses.
 #
-# For your own file one command does all of this: `sft-lab new --data my.jsonl`, or `make new
-# DATA=my.jsonl MODEL=atlas-base`. It writes a folder with a notebook, the plan to fill in, and the
-# three parts.
+# For your own file one command does this: `sft-lab new --data my.jsonl`, or `make new DATA=my.jsonl
+# MODEL=atlas-base`. It writes a folder with a notebook that is ready to run, a plan to change, and
+# the three parts.
 
 # %%
 with chdir(folder):
@@ -298,9 +298,8 @@ with chdir(folder):
 # %% [markdown]
 # ## 4 · Base line, runs, verdict
 #
-# One run of the plan: 600 lessons, one epoch, then the questions. **Predict.** "Certainly! The
-# capital of Kenya is Nairobi." is the trained answer. By *exact match*, what does politeness cost?
-# And by "holds the statement"?
+# One run: 600 lessons, one epoch, then the questions. The polite arm learns "Certainly! The capital
+# of Kenya is Nairobi." **Predict:** what does that cost by *exact match*, and what by "holds"?
 
 # %% tags=["predict"]
 before = measure(base, tokenizer, validation)
@@ -314,11 +313,11 @@ assert runs["one word"]["equals"] < 0.05 < 0.75 < runs["one word"]["holds"]
 assert before["holds"] < 0.1
 
 # %% [markdown]
-# **Read.** By exact match politeness costs everything: the measure decides the result before any
-# model is trained. A measure must be able to come out either way. That is why the plan says "holds".
+# **Read.** By exact match politeness costs everything: that measure decides before any model is
+# trained. A measure must be able to come out either way.
 #
-# The plan asks for five seeds of both arms. They are recorded (`tools/experiments/19_project.py`);
-# the two runs above must fall into that band. Who judges them? The plan.
+# The plan asks for five seeds of both arms. They are recorded (`tools/experiments/19_project.py`).
+# Who judges them? The plan.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 19.4 · Judge by the plan · 12 min · ●●○
@@ -330,7 +329,7 @@ assert before["holds"] < 0.1
 # - otherwise the word of `judge_claim(control, changed, claim=…)`, with the primary measure of the
 #   plan's seeds alone. If an arm was run twice with one seed, the first run counts.
 #
-# Say the plan has the seeds 0, 1, 2, and seed 3 was run, too: it does not count.
+# With the seeds 0, 1, 2 in the plan, a run of seed 3 does not count.
 
 
 # %% tags=["stub"]
@@ -376,10 +375,10 @@ print(f"mean {100 * found.mean:+.1f}, noise floor {100 * found.floor:.1f}: {foun
 assert found.word == "not shown"
 
 # %% [markdown]
-# **Read.** Two points fewer on average, and fewer in every seed, but the noise floor is four points:
-# *not shown*. A null result. It does not say "politeness is free". So which effect could this
-# project have seen? **Predict:** had every polite run lost as many points more as below, from where
-# on would the word be *held*?
+# **Read.** Two points fewer, in every seed, but the noise floor is four points: *not shown*. This
+# null result does not say "politeness is free". Which effect could this project have seen?
+# **Predict:** had every polite run lost some points more, from how many on would the word be
+# *held*?
 
 # %% tags=["predict"]
 control, changed = (recorded.measured("holds", frame=name) for name in ("plain", "one word"))
@@ -393,17 +392,16 @@ print(f"all 900 answers in one pot: p = {mcnemar_p_value(int(gained), int(lost))
 assert 0.06 < 2 * found.floor < 0.12
 
 # %% [markdown]
-# **Read.** Below nine points this project is blind, by its rule. That belongs into the report.
+# **Read.** Below nine points this project is blind. That belongs into the report.
 #
-# The last line is a temptation. Five models answered the *same* 180 questions: 900 answers are not
-# 900 questions (chapter 16c), and the plan did not name this test. It may suggest the next plan. It
-# decides nothing in this one.
+# The last line is a temptation. Five models answered the *same* 180 questions: these are not 900
+# questions (chapter 16c), and the plan does not name this test. It may suggest the next plan.
 #
 # ## 5 · Iterate: one change, a new plan
 #
-# An effect that is small can be looked for with more power or with a larger dose. We take the larger
-# dose: a frame of 27 words. Everything else stays. And a control against ourselves: as many words
-# without politeness. **Predict** both verdicts.
+# For a small effect we need more power, or a larger dose. We take the larger dose: a frame of 26
+# words. Everything else stays. And a control against ourselves: as many words without politeness.
+# **Predict** both verdicts.
 
 # %% tags=["predict"]
 rounds = {
@@ -413,7 +411,7 @@ rounds = {
         "plain",
         "polite",
     ),
-    "than neutral": (
+    "polite, not neutral": (
         replace(
             plan,
             question="Does politeness cost more than as many other words?",
@@ -428,18 +426,16 @@ for name, (own, one, other) in rounds.items():
     verdict = judge_plan(own, as_rows(recorded, {"control": one, "changed": other}))
     effects[name] = (verdict.effects, verdict.floor, verdict.word)
     print(f"{own.seal()}  {other} against {one}: {100 * verdict.mean:+.1f} points, {verdict.word}")
-_ = draw_effects(effects)
+_ = draw_effects(effects, title="One word: not shown. Many words: shown, polite or not")
 assert [word for *_, word in effects.values()] == ["not shown", "held", "not shown"]
 
 # %% [markdown]
-# **Read.** The polite frame costs eleven points: *held*. But neutral words cost as much or more, in
-# every seed: that politeness does it is *not shown*. So the cost is one of many extra words, which
-# this small model learns beside the facts. That answers the fear of the help desk better than the
-# first plan could.
+# **Read.** The polite frame costs eleven points: *held*. But in every seed neutral words cost more
+# still. That *politeness* does it is *not shown*. Many extra words cost, whatever they say.
 #
-# Does it carry over? Results at small scale can reverse: a change of an optimiser that gained 18 %
-# at width 192 lost 2.7 % at width 512 (see the sources). So the claims once more on a real model,
-# with 48 lessons about capitals, three seeds.
+# Does it carry over? Small-scale results can reverse: in one project a number that fell by 18 % at
+# width 192 rose by 2.7 % at width 512 (see the sources). So the claims once more on a real model: 48
+# lessons about capitals, three seeds.
 
 # %%
 real = read_results("19_smollm2")
@@ -451,20 +447,19 @@ for frame in ("one word", "polite"):
 assert large.mean > 0  # the polite frame, which cost eleven points before
 
 # %% [markdown]
-# **Read.** What *held* at a million parameters is *not shown* at 135 million: there the polite
-# frame points the other way. A model that writes polite sentences already has nothing to learn from
-# them. So the verdict is about this small model and this file, as the plan's scope says.
+# **Read.** What *held* at a million parameters is *not shown* at 135 million, where the polite frame
+# points the other way. The verdict is about this small model and this file, as the plan's scope
+# says.
 #
-# The log of decisions, one line a round:
+# The log of decisions:
 #
 # | plan | change | verdict | so |
 # |---|---|---|---|
 # | 1 | one polite word | *not shown*, blind below 9 points | a larger dose |
-# | 2 | a polite frame, 27 words | *held*, −11 points | is it the politeness? |
-# | 3 | against 28 neutral words | *not shown* | keep frames short; polite or not |
+# | 2 | a polite frame, 26 words | *held*, −11 points | is it the politeness? |
+# | 3 | against 27 neutral words | *not shown* | keep frames short; polite or not |
 #
-# The choice is made: a short frame. Only now is the test part opened, once, for the claim that
-# *held*.
+# The choice is made. Only now is the test part opened, once, for the claim that *held*.
 
 # %%
 on_test = [recorded.measured("test", frame=name) for name in ("plain", "polite")]
@@ -475,10 +470,21 @@ assert last.word == "held"
 # %% [markdown]
 # ## 6 · The report, and how to mark one
 #
-# The notebook of `sft-lab new` writes `report.md` (plan, seal, every run, verdict) and `report.html`
-# (every answer of both models). What makes a report good? This rubric is for you, and for whoever
-# marks projects: eight lines, 16 points.
+# The notebook of `sft-lab new` writes `report.html`, with every answer of base and tuned model
+# (chapter 09), and this page:
 
+# %%
+tuned = tune_on(base, tokenizer, learn, seed=0)
+comparison = compare((base, tokenizer), (tuned, tokenizer), test, max_new_tokens=40)
+text = project.write_report(
+    plan, "atlas-base", before["holds"], first, diagnosis, comparison, folder
+)
+print(text)
+assert plan.seal() in text and "**not shown**" in text
+
+# %% [markdown]
+# What makes a report good? This rubric is for you, and for whoever marks projects. Eight lines, 16
+# points:
 #
 # | | 0 | 1 | 2 |
 # |---|---|---|---|
@@ -541,9 +547,8 @@ check("19.5", marks)
 # two arms' spreads. What does <em>held</em> need?</details>
 
 # %% [markdown] tags=["explanation"]
-# 9 of 16. Four flaws: no seal; nobody looked for near-duplicates between the two sides; three seeds
-# that are not the planned ones; "held" with a mean effect of 5 points and a floor of 8. A fifth is
-# smaller: no interval. The report says none of it with a false word: the numbers are all there.
+# 9 of 16. The flaws: no seal; no look for near-duplicates; seeds that nobody planned; no interval;
+# and "held", with a mean effect of 5 points and a floor of 8.
 #
 # Usual mistakes: believing "held"; a full mark for a plan without a seal.
 
@@ -592,8 +597,7 @@ check("19.6", my_project)
 # changes answers that much? Ten times less, or ten times more.</details>
 
 # %% [markdown] tags=["explanation"]
-# Large effects are easy to show, and three seeds are enough for them. Most changes that people argue
-# about are not of this kind: sections 4 and 5.
+# Large effects are easy to show. Most changes that people argue about are not of this kind.
 #
 # Usual mistakes: a claim in the other direction; two settings changed; a small change, for which the
 # seeds differ too much.
@@ -603,7 +607,7 @@ check("19.6", my_project)
 #
 # - Decide before the first run: one question, one measure, one change, a control, seeds, an end.
 #   Seal it.
-# - The measure must be fair to both arms. Keep rows back before anything is seen, by groups.
+# - The measure must be fair to both arms. Keep rows back first, by groups.
 # - *Not shown* is a result when it says which effect could have been seen.
 # - Iterate by one change and a new plan; the test part is opened once, at the end.
 # - A million parameters and one file decide about themselves. Say what was not tried.

@@ -167,7 +167,7 @@ def draw_workflow(lit: str = "") -> Axes:
     return ax
 
 
-def draw_effects(effects: dict[str, tuple[Sequence[float], float, str]]) -> Axes:
+def draw_effects(effects: dict[str, tuple[Sequence[float], float, str]], *, title: str) -> Axes:
     """Effects over seeds, a dot each, on the band in which the rule stays silent: twice the noise
     floor to both sides. effects: name -> (one effect a seed, noise floor, verdict)."""
     ax = plots.new_figure((8.4, 0.9 + 0.8 * len(effects))).subplots()
@@ -181,7 +181,7 @@ def draw_effects(effects: dict[str, tuple[Sequence[float], float, str]]) -> Axes
     ax.axvline(0, color=plots.INK, linewidth=1)
     ax.set_yticks(range(len(names)), list(reversed(names)))
     ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}")
-    ax.set(xlabel="points against the control (grey: the rule says nothing)")
+    ax.set(xlabel="points against the control (grey: the rule says nothing)", title=title)
     ax.grid(visible=False)
     return ax
 
