@@ -561,7 +561,7 @@ check("19.5", marks)
 #   `"equals"`; 3 or 4 seeds; at most 180 questions; `changes` holds the name of the setting that
 #   differs, `["frame"]`, `["rate"]` or `["epochs"]`;
 # - `"control"` and `"changed"`: the settings of both arms, each a dict with exactly `frame` (a text
-#   of at most 80 letters with one `{}`), `rate` (a float from 0 to 0.1) and `epochs` (1, 2 or 3).
+#   of at most 80 letters with one `{}`), `rate` (a float above 0, at most 0.1) and `epochs` (1, 2 or 3).
 #
 # The check trains both arms on 200 lessons with your seeds (8 s), measures your primary, and judges
 # by your plan: the word must be *held*. Try an arm before with

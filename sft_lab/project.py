@@ -294,8 +294,9 @@ def write_report(
     lines += [f"| {row['arm']} | {row['seed']} | {row[plan.primary]:.1%} |" for row in rows]
     lines += [
         "",
-        f"**{verdict.word}**: mean effect {verdict.mean:+.1%}, noise floor {verdict.floor:.1%}. "
-        f"An effect of {2 * verdict.floor:.1%} or less could not have been shown.",
+        f"**{verdict.word}**: mean effect {100 * verdict.mean:+.1f} points, noise floor "
+        f"{100 * verdict.floor:.1f}. A mean effect of {200 * verdict.floor:.1f} points or less could "
+        "not have been shown.",
         "",
         f"Test part, asked once: {comparison.finding()}",
         "",
