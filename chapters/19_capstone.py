@@ -558,12 +558,12 @@ check("19.5", marks)
 # in which direction it goes. Give `my_project`, a dict with
 #
 # - `"plan"`: a dict with all names of section 2, without a gap. `primary` is `"holds"` or
-#   `"equals"`; 3 or 4 seeds; at most 180 questions; `changes` holds the name of the setting that
+#   `"equals"`; three seeds; at most 100 questions; `changes` holds the name of the setting that
 #   differs, `["frame"]`, `["rate"]` or `["epochs"]`;
 # - `"control"` and `"changed"`: the settings of both arms, each a dict with exactly `frame` (a text
 #   of at most 80 letters with one `{}`), `rate` (a float above 0, at most 0.1) and `epochs` (1, 2 or 3).
 #
-# The check trains both arms on 200 lessons with your seeds (8 s), measures your primary, and judges
+# The check trains both arms on 200 lessons with your seeds (a few seconds), measures your primary, and judges
 # by your plan: the word must be *held*. Try an arm before with
 # `run_arm(base, tokenizer, learn, validation, seed=0, lessons=200, **settings)`.
 
@@ -579,9 +579,9 @@ my_project = {
         "changes": ["rate"],
         "control": "the usual rate of 1e-3",
         "seeds": [0, 1, 2],
-        "questions": 180,
-        "smallest": 0.08,
-        "disagree": 0.15,
+        "questions": 96,
+        "smallest": 0.2,
+        "disagree": 0.5,
         "stopping": "after the third seed of both arms",
         "scope": "atlas-base, 200 lessons of this file, one epoch",
     },

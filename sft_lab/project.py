@@ -295,8 +295,8 @@ def write_report(
     lines += [
         "",
         f"**{verdict.word}**: mean effect {100 * verdict.mean:+.1f} points, noise floor "
-        f"{100 * verdict.floor:.1f}. A mean effect of {200 * verdict.floor:.1f} points or less could "
-        "not have been shown.",
+        f"{100 * verdict.floor:.1f}. A mean effect of {200 * verdict.floor:.1f} points or less "
+        "could not have been shown.",
         "",
         f"Test part, asked once: {comparison.finding()}",
         "",

@@ -15,7 +15,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.course.exercises.kit import Mistake, checks, need_word, same_for_all, shorten
-from sft_lab.course.project_runs import MARKED, QUESTIONS, build_project, run_arm
+from sft_lab.course.project_runs import MARKED, build_project, run_arm
 from sft_lab.kept_back import keep_groups
 from sft_lab.models import load
 from sft_lab.records import Conversation
@@ -472,7 +472,7 @@ def marks(attempt: object) -> str:
 
 
 SETTINGS = {"frame": str, "rate": float, "epochs": int}
-LESSONS, MOST_SEEDS = 200, 4
+LESSONS, SEEDS, MOST_QUESTIONS = 200, 3, 100
 
 
 @cache
@@ -520,8 +520,10 @@ def project(attempt: object) -> str:
         raise Mistake(f"the plan has gaps: {', '.join(missing)}")
     if plan["primary"] not in ("holds", "equals"):
         raise Mistake(f'primary is {shorten(plan["primary"])}: measure "holds" or "equals"')
-    if len(plan["seeds"]) > MOST_SEEDS or plan["questions"] > QUESTIONS:
-        raise Mistake(f"at most {MOST_SEEDS} seeds, and {QUESTIONS} questions: more are not there")
+    if len(plan["seeds"]) != SEEDS or plan["questions"] > MOST_QUESTIONS:
+        raise Mistake(
+            f"{SEEDS} seeds, and at most {MOST_QUESTIONS} questions: a larger `smallest` needs fewer"
+        )
     arms = {name: _check_settings(name, attempt[name]) for name in ("control", "changed")}
     differ = [key for key in SETTINGS if arms["control"][key] != arms["changed"][key]]
     if differ != plan["changes"]:
