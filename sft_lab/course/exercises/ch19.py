@@ -522,7 +522,7 @@ def project(attempt: object) -> str:
         raise Mistake(f'primary is {shorten(plan["primary"])}: measure "holds" or "equals"')
     if len(plan["seeds"]) != SEEDS or plan["questions"] > MOST_QUESTIONS:
         raise Mistake(
-            f"{SEEDS} seeds, and at most {MOST_QUESTIONS} questions: a larger `smallest` needs fewer"
+            f"{SEEDS} seeds, and at most {MOST_QUESTIONS} questions: a larger `smallest` needs less"
         )
     arms = {name: _check_settings(name, attempt[name]) for name in ("control", "changed")}
     differ = [key for key in SETTINGS if arms["control"][key] != arms["changed"][key]]
