@@ -5,7 +5,7 @@ A cause has a code; several causes share one where they are one fault seen from 
 
 from typing import NamedTuple
 
-from sft_lab.findings import Finding, Severity
+from sft_lab.findings import SEVERITIES, Finding, Severity
 
 
 class Cause(NamedTuple):
@@ -110,6 +110,13 @@ OF_THE_TEMPLATE = {
         "The model would never read it, and the loss would not show it. {detail}",
         "Use a template that writes every turn, or put that text into a turn that it writes.",
     ),
+    "template-cuts": Cause(
+        "template-cuts",
+        "note",
+        "sft_lab.train refuses {rows} whose turns the chat template would cut if they were longer",
+        "{detail}",
+        "Use a template that writes every turn whole.",
+    ),
     "prompt-not-prefix": Cause(
         "prompt-not-prefix",
         "error",
@@ -152,28 +159,30 @@ OF_THE_TEMPLATE = {
     ),
     "thoughts-refused": Cause(
         "thoughts-dropped",
-        "error",
+        "warning",
         "The template has no place for the thoughts of {rows}",
-        "The thoughts would be lost without a word, and the answer taught without them "
-        "(trl PR #6363). {detail}",
+        "They would be lost without a word, and the answer taught without them (trl PR #6363). "
+        "sft_lab.train refuses such rows. {detail}",
         "Take a model whose template writes them, drop reasoning_content, or put the thoughts "
         "into the answer as plain text.",
     ),
     "thoughts-rewritten": Cause(
         "thoughts-dropped",
-        "error",
+        "warning",
         "The template drops the thoughts of earlier answers in {rows}",
         "Once a question follows, the answer stands there without its thoughts, so it cannot be "
-        "taught as it is asked (trl PR #6363, ms-swift#9829). {detail}",
+        "taught as it is asked (trl PR #6363, ms-swift#9829); sft_lab.train refuses such rows. "
+        "{detail}",
         "Make a row of each answer, or use a template with {{% generation %}} tags that keeps the "
         "history as it was.",
     ),
     "thoughts-dropped": Cause(
         "thoughts-dropped",
         "warning",
-        "Later answers of {rows} are taught after thoughts that the template drops when asking",
-        "The training variant keeps the thoughts of earlier answers, the tokenizer's own template "
-        "drops them: such answers are taught one way and asked another (trl PR #6363).",
+        "Later answers of {rows} are taught after think blocks that are not there when asking",
+        "The training variant keeps the think blocks of earlier answers, even empty ones, and the "
+        "tokenizer's own template drops them: such answers are taught one way and asked another "
+        "(trl PR #6363).",
         "Ask as taught: tokenizer.chat_template = sft_lab.templates.training_template(tokenizer), "
         "or make a row of each answer.",
     ),
@@ -211,9 +220,10 @@ OF_ROWS = {
     ),
     "unknown-answer": Cause(
         "unknown-token",
-        "error",
+        "warning",
         "The answers of {rows} hold characters for which the tokenizer has no token",
-        "The model would learn to write its unknown token. {detail}",
+        "The model would learn to write its unknown token; sft_lab.train refuses such rows. "
+        "{detail}",
         "Remove them, or take a model with byte-level tokens.",
     ),
     "unknown-token": Cause(
@@ -298,7 +308,7 @@ OF_THE_FILES = {
         "stop-not-named",
         "error",
         "The model's generation configuration does not name the stop token",
-        "It should name {detail}. A model that has learned to stop still runs on after the answer "
+        "It {detail}. A model that has learned to stop still runs on after the answer "
         "(minimind#555, QwenLM/Qwen#441).",
         "Add it to eos_token_id of generation_config.json. sft_lab.train writes it by itself, and "
         "sft_lab.stopping.name_stop_token does so for a model that is loaded.",
@@ -409,6 +419,23 @@ def describe(
     is particular about the first one."""
     code, severity, *texts = CAUSES[cause]
     rows = "one row" if count == 1 else f"{count:,} rows" if count else "any conversation"
-    filled = [text.format(rows=rows, detail=detail, **values).strip() for text in texts]
-    title, why, remedy = (text[:1].upper() + text[1:] for text in filled)
+    title, why, remedy = (text.format(rows=rows, detail=detail, **values).strip() for text in texts)
+    if title.startswith(rows):
+        title = title[:1].upper() + title[1:]
     return Finding(code, severity, title, places or [], count, why, remedy)
+
+
+def drop_repeats(findings: list[Finding]) -> list[Finding]:
+    """The findings without those about no row that another one of the same code says better: with
+    the rows, or more severely."""
+    rank = SEVERITIES.index
+
+    def is_said(found: Finding) -> bool:
+        # a finding with rows may be just as severe
+        return any(
+            rank(other.severity) < rank(found.severity) + bool(other.count)
+            for other in findings
+            if other.code == found.code
+        )
+
+    return [found for found in findings if found.count or not is_said(found)]

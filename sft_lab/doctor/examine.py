@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sft_lab.arguments import SettingError, whole_number
+from sft_lab.doctor.causes import drop_repeats
 from sft_lab.doctor.checks import ExaminationError, find_model, load_tokenizer, make_checks
 from sft_lab.doctor.rows import check_bad_rows, check_overlap, check_rows
 from sft_lab.doctor.shares import SHARED_FROM, look_at_all
@@ -88,7 +89,7 @@ def diagnose(
     settings = {
         name: str(value) if isinstance(value, Path) else value for name, value in settings.items()
     }
-    return Diagnosis(findings, measured, settings, time.perf_counter() - began)
+    return Diagnosis(drop_repeats(findings), measured, settings, time.perf_counter() - began)
 
 
 def _check_arguments(model: Any, adapter: Any, card: str | None, max_tokens: int) -> None:

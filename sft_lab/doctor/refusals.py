@@ -38,7 +38,9 @@ def name_refusal(conversation: Conversation, tokenizer: PreTrainedTokenizerBase)
     except ValueError:
         return _name_refused_text(conversation, tokenizer)
     if explain_lost_turn(rendered, conversation, tokenizer):
-        return "template-drops"
+        return (
+            "template-cuts" if _holds_all(rendered, conversation, tokenizer) else "template-drops"
+        )
     return _name_refused_answer(rendered, wanted, conversation, tokenizer)
 
 
@@ -58,6 +60,14 @@ def _name_refused_text(conversation: Conversation, tokenizer: PreTrainedTokenize
     except ValueError:
         return "template-refuses"
     return "control-token"  # a message that no ids can be made of but those of a control token
+
+
+def _holds_all(
+    rendered: Rendered, conversation: Conversation, tokenizer: PreTrainedTokenizerBase
+) -> bool:
+    """Whether a template that cuts long turns has written all of these."""
+    turns = _plain(conversation, tokenizer)
+    return all(turn["content"].strip() in rendered.text for turn in turns)
 
 
 def _name_refused_answer(

@@ -19,7 +19,9 @@ FEW_ROWS = 50
 NEAR = 0.6  # shared runs of three words over all of both
 MOST_CAUSES = 20
 CUT_ROWS = 3  # so many answers that end at one length, and not at a sentence's end, were cut
-CUT_CHARACTERS = 40  # a shorter answer is as often a label
+CUT_CHARACTERS = 60  # a shorter answer is as often a label
+# shorter answers of one length are a template's: nobody asks for at most 20 words
+LEAST_LIMIT = {"characters": CUT_CHARACTERS, "words": 50, "tokens": 32}
 
 
 def check_bad_rows(problems: Sequence[RowProblem]) -> list[Finding]:
@@ -180,7 +182,7 @@ def _check_conflicts(conversations: Sequence[Conversation]) -> list[Finding]:
             "conflict",
             "note" if meant else "warning",
             f"{format_number_of(len(conflicting), 'row')} give different answers to the same "
-            f"{format_number_of(questions, 'question')}",
+            + ("question" if questions == 1 else f"{questions:,} questions"),
             _places(conversations, conflicting),
             len(conflicting),
             why,
@@ -192,19 +194,19 @@ def _check_conflicts(conversations: Sequence[Conversation]) -> list[Finding]:
 def _check_one_answer(conversations: Sequence[Conversation]) -> list[Finding]:
     """One answer for more than half of the rows, where the others are seldom alike: not for
     classes, of which one may be common."""
-    answers = Counter(squeeze(turns[-1]["content"]).casefold() for turns in conversations)
-    total = len(conversations)
+    # thoughts before it make no other answer
+    said = [
+        squeeze(turns[-1]["content"].rpartition("</think>")[2]).casefold()
+        for turns in conversations
+    ]
+    answers, total = Counter(said), len(conversations)
     if total < 10:
         return []
     [(commonest, count)] = answers.most_common(1)
     others, different = total - count, len(answers) - 1
     if count <= total / 2 or different < 4 or different < 0.5 * others:
         return []
-    rows = [
-        row
-        for row, turns in enumerate(conversations)
-        if squeeze(turns[-1]["content"]).casefold() == commonest
-    ]
+    rows = [row for row, text in enumerate(said) if text == commonest]
     return [
         Finding(
             "one-answer",
@@ -251,11 +253,14 @@ def _check_cut(
         at_most = [row for row in large if lengths[row] == most]
         cut = [row for row in at_most if is_unfinished(texts[row]) and _is_prose(texts[row])]
         others = [row for row in large if lengths[row] < most]
-        whole = sum(not is_unfinished(texts[row]) for row in others)
         if len(cut) < CUT_ROWS or 2 * len(cut) < len(at_most):
             continue
-        if len(others) >= 5 and 2 * whole < len(others):
-            continue  # answers of another kind, which no full stop ends
+        ends = {texts[row].rstrip()[-12:] for row in cut}
+        if most < LEAST_LIMIT[unit] or 2 * len(ends) <= len(cut):
+            continue  # nobody's limit; or a template's last words
+        piles = Counter(lengths[row] for row in others).values()
+        if len(at_most) < 3 * max(piles, default=0):
+            continue  # texts of a template, many of which are of one length
         return [_tell_cut(conversations, cut, most, unit)]
     return []
 
@@ -317,12 +322,12 @@ def _tell_overlap(
     code: str,
     conversations: Sequence[Conversation],
     test: Sequence[Conversation],
-    pairs: dict[int, int],
+    pairs: dict[int, list[int]],
     what: str,
     why: str,
 ) -> Finding:
-    asked, learned = next(iter(pairs.items()))
-    rows = sorted(set(pairs.values()))
+    asked, (learned, *_) = next(iter(pairs.items()))
+    rows = sorted({row for found in pairs.values() for row in found})
     return Finding(
         code,
         "error" if code == "test-overlap" else "warning",
@@ -342,16 +347,18 @@ def _question(turns: Conversation) -> str:
 
 def _find_overlap(
     conversations: Sequence[Conversation], test: Sequence[Conversation]
-) -> tuple[dict[int, int], dict[int, int]]:
-    """For each row of the exam that is found: the row to learn that asks the same, or nearly."""
-    begun: dict[bytes, int] = {}  # a conversation up to a question
-    alone: dict[bytes, int] = {}  # a question inside a conversation, if it says enough by itself
+) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+    """For each row of the exam that is found: the rows to learn that ask the same, or one that
+    nearly does."""
+    begun: dict[bytes, list[int]] = defaultdict(list)  # a conversation up to a question
+    # a question inside a conversation, if it says enough by itself
+    alone: dict[bytes, list[int]] = defaultdict(list)
     for row, turns in enumerate(conversations):
         spoken = [turn for turn in turns if turn["role"] != "system"]
         for end in range(1, len(spoken), 2):
-            begun.setdefault(digest(spoken[:end], folded=True), row)
+            begun[digest(spoken[:end], folded=True)].append(row)
             if end > 1 and len(WORD.findall(spoken[end - 1]["content"])) > 3:
-                alone.setdefault(digest(spoken[end - 1 : end], folded=True), row)
+                alone[digest(spoken[end - 1 : end], folded=True)].append(row)
     exact, left = {}, []
     for row, turns in enumerate(test):
         spoken = [turn for turn in turns[:-1] if turn["role"] != "system"]
@@ -361,7 +368,8 @@ def _find_overlap(
             left.append(row)
         else:
             exact[row] = found
-    return exact, _find_near(conversations, test, left)
+    near = _find_near(conversations, test, left)
+    return exact, {row: [other] for row, other in near.items()}
 
 
 def _find_near(

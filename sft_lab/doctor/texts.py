@@ -32,7 +32,9 @@ SENTENCE_TAGS = re.compile(r"(?s)(?!.*<s>).*(</s>)\s*\Z|\A\s*(<s>)(?!.*</s>)")
 
 FENCE = re.compile(r"^[ \t>]*(?:[-*+]|\d+[.)])?[ \t]*(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
 LATE_FENCE = re.compile(r"^[^`\n]*[^`\s\n][^`\n]*(`{3,})\w*[ \t]*$", re.MULTILINE)
-CODE = re.compile(r"(`{3,}|~{3,}).*?(?:\1|\Z)|`[^`\n]+`", re.DOTALL)
+CODE = re.compile(
+    r"^[ \t>]*(?:[-*+]|\d+[.)])?[ \t]*(`{3,}|~{3,}).*?(?:\1|\Z)|`[^`\n]+`", re.DOTALL | re.MULTILINE
+)
 
 # what no answer begins a line with on its own
 HARD_MARKER = re.compile(
@@ -48,6 +50,10 @@ SOFT_MARKER = re.compile(
     re.MULTILINE,
 )
 LABEL = re.compile(r"^[\s*#>\-\"']*[\w][\w \-()./']{0,30}(?:\*\*)?[:：]")
+# a round of a chat, in a paragraph of its own
+ROUND = re.compile(
+    r"\n\n(?:User|Human|USER|HUMAN|用户|人类)\s?[:：].*\n+(?:Assistant|ASSISTANT|AI|助手)\s?[:：]"
+)
 DIALOGUE = re.compile(
     r"dialog|conversation|chat|transcript|script|screenplay|role.?play|interview|scene|"
     r"prompt|few.?shot|对话|聊天|剧本|采访|台词|提示词",
@@ -73,7 +79,8 @@ BOILERPLATE = re.compile(
 LOREM = re.compile(r"\W*lorem ipsum", re.IGNORECASE)
 ABOUT_STUBS = re.compile(r"lorem|placeholder|dummy text|filler|to-?\s?do|占位", re.IGNORECASE)
 
-# UTF-8 that was read as Windows-1252 or Latin-1: a lead byte's letter, then letters of bytes 80-BF
+# UTF-8 that was read as Windows-1252 or Latin-1: a lead byte's letter, then letters of bytes 80-BF;
+# or as GBK, in which "。", "的", "在", "“" and "，" become letters that no text has
 CONT = (
     "[\x80-\xbf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d"
     "\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u017e\u0178]"
@@ -81,7 +88,7 @@ CONT = (
 MOJIBAKE = re.compile(
     # of é, ü, ñ; a closing quotation mark after a capital is no accent: «IRMÃ»
     rf"Ã(?!»){CONT}|Â[\xa0-\xb6\xb8-\xba\xbc-\xbf]|â€{CONT}|â€|â[„†ˆ‰]{CONT}|ðŸ{CONT}|ï[¼½»]{CONT}"
-    rf"|(?:[ÐÑ]{CONT}){{2}}|(?:[ãäåæçèé]{CONT}{CONT}){{2}}|锟斤拷|烫烫烫|\ufffd"
+    rf"|(?:[ÎÏÐÑ×ØÙÚÛ]{CONT}){{2}}|(?:[à-í]{CONT}{CONT}){{2}}|锟斤拷|烫烫烫|[銆鐨鍦鈥锛]|\ufffd"
 )
 # zero-width space, joiner and non-joiner, direction marks, soft hyphen, word joiner, BOM, tags
 HIDDEN = re.compile(
@@ -108,7 +115,7 @@ ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#0?39|#x27|#34|#160|#8217);")
 ABOUT_HTML = re.compile(
     r"html|xml|entit|escap|encod|web ?page|markup|svg|jsx|rss|实体|转义|网页", re.IGNORECASE
 )
-TAG = re.compile(r"</?[a-zA-Z][\w:-]*(?:\s[^<>\n]*)?/?>")
+TAG = re.compile(r"</?(?!think>)[a-zA-Z][\w:-]*(?:\s[^<>\n]*)?/?>")
 SENTENCE_END = re.compile(r"[.?!。？！][\"'”’)\]]*$")
 COMPLETED = tuple(":：{([=,，\\-&|+*/<")
 
@@ -246,6 +253,8 @@ class TextCheck:
             elif turn.get("weight") != 0:
                 for code, sample in look_at_answer(text, asked, about):
                     found.setdefault(code, sample)
+                    if code == "placeholder":
+                        self.answers[f"stub {sample.casefold()}"] += 1
                 self.answers["short"] += len(text) <= 24
                 self.answers["all"] += 1
         thinks = "<think>" in conversation[-1]["content"]
@@ -281,10 +290,13 @@ class TextCheck:
 
     def _is_label(self, code: str) -> bool:
         """Whether what looks like a placeholder is a class: of data with short answers, many rows
-        have it."""
-        share = self.tally.counts[code] / max(1, self.answers["all"])
-        short = self.answers["short"] > 0.8 * self.answers["all"]
-        return code == "placeholder" and short and share > 0.05 and self.tally.counts[code] > 4
+        have it, word for word."""
+        if code != "placeholder":
+            return False
+        stubs = {text: n for text, n in self.answers.items() if text.startswith("stub ")}
+        text, count = max(stubs.items(), key=lambda item: item[1])
+        short = self.answers["short"] > 0.8 * self.answers["all"] and len(text) <= 24
+        return short and count > 4 and count > 0.05 * self.answers["all"]
 
     def _tell(self, code: str) -> Finding:
         severity, one, many, why, remedy = RULES[code]
@@ -349,7 +361,7 @@ def look_at_answer(text: str, asked: str, about: str) -> Iterable[tuple[str, str
         yield "turn-marker", show_around(text, marker.start(), marker.end() + 20)
     if is_echo(text, asked):
         yield "echo", repr(text[: len(asked) + 20])[:80]
-    if is_placeholder(text, about):
+    if is_placeholder(text.rpartition("</think>")[2], about):
         yield "placeholder", repr(text[:60])
     if ("```" in text or "~~~" in text) and has_open_fence(text):
         yield "fence-unclosed", repr(text[max(0, text.rfind("```") - 10) :][:60])
@@ -375,6 +387,8 @@ def ascii_controls(text: str) -> str:
 def is_indented(text: str) -> bool:
     """Whether white space at the edge is code's: every line of several is indented."""
     lines = [line for line in text.splitlines() if line.strip()]
+    if text[0] == " " != text[1:2]:  # one blank is no indentation
+        return False
     return len(lines) > 1 and all(line[0].isspace() for line in lines) and text == text.rstrip()
 
 
@@ -382,7 +396,8 @@ def find_turn_marker(text: str, about: str) -> re.Match | None:
     """Where an answer goes on with another turn.
 
     "### Instruction:" is one anywhere. "User:" is none in code, in an answer that begins with a
-    name and a colon itself (a dialogue, a list of fields), or where a dialogue was asked for.
+    name and a colon itself (a dialogue, a list of fields) unless a whole round stands apart in it,
+    or where a dialogue was asked for.
     """
     if "\n" not in text and text[:1] not in "#<[":
         return None
@@ -393,8 +408,10 @@ def find_turn_marker(text: str, about: str) -> re.Match | None:
     for found in HARD_MARKER.finditer(text):
         if not any(first <= found.start() < last for first, last in code):
             return found
-    lines = text.lstrip().split("\n", 2)
-    if LABEL.match(lines[0]) or DIALOGUE.search(about) or DIALOGUE.search(lines[0]):
+    first_line = text.lstrip().split("\n", 1)[0]
+    if DIALOGUE.search(about) or SOFT_MARKER.match(first_line):
+        return None
+    if is_labelled(first_line) and not ROUND.search(text):
         return None
     for found in SOFT_MARKER.finditer(text):
         inside = any(first <= found.start() < last for first, last in code)
@@ -403,11 +420,20 @@ def find_turn_marker(text: str, about: str) -> re.Match | None:
     return None
 
 
+def is_labelled(line: str) -> bool:
+    """Whether a line is "Name: value", the name one word or two."""
+    label = LABEL.match(line)
+    if not label or "(" in label[0] or len(label[0].split()) > 2:
+        return False
+    value = line[label.end() :]
+    return bool(value.strip()) and (value[0].isspace() or label[0][-1] == "：")
+
+
 def is_field(text: str, place: int) -> bool:
     """Whether the line at `place` is one of a list of fields: the line before it is "Name: value",
     with another name than a speaker's."""
     before = text[:place].rstrip("\n").rpartition("\n")[2]
-    return bool(LABEL.match(before)) and not SOFT_MARKER.match(before) and "\n\n" not in text
+    return is_labelled(before) and not SOFT_MARKER.match(before) and "\n\n" not in text
 
 
 def is_echo(text: str, asked: str) -> bool:
@@ -420,7 +446,8 @@ def is_echo(text: str, asked: str) -> bool:
     if text[:8].casefold() != asked[:8].casefold() or len(asked) > len(text) + 1:
         return False
     question, answer = " ".join(asked.split()).casefold(), " ".join(text.split()).casefold()
-    long_enough = len(question.split()) > 3 or len(question) > 12 and not question.isascii()
+    least = 3 if question == answer else 4
+    long_enough = len(question.split()) >= least or len(question) > 7 and not question.isascii()
     if not long_enough or not answer.startswith(question.rstrip(".?!。？！")):
         return False
     if SENTENCE_END.search(question):
@@ -481,6 +508,6 @@ def find_entity(text: str, about: str) -> re.Match | None:
     if not found or ABOUT_HTML.search(about or text) or ABOUT_HTML.search(text):
         return None
     plain = CODE.sub(lambda code: " " * len(code[0]), text)
-    if TAG.search(plain):
+    if any("think" not in tag[0] for tag in TAG.finditer(plain)):
         return None
     return ENTITY.search(plain)

@@ -12,12 +12,14 @@ from typing import Any
 
 from tokenizers import models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from sft_lab.control import (
     REASONING,
     encode_plainly,
     find_controls,
     find_neutral_texts,
+    keep_controls,
 )
 from sft_lab.doctor.causes import describe
 from sft_lab.doctor.refusals import lacks_opening, name_refusal
@@ -28,8 +30,10 @@ from sft_lab.reasoning import THINK_BLOCK, write_reasoning
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
     encode_text,
+    explain_lost_turn,
     explain_missing_stop,
     render_conversation,
+    render_for_training,
     stop_token_id,
 )
 from sft_lab.templates import fill, find_template, find_variant, has_tags, training_template
@@ -91,6 +95,10 @@ def _check_probe(
         if not after:
             run = encode_plainly(answer, tokenizer)[0]
             return [describe("stop-missing", detail=explain_missing_stop(run, tokenizer))]
+        if lost := explain_lost_turn(
+            render_for_training(turns, tokenizer, max_tokens=sys.maxsize), turns, tokenizer
+        ):
+            return [describe("template-drops", detail=lost)]
         encode_conversation(turns, tokenizer, max_tokens=sys.maxsize)
     except ValueError as error:
         code = _name_problem(turns, tokenizer)
@@ -189,20 +197,24 @@ class TokenCheck:
         self.vocabulary = vocabulary or sys.maxsize
         self.tally, self.details = Tally(), {}
         self.rows, self.graded, self.lengths = 0, 0, Counter()
+        self._controls: dict = {}
         self._usable = _can_teach(tokenizer)
         if self._usable:
             self._template = training_template(tokenizer)
             # else no answer can be asked otherwise than it is taught
             self._variant = self._template != find_template(tokenizer)
             self._unknown = frozenset(find_controls(tokenizer).unknown.values())
-            self._lossless = is_lossless(tokenizer)
+            self._missing = find_missing_bytes(tokenizer)
             self._stop = stop_token_id(tokenizer)
 
     def look(self, place: str, conversation: Conversation) -> None:
         """Encode one row and note what is found. A row that cannot be taught is a finding."""
         self.rows += 1
-        if not self._usable:
-            return
+        if self._usable:
+            with keep_controls(self._controls):
+                self._look(place, conversation)
+
+    def _look(self, place: str, conversation: Conversation) -> None:
         try:
             example = self._encode(place, conversation)
         except ValueError as error:
@@ -255,12 +267,22 @@ class TokenCheck:
             self._look_at_thoughts(place, conversation)
         if self._unknown and not self._unknown.isdisjoint(example.input_ids):
             self._note("unknown-token", place)
-        elif not self._lossless:
-            for turn in conversation:
-                changed = find_change(turn["content"], self.tokenizer)
-                if changed:
-                    self._note("not-reversible", place, changed)
-                    break
+            return
+        for turn in conversation:
+            if self._may_change(turn["content"]) and (
+                changed := find_change(turn["content"], self.tokenizer)
+            ):
+                self._note("not-reversible", place, changed)
+                return
+
+    def _may_change(self, text: str) -> bool:
+        """Whether decoding could give another text than this one."""
+        if self._missing is None:
+            return True
+        if not self._missing:
+            return False
+        letters = unicodedata.normalize("NFC", text).encode(errors="replace")
+        return len(letters.translate(None, self._missing)) < len(letters)
 
     def _look_at_thoughts(self, place: str, conversation: Conversation) -> None:
         turns = write_reasoning(conversation, self.tokenizer)
@@ -365,19 +387,19 @@ def find_percentile(lengths: Counter[int], share: int) -> int:
     return max(lengths)
 
 
-def is_lossless(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether decoding gives every text again by construction: pieces of bytes, all 256 of them,
-    and no normalizer but Unicode's composition (NFC)."""
+def find_missing_bytes(tokenizer: PreTrainedTokenizerBase) -> bytes | None:
+    """The bytes that a tokenizer of bytes has no piece for, and would leave out: decoding gives
+    every text without them again, but for Unicode's composition (NFC). None for any other
+    tokenizer, of which nothing is known beforehand."""
     backend = tokenizer.backend_tokenizer
     steps = backend.pre_tokenizer
     found = list(steps) if isinstance(steps, pre_tokenizers.Sequence) else [steps]
+    plain = backend.normalizer is None or isinstance(backend.normalizer, normalizers.NFC)
+    of_bytes = any(isinstance(step, pre_tokenizers.ByteLevel) for step in found)
+    if not (plain and of_bytes and isinstance(backend.model, models.BPE)):
+        return None
     vocabulary = tokenizer.get_vocab()
-    return (
-        isinstance(backend.model, models.BPE)
-        and any(isinstance(step, pre_tokenizers.ByteLevel) for step in found)
-        and (backend.normalizer is None or isinstance(backend.normalizer, normalizers.NFC))
-        and all(letter in vocabulary for letter in pre_tokenizers.ByteLevel.alphabet())
-    )
+    return bytes(byte for byte, letter in bytes_to_unicode().items() if letter not in vocabulary)
 
 
 def find_change(text: str, tokenizer: PreTrainedTokenizerBase) -> str:

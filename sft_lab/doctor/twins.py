@@ -21,6 +21,7 @@ from sft_lab.duplicates import SHINGLE_WORDS, words
 BITS = 21
 NEIGHBOURS = 16
 MOST_PAIRS = 400_000  # of a data set; counted exactly in about ten seconds
+MIXER = np.uint64(0x9E3779B97F4A7C15)
 LEAST_RUNS = 4  # a shorter text has too little to be nearly the same
 
 
@@ -48,21 +49,23 @@ def find_runs(texts: Iterable[str]) -> Runs:
         found = words(text)
         ids.extend([vocabulary.setdefault(word, len(vocabulary)) for word in found])
         lengths.append(len(found))
-    word, total = np.frombuffer(ids, dtype=np.int32) if ids else np.zeros(0, np.int32), len(lengths)
-    text = np.repeat(np.arange(total, dtype=np.int32), np.frombuffer(lengths, np.int32))
-    whole = text[: -SHINGLE_WORDS + 1] == text[SHINGLE_WORDS - 1 :]
-    first, second, third = (
-        word[k : len(word) - SHINGLE_WORDS + 1 + k].astype(np.uint64)[whole]
-        for k in range(SHINGLE_WORDS)
-    )
-    if len(vocabulary) < 1 << BITS:
-        code = first << np.uint64(2 * BITS) | second << np.uint64(BITS) | third
-    else:  # a multiplication that overflows mixes well enough
-        code = (first * np.uint64(0x9E3779B97F4A7C15) ^ second) * np.uint64(0xC2B2AE3D27D4EB4F)
-        code = (code ^ third) * np.uint64(0x165667B19E3779F9)
-    text = text[: -SHINGLE_WORDS + 1][whole]
+    total = len(lengths)
+    word = np.array(ids, dtype=np.uint64)
+    text = np.repeat(np.arange(total, dtype=np.int32), np.array(lengths, dtype=np.int64))
+    last = SHINGLE_WORDS - 1
+    whole = text[:-last] == text[last:]
+    hashed = len(vocabulary) >= 1 << BITS
+    code = np.zeros(len(whole), dtype=np.uint64)
+    for k in range(SHINGLE_WORDS):
+        if hashed:  # a multiplication that overflows mixes well enough
+            code = (code ^ word[k : k + len(code)]) * MIXER
+        else:
+            code = code << np.uint64(BITS) | word[k : k + len(code)]
+    del word
+    code = code[whole]
+    text = text[:-last][whole]
     different, run = np.unique(code, return_inverse=True)
-    del code, first, second, third
+    del code
     both = np.unique(text.astype(np.int64) * max(1, len(different)) + run)
     text, run = np.divmod(both, max(1, len(different)))
     text, run = text.astype(np.int32), run.astype(np.int32)
