@@ -164,7 +164,7 @@ WRONG_ANSWERS = {
         (_project({"rate": 1e-4}, questions=180), "at most 100 questions"),
         (_project({"rate": 1e-4}, primary="bleu"), 'measure "holds" or "equals"'),
         (_project({"rate": "1e-4"}), "expected float"),
-        (_project({"rate": 1e-4, "frame": "Certainly!"}), "one {}"),
+        (_project({"rate": 1e-4, "frame": "Certainly!"}), "the frame has one {}"),
         ({"plan": PLAN}, "expected a dict of plan"),
     ],
 }
