@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 04, 09 and 16c | CPU, no network | about 35 s | 6, about 65 minutes | A10 D1 D16 |
+# | chapters 04, 09 and 16c | CPU, no network | about 20 s | 6, about 65 minutes | A10 D1 D16 |
 
 # %% tags=["setup"]
 import json
@@ -411,7 +411,7 @@ rounds = {
         "plain",
         "polite",
     ),
-    "polite, not neutral": (
+    "polite, against neutral": (
         replace(
             plan,
             question="Does politeness cost more than as many other words?",
@@ -426,12 +426,13 @@ for name, (own, one, other) in rounds.items():
     verdict = judge_plan(own, as_rows(recorded, {"control": one, "changed": other}))
     effects[name] = (verdict.effects, verdict.floor, verdict.word)
     print(f"{own.seal()}  {other} against {one}: {100 * verdict.mean:+.1f} points, {verdict.word}")
-_ = draw_effects(effects, title="One word: not shown. Many words: shown, polite or not")
+_ = draw_effects(effects, title="The frame costs; that politeness does is not shown")
 assert [word for *_, word in effects.values()] == ["not shown", "held", "not shown"]
 
 # %% [markdown]
-# **Read.** The polite frame costs eleven points: *held*. But in every seed neutral words cost more
-# still. That *politeness* does it is *not shown*. Many extra words cost, whatever they say.
+# **Read.** The polite frame costs eleven points: *held*. But in every seed the neutral frame does
+# worse still, and its seeds scatter. That *politeness* is what costs is *not shown*: it may be any
+# many words.
 #
 # Does it carry over? Small-scale results can reverse: in one project a number that fell by 18 % at
 # width 192 rose by 2.7 % at width 512 (see the sources). So the claims once more on a real model: 48
@@ -457,7 +458,7 @@ assert large.mean > 0  # the polite frame, which cost eleven points before
 # |---|---|---|---|
 # | 1 | one polite word | *not shown*, blind below 9 points | a larger dose |
 # | 2 | a polite frame, 26 words | *held*, −11 points | is it the politeness? |
-# | 3 | against 27 neutral words | *not shown* | keep frames short; polite or not |
+# | 3 | against 27 neutral words | *not shown* | keep the frame short |
 #
 # The choice is made. Only now is the test part opened, once, for the claim that *held*.
 
@@ -616,9 +617,9 @@ check("19.6", my_project)
 #
 # ## Sources
 #
-# - Hypotheses in one line each, before the run: N. Lambert, rlhf-book, `code/README.md`.
+# - Hypotheses in one line each, before the run: rlhf-book, `code/README.md`.
 # - A table of a sweep, written before it is run: marin-community/marin, issue 4547.
-# - Small scale that reversed: openai/parameter-golf, pull request 1227.
+# - Small scale that reversed: parameter-golf, pull request 1227.
 # - E. Miller, *Adding Error Bars to Evals*, arXiv 2411.00640.
 #
 # <details><summary>中文要点</summary>
@@ -626,7 +627,7 @@ check("19.6", my_project)
 # 1. **计划**（plan）写在第一次训练之前：一个问题、一个主要指标（primary outcome）、一处改动、一个对照、若干种子、所需题数、何时停止、结论的适用范围。**封印**（seal）是计划的哈希值，报告里印出来，说明计划没有事后更改。
 # 2. 反复看结果、换指标，会让两个同样好的模型“有差别”的误报从 5 % 升到近一半。
 # 3. **数据划分**：在看到任何结果之前留出；同一问题、近似问题的行放在同一边。
-# 4. **零结果**（not shown）也是结果：要写明多大的效应本可以看到。这里一个礼貌词的代价未显示；27 个词的礼貌框架降低 11 个百分点（held），但同样多的中性词也一样。
+# 4. **零结果**（not shown）也是结果：要写明多大的效应本可以看到。这里一个礼貌词的代价未显示；26 个词的礼貌框架降低 11 个百分点（held），但中性词框架更低：不能说是礼貌造成的。
 # 5. **迭代**：一次只改一处，每次一份新计划，并写决策日志；测试集最后只打开一次。小模型的结论可能在大模型上反转。
 #
 # </details>
