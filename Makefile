@@ -1,7 +1,9 @@
-# `make demo` tunes the embedded model, `make test` runs every test and notebook, `make test-browser` moves the views'
-# controls in a real browser, `make book` builds the page edition, `make test-processors` repeats `make test` with the kernels of other processors,
-# `make test-architectures` tries every architecture of transformers, `make llamafactory` installs LLaMA-Factory beside the
-# course, `make lab` opens JupyterLab.
+# `make demo` tunes the embedded model, `make new DATA=my.jsonl MODEL=atlas-base` writes a project notebook for your own
+# file, `make test` runs every test and notebook, `make test-browser` moves the views' controls in a real browser,
+# `make test-processors` repeats `make test` with the kernels of other processors, `make test-architectures` tries every
+# architecture of transformers, `make test-newest` repeats it with the newest libraries, `make llamafactory` installs
+# LLaMA-Factory beside the course, `make book` builds the page edition, `make workshop` a zip for machines without network,
+# `make lab` opens JupyterLab.
 .DELETE_ON_ERROR:
 .ONESHELL:
 SHELL := /bin/bash
@@ -12,11 +14,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 0
 DATA ?=
+MODEL ?= atlas-base
+OUT ?= my-project
 NOTEBOOKS ?= notebooks
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-browser test-processors test-processors-quick test-architectures lab notebooks lint bench gpu base smollm2 test-newest llamafactory book workshop clean
+.PHONY: demo new test test-browser test-processors test-processors-quick test-architectures test-newest lab notebooks lint bench gpu base smollm2 llamafactory book workshop clean
 
 .venv/installed: requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Missing: $(PYTHON). Install Python 3.11 or newer (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python." >&2; exit 1; }
@@ -48,6 +52,10 @@ llamafactory: .venv/llamafactory/installed
 
 demo: .venv/installed
 	@$(BIN)/python -m sft_lab.demo --seed $(SEED) $(if $(DATA),--data "$(DATA)")
+
+new: .venv/installed
+	@[ -n "$(DATA)" ] || { echo "Say which file: make new DATA=my.jsonl [MODEL=atlas-base] [OUT=my-project]" >&2; exit 1; }
+	$(BIN)/python -m sft_lab.project --data "$(DATA)" --model "$(MODEL)" --out "$(OUT)"
 
 # Chapters 08 and 09 take Qwen3-0.6B where a GPU is: a test needs neither that nor the hub.
 test test-processors test-browser: export SFT_LAB_MODEL ?= atlas-base

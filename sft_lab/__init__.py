@@ -62,6 +62,7 @@ judge      metrics                right answers and classes, how sure a model is
            abstention             when to say nothing: refusals, confidence, risk and coverage
            open_answers           open questions, and what a program can check of an answer
            significance           what chance can do: paired tests, bootstrap, verdicts
+           study_plan             what is decided before a run, sealed, and what it then decides
            measures               scores by name, of two models' answers, with intervals
            diagnostics            probes of a run: what a healthy one answers
            judges                 judges of two answers with a planted bias; agreement beyond chance
@@ -88,6 +89,7 @@ show       plots                  one palette, a few drawings
            kept_back              questions of a file that are asked and never learned
            demo                   `make demo`
            compare_command        `sft-lab compare`: two models, asked from a shell
+           project                a project notebook for your own file: `sft-lab new`
            cli                    `sft-lab`: the commands under one name
 course     course.progress        the list of exercises, and what the reader has solved
            course.results         recorded sweeps: a measured row for each setting and seed
@@ -111,6 +113,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.policy_runs     chapter 17: long and short answers, one push, tiny broken runs
            course.reward_runs     chapter 17b: one task learned from lessons and from rewards
            course.probe_runs      chapter 18b: healthy runs, and runs with a planted fault
+           course.project_runs    chapter 19: a project from its file to its verdict
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)

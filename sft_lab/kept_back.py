@@ -1,17 +1,19 @@
 """Station "show": of a reader's own conversations, some are kept back to be asked after training.
 
 An answer to a question that was learned shows what was remembered, and a reference that no answer
-can equal shows nothing; so both are looked for before a row is kept back.
+can equal shows nothing; so both are looked for before a row is kept back. `keep_back` asks one row
+a question; `keep_groups`, derived in chapter 19, keeps whole groups of rows that belong together.
 """
 
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.chat import encode_prompts
+from sft_lab.duplicates import near_duplicates, shingles
 from sft_lab.metrics import normalise
 from sft_lab.records import Conversation
 from sft_lab.rendering import encode_text
@@ -19,6 +21,8 @@ from sft_lab.rendering import encode_text
 MOST_QUESTIONS = 2000
 # An answer may have as many tokens as the longest reference, within these limits.
 NEW_TOKENS, MOST_NEW_TOKENS = 40, 256
+NEAR = 0.8  # of their runs of three words: questions as alike as this belong together
+MOST_PAIRS = 20_000_000  # looked at; where questions share a form, there are too many
 Key = tuple[tuple[str, str], ...]
 
 
@@ -68,6 +72,76 @@ def _key(turns: Conversation) -> Key:
     """The same for prompts that differ in white space, case or final punctuation alone."""
     texts = [(turn["role"], turn["content"]) for turn in turns]
     return tuple((role, normalise(text).casefold() or text) for role, text in texts)
+
+
+def keep_groups(
+    count: int, pairs: Iterable[tuple[int, int]], order: Iterable[int], wanted: int
+) -> list[int]:
+    """Places of rows to keep back: whole groups, until at least `wanted` rows are kept.
+
+    Rows 0 to count - 1; pairs: rows that belong together, which is passed on: with (0, 3) and
+    (3, 5), three rows are one group. Groups come in the `order` of their first row there; one of
+    more than `wanted` rows is passed over.
+    """
+    above = list(range(count))  # a row of the same group, further up; itself at the top
+
+    def top(row: int) -> int:
+        while above[row] != row:
+            above[row] = row = above[above[row]]
+        return row
+
+    for first, second in pairs:
+        above[top(first)] = top(second)
+    groups: dict[int, list[int]] = {}
+    for row in range(count):
+        groups.setdefault(top(row), []).append(row)
+    kept: list[int] = []
+    for row in order:
+        group = groups.pop(top(row), [])  # popped: a group is met once
+        if len(kept) < wanted and len(group) <= wanted:
+            kept += group
+    return sorted(kept)
+
+
+def pair_alike(conversations: Sequence[Conversation]) -> list[tuple[int, int]]:
+    """Pairs of rows of which one would give the other away: they ask the same question, one stands
+    inside the other, or their questions are nearly the same (see NEAR).
+
+    Near-duplicates are left out where so many questions share their form that comparing them would
+    take too long.
+    """
+    pairs: list[tuple[int, int]] = []
+    first: dict[Key, int] = {}
+    for index, turns in enumerate(conversations):
+        for end, turn in enumerate(turns):
+            if turn["role"] == "assistant":
+                other = first.setdefault(_key(turns[:end]), index)
+                pairs += [(other, index)] if other != index else []
+    questions = [
+        " ".join(turn["content"] for turn in turns if turn["role"] == "user")
+        for turns in conversations
+    ]
+    holders = Counter(shingle for text in questions for shingle in shingles(text))
+    if sum(n * n for n in holders.values()) <= MOST_PAIRS:
+        pairs += [(a, b) for a, b, _ in near_duplicates(questions, threshold=NEAR)]
+    return pairs
+
+
+def split_apart(
+    conversations: Sequence[Conversation], questions: int, *, seed: int = 0
+) -> tuple[list[Conversation], list[Conversation], list[Conversation]]:
+    """(learn, validation, test): about `questions` rows in each of the last two, drawn by `seed`;
+    rows that give each other away stand in one part."""
+    rows = list(conversations)
+    pairs, order = pair_alike(rows), list(range(len(rows)))
+    random.Random(seed).shuffle(order)
+    test = set(keep_groups(len(rows), pairs, order, questions))
+    rest = [index for index in order if index not in test]
+    validation = set(keep_groups(len(rows), pairs, rest, questions))
+    learn = [index for index in range(len(rows)) if index not in test | validation]
+    return tuple(
+        [rows[index] for index in places] for places in (learn, sorted(validation), sorted(test))
+    )
 
 
 def why_not_asked(

@@ -5,7 +5,7 @@ bootstrap. Which seed a run had: the verdict on a claim. Derived in chapter 09.
 """
 
 from collections.abc import Sequence
-from math import comb
+from math import comb, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ LEVEL = 0.05  # a p-value below it counts as a difference
 FEWEST_SEEDS = 3
 FLOORS = 2.0  # how many noise floors the mean effect must exceed
 VERDICTS = ("held", "did not hold", "not shown")
+Z, POWER_Z = 1.959964, 0.841621  # two-sided 5 %, and 80 % power
 
 
 def mcnemar_p_value(improved: int, lost: int) -> float:
@@ -64,6 +65,22 @@ def paired_bootstrap(
     weights = np.array([[0, 0, 0], [0, 1, 1], [1, 0, -1], [1, 1, 0]])
     low, high = np.percentile(drawn @ weights / questions, [2.5, 97.5], axis=0)
     return tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
+
+
+def questions_needed(disagree: float, difference: float) -> float:
+    """Questions at which a paired test finds `difference` in 80 of 100 exams.
+
+    disagree: share of questions that one model answers rightly and the other wrongly. One
+    question's difference is +1, -1 or 0, so its variance is disagree - difference². Derived in
+    chapter 16c.
+    """
+    return (Z + POWER_Z) ** 2 * (disagree - difference**2) / difference**2
+
+
+def smallest_difference(disagree: float, questions: float) -> float:
+    """The difference that a paired test finds in 80 of 100 exams of so many questions: what
+    `questions_needed` says, read the other way round."""
+    return (Z + POWER_Z) * sqrt(disagree / (questions + (Z + POWER_Z) ** 2))
 
 
 class Verdict(NamedTuple):

@@ -48,3 +48,10 @@ def test_other_processors_are_two_and_each_runs_tests_and_both_editions(tmp_path
 
 def test_all_architectures_are_tried_by_one_command(tmp_path):
     assert "python tools/architectures.py" in dry_run("test-architectures", 1000, tmp_path)
+
+
+def test_a_project_is_made_by_one_command_and_asks_for_its_file(tmp_path):
+    said = dry_run("new", 1000, tmp_path)
+    assert "Say which file: make new DATA=my.jsonl" in said
+    for word in ("-m sft_lab.project", '--model "atlas-base"', '--out "my-project"'):
+        assert word in said

@@ -21,13 +21,13 @@ from sft_lab.metrics import expected_calibration_error, is_right, self_consisten
 from sft_lab.perplexity import bits_per_byte, score_texts, start_token_id
 from sft_lab.records import Conversation
 from sft_lab.rendering import encode_text
+from sft_lab.significance import Z, questions_needed
 
 Exam = dict[str, list[Conversation]]  # the questions of each group
 GROUPS = ("facts", "sum", "list", "json", "read", "notes")
 FIRST, MORE = 1200, 300  # lessons of the first round; lessons added in the second
 ARMS = ("first", "repaired", "more", "narrow")
 PER_GROUP, TEXTS, ITEMS, SAMPLES = 60, 60, 150, 5
-Z, POWER_Z = 1.959964, 0.841621  # two-sided 5 %, and 80 % power
 
 
 # the exam
@@ -240,15 +240,6 @@ def count_letters(text: str, order: int) -> Callable[[str], np.ndarray]:
 
 
 # how sure a number is
-
-
-def questions_needed(disagree: float, difference: float) -> float:
-    """Questions at which a paired test finds `difference` in 80 of 100 exams.
-
-    disagree: share of questions that one model answers rightly and the other wrongly. One
-    question's difference is +1, -1 or 0, so its variance is disagree - difference².
-    """
-    return (Z + POWER_Z) ** 2 * (disagree - difference**2) / difference**2
 
 
 def simulate_power(
