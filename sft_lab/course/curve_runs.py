@@ -76,7 +76,7 @@ CAUSES = {
     "mean of means": Cause(parts=4),
     "resumed badly": Cause(resumed=True),
 }
-MIXED = {  # does a graded prompt make the loss lower? with easy answers, and with answers of no sense
+MIXED = {  # does a graded prompt make the loss lower? with answers of sense, and of none
     "policy": Cause(policy=True),
     "policy, all graded": Cause(policy=True, graded="all"),
     "policy, other answers": Cause(policy=True, shifted=True),

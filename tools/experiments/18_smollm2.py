@@ -1,5 +1,5 @@
 """Chapter 18: the primary claim on a real model, smollm2-135m, whose upper ten layers learn twelve
-invented facts, three times over: healthy, at too high a rate, on another template (four minutes)."""
+invented facts, three times over: healthy, at too high a rate, on another template (90 seconds)."""
 
 import copy
 import random

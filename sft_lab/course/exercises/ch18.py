@@ -38,7 +38,9 @@ def _draw_labels(rows: int, vocabulary: int) -> Labels:
     drawn = []
     for _ in range(rows):
         prompt = [IGNORE_INDEX] * random.randint(1, 4)
-        answer = random.choices(range(vocabulary), [vocabulary / (1 + i) for i in range(vocabulary)])
+        answer = random.choices(
+            range(vocabulary), [vocabulary / (1 + i) for i in range(vocabulary)]
+        )
         answer += random.choices(range(4), k=random.randint(2, 9))
         drawn.append([*prompt, *answer, *[IGNORE_INDEX] * random.randint(0, 2)])
     return drawn
@@ -129,7 +131,13 @@ def counting_loss(attempt: Callable) -> str:
     empty = [([[IGNORE_INDEX] * 4], test, vocabulary), ([], test, vocabulary)]
     for some in (inputs, empty):  # a mistake that divides by 0 in the second is named by the first
         same_for_all(
-            attempt, some, _right_count, COUNT_MISTAKES, form=need_number, what="the loss", atol=1e-5
+            attempt,
+            some,
+            _right_count,
+            COUNT_MISTAKES,
+            form=need_number,
+            what="the loss",
+            atol=1e-5,
         )
     return "counts the graded tokens of `train`, asks for those of `test`; nothing seen gives ln V"
 
@@ -233,9 +241,7 @@ CURVE_MISTAKES = [
         "a saw-tooth jumps where the topic changes: look at every step, not at the epochs' borders",
     ),
     (
-        _changed(
-            staircase=lambda x, epoch: border_falls(x, epoch, 1) > (x[0] - _mean(x[-5:])) / 2
-        ),
+        _changed(staircase=lambda x, epoch: border_falls(x, epoch, 1) > (x[0] - _mean(x[-5:])) / 2),
         "at a border compare the mean of three steps with that of the three before, not two steps",
     ),
     (
@@ -437,7 +443,10 @@ SMOOTH_MISTAKES = [
         lambda x, n, beta: _smooth(x, n, 1 - beta),
         "beta and 1 - beta are exchanged: beta is what is left of a step one step later",
     ),
-    (_left_out, "a step without graded tokens is still a step: what stood before it shrinks by beta"),
+    (
+        _left_out,
+        "a step without graded tokens is still a step: what stood before it shrinks by beta",
+    ),
     (_all_so_far, "this is the mean of all steps so far: older steps shrink by beta"),
     (_at_the_end, "later steps are in it: at step t only those up to t are known"),
     (
@@ -466,9 +475,7 @@ def smooth_honestly(attempt: Callable) -> str:
     def form(found: object) -> list[float]:
         return [need_number(value, "a smoothed loss") for value in _as_list(found)]
 
-    same_for_all(
-        attempt, inputs, _smooth, SMOOTH_MISTAKES, form=form, what="the curve", atol=1e-5
-    )
+    same_for_all(attempt, inputs, _smooth, SMOOTH_MISTAKES, form=form, what="the curve", atol=1e-5)
     return "no bias at the start, tokens weigh the same, and steps without any add nothing"
 
 
