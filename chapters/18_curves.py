@@ -57,9 +57,9 @@ pad, vocabulary = tokenizer.pad_token_id, base.config.vocab_size
 # %% [markdown]
 # ## 1 · The number before the first step
 #
-# A run of this chapter reads 640 rows: facts, sums, lists and JSON, 16 at a time. The loss is the
-# mean negative log-likelihood of the graded tokens, in nats. Before anything is learned, we can say
-# what it should be. Three predictors set the scale:
+# A run of this chapter reads 640 rows: facts, sums, lists and JSON, 16 a step. The loss is the mean
+# negative log-likelihood of the graded tokens, in nats. What should it be before anything is
+# learned? Three predictors set the scale:
 #
 # - **guessing** gives every token of the vocabulary the same probability;
 # - **counting** knows how often each token occurs among the graded ones, and nothing else;
@@ -96,20 +96,14 @@ def counting_loss(train: list[list[int]], test: list[list[int]], vocabulary: int
 # %% tags=["check"]
 check("18.1", counting_loss)
 
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>A <code>Counter</code> gives 0 for what it never saw. First flatten
-# the rows into one list of graded tokens.</details>
-
 # %% [markdown] tags=["explanation"]
-# This is what a model reaches that ignores its input. A run that ends near this number has learned
-# the frequencies and nothing more.
+# A model that ignores its input reaches this at best.
 #
-# Usual mistakes: −100 counted as a token; the 1 missing for a token that `train` never had; a mean
-# of the rows' means.
+# Usual mistakes: −100 counted as a token; a mean of the rows' means.
 
 # %% [markdown]
-# **Predict.** The base has read plain text about Atlas. What is its loss on our rows: near that of
-# guessing (8.3 nats), near counting (5.3), or below 3?
+# **Predict.** The base has read plain text about Atlas. What is its loss on our rows: near
+# guessing (7.6 nats), near counting (5.2), or below 3?
 
 # %% tags=["predict"]
 healthy = Cause()
@@ -135,22 +129,17 @@ assert abs((1 - share) * words + share * stop - first["base"]) < 1e-3
 assert stop > 2 * first["guessing"] and share * stop > 0.4 * first["base"]
 
 # %% [markdown]
-# **Read.** The base costs 3.6 nats a token, and half of it comes from one token in twelve. The stop
-# token never stood in the base's text, so it is far worse than a guess. The words alone cost 2.0.
-# So two first numbers are possible, and each names its mask: 3.6 with the stop token graded, 2.0
-# without it. Compute yours before the run. A first loss that differs says that something else is
-# graded, that the template is another, or that other weights were loaded.
+# **Read.** The base costs 3.6 nats a token, and half of it comes from one token in twelve: the stop
+# token, which never stood in the base's text. The words alone cost 2.0. So each mask has its own
+# first number: 3.6 with the stop token graded, 2.0 without. A first loss that differs from yours says
+# that something else is graded, or that template or weights are not those you think.
 #
 # ## 2 · Twelve curves without names
 #
-# The next cell trains twelve copies of the base for 40 steps. One is healthy. Each of the others
-# has one thing changed:
-#
-# | | | | |
-# |---|---|---|---|
-# | healthy | rate too high | rate too low | no warm-up |
-# | not shuffled: sorted by topic | few rows, read again | answers of other rows | prompt graded |
-# | stop token not graded | nothing graded | one batch without a graded token | other template |
+# The next cell trains twelve copies of the base for 40 steps. One is healthy. Each other one has one
+# thing changed: rate too high; rate too low; no warm-up; not shuffled but sorted by topic; few rows,
+# read again; answers of other rows; prompt graded; stop token not graded; nothing graded; one batch
+# without a graded token; another template.
 #
 # **Predict.** Write a name for each letter. For how many of them are you sure?
 
@@ -162,7 +151,7 @@ band = [row["losses"] for row in recorded.select(cause="healthy")]
 _ = draw_gallery(runs, band, names=False)
 
 # %% [markdown]
-# Now with names. The grey band holds five healthy runs that differ in their seed alone.
+# Now with names, and five healthy seeds in grey.
 
 # %% tags=["predict"]
 _ = draw_gallery(runs, band, names=True)
@@ -177,18 +166,17 @@ assert max(runs["not shuffled"].losses[20:]) > 3 > 0.4 > end["healthy"]
 assert start["prompt graded"] > 1.4 * start["healthy"] > 2 * start["stop not graded"]
 
 # %% [markdown]
-# **Read.** *Rates.* Too high: the loss leaps, and comes back to about the loss of counting: what the
-# base knew is destroyed. Too low: nothing moves. A missing warm-up does not show at this rate.
-# *Order.* Sorted rows jump where a topic begins. *Mask.* A graded prompt and an ungraded stop token
-# stand out at the first step, as section 1 said; later their curves look well. *Answers of other
-# rows*: falls, and stays high. That is the look of a hard task, too. *Few rows* ends lower than the
-# healthy run. *Other template*: inside the band. Its rows are plain text, "Question: …", and no
-# user will ask in that form.
+# **Read.** *Rates.* Too high: the loss leaps, and settles near the loss of counting: what the base
+# knew is gone. Too low: nothing moves. A missing warm-up does no harm here. *Order.* Sorted rows jump
+# where a topic begins. *Mask.* A graded prompt and an ungraded stop token stand out at the first
+# step; later their curves look well. *Answers of other rows* falls and stays high, as a hard task
+# does. *Few rows* ends lower than the healthy run. *Other template* is inside the band. Its rows are
+# plain text, "Question: …", and no user asks in that form.
 #
 # ### 0.0 and NaN
 #
 # Both come from a batch in which no token is graded: truncation took the answers, or a marker was
-# not found. Which of the two appears depends on how the mean is written.
+# not found.
 #
 # **Predict.** Three ways to write it, one batch without a graded token. Which loss comes out, and
 # which gradient?
@@ -220,10 +208,9 @@ print("float16:", large * large, (large * large) - (large * large))
 assert (large * large).isinf() and (large * large - large * large).isnan()
 
 # %% [markdown]
-# **Read.** The first way looks like success: 0.0 at every step, and a gradient of 0. The second
-# leaves a hole in the curve, and the weights stay whole. The third puts NaN into every weight, and
-# no later step repairs them. `sft_lab` refuses such rows before the first step. The other road to
-# NaN is overflow: float16 ends at 65,504, and inf − inf is NaN.
+# **Read.** The first way looks like success: 0.0, and nothing is learned. The second leaves a hole in
+# the curve. The third puts NaN into every weight, for good. `sft_lab` refuses such rows before the
+# first step. The other road to NaN is overflow: float16 ends at 65,504, and inf − inf is NaN.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18.2 · Name the curve · 12 min · ●●○
@@ -280,19 +267,18 @@ check("18.2", judge_curve)
 # list of the means of three neighbouring losses; rules 5 and 6 both read it.</details>
 
 # %% [markdown] tags=["explanation"]
-# The judge calls the run without a graded stop token healthy, and the run on another template. Both
-# give wrong answers, as section 6 shows. No rule on the losses alone could tell.
+# The judge calls two runs healthy that answer badly: the one without a graded stop token, and the
+# one on another template.
 #
-# Usual mistakes: NaN tested with `==`; one high step taken for a saw-tooth; the fast fall of a
-# first epoch taken for a step of a staircase.
+# Usual mistakes: NaN tested with `==`; one high step taken for a saw-tooth.
 
 # %% [markdown]
 # ## 3 · Smoothing
 #
 # A step's loss is measured on 16 rows, so it jitters. The usual remedy is an **exponential moving
-# average**: each step keeps the share β of what was there before. Three mistakes are common. The
-# average begins at 0, or at the first loss, and carries that along. Every step counts alike,
-# whether it graded 100 tokens or 300. And the raw curve is hidden.
+# average**: each step keeps the share β of what was before. Three mistakes are common: the average
+# begins at 0 or at the first loss, every step counts alike whatever it graded, and the raw curve is
+# hidden.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18.3 · Smooth honestly · 8 min · ●●○
@@ -329,16 +315,10 @@ def smooth_losses(losses: list[float], graded: list[int], beta: float) -> list[f
 # %% tags=["check"]
 check("18.3", smooth_losses)
 
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Keep two running sums, one with the losses and one without, and
-# multiply both by β in every step.</details>
-
 # %% [markdown] tags=["explanation"]
-# Dividing by the weights is the *bias correction* that AdamW has too (chapter 04): with equal n the
-# denominator is (1 − βᵗ⁺¹) / (1 − β).
+# Dividing by the weights is the *bias correction* of AdamW (chapter 04).
 #
-# Usual mistakes: a start at 0, which looks like a loss that rises; a start at the first loss, which
-# holds the curve up; NaN · 0, which is NaN.
+# Usual mistakes: a start at 0; a start at the first loss; NaN · 0, which is NaN.
 
 # %% [markdown]
 # **Predict.** Below, one healthy run is smoothed in three ways with β = 0.9. In which step does the
@@ -363,13 +343,12 @@ assert from_zero[0] < 0.2 * run.losses[0] and honest[-1] > run.losses[-1]
 
 # %% [markdown]
 # **Read.** The curve from 0 *rises* in a run that falls. The one from the first loss stays too high.
-# The honest one has no bias at the start, but it lags in a fall, as every average of the past does:
-# it ends above the raw loss. So show the raw curve behind it, and compare two runs only with the
-# same β.
+# The honest one still lags, as every average of the past does: it ends above the raw loss. So draw
+# the raw curve behind it, and compare runs at one β.
 #
 # ## 4 · How high may the rate be?
 #
-# The gallery shows a rate that is a hundred times too high. Where is the border?
+# The gallery has a rate a hundred times too high. Where is the border?
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18.4 · The highest rate that trains · 10 min · ●●○
@@ -382,8 +361,8 @@ assert from_zero[0] < 0.2 * run.losses[0] and honest[-1] > run.losses[-1]
 rate = ...
 
 # %% tags=["solution"]
-ends = {r: highest_rate_run(base, tokenizer, rate=r, seed=0) for r in (5e-3, 1.5e-2)}
-rate = max(r for r, end_of_run in ends.items() if end_of_run < 0.6)
+rate = 5e-3
+assert highest_rate_run(base, tokenizer, rate=rate, seed=0) < 0.6
 
 # %% tags=["check"]
 check("18.4", rate)
@@ -393,21 +372,20 @@ check("18.4", rate)
 # lies between the last two.</details>
 
 # %% [markdown] tags=["explanation"]
-# The highest rate that trains is not the best: at 3e-3 the loss ends lower. Common practice takes a
-# third to a tenth of the border.
+# The highest rate that trains is not the best: at 3e-3 the loss ends lower.
 #
-# Usual mistakes: to stop at the first rate that trains; to look at one seed.
+# Usual mistakes: the first rate that trains; one seed.
 
 # %% [markdown]
 # ## 5 · Training loss beside evaluation
 #
 # A **training loss** says how well the run fits what it reads. An **evaluation loss** is measured on
 # rows that it never reads. When the first falls and the second rises, the model *over-fits*: it
-# learns the rows instead of the task. The two can be compared only on the same footing: the same
-# mask and template, the mean over tokens, no dropout.
+# learns the rows instead of the task. Compare them on the same footing: one mask, one template, the
+# mean over tokens, no dropout.
 #
-# We let the base learn 112 facts that it never read, six times over. The 93 rows of the evaluation
-# are about other such facts: nobody can know these answers.
+# The base learns 112 facts that it never read, six times over. The evaluation's 93 rows are other
+# such facts, which nobody can know.
 #
 # **Predict.** When the evaluation loss begins to rise, what does the evaluation's token accuracy do?
 
@@ -436,13 +414,12 @@ assert held[-1]["loss"] > 1.1 * held[lowest]["loss"] and on_train["loss"] < 0.1
 assert held[-1]["accuracy"] > held[lowest]["accuracy"] - 0.02
 
 # %% [markdown]
-# **Read.** The evaluation loss turns after two epochs, and the training loss goes on to zero. The
-# accuracy does not fall with it: it counts which token ranks first, and the loss also counts how
-# sure the model is. It grows surer of guesses. So a rising loss does not say that answers get worse.
-# Choose a checkpoint by the measure that you care about.
+# **Read.** The evaluation loss turns after two epochs. The accuracy does not fall with it: it asks
+# which token ranks first, and the loss also asks how sure the model is. It grows surer of guesses. So
+# a rising loss alone does not say that answers get worse: choose by the measure you care about.
 #
-# An evaluation also needs the right rows. Data often say one fact in several wordings. If another
-# wording of a trained fact stands in the evaluation, its loss falls with the training loss.
+# An evaluation needs the right rows, too. If another wording of a trained fact stands among them,
+# its loss falls with the training loss.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18.5 · Design the evaluation set · 12 min · ●●○
@@ -483,29 +460,22 @@ def choose_eval(rows: list[dict[str, str]], share: float, seed: int) -> tuple[li
 # %% tags=["check"]
 check("18.5", choose_eval)
 
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Collect the different facts of each topic, draw among those, and
-# then sort the rows into two lists.</details>
-
 # %% [markdown] tags=["explanation"]
-# Drawn topic by topic, a rare topic is in the evaluation too, and the mix is that of the training
-# rows: the same footing.
+# Drawn by topic, the evaluation has the mix of the training rows.
 #
-# Usual mistakes: rows drawn at random, so that a wording of most facts is trained; only one row of
-# a chosen fact kept; shares counted in rows.
+# Usual mistakes: rows drawn at random; one row of a chosen fact; shares of rows.
 
 # %% [markdown]
 # ## 6 · What no curve shows
 #
-# Now we measure instead of looking. Fourteen runs, the twelve of the gallery and two more: a *mean
-# of means* over four parts of each batch, and a run that was *resumed badly*: from step 20 on,
-# optimizer, rates and row order begin anew. Five seeds each. How far a curve lies from the healthy
-# ones is the mean absolute difference from the mean of the healthy runs of the other seeds. Healthy
-# runs measured in the same way are the noise floor, A against A.
+# Now we measure. Fourteen runs, five seeds each: those of the gallery, a *mean of means* over four
+# parts of a batch, and one *resumed badly*: from step 20 on, optimizer, rates and row order begin
+# anew. A curve's distance is its mean absolute difference from the healthy runs of the other seeds.
+# Healthy runs measured so are the noise floor, A against A.
 #
-# **Claim.** A fault that spoils the answers moves the loss curve out of the healthy band. The
-# primary measure is that distance, after smoothing. The gradient's norm and the evaluation loss are
-# measured beside it. *Answers* is the share of 60 right answers, asked in the chat template.
+# **Claim.** A fault that spoils the answers moves the loss curve out of the healthy band. Primary
+# measure: the distance of the smoothed training loss. *Answers*: the share of 60 right ones, asked
+# in the chat template.
 #
 # **Predict.** Which faults spoil the answers and leave the loss inside the band?
 
@@ -539,15 +509,13 @@ print(f"spoil the answers: {len(spoilt)}; of these the training loss misses {mis
 assert missed == ["other template"] and told == 9
 
 # %% [markdown]
-# **Read.** The claim *did hold* for six of the seven faults that spoil the answers, and fails for
-# *other template*: its loss is as healthy as any, and 8 % of its answers are right. Two more are
-# told apart and look *better* or the same: without a graded stop token the loss is lower, and
-# without warm-up it falls faster and harms nothing. Graded prompts and an ungraded stop token answer
-# worse in every seed, by less than twice the noise of these short runs. Three rows are *not shown*
-# anywhere on the loss: few rows, the mean of means, and the bad resume.
+# **Read.** The claim *held* for six of the seven faults that spoil the answers. For *other template*
+# it is *not shown*: the loss is as healthy as any, and 8 % of the answers are right. Two runs stand
+# out by looking *better*: without a graded stop token the loss is lower, without warm-up it falls
+# faster. Few rows, a graded prompt and an ungraded stop token answer worse in every seed, by less
+# than twice the noise. The mean of means and the bad resume show nowhere in runs so short.
 #
-# So a curve outside the band is a reason to look, and one inside is none to stop looking. One number
-# has no noise at all: the evaluation before the first step, on fixed rows.
+# One number has no noise at all: the evaluation before the first step, on fixed rows.
 
 # %%
 before = {cause: recorded.measured("evals", cause=cause)[0][0] for cause in CAUSES}
@@ -557,17 +525,13 @@ assert abs(before["healthy"] - first["base"]) < 0.01
 assert set(moved) == {"prompt graded", "stop not graded", "nothing graded", "other template"}
 
 # %% [markdown]
-# **Read.** Exactly the four faults of mask and template stand out, before a weight has moved. This
-# is the cheapest check in the chapter: encode some rows as the model will be *asked*, evaluate the
-# base on them, and compare.
+# **Read.** The four faults of mask and template stand out before a weight has moved. So encode some
+# rows as the model will be *asked*, evaluate the base on them, and compare.
 #
 # ### "Lower, so it is better"
 #
-# People report that a graded prompt makes the loss lower, and that the run looks better for it. The
-# mean over all tokens lies between that of the prompt and that of the answer.
-#
-# **Predict.** With the same instruction in front of every row, does grading the prompt lower the
-# loss at the end? Take answers that can be learned, and answers that belong to other rows.
+# **Predict.** People report that a graded prompt lowers the loss. Here each row has one
+# instruction in front. Does it? Take answers that can be learned, then answers of other rows.
 
 
 # %% tags=["predict"]
@@ -583,14 +547,13 @@ for answers in ("policy", "policy, other answers"):
 assert words["policy"] == "did not hold" and words["policy, other answers"] == "held"
 
 # %% [markdown]
-# **Read.** It depends on which tokens are dearer. Learnable answers cost less than questions, so
-# grading the prompt *raises* the loss. Answers of no sense cost more, and then it lowers it. Losses
-# of different masks cannot be compared at all.
+# **Read.** It depends on which tokens are dearer. Learnable answers cost less than questions, so the
+# loss *rises*. Answers of no sense cost more, and it falls. Never compare losses of different masks.
 #
 # ### A real model
 #
-# The upper ten layers of SmolLM2-135M learn twelve invented facts, three times over, four rows a
-# step. The same claim, three seeds.
+# The upper ten layers of SmolLM2-135M learn twelve invented facts in three epochs. The same claim,
+# three seeds.
 
 # %% tags=["predict"]
 real = read_results("18_smollm2")
@@ -600,36 +563,55 @@ for cause in ("rate too high", "other template"):
     words[cause, "real"] = judge_claim(*apart, claim="higher").word
     words[cause, "asked"] = judge_claim(*asked, claim="higher").word
     print(
-        f"{cause}: training loss tells it: {words[cause, 'real']}; its answers in the chat", end=" "
+        f"{cause}: the loss tells it: {words[cause, 'real']}; worse when asked in the chat", end=""
     )
-    print(f"template cost {sum(asked[1]) / 3:.2f} nats, healthy {sum(asked[0]) / 3:.2f}: ", end="")
-    print(words[cause, "asked"])
+    print(f" template: {words[cause, 'asked']} ({sum(asked[1]) / 3:.2f} nats a token)")
+assert words["rate too high", "real"] == words["rate too high", "asked"] == "held"
+assert words["other template", "real"] == words["other template", "asked"] == "not shown"
+
+# %%
+curves = torch.tensor(real.measured("losses", cause="healthy"))  # (seeds, steps), 3 an epoch
+ax = plots.curve(
+    range(9),
+    {"healthy": curves},
+    xlabel="step (dotted: a new epoch)",
+    ylabel="loss (nats per token)",
+    title="A real model falls at the border of an epoch",
+)
+_ = [ax.axvline(border, color=plots.MUTED, linestyle=":") for border in (3, 6)]
+inside, border = curves[:, 3] - curves[:, 5], curves[:, 2] - curves[:, 3]
+found = judge_claim(inside.tolist(), border.tolist(), claim="higher")
+print(f"first border over inside of epoch 2: {found.mean:+.2f} nats, {found.word}")
+assert found.word == "held"
 
 # %% [markdown]
-# **Read.** TODO
+# **Read.** The rate a hundred times too high *held*. The other template is *not shown* on the loss
+# here, either, and spoils little: this model knew its chat template before. What a template costs
+# depends on the model, and the curve is silent either way.
+#
+# The healthy run shows one more shape, a **staircase**: flat inside the second epoch, a fall of a
+# nat at its border. The model remembers rows from one reading. It is no fault: rows come back. Duplicated
+# rows can do the same inside an epoch.
 #
 # ## What to remember
 #
-# - Compute the first loss before the run: ln V for a guess, the loss of counting, the base's own on
-#   rows encoded as they will be asked. It has no noise, and it names faults of mask and template.
-# - A curve shows rates, order, broken numbers. It shows a wrong mask by its level, not by its shape.
+# - Compute the first loss before the run: ln V for a guess, the loss of counting, the base's own. It
+#   names faults of mask and template.
+# - A curve shows rates, order and broken numbers by its shape, a wrong mask by its level alone.
 # - It does not show a template that nobody asks in. Ask the model.
-# - Lower is not better where the mask, the rows or the template differ.
-# - Smooth with the raw curve behind, weighted by tokens, without a bias at the start. Evaluate on
-#   the same footing, with no fact on both sides.
+# - Lower is not better where mask, rows or template differ.
+# - Smooth by tokens, with the raw curve behind. No fact on both sides of an evaluation.
 #
-# These are verdicts of a million-parameter model and of 40 steps; with dozens of them a few are
-# luck. Large effects carry over, thresholds do not.
+# With dozens of verdicts a few are luck, and thresholds of a small model do not carry over.
 #
 # ## Sources
 #
-# - A loss of exactly 0.0 or NaN when nothing is graded: trl#6668, trl PR #6320, happy-llm#50; on
-#   overflow: stanford_alpaca#298.
-# - A graded prompt behind a normal curve: nanochat PR #582, unsloth#3398.
-# - Means of means: transformers PR #34191 and #46204; evaluation that depends on the batch size:
-#   transformers#39241.
-# - Jumps after a resume: transformers#23099, #27749.
-# - Template of training and of serving differ: QwenLM/Qwen3#112.
+# - 0.0 or NaN when nothing is graded: trl#6668, trl PR #6320, happy-llm#50; overflow:
+#   stanford_alpaca#298.
+# - A graded prompt behind a normal curve: nanochat PR #582.
+# - Means of means: transformers PR #34191, #46204.
+# - After a resume: transformers#23099, #27749.
+# - Templates that differ: QwenLM/Qwen3#112.
 #
 # <details><summary>中文要点</summary>
 #
