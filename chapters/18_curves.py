@@ -141,7 +141,7 @@ assert stop > 2 * first["guessing"] and share * stop > 0.4 * first["base"]
 # read again; answers of other rows; prompt graded; stop token not graded; nothing graded; one batch
 # without a graded token; another template.
 #
-# **Predict.** Write a name for each letter. For how many of them are you sure?
+# **Predict.** Write a name for each letter. Of how many are you sure?
 
 # %% tags=["predict"]
 recorded = read_results("18_causes", base)
@@ -506,14 +506,21 @@ missed = [cause for cause in spoilt if words[cause, "losses"] != "held"]
 told = sum(words[cause, "losses"] == "held" for cause in table)
 print(f"told apart by the training loss: {told} of {len(table)}")
 print(f"spoil the answers: {len(spoilt)}; of these the training loss misses {missed}")
+stop = {cause: recorded.measured("stop", cause=cause) for cause in ("healthy", "stop not graded")}
+print("the stop token's loss at the end:", {cause: max(loss) for cause, loss in stop.items()})
 assert missed == ["other template"] and told == 9
+assert max(stop["healthy"]) < 1.5 < 15 < min(stop["stop not graded"])
+for cause in ("prompt graded", "stop not graded"):
+    right = recorded.measured("right", cause=cause)
+    assert all(one < other for one, other in zip(right, healthy_right, strict=True))
 
 # %% [markdown]
 # **Read.** The claim *held* for six of the seven faults that spoil the answers. For *other template*
-# it is *not shown*: the loss is as healthy as any, and 8 % of the answers are right. Two runs stand
-# out by looking *better*: without a graded stop token the loss is lower, without warm-up it falls
-# faster. Few rows, a graded prompt and an ungraded stop token answer worse in every seed, by less
-# than twice the noise. The mean of means and the bad resume show nowhere in runs so short.
+# it is *not shown*: the training loss is as healthy as any, and 8 % of the answers are right. Two
+# runs stand out by looking *better*: without a graded stop token the loss is lower, without warm-up it
+# falls faster. Few rows show in the gradient norm alone. The mean of means and the bad resume show
+# nowhere in runs so short. Graded prompts and ungraded stop tokens answer worse in every seed, by less
+# than twice the noise; the stop token's own loss, above, tells the second at once.
 #
 # One number has no noise at all: the evaluation before the first step, on fixed rows.
 
@@ -525,8 +532,8 @@ assert abs(before["healthy"] - first["base"]) < 0.01
 assert set(moved) == {"prompt graded", "stop not graded", "nothing graded", "other template"}
 
 # %% [markdown]
-# **Read.** The four faults of mask and template stand out before a weight has moved. So encode some
-# rows as the model will be *asked*, evaluate the base on them, and compare.
+# **Read.** The four faults of mask and template stand out before a weight has moved; that is how the
+# evaluation loss told *other template*. So encode rows as the model will be *asked*, and compare.
 #
 # ### "Lower, so it is better"
 #
@@ -540,10 +547,10 @@ def ends_of(cause: str) -> list[float]:
     return [sum(losses[-5:]) / 5 for losses in recorded.measured("losses", cause=cause)]
 
 
-for answers in ("policy", "policy, other answers"):
+for answers, what in {"policy": "own answers", "policy, other answers": "other answers"}.items():
     alone, both = ends_of(answers), ends_of(f"{answers}, all graded")
     words[answers] = judge_claim(alone, both, claim="lower").word
-    print(f"{answers:22} {sum(alone) / 3:.2f}, prompt graded {sum(both) / 3:.2f}: {words[answers]}")
+    print(f"{what:14} {sum(alone) / 3:.2f}, prompt graded {sum(both) / 3:.2f}: {words[answers]}")
 assert words["policy"] == "did not hold" and words["policy, other answers"] == "held"
 
 # %% [markdown]
@@ -562,10 +569,8 @@ for cause in ("rate too high", "other template"):
     asked = [real.measured("asked", cause=of) for of in ("healthy", cause)]
     words[cause, "real"] = judge_claim(*apart, claim="higher").word
     words[cause, "asked"] = judge_claim(*asked, claim="higher").word
-    print(
-        f"{cause}: the loss tells it: {words[cause, 'real']}; worse when asked in the chat", end=""
-    )
-    print(f" template: {words[cause, 'asked']} ({sum(asked[1]) / 3:.2f} nats a token)")
+    print(f"{cause}: the loss tells it: {words[cause, 'real']}; asked in the chat template it is")
+    print(f"  worse: {words[cause, 'asked']} ({sum(asked[1]) / 3:.2f} nats a token)")
 assert words["rate too high", "real"] == words["rate too high", "asked"] == "held"
 assert words["other template", "real"] == words["other template", "asked"] == "not shown"
 
@@ -586,12 +591,11 @@ assert found.word == "held"
 
 # %% [markdown]
 # **Read.** The rate a hundred times too high *held*. The other template is *not shown* on the loss
-# here, either, and spoils little: this model knew its chat template before. What a template costs
-# depends on the model, and the curve is silent either way.
+# here, either, and spoils little: this model knew its chat template before. The curve is silent
+# either way.
 #
-# The healthy run shows one more shape, a **staircase**: flat inside the second epoch, a fall of a
-# nat at its border. The model remembers rows from one reading. It is no fault: rows come back. Duplicated
-# rows can do the same inside an epoch.
+# The healthy run shows one more shape, a **staircase**: nearly flat inside the second epoch, after a
+# fall of a nat at its border. The model remembers rows from one reading. That is no fault.
 #
 # ## What to remember
 #

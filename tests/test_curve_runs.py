@@ -190,10 +190,12 @@ def test_distances_leave_the_run_s_own_seed_out():
     ]
     results = Results("", "", "", "", "", rows)
     healthy = distances(results, "healthy", "evals", uniform=7.6)
-    assert healthy == pytest.approx([0.15, 0.0, 0.15])
-    assert distances(results, "ill", "evals", uniform=7.6) == pytest.approx([0.85, 1.0, 1.15])
+    assert healthy == pytest.approx([0.15, 0.0, 0.15], abs=1e-5)
+    assert distances(results, "ill", "evals", uniform=7.6) == pytest.approx(
+        [0.85, 1.0, 1.15], abs=1e-5
+    )
     rows[3]["evals"] = [None] * 3
-    assert distances(results, "ill", "evals", uniform=7.6)[0] == pytest.approx(7.6 - 1.15)
+    assert distances(results, "ill", "evals", uniform=7.6)[0] == pytest.approx(6.45, abs=1e-5)
 
 
 def test_the_judge_is_far_from_its_borders_on_the_recorded_runs():

@@ -310,7 +310,6 @@ def run_cause(
     broken = any(not weight.isfinite().all() for weight in model.parameters())
     return {
         "losses": _rounded(curves.losses),
-        "graded": curves.graded,
         "norms": _rounded(curves.norms),
         "evals": _rounded([loss for _, loss in curves.evals]),
         "stop": None if broken else round(mean_loss(model, ends, tokenizer.pad_token_id), 4),
