@@ -214,7 +214,7 @@ assert (large * large).isinf() and (large * large - large * large).isnan()
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18.2 · Name the curve · 12 min · ●●○
-# Write a judge. `losses` are the losses of all steps, 20 to 60 floats (12 at least); `epoch` is the
+# Write a judge. `losses` are the losses of all steps, 12 to 60 floats; `epoch` is the
 # number of steps in an epoch, at least 6 and at most `len(losses)`. Return the first word whose rule
 # holds. *End* is the mean of the last five losses, *fall* the first loss minus the end.
 #
@@ -224,9 +224,9 @@ assert (large * large).isinf() and (large * large - large * large).isnan()
 # 4. `"flat"`: the end is above 80 % of the first loss;
 # 5. `"saw-tooth"`: at some step t, from 3 to `len(losses) - 3`, the mean of losses t, t + 1, t + 2
 #    exceeds the mean of the three before by more than half of the fall;
-# 6. `"staircase"`: at each border between epochs b = epoch, 2 · epoch, … below `len(losses)`, take
-#    the mean of the three losses before b minus the mean of losses b, b + 1, b + 2. Their sum is
-#    more than half of the fall;
+# 6. `"staircase"`: at each border between epochs b = epoch, 2 · epoch, … below `len(losses) - 2`,
+#    take the mean of the three losses before b minus the mean of losses b, b + 1, b + 2. Their sum
+#    is more than half of the fall;
 # 7. `"healthy"`: none of these.
 #
 # No curve is near a border. `[4, 4, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1]` with `epoch = 6` is a staircase:
@@ -254,7 +254,7 @@ def judge_curve(losses: list[float], epoch: int) -> str:
     means = [sum(losses[t : t + 3]) / 3 for t in range(len(losses) - 2)]
     if any(means[t] - means[t - 3] > half for t in range(3, len(means))):
         return "saw-tooth"
-    borders = range(epoch, len(losses), epoch)
+    borders = range(epoch, len(losses) - 2, epoch)
     falls = sum(means[b - 3] - means[b] for b in borders)
     return "staircase" if falls > half else "healthy"
 
@@ -339,10 +339,10 @@ _ = draw_smoothing(
 apart = [abs(one - other) for one, other in zip(from_zero, honest, strict=True)]
 agrees = next(step for step, gap in enumerate(apart) if gap < 0.1)
 print(f"step {agrees}; at the end raw {run.losses[-1]:.2f}, honest {honest[-1]:.2f}")
-assert from_zero[0] < 0.2 * run.losses[0] and honest[-1] > run.losses[-1]
+assert from_zero[0] < 0.2 * run.losses[0] and 12 < agrees < 28 and honest[-1] > run.losses[-1]
 
 # %% [markdown]
-# **Read.** The curve from 0 *rises* in a run that falls. The one from the first loss stays too high.
+# **Read.** The curve from 0 *rises* in a run that falls, and is off for some twenty steps. The one from the first loss stays too high.
 # The honest one still lags, as every average of the past does: it ends above the raw loss. So draw
 # the raw curve behind it, and compare runs at one β.
 #
@@ -410,11 +410,12 @@ for number, one in enumerate(held, start=1):
     )
 print(f"training rows at the end: {on_train['loss']:.3f}, {on_train['accuracy']:.1%}")
 lowest = min(range(len(held)), key=lambda i: held[i]["loss"])
-assert held[-1]["loss"] > 1.1 * held[lowest]["loss"] and on_train["loss"] < 0.1
+assert lowest in (1, 2) and held[-1]["loss"] > 1.04 * held[lowest]["loss"]
+assert on_train["loss"] < 0.1
 assert held[-1]["accuracy"] > held[lowest]["accuracy"] - 0.02
 
 # %% [markdown]
-# **Read.** The evaluation loss turns after two epochs. The accuracy does not fall with it: it asks
+# **Read.** The evaluation loss turns early. The accuracy does not fall with it: it asks
 # which token ranks first, and the loss also asks how sure the model is. It grows surer of guesses. So
 # a rising loss alone does not say that answers get worse: choose by the measure you care about.
 #

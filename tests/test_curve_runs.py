@@ -230,7 +230,7 @@ def test_the_pictures_show_every_run():
     band = [[1.0, 1.0, 1.0], [2.0, 1.5, 1.2]]
     for names in (False, True):
         figure = draw_gallery(runs, band, names=names)
-        titles = [ax.get_title(loc="left") for ax in figure.axes[:6]]
+        titles = [ax.get_title("left") or ax.get_title() for ax in figure.axes[:6]]
         assert titles == [f"{x} · cause {i}" if names else x for i, x in enumerate("ABCDEF")]
     bars = draw_ladder({"low": 1.0, "high": 3.0})
     assert [text.get_text() for text in bars.get_yticklabels()] == ["low", "high"]

@@ -160,7 +160,7 @@ def largest_jump(losses: Sequence[float], width: int = 3) -> float:
 
 def border_falls(losses: Sequence[float], epoch: int, width: int = 3) -> float:
     """The sum of what the mean of `width` steps falls by at the borders between epochs."""
-    borders = range(epoch, len(losses), epoch)
+    borders = range(epoch, len(losses) - width + 1, epoch)
     return sum(_mean(losses[b - width : b]) - _mean(losses[b : b + width]) for b in borders)
 
 
