@@ -131,15 +131,15 @@ assert stop > 2 * first["guessing"] and share * stop > 0.4 * first["base"]
 # %% [markdown]
 # **Read.** The base costs 3.6 nats a token, and half of it comes from one token in twelve: the stop
 # token, which never stood in the base's text. The words alone cost 2.0. So each mask has its own
-# first number: 3.6 with the stop token graded, 2.0 without. A first loss that differs from yours says
-# that something else is graded, or that template or weights are not those you think.
+# first number: 3.6 with the stop token graded, 2.0 without. A first loss that differs from yours
+# says that something else is graded, or that template or weights are not those you think.
 #
 # ## 2 · Twelve curves without names
 #
-# The next cell trains twelve copies of the base for 40 steps. One is healthy. Each other one has one
-# thing changed: rate too high; rate too low; no warm-up; not shuffled but sorted by topic; few rows,
-# read again; answers of other rows; prompt graded; stop token not graded; nothing graded; one batch
-# without a graded token; another template.
+# The next cell trains twelve copies of the base for 40 steps. One is healthy. Each other one has
+# one thing changed: rate too high; rate too low; no warm-up; not shuffled but sorted by topic; few
+# rows, read again; answers of other rows; prompt graded; stop token not graded; nothing graded; one
+# batch without a graded token; another template.
 #
 # **Predict.** Write a name for each letter. Of how many are you sure?
 
@@ -167,11 +167,11 @@ assert start["prompt graded"] > 1.4 * start["healthy"] > 2 * start["stop not gra
 
 # %% [markdown]
 # **Read.** *Rates.* Too high: the loss leaps, and settles near the loss of counting: what the base
-# knew is gone. Too low: nothing moves. A missing warm-up does no harm here. *Order.* Sorted rows jump
-# where a topic begins. *Mask.* A graded prompt and an ungraded stop token stand out at the first
-# step; later their curves look well. *Answers of other rows* falls and stays high, as a hard task
-# does. *Few rows* ends lower than the healthy run. *Other template* is inside the band. Its rows are
-# plain text, "Question: …", and no user asks in that form.
+# knew is gone. Too low: nothing moves. A missing warm-up does no harm here. *Order.* Sorted rows
+# jump where a topic begins. *Mask.* A graded prompt and an ungraded stop token stand out at the
+# first step; later their curves look well. *Answers of other rows* falls and stays high, as a hard
+# task does. *Few rows* ends lower than the healthy run. *Other template* is inside the band. Its
+# rows are plain text, "Question: …", and no user asks in that form.
 #
 # ### 0.0 and NaN
 #
@@ -208,15 +208,15 @@ print("float16:", large * large, (large * large) - (large * large))
 assert (large * large).isinf() and (large * large - large * large).isnan()
 
 # %% [markdown]
-# **Read.** The first way looks like success: 0.0, and nothing is learned. The second leaves a hole in
-# the curve. The third puts NaN into every weight, for good. `sft_lab` refuses such rows before the
-# first step. The other road to NaN is overflow: float16 ends at 65,504, and inf − inf is NaN.
+# **Read.** The first way looks like success: 0.0, and nothing is learned. The second leaves a hole
+# in the curve. The third puts NaN into every weight, for good. `sft_lab` refuses such rows before
+# the first step. The other road to NaN is overflow: float16 ends at 65,504, and inf − inf is NaN.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18.2 · Name the curve · 12 min · ●●○
-# Write a judge. `losses` are the losses of all steps, 12 to 60 floats; `epoch` is the
-# number of steps in an epoch, at least 6 and at most `len(losses)`. Return the first word whose rule
-# holds. *End* is the mean of the last five losses, *fall* the first loss minus the end.
+# Write a judge. `losses` are the losses of all steps, 12 to 60 floats; `epoch` is the number of
+# steps in an epoch, at least 6 and at most `len(losses)`. Return the first word whose rule holds.
+# *End* is the mean of the last five losses, *fall* the first loss minus the end.
 #
 # 1. `"nan"`: a loss, anywhere, is NaN or infinite;
 # 2. `"zero"`: every loss is exactly 0.0;
@@ -342,9 +342,9 @@ print(f"step {agrees}; at the end raw {run.losses[-1]:.2f}, honest {honest[-1]:.
 assert from_zero[0] < 0.2 * run.losses[0] and 12 < agrees < 28 and honest[-1] > run.losses[-1]
 
 # %% [markdown]
-# **Read.** The curve from 0 *rises* in a run that falls, and is off for some twenty steps. The one from the first loss stays too high.
-# The honest one still lags, as every average of the past does: it ends above the raw loss. So draw
-# the raw curve behind it, and compare runs at one β.
+# **Read.** The curve from 0 *rises* in a run that falls, and is off for some twenty steps. The one
+# from the first loss stays too high. The honest one still lags, as every average of the past does:
+# it ends above the raw loss. So draw the raw curve behind it, and compare runs at one β.
 #
 # ## 4 · How high may the rate be?
 #
@@ -379,15 +379,16 @@ check("18.4", rate)
 # %% [markdown]
 # ## 5 · Training loss beside evaluation
 #
-# A **training loss** says how well the run fits what it reads. An **evaluation loss** is measured on
-# rows that it never reads. When the first falls and the second rises, the model *over-fits*: it
+# A **training loss** says how well the run fits what it reads. An **evaluation loss** is measured
+# on rows that it never reads. When the first falls and the second rises, the model *over-fits*: it
 # learns the rows instead of the task. Compare them on the same footing: one mask, one template, the
 # mean over tokens, no dropout.
 #
 # The base learns 112 facts that it never read, six times over. The evaluation's 93 rows are other
 # such facts, which nobody can know.
 #
-# **Predict.** When the evaluation loss begins to rise, what does the evaluation's token accuracy do?
+# **Predict.** When the evaluation loss begins to rise, what does the evaluation's token accuracy
+# do?
 
 # %% tags=["predict"]
 known, unknown = (encode_conversations(rows, tokenizer) for rows in unknown_rows(seed=0))
@@ -415,9 +416,9 @@ assert on_train["loss"] < 0.1
 assert held[-1]["accuracy"] > held[lowest]["accuracy"] - 0.02
 
 # %% [markdown]
-# **Read.** The evaluation loss turns early. The accuracy does not fall with it: it asks
-# which token ranks first, and the loss also asks how sure the model is. It grows surer of guesses. So
-# a rising loss alone does not say that answers get worse: choose by the measure you care about.
+# **Read.** The evaluation loss turns early. The accuracy does not fall with it: it asks which token
+# ranks first, and the loss also asks how sure the model is. It grows surer of guesses. So a rising
+# loss alone does not say that answers get worse: choose by the measure you care about.
 #
 # An evaluation needs the right rows, too. If another wording of a trained fact stands among them,
 # its loss falls with the training loss.
@@ -516,12 +517,13 @@ for cause in ("prompt graded", "stop not graded"):
     assert all(one < other for one, other in zip(right, healthy_right, strict=True))
 
 # %% [markdown]
-# **Read.** The claim *held* for six of the seven faults that spoil the answers. For *other template*
-# it is *not shown*: the training loss is as healthy as any, and 8 % of the answers are right. Two
-# runs stand out by looking *better*: without a graded stop token the loss is lower, without warm-up it
-# falls faster. Few rows show in the gradient norm alone. The mean of means and the bad resume show
-# nowhere in runs so short. Graded prompts and ungraded stop tokens answer worse in every seed, by less
-# than twice the noise; the stop token's own loss, above, tells the second at once.
+# **Read.** The claim *held* for six of the seven faults that spoil the answers. For *other
+# template* it is *not shown*: the training loss is as healthy as any, and 8 % of the answers are
+# right. Two runs stand out by looking *better*: without a graded stop token the loss is lower,
+# without warm-up it falls faster. Few rows show in the gradient norm alone. The mean of means and
+# the bad resume show nowhere in runs so short. Graded prompts and ungraded stop tokens answer worse
+# in every seed, by less than twice the noise; the stop token's own loss, above, tells the second at
+# once.
 #
 # One number has no noise at all: the evaluation before the first step, on fixed rows.
 
@@ -533,8 +535,9 @@ assert abs(before["healthy"] - first["base"]) < 0.01
 assert set(moved) == {"prompt graded", "stop not graded", "nothing graded", "other template"}
 
 # %% [markdown]
-# **Read.** The four faults of mask and template stand out before a weight has moved; that is how the
-# evaluation loss told *other template*. So encode rows as the model will be *asked*, and compare.
+# **Read.** The four faults of mask and template stand out before a weight has moved; that is how
+# the evaluation loss told *other template*. So encode rows as the model will be *asked*, and
+# compare.
 #
 # ### "Lower, so it is better"
 #
@@ -555,8 +558,9 @@ for answers, what in {"policy": "own answers", "policy, other answers": "other a
 assert words["policy"] == "did not hold" and words["policy, other answers"] == "held"
 
 # %% [markdown]
-# **Read.** It depends on which tokens are dearer. Learnable answers cost less than questions, so the
-# loss *rises*. Answers of no sense cost more, and it falls. Never compare losses of different masks.
+# **Read.** It depends on which tokens are dearer. Learnable answers cost less than questions, so
+# the loss *rises*. Answers of no sense cost more, and it falls. Never compare losses of different
+# masks.
 #
 # ### A real model
 #
@@ -595,13 +599,13 @@ assert found.word == "held"
 # here, either, and spoils little: this model knew its chat template before. The curve is silent
 # either way.
 #
-# The healthy run shows one more shape, a **staircase**: nearly flat inside the second epoch, after a
-# fall of a nat at its border. The model remembers rows from one reading. That is no fault.
+# The healthy run shows one more shape, a **staircase**: nearly flat inside the second epoch, after
+# a fall of a nat at its border. The model remembers rows from one reading. That is no fault.
 #
 # ## What to remember
 #
-# - Compute the first loss before the run: ln V for a guess, the loss of counting, the base's own. It
-#   names faults of mask and template.
+# - Compute the first loss before the run: ln V for a guess, the loss of counting, the base's own.
+# It   names faults of mask and template.
 # - A curve shows rates, order and broken numbers by its shape, a wrong mask by its level alone.
 # - It does not show a template that nobody asks in. Ask the model.
 # - Lower is not better where mask, rows or template differ.
