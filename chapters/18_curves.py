@@ -141,7 +141,7 @@ assert stop > 2 * first["guessing"] and share * stop > 0.4 * first["base"]
 # rows, read again; answers of other rows; prompt graded; stop token not graded; nothing graded; one
 # batch without a graded token; another template.
 #
-# **Predict.** Write a name for each letter. Of how many are you sure?
+# **Predict.** Write a name for each letter.
 
 # %% tags=["predict"]
 recorded = read_results("18_causes", base)
