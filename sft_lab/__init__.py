@@ -112,6 +112,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.judge_runs      chapter 16d: the audit of a judge, its repairs, a blind sheet
            course.policy_runs     chapter 17: long and short answers, one push, tiny broken runs
            course.reward_runs     chapter 17b: one task learned from lessons and from rewards
+           course.curve_runs      chapter 18: short runs with one planted cause, and their curves
            course.probe_runs      chapter 18b: healthy runs, and runs with a planted fault
            course.project_runs    chapter 19: a project from its file to its verdict
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
@@ -143,6 +144,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.overlap   chapter 16: two sentences, and what each score finds in both
            course.views.jury      chapter 16d: a blind sheet, and programs that vote on it
            course.views.push      chapter 17: one group of answers, and the push on every token
+           course.views.curves    chapter 18: loss curves without names and with them
 """
 
 __version__ = "0.1.0"
