@@ -33,6 +33,7 @@ from sft_lab.course.curve_runs import (
     encode,
     exam_rows,
     highest_rate_run,
+    loss_of_counting,
     mean_loss,
     only_stop,
     rows_of,
@@ -112,7 +113,7 @@ exam = encode(exam_rows(), tokenizer, healthy)
 labels = [[one.labels for one in group] for group in (lessons, exam)]
 first = {
     "guessing": math.log(vocabulary),
-    "counting": counting_loss(*labels, vocabulary),
+    "counting": loss_of_counting(*labels, vocabulary),
     "base": mean_loss(base, exam, pad),
     "base, without the stop token": mean_loss(base, [without_stop(one) for one in exam], pad),
     "base, stop token alone": mean_loss(base, [only_stop(one) for one in exam], pad),
@@ -327,7 +328,6 @@ check("18.3", smooth_losses)
 # %% tags=["predict"]
 run = runs["healthy"]
 honest = smooth(run.losses, run.graded, beta=0.9)
-assert all(map(math.isclose, honest, smooth_losses(run.losses, run.graded, 0.9)))
 from_zero, from_first, value = [], [], run.losses[0]
 for step, loss in enumerate(run.losses):
     value = 0.9 * value + 0.1 * loss

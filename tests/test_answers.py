@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from sft_lab import judges
-from sft_lab.course import reward_runs
+from sft_lab.course import curve_runs, probe_runs, reward_runs
 from sft_lab.course.checks import check
 from sft_lab.course.progress import list_exercises
 
@@ -153,6 +153,9 @@ def test_no_answer_is_kept_for_an_exercise_that_is_gone():
         ("17b.1", reward_runs.forgotten_at),
         ("17b.3", reward_runs.diagnose),
         ("17b.4", reward_runs.working_range),
+        ("18.1", curve_runs.loss_of_counting),
+        ("18.3", curve_runs.smooth),
+        ("18b.5", probe_runs.fewest_examples),
     ],
 )
 def test_the_version_that_a_chapter_goes_on_with_answers_its_exercise(exercise_id, working, capsys):

@@ -342,6 +342,19 @@ def _rounded(numbers: Sequence[float]) -> list[float | None]:
 # curves
 
 
+def loss_of_counting(
+    train: Sequence[Sequence[int]], test: Sequence[Sequence[int]], vocabulary: int
+) -> float:
+    """Mean of -ln p over the graded tokens of `test`, in nats, where p is a token's share of those
+    of `train`, with one more of each so that none is impossible."""
+    graded = [
+        torch.tensor([label for row in rows for label in row if label != IGNORE_INDEX]).long()
+        for rows in (train, test)
+    ]
+    counts = torch.bincount(graded[0], minlength=vocabulary).double() + 1
+    return -(counts / counts.sum()).log()[graded[1]].mean().item()
+
+
 def smooth(losses: Sequence[float], graded: Sequence[int], beta: float = 0.9) -> list[float]:
     """Running mean of the loss over all tokens so far, a step's weight shrinking by `beta` with
     every later step. Divided by the weights themselves, it has no bias towards 0 at the start."""
