@@ -35,6 +35,7 @@ from sft_lab.control import control_tokens
 from sft_lab.course.checks import check
 from sft_lab.course.deploy_runs import (
     ask_server,
+    load_quietly,
     name_ends,
     save_folder,
     score,
@@ -340,16 +341,18 @@ assert GenerationConfig.from_pretrained(folder).eos_token_id == [STOP, BASE_END]
 folders = {"both ends named": folder}
 for name, ends in {"the base's end": [BASE_END], "no end": []}.items():
     folders[name] = name_ends(Path(shutil.copytree(folder, work / name.replace(" ", "-"))), ends)
-first = {name: ask_server(client, where, questions[:1])[0] for name, where in folders.items()}
-print(f"{'evaluated':18}{evaluated[0]}")
-for name, reply in first.items():
-    print(f"{name:18}{reply.text:.60}")
-assert first["no end"].reason == "length" and first["no end"].written == 100
+first = {name: ask_server(client, where, questions[:3]) for name, where in folders.items()}
+for number, text in enumerate(evaluated[:3]):
+    print(f"evaluated         {text}")
+    for name, said in first.items():
+        print(f"  {name:16}{said[number].text:.60}")
+assert all(reply.reason == "length" and reply.written == 100 for reply in first["no end"])
+assert all(a.text != b for a, b in zip(first["the base's end"], evaluated, strict=False))
 
 # %% [markdown]
-# **Read.** Neither. The client gets *another* answer, in good English. The model wrote the right
-# one, its stop token, and went on with a next turn of its own invention. This engine cuts what was
-# written into turns, and hands over the last. Nothing looks like a stop token problem.
+# **Read.** Neither. The client gets a piece of *another* turn. The model wrote the right answer,
+# its stop token, and went on with turns of its own invention. This engine cuts what was written
+# into turns, and hands over the last. So a lost stop token looks like a model that answers wrongly.
 
 # %%
 here = score(ask_server(client, folders["the base's end"], questions), evaluated)
@@ -368,7 +371,12 @@ verdict = judge_claim(
     claim="lower",
 )
 print(f"the base's end alone: {verdict.mean:+.0%} equal answers: {verdict.word}")
-assert verdict.word == "held" and here["equal"] < 0.1 and here["tokens"] > 30
+band = recorded.measured("tokens", engine="transformers serve", ends="the base's end")
+assert (
+    verdict.word == "held"
+    and here["equal"] < 0.1
+    and min(band) - 15 < here["tokens"] < max(band) + 15
+)
 
 # %% [markdown]
 # **Read.** *Held*, in every seed: no answer survives, at five to nine times the tokens. (Recorded
@@ -496,13 +504,13 @@ assert is_clean(questions[0]) and not is_clean(typed)
 # llama.cpp and Ollama read it, and `load` does. llama.cpp's own converter refuses atlas, since it
 # knows tokenizers by their vocabulary; `write_gguf` does the same with the package `gguf`.
 # **q8_0** keeps 8 bits a number, and one scale for each 32. **Predict:** how many of 40 answers
-# change at a quarter of the size?
+# change at 28 % of the size?
 
 # %% tags=["predict"]
 for kind in ("f32", "f16", "q8_0"):
     (work / kind).mkdir()
     file = write_gguf(merged, tokenizer, work / kind / "model.gguf", kind=kind)
-    packed, its_tokenizer = load(work / kind)
+    packed, its_tokenizer = load_quietly(work / kind)
     with torch.no_grad():
         off = (packed(ids).logits - merged(ids).logits).abs().max().item()
     equal = sum(
@@ -513,7 +521,7 @@ for kind in ("f32", "f16", "q8_0"):
     )
     size = file.stat().st_size / 1e6
     print(f"{kind:5} {size:.1f} MB, logits off by {off:.2f}, {equal} of 40 answers equal")
-    assert equal >= 38 and its_tokenizer.eos_token_id == STOP
+    assert equal >= 36 and its_tokenizer.eos_token_id == STOP
 
 # %% [markdown]
 # **Read.** In f32 the logits are equal, for the numbers are. At 8 bits they move, and hardly any
@@ -708,9 +716,13 @@ verdict = judge_claim(
     real.measured("equal", arm="named"), real.measured("equal", arm="the base's end"), claim="lower"
 )
 print(f"{verdict.mean:+.0%} equal answers: {verdict.word}")
+assert verdict.word == "held" and min(real.measured("equal", arm="named")) == 1
 
 # %% [markdown]
-# **Read.** READ6
+# **Read.** *Held*. All 30 served answers are the evaluated ones. At 40 tokens only four in ten had
+# ended by themselves, and four in ten change when the end is lost; those that were cut anyway are
+# equal. For this architecture the engine does not cut the text into turns: the client reads the
+# answer, and the next turn after it.
 #
 # ## What to remember
 #
