@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 02 and 05 | CPU, no network | about 40 s | 5, about 45 minutes | L21, L11, B9, D1 |
+# | chapters 02 and 05 | CPU, no network | about 30 s | 5, about 50 minutes | L21, L11, B9, D1 |
 
 # %% tags=["setup"]
 import copy
@@ -35,6 +35,7 @@ from sft_lab.control import control_tokens
 from sft_lab.course.checks import check
 from sft_lab.course.deploy_runs import (
     ask_server,
+    load_quietly,
     name_ends,
     save_folder,
     score,
@@ -66,8 +67,7 @@ STOP, BASE_END = (tokenizer.convert_tokens_to_ids(t) for t in ("<|im_end|>", "<|
 _ = draw_files()
 
 # %% [markdown]
-# (vLLM and Ollama were not run here: their columns follow their documentation and source.) Weights
-# that do not fit fail loudly. A missing template or stop token fails in silence.
+# (vLLM and Ollama were not run here: their columns follow their documentation and source.)
 #
 # We tune atlas-base with LoRA for a few seconds, merge the matrices into the weights, and compare
 # on a batch of questions. **Merging** adds each update to its weight, once.
@@ -85,9 +85,9 @@ assert moved < 1e-3 and evaluated == generate_responses(adapted, tokenizer, ques
 print("merged and unmerged: 40 of 40 answers equal, logits equal up to rounding")
 
 # %% [markdown]
-# `evaluated` is what the model said when we measured it. Everything below is compared with that.
-# Now the folder. `save_folder` names the stop token in every file that can, then calls
-# `save_pretrained` of model and tokenizer. The server starts in the background; it needs a while.
+# `evaluated` is what the model said when we measured it. Now the
+# folder: `save_folder` names the stop token in every file that can, then calls `save_pretrained`.
+# The server starts in the background.
 
 # %%
 work = Path(tempfile.mkdtemp(prefix="sft_lab_"))
@@ -127,7 +127,7 @@ for name, model in {"tied": copy.deepcopy(base), "untied first": untied}.items()
 # %% [markdown]
 # **Read.** The update went into the one matrix there is, so the model also *reads* other
 # embeddings. Give the head a matrix of its own first, and say so in the configuration.
-# `sft_lab.lora` refuses the head. We tuned the whole embedding instead, as chapter 05 did.
+# `sft_lab.lora` refuses the head.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 19b.1 · Merge a tied head · 7 min · ●●○
@@ -171,16 +171,16 @@ check("19b.1", merge_head)
 # %% [markdown]
 # ## 2 · A server and the standard client
 #
-# Most engines speak the chat API that OpenAI published. So one client asks them all, and an engine
-# can be changed without changing the program that asks. Ours is `transformers serve`:
+# Most engines speak the chat API that OpenAI published, so one client asks them all. Ours is
+# `transformers serve`:
 #
 # ```bash
 # transformers serve FOLDER --host 127.0.0.1 --port 8000
 # ```
 #
-# With a folder it serves that model alone. We started it without one, because we want to compare
-# several folders: the request's `model` names the folder. `start_server` takes a free port on the
-# **loopback** (127.0.0.1), which no other machine can reach, and ends with the notebook.
+# We started it without a folder, to compare several: the request's `model` names one.
+# `start_server` takes a free port on the **loopback** (127.0.0.1), which no other machine can
+# reach, and ends with the notebook.
 
 # %%
 client = OpenAI(
@@ -211,11 +211,11 @@ print(repr(short.text), "|", short.reason)
 assert equal >= 39 and short.reason == "length"
 
 # %% [markdown]
-# **Read.** The deployed answers are the evaluated ones. This is a check and not an experiment:
-# the same weights, prompt and greedy decoding leave no room for chance. (Another number format, or
-# another batch, can turn a near-tie; hence our margin of one.)
+# **Read.** The deployed answers are the evaluated ones. This is a check and no experiment: the same
+# weights, prompt and greedy decoding leave nothing to chance. (Rounding can turn a near-tie, hence
+# our margin of one.)
 #
-# **"length" is an error to handle**, not an answer to show. Look at the stop reason first.
+# **"length" is an error to handle**, not an answer to show.
 #
 # ### Turns, system text, temperature
 #
@@ -242,8 +242,8 @@ assert counts[0] == 1 and counts[1] > 1
 # %% [markdown]
 # **Read.** One. This engine passes the temperature on, but whether to draw at all is
 # `do_sample` in `generation_config.json`, which our folder does not set. So the usual recipe of a
-# merged model, temperature 0.7 and top-p 0.9, is ignored without a word. Other engines draw
-# whenever the temperature is above 0. Test what you rely on.
+# merged model, temperature 0.7 and top-p 0.9, is ignored without a word. Test
+# what you rely on.
 #
 # ### A stream
 #
@@ -340,16 +340,18 @@ assert GenerationConfig.from_pretrained(folder).eos_token_id == [STOP, BASE_END]
 folders = {"both ends named": folder}
 for name, ends in {"the base's end": [BASE_END], "no end": []}.items():
     folders[name] = name_ends(Path(shutil.copytree(folder, work / name.replace(" ", "-"))), ends)
-first = {name: ask_server(client, where, questions[:1])[0] for name, where in folders.items()}
-print(f"{'evaluated':18}{evaluated[0]}")
-for name, reply in first.items():
-    print(f"{name:18}{reply.text:.60}")
-assert first["no end"].reason == "length" and first["no end"].written == 100
+first = {name: ask_server(client, where, questions[:3]) for name, where in folders.items()}
+for number, text in enumerate(evaluated[:3]):
+    print(f"evaluated         {text}")
+    for name, said in first.items():
+        print(f"  {name:16}{said[number].text:.60}")
+assert all(reply.reason == "length" and reply.written == 100 for reply in first["no end"])
+assert all(a.text != b for a, b in zip(first["the base's end"], evaluated, strict=False))
 
 # %% [markdown]
-# **Read.** Neither. The client gets *another* answer, in good English. The model wrote the right
-# one, its stop token, and went on with a next turn of its own invention. This engine cuts what was
-# written into turns, and hands over the last. Nothing looks like a stop token problem.
+# **Read.** Neither. The client gets a piece of *another* turn. The model wrote the right answer,
+# its stop token, and went on with turns of its own invention. This engine cuts what was written
+# into turns, and hands over the last. So a lost stop token looks like a model that answers wrongly.
 
 # %%
 here = score(ask_server(client, folders["the base's end"], questions), evaluated)
@@ -368,15 +370,20 @@ verdict = judge_claim(
     claim="lower",
 )
 print(f"the base's end alone: {verdict.mean:+.0%} equal answers: {verdict.word}")
-assert verdict.word == "held" and here["equal"] < 0.1 and here["tokens"] > 30
+band = recorded.measured("tokens", engine="transformers serve", ends="the base's end")
+assert (
+    verdict.word == "held"
+    and here["equal"] < 0.1
+    and min(band) - 15 < here["tokens"] < max(band) + 15
+)
 
 # %% [markdown]
 # **Read.** *Held*, in every seed: no answer survives, at five to nine times the tokens. (Recorded
-# by `tools/experiments/19b_engines.py`; the first of its rows was made again above, and agrees.)
+# by `tools/experiments/19b_engines.py`; one row was made again above.)
 #
 # The lower half is the same model as a GGUF file (section 4). llama.cpp stops rightly although
 # the file names a wrong end: it knows `<|im_end|>` *by its name*. Give the token a name of our own,
-# and it runs on as well. So the same folder stops here and runs on there.
+# and it runs on as well.
 #
 # The mend is one line before saving, `name_stop_token(model, tokenizer)`; or, when the server is
 # already running, `stop=["<|im_end|>"]` in the request.
@@ -496,13 +503,13 @@ assert is_clean(questions[0]) and not is_clean(typed)
 # llama.cpp and Ollama read it, and `load` does. llama.cpp's own converter refuses atlas, since it
 # knows tokenizers by their vocabulary; `write_gguf` does the same with the package `gguf`.
 # **q8_0** keeps 8 bits a number, and one scale for each 32. **Predict:** how many of 40 answers
-# change at a quarter of the size?
+# change at 28 % of the size?
 
 # %% tags=["predict"]
 for kind in ("f32", "f16", "q8_0"):
     (work / kind).mkdir()
     file = write_gguf(merged, tokenizer, work / kind / "model.gguf", kind=kind)
-    packed, its_tokenizer = load(work / kind)
+    packed, its_tokenizer = load_quietly(work / kind)
     with torch.no_grad():
         off = (packed(ids).logits - merged(ids).logits).abs().max().item()
     equal = sum(
@@ -513,13 +520,12 @@ for kind in ("f32", "f16", "q8_0"):
     )
     size = file.stat().st_size / 1e6
     print(f"{kind:5} {size:.1f} MB, logits off by {off:.2f}, {equal} of 40 answers equal")
-    assert equal >= 38 and its_tokenizer.eos_token_id == STOP
+    assert equal >= 36 and its_tokenizer.eos_token_id == STOP
 
 # %% [markdown]
 # **Read.** In f32 the logits are equal, for the numbers are. At 8 bits they move, and hardly any
-# answer does: greedy decoding cares only who is first. Larger vocabularies and harder questions
-# have more near-ties, so count on *your* exam. In llama.cpp all three formats gave 40 of 40 (first
-# table of section 3, and its rows).
+# answer does: greedy decoding cares only who is first. Count on *your* exam. In llama.cpp all
+# three formats gave 40 of 40 (section 3).
 #
 # ```bash
 # llama-server -m model.gguf --host 127.0.0.1 --port 8080            # llama.cpp
@@ -529,8 +535,7 @@ for kind in ("f32", "f16", "q8_0"):
 # ```
 #
 # (These four were not run here; llama.cpp was, as the wheel `xllamacpp`.) Ollama's **Modelfile**
-# repeats the template in Ollama's language, which is not Jinja. So we need to know what our
-# template writes around each text.
+# repeats the template in Ollama's language, which is not Jinja.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 19b.4 · What stands around each turn · 12 min · ●●●
@@ -619,7 +624,7 @@ print(write_modelfile(chatml, "./model.gguf", base.config.max_position_embedding
 # | keep the folder of the version before | taking back is a restart with it |
 #
 # A **smoke test** asks a few questions whose evaluated answers are known, through the real server.
-# All three failures of section 3 would pass a health check, and none would pass this.
+# The failures of section 3 pass a health check. None passes this.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 19b.5 · A smoke test · 10 min · ●●○
@@ -667,8 +672,7 @@ check("19b.5", smoke_test)
 # %% [markdown] tags=["explanation"]
 # Equal answers are what greedy decoding allows. With sampling, compare scores instead.
 #
-# Usual mistakes: stopping at the first failure; "the right words stand in it", which lets a model
-# pass that runs on.
+# Usual mistake: "the right words stand in it", which lets a model pass that runs on.
 
 # %% [markdown]
 # Taking back is the reverse. **Keep the old folder, change the name, run the smoke test again.** We
@@ -688,8 +692,6 @@ server.stop()
 shutil.rmtree(work)
 
 # %% [markdown]
-# `server.stop()` ends the process; had we forgotten it, it would end with the notebook.
-#
 # ## 6 · The same on a real model
 #
 # SmolLM2, 135 M parameters, as its makers tuned it: ten questions in each of three draws, 40
@@ -708,9 +710,13 @@ verdict = judge_claim(
     real.measured("equal", arm="named"), real.measured("equal", arm="the base's end"), claim="lower"
 )
 print(f"{verdict.mean:+.0%} equal answers: {verdict.word}")
+assert verdict.word == "held" and min(real.measured("equal", arm="named")) == 1
 
 # %% [markdown]
-# **Read.** READ6
+# **Read.** *Held*. All 30 served answers are the evaluated ones. At 40 tokens only four in ten had
+# ended by themselves, and four in ten change when the end is lost; those that were cut anyway are
+# equal. For this architecture the engine does not cut the text into turns: the client reads the
+# answer, and the next turn after it.
 #
 # ## What to remember
 #

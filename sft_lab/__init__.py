@@ -45,6 +45,7 @@ learn      loop.plan              which examples meet in which step
 keep       forgetting             what keeps an old task: EWC, SI, L2, distillation, replay
            columns                a new column beside a frozen model, for a new task
 world      gguf_header            the tensors that a GGUF file lists
+           gguf_files             a tuned model as one GGUF file
            models                 load by name
            memory                 the memory of a step, predicted
            memory_meter           the same, measured
@@ -115,6 +116,8 @@ course     course.progress        the list of exercises, and what the reader has
            course.curve_runs      chapter 18: short runs with one planted cause, and their curves
            course.probe_runs      chapter 18b: healthy runs, and runs with a planted fault
            course.project_runs    chapter 19: a project from its file to its verdict
+           course.serving         chapter 19b: a server, started, waited for and always ended
+           course.deploy_runs     chapter 19b: a model packed, served and asked by other engines
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
@@ -145,6 +148,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.jury      chapter 16d: a blind sheet, and programs that vote on it
            course.views.push      chapter 17: one group of answers, and the push on every token
            course.views.curves    chapter 18: loss curves without names and with them
+           course.views.ship      chapter 19b: which engine reads which file of a model
 """
 
 __version__ = "0.1.0"

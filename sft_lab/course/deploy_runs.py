@@ -1,12 +1,15 @@
 """Chapter 19b: a tuned model on its way to a server, and what other engines make of its files."""
 
+import contextlib
 import copy
+import io
 import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 from openai import OpenAI
@@ -16,6 +19,7 @@ from sft_lab import atlas
 from sft_lab.files import write_json
 from sft_lab.labels import encode_conversations
 from sft_lab.lora import add_lora
+from sft_lab.models import load
 from sft_lab.stopping import name_stop_token
 from sft_lab.train import train
 
@@ -65,6 +69,14 @@ def save_folder(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return Path(folder)
+
+
+def load_quietly(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """As `load`, for a small GGUF file: without its line, which names a folder of this run, and
+    without the bar of unpacking."""
+    bar = "transformers.modeling_gguf_pytorch_utils.tqdm"
+    with mock.patch(bar, lambda rows, **_: rows), contextlib.redirect_stdout(io.StringIO()):
+        return load(folder)
 
 
 def name_ends(folder: Path, ids: Sequence[int]) -> Path:
