@@ -16,7 +16,10 @@ def _both_moved(e, u, s):
 def _faults(folder, stop_id, *, config_too=False, letters=False, jinja=True, one=False,
             parts=True, code="both", kind=None, order=1):  # fmt: skip
     names = [path.name for path in folder.iterdir()]
-    read = lambda name: json.loads((folder / name).read_text()) if name in names else {}  # noqa: E731
+
+    def read(name):
+        return json.loads((folder / name).read_text()) if name in names else {}
+
     config, found = read("config.json"), []
     own, mapped = any(n.endswith(".py") for n in names), "auto_map" in config
     if {"both": own or mapped, "py": own, "map": mapped}[code]:
