@@ -1,0 +1,380 @@
+# %% [markdown]
+# # 18c · The bug zoo
+#
+# **The question.** A run has ended and something is wrong. Which few measurements name the cause,
+# and would the loss curve have told us?
+#
+# **By the end you can**
+# - *read* a case file: log, curve, outputs and first batch of a run;
+# - *name* a cause from probes, and *write* the probe that tells two look-alikes apart;
+# - *choose* the cheapest set of probes, and *mend* a broken station.
+#
+# | needs | device | runs in | exercises | covers |
+# |---|---|---|---|---|
+# | chapters 03, 05, 18 and 18b | CPU, no network | about 40 seconds | 5, about 60 minutes | L2, L3, L14 |
+
+# %% tags=["setup"]
+import torch
+
+from sft_lab import plots
+from sft_lab.course.checks import check
+from sft_lab.course.results import read_results
+from sft_lab.course.views.clinic import (
+    draw_alike,
+    draw_chain,
+    draw_clinic,
+    draw_curves,
+    draw_first_batch,
+    draw_table,
+    explore_clinic,
+)
+from sft_lab.course.views.widgets import show_widget
+from sft_lab.course.zoo import Example, Pipeline, draw_talks, encode, run_pipeline, write_turn
+
+# %% tags=["setup"]
+from sft_lab.course.zoo_bugs import BUGS, show_lines
+from sft_lab.course.zoo_files import CASES, CLINIC, alarms, list_causes, say
+from sft_lab.course.zoo_table import (
+    BATTERY,
+    CURVE,
+    HEALTHY,
+    PROBES,
+    bands,
+    is_outside,
+    outputs_of,
+    probe_run,
+    seen_by,
+    share_seen,
+)
+from sft_lab.models import load
+from sft_lab.significance import judge_claim
+
+plots.style()
+base, tokenizer = load("atlas-base")
+zoo = read_results("18c_zoo", base)
+stations = {bug.name: bug for bug in BUGS}
+
+# %% [markdown]
+# ## 1 · A run is a chain
+#
+# A small run goes through the stations below. It encodes questions and answers, trains LoRA for 32
+# steps of 12 rows, is stopped and resumed halfway, saved, loaded, merged, and asked. Each station
+# is one short function in `sft_lab/course/zoo.py`.
+
+# %%
+_ = draw_chain(BUGS)
+
+# %% [markdown]
+# We collected 29 bugs that people reported in public projects. Each is planted by exchanging one
+# line of one station (two lines where one alone would not show). Here is the most famous of them.
+
+# %%
+bug = stations["stop = pad"]
+print(f"{bug.thread}: {bug.cause}\n{show_lines(bug)}")
+
+# %% [markdown]
+# The padding token is set to the stop token. Then a later line, `labels[labels == pad] =
+# IGNORE_INDEX`, hides the padding from the loss. **Predict.** The run trains without an error. What
+# does its loss curve look like beside that of healthy runs? What do its answers look like?
+
+# %% tags=["predict"]
+from sft_lab.course.zoo_bugs import plant
+
+ill = run_pipeline(plant(bug), base, tokenizer, seed=0)
+_ = draw_curves(zoo, {"this run": [step["loss"] for step in ill.log]})
+for question, answer in outputs_of(ill, 0)[:4]:
+    print(f"{question} → {answer[:70]}")
+
+# %% [markdown]
+# **Read.** The curve falls, and it even lies *below* the healthy band: what is hard at the start, a
+# stop token that the base never read, is no longer asked for. Each answer begins rightly and then runs
+# on. The curve shows that something differs. It looks better, so few people would stop to ask.
+#
+# ## 2 · The case file
+#
+# An engineer has more than a curve. The first batch, with its labels, needs no training at all.
+
+# %%
+_ = draw_first_batch(ill.first_batch, tokenizer, title="No stop token is graded")
+probes = probe_run(ill, seed=0)
+allowed = bands(zoo)
+for name in BATTERY:
+    low, high = allowed[name]
+    if is_outside(probes[name], allowed[name]):
+        print(f"{name:16} {say(probes[name]):>6}   healthy: {say(low)} to {say(high)}")
+
+# %%
+healthy = probe_run(run_pipeline(Pipeline(), base, tokenizer, seed=0), seed=0)
+assert not [name for name in BATTERY if is_outside(healthy[name], allowed[name])]
+now = {name for name in BATTERY if is_outside(probes[name], allowed[name])}
+assert set(alarms(zoo, "stop = pad")) <= now and "P(stop)" in now
+print("a healthy run, made now: no alarm; the ill one: the recorded alarms")
+
+# %% [markdown]
+# **The rule.** Nine healthy runs differ in their seed alone. A probe's healthy values span from
+# their lowest to their highest. We widen that span on both sides by its own width (at least by 0.02
+# for a share, 0.001 for a difference that should be 0). Where only one direction is bad, the other
+# is open: no accuracy is too high. A probe **sees** a bug when its value lies outside in all three
+# seeds.
+#
+# ## 3 · The clinic
+#
+# Here are 26 case files without names: 24 bugs and two healthy runs whose curves look ill. Open a
+# file, choose a cause, and read which probe contradicts you.
+
+# %%
+show_widget(explore_clinic(zoo, tokenizer), draw_clinic(zoo, "A"))
+
+# %% [markdown]
+# The same in print, for four of them: all probes outside of the healthy band.
+
+# %%
+for letter in "HITX":
+    found = alarms(zoo, CLINIC[letter])
+    print(letter, " · ".join(f"{name} {say(value)}" for name, value in found.items()) or "none")
+print(", ".join(list_causes()))
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 18c.1 · Name four cases · 15 min · ●●○
+# Name the causes of the cases H, I, T and X, from the alarms above and the files in the clinic.
+# `named` is a dict from each of the four letters to a name of the list of causes, written as it
+# stands there, such as `"no mask"`.
+
+# %% tags=["stub"]
+named = ...
+
+# %% tags=["solution"]
+named = {"H": "typed control", "I": "shifted twice", "T": "stop row frozen", "X": "tied merge"}
+
+# %% tags=["check"]
+check("18c.1", named)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Ask of each: is something wrong before the first step? In the trained
+# model? Only in what became of it afterwards?</details>
+
+# %% [markdown] tags=["explanation"]
+# H: the ids hold control tokens that belong to no turn; a user typed them. I: the model is right
+# about the token after next. T: the data are sound and all is learned but the stop token, whose row
+# of the output head was left as it was. X: the model is sound until it is merged.
+#
+# Usual mistakes: T taken for an ungraded stop token, although every stop token is graded; X taken for
+# a bad file, although the loaded adapter is the one that was saved.
+
+# %% [markdown]
+# ## 4 · Which probe sees which bug
+#
+# Every bug ran three times. **Claims**, stated before the runs: (1) the loss curves alone, of training
+# and evaluation, see fewer than half of the bugs; (2) the battery sees at least 90 %; (3) the
+# battery accuses no decoy. Measure: the share of the 29 bugs that at least one probe sees in a
+# seed. For the curves we take eight numbers: the mean training loss of each quarter, and four
+# evaluations.
+#
+# **Predict.** Which share do the curves see? How many bugs are seen before any GPU is paid?
+
+# %% tags=["predict"]
+_ = draw_table(zoo)
+
+# %%
+when = {time: [p.name for p in PROBES if p.when == time] for time in ("before", "step 0", "after")}
+groups = {
+    "loss curves": CURVE,
+    "before\nthe run": when["before"],
+    "and at\nstep 0": when["before"] + when["step 0"],
+    "the whole\nbattery": BATTERY,
+}
+shares = {name: share_seen(zoo, group) for name, group in groups.items()}
+_ = plots.bars_with_spread(
+    shares, percent=True, ylabel="bugs seen", title="More than half show before a step is taken"
+)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 18c.3 · The cheapest battery · 12 min · ●●○
+# `table` maps each probe to the set of bugs it sees (it may be empty); `cost` maps each probe to its
+# seconds, a whole number of at least 1. Choose again and again the probe with the most bugs *that no
+# chosen probe sees*, divided by its seconds. Of equals take the one that stands first in `table`.
+# Stop when no probe sees a new bug. Return the names in the order in which they were chosen, a list;
+# `[]` for an empty table.
+#
+# With `{"a": {"x", "y"}, "b": {"y", "z", "w"}, "c": {"x"}}` and 1, 3 and 1 seconds, the answer is
+# `["a", "b"]`: 2/1 is the most at first, then b has 2 new bugs in 3 seconds and c has none.
+
+
+# %% tags=["stub"]
+def choose_probes(table: dict[str, set[str]], cost: dict[str, int]) -> list[str]:
+    """Names of the chosen probes, in their order."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def choose_probes(table: dict[str, set[str]], cost: dict[str, int]) -> list[str]:
+    """Names of the chosen probes, in their order."""
+    chosen, seen = [], set()
+    while True:
+        worth = {name: len(bugs - seen) / cost[name] for name, bugs in table.items()}
+        best = max(worth, key=worth.get, default=None)
+        if best is None or not worth[best]:
+            return chosen
+        chosen.append(best)
+        seen |= table[best]
+
+
+# %% tags=["check"]
+check("18c.3", choose_probes)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Keep a set of what is seen. Compute every quotient anew after each
+# choice; <code>max</code> takes the first of equals.</details>
+
+# %% [markdown] tags=["explanation"]
+# This is greedy *set cover*. It need not find the smallest set, and it is never worse than a factor of
+# about ln(number of bugs).
+#
+# Usual mistakes: sorting once; counting bugs that were seen before; leaving out the cost.
+
+# %% [markdown]
+# ## 5 · Two cases that look alike
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 18c.2 · Tell two cases apart · 10 min · ●●○
+# Write the probe that compares a batch with its examples. `labels`, a tensor (B, T), is the batch:
+# its row i belongs to `examples[i]`, padded on the right, and T is at least the length of every
+# example. A place is graded where its label is not −100. Return `(lost, added)`, two ints, summed
+# over all rows. `lost`: places graded in the example and not in the batch. `added`: places graded
+# in the batch and not in the example; a place behind the example's end is not graded in it. The
+# first place counts as any other. Token 0 is a token like any other.
+#
+# Two examples with labels `[-100, 5, 9]` and `[-100, 7]`, and `labels` `[[-100, 5, -100], [-100, 7,
+# 2]]`, give `(1, 1)`.
+
+
+# %% tags=["stub"]
+def compare_labels(examples: list[Example], labels: torch.Tensor) -> tuple[int, int]:
+    """Graded places that the batch lost, and that it added."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def compare_labels(examples: list[Example], labels: torch.Tensor) -> tuple[int, int]:
+    """Graded places that the batch lost, and that it added."""
+    lost = added = 0
+    for example, row in zip(examples, labels.tolist(), strict=True):
+        padded = example.labels + [-100] * (len(row) - len(example.labels))
+        for wanted, found in zip(padded, row, strict=True):
+            lost += wanted != -100 and found == -100
+            added += wanted == -100 and found != -100
+    return lost, added
+
+
+# %% tags=["check"]
+check("18c.2", compare_labels)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Fill the labels of each example up with −100 to the width of the
+# batch. Then compare place by place.</details>
+
+# %% [markdown] tags=["explanation"]
+# Usual mistakes: comparing totals, in which a lost and an added token cancel; leaving out the
+# padding, which is what a careless collator grades.
+
+# %% [markdown]
+# ## 6 · Mend, and break
+#
+# This `encode` came with a case in which the model begins its answers with `<|im_start|>`, and long
+# answers do not end.
+
+
+# %%
+def faulty(talk: list[dict[str, str]], tokenizer) -> Example:
+    """Ids and labels of a conversation; something is wrong with it."""
+    ids, labels = [tokenizer.pad_token_id], [-100]
+    for turn in talk:
+        opening, inside, closing = write_turn(turn["role"], turn["content"], tokenizer)
+        whole = opening + inside + closing
+        ids += whole
+        labels += whole if turn["role"] == "assistant" else [-100] * len(whole)
+    return Example(ids[:72], labels[:72])
+
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 18c.4 · Mend a station · 10 min · ●●○
+# Write `mended(talk, tokenizer)`, which returns an `Example` with the same ids as `faulty`, but
+# (1) graded are the tokens of each answer and its stop token, and nothing else: not the opening of
+# the turn, not the line break behind the stop token; an ungraded label is −100, a graded one the id
+# of its own place; (2) for a row of more than 72 ids it returns `None`, and the run leaves the row
+# out. `talk` is a list of turns as everywhere in this course. `write_turn` gives the three parts of
+# a turn: `opening`, `inside`, and `closing`, which begins with the stop token. The check trains
+# with your function, and asks.
+
+
+# %% tags=["stub"]
+def mended(talk: list[dict[str, str]], tokenizer) -> Example | None:
+    """Ids and labels of a conversation that grade its answers; None for a row that is too long."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def mended(talk: list[dict[str, str]], tokenizer) -> Example | None:
+    """Ids and labels of a conversation that grade its answers; None for a row that is too long."""
+    ids, labels = [tokenizer.pad_token_id], [-100]
+    for turn in talk:
+        opening, inside, closing = write_turn(turn["role"], turn["content"], tokenizer)
+        written = [*inside, closing[0]]
+        ids += opening + inside + closing
+        labels += [-100] * len(opening)
+        labels += written if turn["role"] == "assistant" else [-100] * len(written)
+        labels += [-100] * (len(closing) - 1)
+    return Example(ids, labels) if len(ids) <= 72 else None
+
+
+# %% tags=["check"]
+check("18c.4", mended)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Add the labels of opening, written part and rest one after the
+# other, each as long as its ids.</details>
+
+# %% [markdown] tags=["explanation"]
+# A cut answer teaches that an answer may break off anywhere. Leaving the row out teaches nothing wrong.
+#
+# Usual mistakes: cutting the labels and keeping the row; losing the stop token together with the line
+# break; grading the opening of the answer.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 18c.5 · A bug that no curve sees · 15 min · ●●●
+# Now break a run without a trace in its curves. `my_bug` gets every encoded example, of training
+# and of evaluation, and returns an `Example`: ids from 0 to 2,047; as many labels as ids; each
+# label −100 or the id of its own place. The check trains 24 steps of 8 rows. Each quarter of the
+# training loss, and each of the four evaluations, must stay within 0.15 nats or 15 % (the larger)
+# of a healthy run's. At most 40 % of the answers may be right; a healthy run has about 70 %. An
+# answer that does not end with the stop token `<|im_end|>` is not right. The model is asked with the
+# healthy prompt. Ids: `<|im_start|>` 2044, `<|im_end|>` 2045, the line break 198.
+
+
+# %% tags=["stub"]
+def my_bug(example: Example) -> Example:
+    """The example with a fault that the loss does not feel."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_bug(example: Example) -> Example:
+    """The example with a fault that the loss does not feel."""
+    labels = [2044 if label == 2045 else label for label in example.labels]
+    pairs = zip(example.input_ids, example.labels, strict=True)
+    return Example([2044 if label == 2045 else token for token, label in pairs], labels)
+
+
+# %% tags=["check"]
+check("18c.5", my_bug)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>The evaluation is encoded with the same bug, so it agrees with
+# whatever training teaches. Which token could stand at the end of an answer as well?</details>
+
+# %% [markdown] tags=["explanation"]
+# A wrong end token is learned as fast as the right one: both rows of the embedding are untrained. The
+# evaluation has the same bug, and praises it. Only a probe that brings *its own* examples sees it.
+#
+# Usual mistakes: taking the end token's label away, which makes the first losses smaller; grading
+# the prompt, which makes them larger.
