@@ -20,7 +20,6 @@ from sft_lab import plots
 from sft_lab.course.checks import check
 from sft_lab.course.results import read_results
 from sft_lab.course.views.clinic import (
-    draw_alike,
     draw_chain,
     draw_clinic,
     draw_curves,
@@ -32,7 +31,7 @@ from sft_lab.course.views.widgets import show_widget
 from sft_lab.course.zoo import Example, Pipeline, draw_talks, encode, run_pipeline, write_turn
 
 # %% tags=["setup"]
-from sft_lab.course.zoo_bugs import BUGS, show_lines
+from sft_lab.course.zoo_bugs import BUGS, plant, show_lines
 from sft_lab.course.zoo_files import CASES, CLINIC, alarms, list_causes, say
 from sft_lab.course.zoo_table import (
     BATTERY,
@@ -78,8 +77,6 @@ print(f"{bug.thread}: {bug.cause}\n{show_lines(bug)}")
 # does its loss curve look like beside that of healthy runs? What do its answers look like?
 
 # %% tags=["predict"]
-from sft_lab.course.zoo_bugs import plant
-
 ill = run_pipeline(plant(bug), base, tokenizer, seed=0)
 _ = draw_curves(zoo, {"this run": [step["loss"] for step in ill.log]})
 for question, answer in outputs_of(ill, 0)[:4]:
@@ -162,7 +159,80 @@ check("18c.1", named)
 # a bad file, although the loaded adapter is the one that was saved.
 
 # %% [markdown]
-# ## 4 · Which probe sees which bug
+# ## 4 · Two cases that look alike
+#
+# Here are two bugs of the same name in the user's mouth: "it trains on my prompts". In one the mask
+# is lost when rows are encoded. In the other the collator makes labels anew from the ids.
+#
+# **Predict.** Can the log, the outputs or the first batch tell the two apart?
+
+# %% tags=["predict"]
+pair = [zoo.select(case=name)[0] for name in ("no mask", "collator relabels")]
+for what in ("log loss", "log eval", "outputs", "batch"):
+    print(f"{what:9} {'the same' if pair[0][what] == pair[1][what] else 'differs'}")
+print("alarms:", *(list(alarms(zoo, name)) for name in ("no mask", "collator relabels")), sep="\n  ")
+
+# %% [markdown]
+# **Read.** Nothing that the run leaves behind tells them apart: both train on the same numbers. The
+# difference lies between two stations, so the probe must stand there and compare what goes in with
+# what comes out.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 18c.2 · Tell two cases apart · 10 min · ●●○
+# Write the probe that compares a batch with its examples. `labels`, a tensor (B, T), is the batch:
+# its row i belongs to `examples[i]`, padded on the right, and T is at least the length of every
+# example. A place is graded where its label is not −100. Return `(lost, added)`, two ints, summed
+# over all rows. `lost`: places graded in the example and not in the batch. `added`: places graded
+# in the batch and not in the example; a place behind the example's end is not graded in it. The
+# first place counts as any other. Token 0 is a token like any other.
+#
+# Two examples with labels `[-100, 5, 9]` and `[-100, 7]`, and `labels` `[[-100, 5, -100], [-100, 7,
+# 2]]`, give `(1, 1)`.
+
+
+# %% tags=["stub"]
+def compare_labels(examples: list[Example], labels: torch.Tensor) -> tuple[int, int]:
+    """Graded places that the batch lost, and that it added."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def compare_labels(examples: list[Example], labels: torch.Tensor) -> tuple[int, int]:
+    """Graded places that the batch lost, and that it added."""
+    lost = added = 0
+    for example, row in zip(examples, labels.tolist(), strict=True):
+        padded = example.labels + [-100] * (len(row) - len(example.labels))
+        for wanted, found in zip(padded, row, strict=True):
+            lost += wanted != -100 and found == -100
+            added += wanted == -100 and found != -100
+    return lost, added
+
+
+# %% tags=["check"]
+check("18c.2", compare_labels)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Fill the labels of each example up with −100 to the width of the
+# batch. Then compare place by place.</details>
+
+# %% [markdown] tags=["explanation"]
+# Usual mistakes: comparing totals, in which a lost and an added token cancel; leaving out the
+# padding, which is what a careless collator grades.
+
+# %%
+for name in ("no mask", "collator relabels", "stop = pad", "mask early"):
+    pipeline = plant(stations[name])
+    rows = [pipeline.encode(talk, tokenizer, write_turn) for talk in draw_talks("train", 8, seed=0)]
+    rows = [row for row in rows if row is not None]
+    lost, added = compare_labels(rows, pipeline.collate(rows, tokenizer)["labels"])
+    print(f"{name:18} lost {lost:3}, added {added:3}")
+
+# %% [markdown]
+# **Read.** Without a mask the collator is innocent, (0, 0); the other two collators are caught. `mask
+# early` stands in the encoding again: it loses the stop token as `stop = pad` does, elsewhere.
+
+# %% [markdown]
+# ## 5 · Which probe sees which bug
 #
 # Every bug ran three times. **Claims**, stated before the runs: (1) the loss curves alone, of training
 # and evaluation, see fewer than half of the bugs; (2) the battery sees at least 90 %; (3) the
@@ -231,51 +301,6 @@ check("18c.3", choose_probes)
 # about ln(number of bugs).
 #
 # Usual mistakes: sorting once; counting bugs that were seen before; leaving out the cost.
-
-# %% [markdown]
-# ## 5 · Two cases that look alike
-
-# %% [markdown] tags=["exercise"]
-# ### Exercise 18c.2 · Tell two cases apart · 10 min · ●●○
-# Write the probe that compares a batch with its examples. `labels`, a tensor (B, T), is the batch:
-# its row i belongs to `examples[i]`, padded on the right, and T is at least the length of every
-# example. A place is graded where its label is not −100. Return `(lost, added)`, two ints, summed
-# over all rows. `lost`: places graded in the example and not in the batch. `added`: places graded
-# in the batch and not in the example; a place behind the example's end is not graded in it. The
-# first place counts as any other. Token 0 is a token like any other.
-#
-# Two examples with labels `[-100, 5, 9]` and `[-100, 7]`, and `labels` `[[-100, 5, -100], [-100, 7,
-# 2]]`, give `(1, 1)`.
-
-
-# %% tags=["stub"]
-def compare_labels(examples: list[Example], labels: torch.Tensor) -> tuple[int, int]:
-    """Graded places that the batch lost, and that it added."""
-    raise NotImplementedError
-
-
-# %% tags=["solution"]
-def compare_labels(examples: list[Example], labels: torch.Tensor) -> tuple[int, int]:
-    """Graded places that the batch lost, and that it added."""
-    lost = added = 0
-    for example, row in zip(examples, labels.tolist(), strict=True):
-        padded = example.labels + [-100] * (len(row) - len(example.labels))
-        for wanted, found in zip(padded, row, strict=True):
-            lost += wanted != -100 and found == -100
-            added += wanted == -100 and found != -100
-    return lost, added
-
-
-# %% tags=["check"]
-check("18c.2", compare_labels)
-
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Fill the labels of each example up with −100 to the width of the
-# batch. Then compare place by place.</details>
-
-# %% [markdown] tags=["explanation"]
-# Usual mistakes: comparing totals, in which a lost and an added token cancel; leaving out the
-# padding, which is what a careless collator grades.
 
 # %% [markdown]
 # ## 6 · Mend, and break

@@ -4,6 +4,7 @@ healthy runs that look ill.
 Threads are named repository#number. What stands there is the family of the bug; the line is ours.
 """
 
+import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -47,6 +48,18 @@ def plant(bug: Bug) -> Pipeline:
     """The healthy pipeline with one line of one station exchanged."""
     changes = [(bug.station, bug.healthy, bug.buggy), *bug.also]
     return Pipeline({station: exchange(station, old, new) for station, old, new in changes})
+
+
+def show_lines(bug: Bug) -> str:
+    """Healthy lines against buggy ones, of every station that is changed, as a diff."""
+    shown = []
+    for station, old, new in [(bug.station, bug.healthy, bug.buggy), *bug.also]:
+        source = inspect.getsource(getattr(zoo, station))
+        pair = source.splitlines(), source.replace(old, new).splitlines()
+        lines = difflib.unified_diff(*pair, n=0, lineterm="")
+        shown.append(f"{station}:")
+        shown += [f"  {line}" for line in lines if line[:2] not in ("--", "++", "@@")]
+    return "\n".join(shown)
 
 
 @cache

@@ -36,28 +36,29 @@ class Probe:
     what: str
     when: str  # "before", "step 0", "after"
     least: float  # the band is widened by at least so much
+    bad: str = "both"  # "low" or "high" where the other direction cannot be ill
 
 
 PROBES = (
     Probe("graded share", "graded tokens / tokens, of the examples", "before", 0.02),
-    Probe("graded text", "answers graded whole, with their stop token and nothing else", "before", 0.02),
+    Probe("graded text", "answers graded whole, with their stop token and nothing else", "before", 0.02, "low"),
     Probe("batch : examples", "graded tokens in the batch / in its examples", "before", 0.02),
-    Probe("asked as taught", "rows that begin as their question is asked", "before", 0.02),
+    Probe("asked as taught", "rows that begin as their question is asked", "before", 0.02, "low"),
     Probe("control tokens", "control tokens in a row beyond those of its turns", "before", 0.02),
-    Probe("batch sizes", "loss of an evaluation at 1, 4 and 16 rows a batch", "step 0", 1e-3),
-    Probe("accumulation", "gradient of 8 x 1 rows against 1 x 8", "step 0", 1e-3),
-    Probe("P(stop)", "probability of the stop token where an answer ends", "after", 0.02),
-    Probe("first token", "accuracy at the first token of the answer", "after", 0.02),
-    Probe("other tokens", "accuracy at the second to sixth token", "after", 0.02),
-    Probe("next but one", "accuracy against the token after next", "after", 0.02),
-    Probe("two evaluations", "difference of two evaluations", "after", 1e-3),
-    Probe("max |B|", "largest entry of the matrices B", "after", 0.02),
-    Probe("reload", "logits before saving and after loading", "after", 1e-3),
-    Probe("merge", "logits before and after merging", "after", 1e-3),
-    Probe("resume", "losses behind a resume, and without it", "after", 1e-3),
-    Probe("alone : batch", "questions answered otherwise in a batch", "after", 0.02),
-    Probe("answers end", "answers that end with the stop token", "after", 0.02),
-    Probe("answers right", "right answers about held-out facts", "after", 0.02),
+    Probe("batch sizes", "loss of an evaluation at 1, 4 and 16 rows a batch", "step 0", 1e-3, "high"),
+    Probe("accumulation", "gradient of 8 x 1 rows against 1 x 8", "step 0", 1e-3, "high"),
+    Probe("P(stop)", "probability of the stop token where an answer ends", "after", 0.02, "low"),
+    Probe("first token", "accuracy at the first token of the answer", "after", 0.02, "low"),
+    Probe("other tokens", "accuracy at the second to sixth token", "after", 0.02, "low"),
+    Probe("next but one", "accuracy against the token after next", "after", 0.02, "high"),
+    Probe("two evaluations", "difference of two evaluations", "after", 1e-3, "high"),
+    Probe("max |B|", "largest entry of the matrices B", "after", 0.02, "low"),
+    Probe("reload", "logits before saving and after loading", "after", 1e-3, "high"),
+    Probe("merge", "logits before and after merging", "after", 1e-3, "high"),
+    Probe("resume", "losses behind a resume, and without it", "after", 1e-3, "high"),
+    Probe("alone : batch", "questions answered otherwise in a batch", "after", 0.02, "high"),
+    Probe("answers end", "answers that end with the stop token", "after", 0.02, "low"),
+    Probe("answers right", "right answers about held-out facts", "after", 0.02, "low"),
 )
 BATTERY = tuple(probe.name for probe in PROBES)
 
@@ -236,9 +237,13 @@ Band = tuple[float, float]
 def bands(results: Results) -> dict[str, Band]:
     """For every probe and point of the curve the values that a healthy run may have: the span of
     the recorded healthy runs, widened on both sides by its own width, or by the probe's least."""
-    least = {probe.name: probe.least for probe in PROBES} | dict.fromkeys(CURVE, 0.02)
     rows = [row for row in results.rows if row["case"] in HEALTHY]
-    return {name: widen([row[name] for row in rows], step) for name, step in least.items()}
+    found = {name: widen([row[name] for row in rows], 0.02) for name in CURVE}
+    for probe in PROBES:
+        low, high = widen([row[probe.name] for row in rows], probe.least)
+        low = -math.inf if probe.bad == "high" else low
+        found[probe.name] = low, math.inf if probe.bad == "low" else high
+    return found
 
 
 def widen(values: Iterable[float], least: float) -> Band:
@@ -258,6 +263,13 @@ def seen_by(results: Results, case: str, probes: Iterable[str]) -> list[str]:
     """The probes whose value is outside of the healthy band in every seed of a case."""
     allowed, rows = bands(results), results.select(case=case)
     return [p for p in probes if all(is_outside(row[p], allowed[p]) for row in rows)]
+
+
+def share_outside(results: Results, case: str, probes: Iterable[str]) -> float:
+    """The share of a case's seeds in which one of the probes lies outside of its healthy band."""
+    allowed, probes = bands(results), list(probes)
+    rows = results.select(case=case)
+    return _mean([any(is_outside(row[p], allowed[p]) for p in probes) for row in rows])
 
 
 def share_seen(results: Results, probes: Iterable[str]) -> list[float]:
