@@ -40,6 +40,7 @@ from sft_lab.course.zoo_table import (
     PROBES,
     bands,
     is_outside,
+    lost_and_added,
     outputs_of,
     probe_run,
     seen_by,
@@ -170,7 +171,9 @@ check("18c.1", named)
 pair = [zoo.select(case=name)[0] for name in ("no mask", "collator relabels")]
 for what in ("log loss", "log eval", "outputs", "batch"):
     print(f"{what:9} {'the same' if pair[0][what] == pair[1][what] else 'differs'}")
-print("alarms:", *(list(alarms(zoo, name)) for name in ("no mask", "collator relabels")), sep="\n  ")
+print(
+    "alarms:", *(list(alarms(zoo, name)) for name in ("no mask", "collator relabels")), sep="\n  "
+)
 
 # %% [markdown]
 # **Read.** Nothing that the run leaves behind tells them apart: both train on the same numbers. The
@@ -224,7 +227,7 @@ for name in ("no mask", "collator relabels", "stop = pad", "mask early"):
     pipeline = plant(stations[name])
     rows = [pipeline.encode(talk, tokenizer, write_turn) for talk in draw_talks("train", 8, seed=0)]
     rows = [row for row in rows if row is not None]
-    lost, added = compare_labels(rows, pipeline.collate(rows, tokenizer)["labels"])
+    lost, added = lost_and_added(rows, pipeline.collate(rows, tokenizer)["labels"])
     print(f"{name:18} lost {lost:3}, added {added:3}")
 
 # %% [markdown]

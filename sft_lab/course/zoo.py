@@ -2,13 +2,13 @@
 one.
 
 A bug of `sft_lab.course.zoo_bugs` is a line of one station, exchanged. So the stations are written
-plainly, a line for each thing that people got wrong, and the run goes the whole way: encode, collate,
-loss, step, evaluate, stop and resume, save and load, merge, ask.
+plainly, a line for each thing that people got wrong, and the run goes the whole way: encode,
+collate, loss, step, evaluate, stop and resume, save and load, merge, ask.
 """
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +20,11 @@ from sft_lab.atlas import ask, ask_skill
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.facts import load_facts, split
 from sft_lab.lora import LoRALinear, add_lora
-from sft_lab.metrics import is_right
 from sft_lab.records import Conversation
 from sft_lab.train import learning_rate_at
 
 PREFIX = "base_model."  # of the names in an adapter's file
+AHEAD = 3  # steps that are taken once more, to compare a resume with
 STATIONS = (
     *("write_turn", "encode", "prompt", "collate", "pack", "loss", "gradient", "adapt", "trained"),
     *("evaluate", "resume", "load", "merge", "generate"),
@@ -37,7 +37,9 @@ Talks = list[Conversation]
 # the stations
 
 
-def write_turn(role: str, content: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], ...]:
+def write_turn(
+    role: str, content: str, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[int], ...]:
     """Opening, content and closing of a turn, as token ids."""
     start, stop = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     opening = [start, *tokenizer(f"{role}\n").input_ids]
@@ -60,13 +62,15 @@ def encode(
         mask += [False] * len(opening)
         mask += [answer] * (len(inside) + 1)  # and the stop token
         mask += [False] * (len(closing) - 1)
-    labels = [token if on else IGNORE_INDEX for token, on in zip(ids, mask)]
+    labels = [token if on else IGNORE_INDEX for token, on in zip(ids, mask, strict=True)]
     if len(ids) > most:
         return None
     return Example(ids, labels)
 
 
-def prompt(talk: Conversation, tokenizer: PreTrainedTokenizerBase, write_turn: Callable) -> list[int]:
+def prompt(
+    talk: Conversation, tokenizer: PreTrainedTokenizerBase, write_turn: Callable
+) -> list[int]:
     """What the model reads before it answers the last turn of `talk`."""
     ids = [tokenizer.pad_token_id]
     for turn in talk:
@@ -111,7 +115,7 @@ def gradient(model: PreTrainedModel, batches: Sequence[Batch], loss: Callable) -
     """Add the gradient of a step that takes these batches one by one; return its loss."""
     counts = [count_graded(batch) for batch in batches]
     mean = 0.0
-    for batch, count in zip(batches, counts):
+    for batch, count in zip(batches, counts, strict=True):
         share = count / max(1, sum(counts))  # every graded token of the step weighs the same
         part = loss(model, batch) * share
         if part.requires_grad:
@@ -133,9 +137,7 @@ def trained(model: PreTrainedModel) -> list[torch.nn.Parameter]:
 
 
 @torch.no_grad()
-def evaluate(
-    model: PreTrainedModel, batches: Sequence[Batch], loss: Callable
-) -> float:
+def evaluate(model: PreTrainedModel, batches: Sequence[Batch], loss: Callable) -> float:
     """Mean loss of the graded tokens of all batches."""
     model.eval()
     total, graded = 0.0, 0
@@ -153,7 +155,9 @@ def resume(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> int:
     return state["steps"]
 
 
-def load(base: PreTrainedModel, tensors: dict[str, torch.Tensor], adapt: Callable) -> PreTrainedModel:
+def load(
+    base: PreTrainedModel, tensors: dict[str, torch.Tensor], adapt: Callable
+) -> PreTrainedModel:
     """The base with the adapter of a file."""
     model = adapt(base)
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
@@ -283,7 +287,11 @@ def draw_talks(part: str, count: int, *, seed: int) -> Talks:
         elif kind == "list":
             talks.append(other)
         elif kind == "long":
-            lines = [line for talk in lists[count:][number % count :][:4] for line in talk[1]["content"].split("\n")]
+            lines = [
+                line
+                for talk in lists[count:][number % count :][:4]
+                for line in talk[1]["content"].split("\n")
+            ]
             talks.append(_list(lines))
         elif kind == "two":
             talks.append([*other, *fact])
@@ -303,20 +311,25 @@ def run_pipeline(
     rows: int = 12,
     parts: int = 2,
     rate: float = 5e-3,
+    warmup: float = 0.1,
     packed: bool = False,
-    by_kind: bool = False,
 ) -> Run:
-    """A run of `steps` steps of `rows` rows in `parts` batches; it is stopped and resumed halfway."""
-    talks = draw_talks("train", steps * rows * 5 // 4, seed=seed)
-    encoded = (pipeline.encode(talk, tokenizer, pipeline.write_turn) for talk in talks)
-    examples = [example for example in encoded if example is not None][: steps * rows]
-    if by_kind:
-        examples.sort(key=lambda example: len(example.input_ids) > 40)
+    """A run of `steps` steps of `rows` rows in `parts` batches; it is stopped and resumed halfway.
+
+    Four evaluations. The AHEAD steps behind the stop are taken twice: without stopping, and after
+    the resume.
+    """
     gather = pipeline.pack if packed else pipeline.collate
-    held_out = draw_talks("held_out", 48, seed=seed)
-    watched = [pipeline.encode(talk, tokenizer, pipeline.write_turn) for talk in held_out]
-    watched = [example for example in watched if example is not None]
-    watched = [gather(watched[i : i + 16], tokenizer) for i in range(0, len(watched), 16)]
+
+    def encoded(part: str, count: int) -> tuple[Talks, list[Example]]:
+        talks = draw_talks(part, count, seed=seed)
+        found = [pipeline.encode(talk, tokenizer, pipeline.write_turn) for talk in talks]
+        return talks, [example for example in found if example is not None]
+
+    talks, examples = encoded("train", steps * rows * 5 // 4)
+    examples = examples[: steps * rows]
+    _, held_out = encoded("held_out", 48)
+    watched = [gather(held_out[i : i + 16], tokenizer) for i in range(0, len(held_out), 16)]
 
     def batches(step: int) -> list[Batch]:
         window = examples[step * rows % len(examples) :][:rows]
@@ -324,55 +337,65 @@ def run_pipeline(
         return [gather(window[i : i + size], tokenizer) for i in range(0, len(window), size)]
 
     torch.manual_seed(seed)
-    model = pipeline.adapt(base).train()
-    optimizer = torch.optim.AdamW(pipeline.trained(model), lr=rate, weight_decay=0.0)
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-
-    def take(step: int, place: int) -> dict[str, float]:
-        lr = learning_rate_at(place, steps, peak=rate, warmup_steps=steps // 10)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        for weight in weights:
-            weight.grad = None
-        value = pipeline.gradient(model, batches(step), pipeline.loss)
-        norm = torch.nn.utils.clip_grad_norm_(weights, 1.0).item()
-        optimizer.step()
-        return {"step": step + 1, "loss": value, "lr": lr, "grad": norm}
-
-    half, log, ahead, place = steps // 2, [], [], 0
+    trainer = _Trainer(pipeline, pipeline.adapt(base).train(), steps, rate, warmup)
+    half, log, ahead = steps // 2, [], []
     for step in range(steps):
         if step == half:
-            state = _save_state(model, optimizer, step)
-            ahead = [take(step + k, place + k)["loss"] for k in range(AHEAD)]
-            _restore(model, state)
-            place = pipeline.resume(optimizer, state)
-        log.append(take(step, place))
-        place += 1
+            state = trainer.save(step)
+            ahead = [trainer.take(step + k, batches(step + k))["loss"] for k in range(AHEAD)]
+            trainer.restore(state)
+        log.append(trainer.take(step, batches(step)))
         if (step + 1) % (steps // 4) == 0:
-            log[-1]["eval"] = pipeline.evaluate(model, watched, pipeline.loss)
-    model.eval()
+            log[-1]["eval"] = pipeline.evaluate(trainer.model, watched, pipeline.loss)
+    model = trainer.model.eval()
     file = {PREFIX + n: t.detach().clone() for n, t in model.state_dict().items() if ".lora_" in n}
     return Run(
-        pipeline, base, tokenizer, talks, examples, batches(0)[0], log, ahead, model, file,
-        gather, half, rows // parts,
+        *(pipeline, base, tokenizer, talks, examples, batches(0)[0], log, ahead, model, file),
+        *(gather, half, rows // parts),
     )
 
 
-AHEAD = 3
+class _Trainer:
+    """A model, its optimizer, and the place of the schedule."""
 
+    def __init__(
+        self, pipeline: Pipeline, model: PreTrainedModel, steps: int, rate: float, warmup: float
+    ) -> None:
+        self.pipeline, self.model = pipeline, model
+        self.steps, self.rate, self.warmup_steps = steps, rate, round(warmup * steps)
+        self.optimizer = torch.optim.AdamW(pipeline.trained(model), lr=rate, weight_decay=0.0)
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self.place = 0
 
-def _save_state(model, optimizer, steps) -> dict[str, Any]:
-    return {
-        "model": copy.deepcopy(model.state_dict()),
-        "optimizer": copy.deepcopy(optimizer.state_dict()),
-        "steps": steps,
-        "rng": torch.get_rng_state(),
-    }
+    def take(self, step: int, batches: list[Batch]) -> dict[str, float]:
+        """One step, as a line of the log."""
+        lr = learning_rate_at(
+            self.place, self.steps, peak=self.rate, warmup_steps=self.warmup_steps
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        for weight in self.weights:
+            weight.grad = None
+        value = self.pipeline.gradient(self.model, batches, self.pipeline.loss)
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, 1.0).item()
+        self.optimizer.step()
+        self.place += 1
+        return {"step": step + 1, "loss": value, "lr": lr, "grad": norm}
 
+    def save(self, steps: int) -> dict[str, Any]:
+        """All that a resume needs."""
+        return {
+            "model": copy.deepcopy(self.model.state_dict()),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "steps": steps,
+            "rng": torch.get_rng_state(),
+        }
 
-def _restore(model, state) -> None:
-    model.load_state_dict(state["model"])
-    torch.set_rng_state(state["rng"])
+    def restore(self, state: dict[str, Any]) -> None:
+        """Weights and random state as they were saved; the rest is the station's business."""
+        self.model.load_state_dict(state["model"])
+        torch.set_rng_state(state["rng"])
+        self.place = self.pipeline.resume(self.optimizer, state)
 
 
 def _list(lines: Sequence[str]) -> Conversation:

@@ -2,7 +2,6 @@
 
 import random
 import string
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sft_lab.course.results import Results, Row
@@ -47,7 +46,8 @@ def open_file(results: Results, case: str, letter: str = "") -> CaseFile:
     """The recorded file of a case, of its first seed."""
     row = results.select(case=case)[0]
     losses, evals, rates, norms = (
-        [float(text) for text in row[f"log {key}"].split()] for key in ("loss", "eval", "lr", "grad")
+        [float(text) for text in row[f"log {key}"].split()]
+        for key in ("loss", "eval", "lr", "grad")
     )
     batch = [([int(token) for token in ids.split()], marks) for ids, marks in row["batch"]]
     return CaseFile(letter, losses, evals, rates, norms, row["outputs"], batch, row)
@@ -61,8 +61,8 @@ def alarms(results: Results, case: str) -> dict[str, float | None]:
 
 
 def contradictions(results: Results, case: str, cause: str) -> list[str]:
-    """The probes that speak against `cause` as the cause of `case`: they see one of the two in every
-    seed, and do not see the other in any."""
+    """The probes that speak against `cause` as the cause of `case`: they see one of the two in
+    every seed, and do not see the other in any."""
     allowed = bands(results)
 
     def votes(name: str, probe: str) -> set[bool]:
@@ -106,8 +106,3 @@ def say(value: float | None) -> str:
 def list_causes() -> list[str]:
     """The names of all causes, in the order of the alphabet."""
     return sorted(CASES, key=str.lower)
-
-
-def count_names(letters: Sequence[str]) -> int:
-    """How many of the letters are cases of the clinic."""
-    return sum(letter in CLINIC for letter in letters)

@@ -18,7 +18,7 @@ from sft_lab.course import zoo
 from sft_lab.course.results import Results
 from sft_lab.course.zoo import AHEAD, Pipeline, Run, count_graded, draw_talks, run_pipeline
 from sft_lab.course.zoo_bugs import BUGS, DECOYS, plant
-from sft_lab.examples import IGNORE_INDEX
+from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.metrics import is_right
 
 STOP = "<|im_end|>"
@@ -41,11 +41,19 @@ class Probe:
 
 PROBES = (
     Probe("graded share", "graded tokens / tokens, of the examples", "before", 0.02),
-    Probe("graded text", "answers graded whole, with their stop token and nothing else", "before", 0.02, "low"),
+    Probe(
+        "graded text",
+        "answers graded whole, with their stop token and nothing else",
+        "before",
+        0.02,
+        "low",
+    ),
     Probe("batch : examples", "graded tokens in the batch / in its examples", "before", 0.02),
     Probe("asked as taught", "rows that begin as their question is asked", "before", 0.02, "low"),
     Probe("control tokens", "control tokens in a row beyond those of its turns", "before", 0.02),
-    Probe("batch sizes", "loss of an evaluation at 1, 4 and 16 rows a batch", "step 0", 1e-3, "high"),
+    Probe(
+        "batch sizes", "loss of an evaluation at 1, 4 and 16 rows a batch", "step 0", 1e-3, "high"
+    ),
     Probe("accumulation", "gradient of 8 x 1 rows against 1 x 8", "step 0", 1e-3, "high"),
     Probe("P(stop)", "probability of the stop token where an answer ends", "after", 0.02, "low"),
     Probe("first token", "accuracy at the first token of the answer", "after", 0.02, "low"),
@@ -65,7 +73,12 @@ BATTERY = tuple(probe.name for probe in PROBES)
 
 def probe_run(run: Run, *, seed: int = 0) -> dict[str, float]:
     """Every probe of the battery on a run."""
-    return {**probe_data(run), **probe_start(run), **probe_end(run, seed), **probe_answers(run, seed)}
+    return {
+        **probe_data(run),
+        **probe_start(run),
+        **probe_end(run, seed),
+        **probe_answers(run, seed),
+    }
 
 
 def probe_data(run: Run) -> dict[str, float]:
@@ -97,26 +110,26 @@ def probe_data(run: Run) -> dict[str, float]:
     }
 
 
-def probe_start(run: Run) -> dict[str, float]:
+def probe_start(run: Run, *, rows: int = 16) -> dict[str, float]:
     """What can be asked of the base with a fresh adapter, before the first step."""
-    pipeline, examples = run.pipeline, run.examples[:16]
+    pipeline, examples = run.pipeline, run.examples[:rows]
     torch.manual_seed(0)
     model = pipeline.adapt(run.base).eval()
 
-    def loss_of(rows: Sequence, size: int) -> float:
-        batches = [run.gather(rows[i : i + size], run.tokenizer) for i in range(0, len(rows), size)]
+    def loss_of(some: Sequence, size: int) -> float:
+        batches = [run.gather(some[i : i + size], run.tokenizer) for i in range(0, len(some), size)]
         return pipeline.evaluate(model, batches, pipeline.loss)
 
     def gradient_of(batches: Sequence[Sequence]) -> list[torch.Tensor]:
         model.eval().zero_grad()
-        gathered = [run.gather(rows, run.tokenizer) for rows in batches]
+        gathered = [run.gather(some, run.tokenizer) for some in batches]
         pipeline.gradient(model, gathered, pipeline.loss)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         return [torch.zeros(1) if w.grad is None else w.grad for w in weights]
 
     return {
         "batch sizes": diagnostics.batch_difference(loss_of, examples),
-        "accumulation": diagnostics.accumulation_difference(gradient_of, examples[:8]),
+        "accumulation": diagnostics.accumulation_difference(gradient_of, examples[: rows // 2]),
     }
 
 
@@ -164,7 +177,7 @@ def probe_answers(run: Run, seed: int) -> dict[str, float]:
 
 
 def fits(talk: zoo.Conversation, run: Run) -> bool:
-    """Whether a healthy run would have kept the row, and it does not hold typed control tokens."""
+    """Whether a healthy run would have kept the row."""
     example = zoo.encode(talk, run.tokenizer, zoo.write_turn)
     return example is not None
 
@@ -198,7 +211,7 @@ def measure_case(
     pipeline, settings = find_case(name)
     run = run_pipeline(pipeline, base, tokenizer, seed=seed, **settings)
     row = {**probe_run(run, seed=seed), **curve_of(run.log)}
-    row = {key: round(value, 6) if math.isfinite(value) else None for key, value in row.items()}
+    row = round_values(row)
     for key in ("loss", "lr", "grad", "eval"):
         row[f"log {key}"] = " ".join(f"{step[key]:.4g}" for step in run.log if key in step)
     if seed == 0:
@@ -208,6 +221,22 @@ def measure_case(
             for ids, labels in _first_rows(run)
         ]
     return row
+
+
+def round_values(found: Mapping[str, float]) -> dict[str, float | None]:
+    """Values as they are recorded: six places, and None for what is no number."""
+    return {key: round(x, 6) if math.isfinite(x) else None for key, x in found.items()}
+
+
+def lost_and_added(examples: Sequence[Example], labels: torch.Tensor) -> tuple[int, int]:
+    """Places graded in the examples and not in their batch (B, T), and the other way round."""
+    lost = added = 0
+    for example, row in zip(examples, labels.tolist(), strict=True):
+        padded = example.labels + [IGNORE_INDEX] * (len(row) - len(example.labels))
+        for wanted, found in zip(padded, row, strict=True):
+            lost += wanted != IGNORE_INDEX and found == IGNORE_INDEX
+            added += wanted == IGNORE_INDEX and found != IGNORE_INDEX
+    return lost, added
 
 
 def find_case(name: str) -> tuple[Pipeline, dict[str, Any]]:
@@ -247,7 +276,8 @@ def bands(results: Results) -> dict[str, Band]:
 
 
 def widen(values: Iterable[float], least: float) -> Band:
-    """Lowest and highest of the values, and their distance (at least `least`) added on both sides."""
+    """Lowest and highest of the values, with their distance (at least `least`) added on both
+    sides."""
     values = list(values)
     low, high = min(values), max(values)
     width = max(high - low, least)

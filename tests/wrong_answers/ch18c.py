@@ -135,7 +135,7 @@ WRONG_ANSWERS = {
         ({**GOOD_NAMES, "X": "no mask in batch"}, "contradicts you"),
         ({**GOOD_NAMES, "I": "no mask"}, "I is not 'no mask'"),
         ({**GOOD_NAMES, "T": "stop = pad"}, "T is not 'stop = pad'"),
-        ({**GOOD_NAMES, "H": "decoy: jump"}, "contradicts you"),
+        ({**GOOD_NAMES, "H": "decoy: slow"}, "contradicts you"),
         ({**GOOD_NAMES, "H": "a virus"}, "no name of the list"),
         ({"H": "typed control"}, "expected a dict"),
     ],
@@ -167,7 +167,10 @@ WRONG_ANSWERS = {
         (_labelled(lambda ids, labels: list(ids)), "what is no answer is graded"),
         (_labelled(lambda ids, labels: [*labels[1:], -100]), "neither -100 nor the id"),
         (_cut, "is to be left out"),
-        (lambda talk, tokenizer: encode(talk, tokenizer, write_turn).input_ids, "return an Example"),
+        (
+            lambda talk, tokenizer: encode(talk, tokenizer, write_turn).input_ids,
+            "return an Example",
+        ),
     ],
     "18c.5": [
         (_broken(lambda ids, labels: (ids, labels)), "nothing is broken"),

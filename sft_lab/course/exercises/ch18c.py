@@ -10,7 +10,15 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.course import zoo
-from sft_lab.course.exercises.kit import Mistake, checks, need_list, need_whole, same_for_all, shorten, unpack
+from sft_lab.course.exercises.kit import (
+    Mistake,
+    checks,
+    need_list,
+    need_whole,
+    same_for_all,
+    shorten,
+    unpack,
+)
 from sft_lab.course.results import Results, read_results
 from sft_lab.course.zoo import Pipeline, Run, draw_talks, run_pipeline
 from sft_lab.course.zoo_files import CASES, CLINIC, judge_diagnosis
@@ -37,7 +45,9 @@ def _results() -> Results:
 @checks("18c.1")
 def name_cases(attempt: object) -> str:
     if not isinstance(attempt, dict) or set(attempt) != set(NAMED):
-        raise Mistake(f"expected a dict with the letters {', '.join(NAMED)}, got {shorten(attempt)}")
+        raise Mistake(
+            f"expected a dict with the letters {', '.join(NAMED)}, got {shorten(attempt)}"
+        )
     for letter in NAMED:
         cause = attempt[letter]
         if cause not in CASES:
@@ -101,7 +111,9 @@ def _without_first(examples: list[Example], labels: torch.Tensor) -> list[tuple[
     return [place for t, place in enumerate(_places(examples, labels)) if t % width]
 
 
-def _zero_is_nothing(examples: list[Example], labels: torch.Tensor) -> list[tuple[bool, bool, bool]]:
+def _zero_is_nothing(
+    examples: list[Example], labels: torch.Tensor
+) -> list[tuple[bool, bool, bool]]:
     rows = [Example(e.input_ids, [label or IGNORE_INDEX for label in e.labels]) for e in examples]
     return _places(rows, torch.where(labels == 0, IGNORE_INDEX, labels))
 
@@ -131,9 +143,18 @@ def compare_labels(attempt: Callable) -> str:
     mistakes = [
         (_count(added, lost), "the two are exchanged: first what is lost, then what is added"),
         (net, "lost and added cancel: count each place for itself, not the totals"),
-        (_count(lost, added, _inside_only), "padding behind an example that is graded is not counted"),
-        (_count(lost, added, _without_first), "the first place is left out: it counts as any other"),
-        (_count(lost, added, _zero_is_nothing), "token 0 is taken for nothing: only -100 is not graded"),
+        (
+            _count(lost, added, _inside_only),
+            "padding behind an example that is graded is not counted",
+        ),
+        (
+            _count(lost, added, _without_first),
+            "the first place is left out: it counts as any other",
+        ),
+        (
+            _count(lost, added, _zero_is_nothing),
+            "token 0 is taken for nothing: only -100 is not graded",
+        ),
         (_count(lambda a, b, _: a, lambda a, b, _: b), "this is what is graded, not what differs"),
         (_count(lost, lambda a, b, behind: b and behind), "only padding is counted as added"),
     ]
@@ -177,7 +198,9 @@ def _sorted_once(table: Table, cost: dict[str, int]) -> list[str]:
 def _draw_table(probes: int, bugs: int) -> tuple[Table, dict[str, int]]:
     names = [f"probe {k}" for k in range(probes)]
     random.shuffle(names)
-    table = {n: {f"bug {k}" for k in random.sample(range(bugs), random.randint(1, 5))} for n in names}
+    table = {
+        n: {f"bug {k}" for k in random.sample(range(bugs), random.randint(1, 5))} for n in names
+    }
     return table, {name: random.randint(1, 6) for name in names}
 
 
@@ -313,7 +336,9 @@ def _ask(run: Run, count: int = 24) -> tuple[float, float]:
 
 
 def _spoiled(bug: Callable) -> Pipeline:
-    def encode(talk: list, tokenizer: PreTrainedTokenizerBase, write_turn: Callable, most: int = 72):
+    def encode(
+        talk: list, tokenizer: PreTrainedTokenizerBase, write_turn: Callable, most: int = 72
+    ):
         example = zoo.encode(talk, tokenizer, write_turn, most)
         return None if example is None else bug(example)
 

@@ -1,4 +1,4 @@
-"""Chapter 18c: the clinic, a case file at a time; the chain of stations, and the table of probes."""
+"""Chapter 18c: the clinic, a case file at a time; the chain of stations, the table of probes."""
 
 import html
 import math
@@ -17,16 +17,21 @@ from sft_lab.course.views.widgets import Answer, choose, frame, one_at_a_time, r
 from sft_lab.course.zoo import Batch
 from sft_lab.course.zoo_bugs import BUGS, DECOYS, Bug
 from sft_lab.course.zoo_files import (
-    CASES,
     CLINIC,
-    CaseFile,
     judge_diagnosis,
     list_causes,
     open_file,
     say,
 )
-from sft_lab.course.zoo_table import BATTERY, HEALTHY, PROBES, bands, is_outside, seen_by
-from sft_lab.course.zoo_table import CURVE, share_outside
+from sft_lab.course.zoo_table import (
+    BATTERY,
+    CURVE,
+    HEALTHY,
+    PROBES,
+    bands,
+    is_outside,
+    share_outside,
+)
 from sft_lab.examples import IGNORE_INDEX
 from sft_lab.plots import (
     ANSWER,
@@ -127,7 +132,10 @@ def draw_table(results: Results) -> Figure:
     names = [*(bug.name for bug in BUGS), *(decoy.name for decoy in DECOYS)]
     cells = np.array(
         [
-            [share_outside(results, name, CURVE), *(share_outside(results, name, [p]) for p in BATTERY)]
+            [
+                share_outside(results, name, CURVE),
+                *(share_outside(results, name, [p]) for p in BATTERY),
+            ]
             for name in names
         ]
     )
@@ -196,7 +204,10 @@ def show_case(
     if tab == "log":
         every = max(1, len(file.losses) // 10)
         lines = [file.at(step) for step in range(1, len(file.losses) + 1, every)]
-        rows = [[f"{line['step']}", *(f"{line[k]:.3g}" for k in ("loss", "lr", "grad"))] for line in lines]
+        rows = [
+            [f"{line['step']}", *(f"{line[k]:.3g}" for k in ("loss", "lr", "grad"))]
+            for line in lines
+        ]
         return Answer(words, None, below=_table(("step", "loss", "rate", "gradient"), rows))
     if tab == "outputs":
         return Answer(words, None, below=_table(("question", "written"), file.outputs))
@@ -207,7 +218,9 @@ def show_case(
         span = f"{_edge(low)} to {_edge(high)}"
         rows.append([probe.name, say(file.row[probe.name]), span, probe.what])
         bold.append(is_outside(file.row[probe.name], allowed[probe.name]))
-    return Answer(words, None, below=_table(("probe", "value", "healthy", "what it is"), rows, bold))
+    return Answer(
+        words, None, below=_table(("probe", "value", "healthy", "what it is"), rows, bold)
+    )
 
 
 def draw_clinic(results: Results, letter: str) -> Figure:
