@@ -68,6 +68,20 @@ judge      metrics                right answers and classes, how sure a model is
 lookup     retrieval              passages found for a question, and answers from them
 compare    report                 two models side by side, as one HTML page
            compare                base against tuned: table, intervals
+examine    findings               what an examination found: table, page, exit code
+           doctor.causes          the words of each finding about tokens and files
+           doctor.refusals        why a row cannot be encoded, as a code
+           doctor.tokens          what a tokenizer and its template make of rows
+           doctor.saved           what the files of a model and an adapter say
+           doctor.texts           what the text of one row shows by itself
+           doctor.twins           near-duplicates among a hundred thousand texts
+           doctor.rows            what rows show beside each other, and an exam beside them
+           doctor.checks          the checks of a row, and the tokenizer they need
+           doctor.shares          many rows, shared between two processes
+           doctor.worker          the second of the two
+           doctor.examine         the whole examination: diagnose
+           doctor.command         `sft-lab doctor`
+           doctor.__main__        python -m sft_lab.doctor
 reinforce  policy                 from rewards to a loss: advantages, clipping, KL, averages
            rollouts               answers drawn in groups, and the loop: REINFORCE, GRPO, PPO
 show       plots                  one palette, a few drawings

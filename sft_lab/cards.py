@@ -4,6 +4,8 @@ The need is `sft_lab.memory`'s prediction for a step in half precision, and an a
 tensor holds. Chapter 08 measures the same step.
 """
 
+from transformers import PreTrainedConfig
+
 from sft_lab.memory import PARTS, predict_memory
 from sft_lab.shapes import named_config
 
@@ -33,7 +35,7 @@ def card_gib(card: str) -> float:
 
 
 def needed_gib(
-    model: str,
+    model: str | PreTrainedConfig,
     method: str,
     batch_size: int,
     length: int,
@@ -43,9 +45,9 @@ def needed_gib(
     rank: int = RANK,
 ) -> dict[str, float]:
     """GiB of each part of a step in half precision at its peak, and of the allowance; settings as
-    predict_memory's."""
+    predict_memory's. model: a name of sft_lab.shapes, or a config."""
     parts = predict_memory(
-        named_config(model),
+        named_config(model) if isinstance(model, str) else model,
         method=method,
         rank=rank,
         batch_size=batch_size,
@@ -59,7 +61,13 @@ def needed_gib(
 
 
 def find_changes(
-    model: str, card: str, method: str, batch_size: int, length: int, checkpointing: bool, head: str
+    model: str | PreTrainedConfig,
+    card: str,
+    method: str,
+    batch_size: int,
+    length: int,
+    checkpointing: bool,
+    head: str,
 ) -> list[str]:
     """What to change so that the step fits, in words: one change if one is enough, else several; []
     if nothing helps.
@@ -96,5 +104,5 @@ def find_changes(
     return []
 
 
-def _fits(model: str, card: str, settings: dict[str, object]) -> bool:
+def _fits(model: str | PreTrainedConfig, card: str, settings: dict[str, object]) -> bool:
     return sum(needed_gib(model, **settings).values()) <= card_gib(card)

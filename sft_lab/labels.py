@@ -337,18 +337,19 @@ def _encode_openings(
     question, answer = find_neutral_texts(tokenizer, template)
     turns = [{"role": "user", "content": question}]
     asked = render_conversation(turns, tokenizer, template).ids
-    openings = []
+    openings, refusal = [], None
     for content in (f"<think>\n{answer}\n</think>\n\n{answer}", answer):
         answered = [*turns, {"role": "assistant", "content": content}]
         try:
             rendered = render_for_training(answered, tokenizer, max_tokens=sys.maxsize)
             example = _grade(rendered, {2: True}, tokenizer, "last")
-        except ValueError:
-            if content == answer:
-                raise
-            continue  # a template without a place for reasoning; a row that has some is refused
+        except ValueError as error:
+            refusal = error
+            continue  # a template without a place for reasoning, or for an answer without one
         # Templates may end a question otherwise once an answer follows, so we compare.
         ids = example.input_ids
         shared = next(t for t in range(len(ids)) if asked[t : t + 1] != ids[t : t + 1])
         openings.append(ids[shared : _find_runs(example.labels)[0][0]])
+    if not openings:
+        raise refusal
     return openings

@@ -8,7 +8,7 @@ with its likely cause. `row_files` reads the files, `row_keys` lists what else a
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,7 @@ ROLES = {  # theirs: ours; "human" and "gpt" are ShareGPT's
     "gpt": "assistant",
 }
 IN_A_TURN = " in a turn"
+EMPTY = "empty, no row to read. Did the step that wrote it finish?"
 FOLLOWERS = {  # the roles that may come after a role; None stands for the beginning
     None: ("system", "user"),
     "system": ("user",),
@@ -65,6 +66,29 @@ class ReadConversation(list):
     def __init__(self, turns: Conversation, place: str):
         super().__init__(turns)
         self.place = place
+
+
+class RowRead(NamedTuple):
+    """A good row. columns: its own; unread: those, and the keys of its turns, that hold text and
+    are not read."""
+
+    conversation: ReadConversation
+    columns: Set[str]
+    unread: list[str]
+
+
+class RowProblem(NamedTuple):
+    """A bad row, or a bad file: its place, what is wrong, what to do, the line of the file."""
+
+    place: str
+    what: str
+    advice: str
+    line: int | None
+    unread: list[str]
+
+    def __str__(self) -> str:
+        line = f" (line {self.line})" if self.line else ""
+        return f"{self.place}: {self.what}{line}. {self.advice}"
 
 
 def load_conversations(
@@ -94,40 +118,58 @@ def load_conversations(
     from 1 (the header of a CSV is no row), lines count header and blank lines too, byte offsets
     begin at 0.
     """
-    columns = _check_columns(columns or {})
-    name, rows = _open(source)
     conversations, problems, unread, seen = [], [], Counter(), set()
     # every row is read although one was bad: who mends a file wants all that is wrong with it
-    for row_number, line, row in rows:
-        where, ignored = f"{name}, row {row_number}" if row_number else name, set()
-        try:
-            conversations.append(ReadConversation(_read_row(row, columns, ignored), where))
-            seen.update(row)
-        except (BadRow, RecursionError) as error:
-            problems.append(f"{where}: {_explain(error, line)}")
-        unread.update(sorted(ignored))
+    for read in read_rows(source, columns=columns):
+        if isinstance(read, RowProblem):
+            problems.append(str(read))
+        else:
+            conversations.append(read.conversation)
+            seen |= read.columns
+        unread.update(read.unread)
+    name = name_source(source)
     if not problems and not conversations:
-        problems.append(f"{name}: empty, no row to read. Did the step that wrote it finish?")
-    elif not problems and (missing := sorted(set(columns.values()) - seen)):
+        problems.append(f"{name}: {EMPTY}")
+    elif not problems and (missing := sorted({*(columns or {}).values()} - seen)):
         problems.append(f"{name}: columns names {missing}, which no row has. Mend the name.")
     if problems:
         raise RecordError(problems)
     if unread:
-        warnings.warn(f"{name}: {_list_unread(unread, len(conversations))}", stacklevel=2)
+        warnings.warn(f"{name}: {list_unread(unread, len(conversations))}", stacklevel=2)
     return conversations
 
 
-def _explain(error: BadRow | RecursionError, line: int | None) -> str:
+def read_rows(
+    source: str | Path | Iterable, *, columns: dict[str, str] | None = None
+) -> Iterator["RowRead | RowProblem"]:
+    """Every row as `load_conversations` reads it, the good ones and the bad ones in their order.
+
+    Raises RecordError, at the first row, for a source that is none and for `columns` that mean
+    nothing; what is wrong with a file as a whole comes as a RowProblem.
+    """
+    columns = _check_columns(columns or {})
+    name, rows = name_source(source), _open(source)
+    for row_number, line, row in rows:
+        place, ignored = f"{name}, row {row_number}" if row_number else name, set()
+        try:
+            conversation = ReadConversation(_read_row(row, columns, ignored), place)
+        except (BadRow, RecursionError) as error:
+            yield RowProblem(place, *_explain(error, line), line, sorted(ignored))
+        else:
+            yield RowRead(conversation, row.keys(), sorted(ignored))
+
+
+def _explain(error: BadRow | RecursionError, line: int | None) -> tuple[str, str]:
     """What is wrong with a row, and what to do. line: of its file, None for no file."""
-    what, advice = "lists nested too deep", "Likely one holds itself."
     if isinstance(error, BadRow):
         what, advice = error.args
-    elif line:  # no file can hold such a list
-        advice = "A row is flat. Likely brackets were repeated."
-    return f"{what} (line {line}). {advice}" if line else f"{what}. {advice}"
+        return what, advice
+    if line:  # no file can hold a list that holds itself
+        return "lists nested too deep", "A row is flat. Likely brackets were repeated."
+    return "lists nested too deep", "Likely one holds itself."
 
 
-def _list_unread(unread: Counter, total: int) -> str:
+def list_unread(unread: Counter, total: int) -> str:
     """The columns, and the keys of turns, that are not read, each with its number of rows."""
     columns, turns = [], []
     for key, count in unread.most_common():
@@ -159,10 +201,17 @@ def _check_columns(columns: dict[str, str]) -> dict[str, str]:
     return dict(columns)
 
 
-def _open(source: Any) -> tuple[str, Iterator[NumberedRow]]:
-    """What errors call a source, and its rows."""
+def name_source(source: Any) -> str:
+    """What errors call a source: the path of a file, or what kind of thing it is."""
     if isinstance(source, str | Path):
-        return f"{source!s:.255}", read_file(Path(source))
+        return f"{source!s:.255}"
+    return "rows" if isinstance(source, list) else type(source).__name__
+
+
+def _open(source: Any) -> Iterator[NumberedRow]:
+    """The rows of a source."""
+    if isinstance(source, str | Path):
+        return read_file(Path(source))
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         raise RecordError(
             [
@@ -170,13 +219,13 @@ def _open(source: Any) -> tuple[str, Iterator[NumberedRow]]:
                 'split of a DatasetDict (data["train"]); put a single row into a list.'
             ]
         )
-    name = "rows" if isinstance(source, list) else type(source).__name__
-    if name == "DataFrame" and hasattr(source, "iterrows"):  # pandas gives its column names
+    # pandas gives its column names
+    if type(source).__name__ == "DataFrame" and hasattr(source, "iterrows"):
         if not source.columns.is_unique:
             twice = source.columns[source.columns.duplicated()].tolist()
             raise RecordError([f"DataFrame: columns named twice, {show(twice)}. Rename one."])
         source = source.to_dict("records")
-    return name, ((number, None, row) for number, row in enumerate(source, start=1))
+    return ((number, None, row) for number, row in enumerate(source, start=1))
 
 
 def _read_row(row: Any, columns: dict[str, str], unread: set[str]) -> Conversation:

@@ -45,7 +45,7 @@ def list_problems(problems: list[str]) -> str:
     for problem in problems:
         placed = PLACED.match(problem)
         name, number, what = placed.groups() if placed else (problem, "", "")
-        causes.setdefault((name, VARYING.sub(_leave_out, what)), []).append((problem, number))
+        causes.setdefault((name, cause_of(what)), []).append((problem, number))
     lines = []
     for (first, _), *others in [*causes.values()][:PRINTED_PROBLEMS]:
         lines.append(first)
@@ -56,6 +56,11 @@ def list_problems(problems: list[str]) -> str:
     if len(causes) > PRINTED_PROBLEMS:
         lines.append(f"... and {len(causes) - PRINTED_PROBLEMS} other causes, all in .problems")
     return "\n".join(lines)
+
+
+def cause_of(what: str) -> str:
+    """What is wrong with a row, without what differs between rows with one cause."""
+    return VARYING.sub(_leave_out, what)
 
 
 def _leave_out(varying: re.Match) -> str:

@@ -34,7 +34,7 @@ def training_template(tokenizer: PreTrainedTokenizerBase) -> str:
     own = find_template(tokenizer)
     if has_tags(own):
         return own
-    if importlib.util.find_spec("trl") is None:
+    if not _bundled_templates():
         raise ImportError(
             "this chat template has no {% generation %} tags, and TRL, which bundles tagged "
             "variants, is not installed: pip install trl"

@@ -1,0 +1,238 @@
+"""Station "doctor": what an examination found: a table, a dictionary, a page, an exit code.
+
+The page is one file, without network and without script (a policy in it forbids both): what a data
+set says is shown and never runs.
+"""
+
+import html
+import string
+import textwrap
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from sft_lab.files import write_text
+from sft_lab.formats import format_number_of, format_percent
+from sft_lab.records import Conversation
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+FIRST_PLACES = 10
+WIDTH = 100  # columns of the table on a screen
+NO_FINDING = "Nothing was found. This says that the data can be learned, not that they are good."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found. title: a sentence with the number in it. places: the first ten,
+    "data.jsonl, row 17"; count: how many rows in all. A finding about no row has [] and 0."""
+
+    code: str
+    severity: Severity
+    title: str
+    places: list[str]
+    count: int
+    why: str
+    remedy: str
+
+
+@dataclass
+class Tally:
+    """How often each kind of thing was seen, the first places of each, and the first sample.
+
+    key: a code, or whatever is counted apart. Of a key the first places are kept in the order in
+    which they come. sample: what was seen there, for a reader.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    places: dict[str, list[str]] = field(default_factory=dict)
+    samples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, key: str, place: str, sample: str = "") -> None:
+        self.counts[key] += 1
+        kept = self.places.setdefault(key, [])
+        if len(kept) < FIRST_PLACES:
+            kept.append(place)
+        if sample:
+            self.samples.setdefault(key, sample)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it; `Tally.of` reads it again."""
+        return {"counts": dict(self.counts), "places": self.places, "samples": self.samples}
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> "Tally":
+        return cls(Counter(state["counts"]), dict(state["places"]), dict(state["samples"]))
+
+    def absorb(self, other: "Tally", order: dict[str, int]) -> None:
+        """Add what another process counted. order: the rank of each place."""
+        self.counts.update(other.counts)
+        for key, places in other.places.items():
+            both = [*self.places.get(key, []), *places]
+            both.sort(key=lambda place: order.get(place, 0))
+            if key in other.samples and both[0] == places[0]:
+                self.samples[key] = other.samples[key]
+            self.places[key] = both[:FIRST_PLACES]
+
+
+class RowCheck(Protocol):
+    """What looks at one conversation after the other, and says at the end what it found.
+
+    Rows are shared between processes, each with a check of its own: `state` is what it gathered,
+    as JSON can hold it, and `absorb` adds the state of another check to this one. order: the rank
+    of each place in the data.
+    """
+
+    def look(self, place: str, conversation: Conversation) -> None: ...
+
+    def findings(self) -> list[Finding]: ...
+
+    def measured(self) -> dict[str, Any]: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def absorb(self, state: dict[str, Any], order: dict[str, int]) -> None: ...
+
+
+@dataclass
+class Diagnosis:
+    """All that an examination found and measured."""
+
+    findings: list[Finding]
+    measured: dict[str, Any]
+    settings: dict[str, Any]
+    seconds: float
+
+    def __post_init__(self) -> None:
+        self.findings = sort_findings(self.findings)
+
+    def count(self, severity: Severity) -> int:
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def exit_code(self, strict: bool = False) -> int:
+        """0 where there is no error, 1 where there is one; strict: or a warning."""
+        return int(bool(self.count("error") or strict and self.count("warning")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON can hold them."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """What was examined, each finding in a few lines, and one line that says what to do."""
+        lines = [self.settings_line(), *_wrap(self.measured_line(), ""), ""]
+        for finding in self.findings:
+            lines += [*_tell(finding), ""]
+        return "\n".join([*lines, self.advice()])
+
+    def advice(self) -> str:
+        """What to do next, in one line."""
+        counts = {severity: self.count(severity) for severity in SEVERITIES}
+        told = ", ".join(format_number_of(n, severity) for severity, n in counts.items() if n)
+        if counts["error"]:
+            return f"{told}. Mend the errors before you train, and run the doctor again."
+        if counts["warning"]:
+            return f"{told}. No error: look at the rows of the warnings, then train."
+        return f"{told}. No error and no warning: train." if told else NO_FINDING
+
+    def settings_line(self) -> str:
+        """What was examined, and under which settings."""
+        given = [f"{name} {value}" for name, value in self.settings.items() if value is not None]
+        return f"Examined in {self.seconds:.1f} s: {', '.join(given)}"
+
+    def measured_line(self) -> str:
+        return "; ".join(f"{name} {value}" for name, value in format_measured(self.measured))
+
+    def to_html(self, path: Path | str) -> None:
+        """Write the page."""
+        write_text(path, render_page(self))
+
+
+def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors first; of one severity, what concerns no row (all of them) first, then by number."""
+    return sorted(
+        findings,
+        key=lambda found: (SEVERITIES.index(found.severity), found.count > 0, -found.count),
+    )
+
+
+def list_places(places: list[str], count: int) -> str:
+    """ "data.jsonl, rows 3, 17 and 4 more": places of one file with its name once."""
+    files: dict[str, list[str]] = {}
+    for place in places:
+        name, _, number = place.rpartition(", row ")
+        files.setdefault(name or place, []).extend([number] if name else [])
+    told = []
+    for name, numbers in files.items():
+        rows = "row" if len(numbers) == 1 else "rows"
+        told.append(f"{name}, {rows} {', '.join(numbers)}" if numbers else name)
+    more = f" and {count - len(places):,} more" if count > len(places) else ""
+    return "; ".join(told) + more
+
+
+def format_measured(measured: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values, as text."""
+    return [(name, _format_value(name, value)) for name, value in measured.items()]
+
+
+def _format_value(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_format_value(key, inner)}" for key, inner in value.items())
+    if isinstance(value, float):
+        return format_percent(value) if "share" in name else f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _tell(finding: Finding) -> list[str]:
+    """A finding on the screen."""
+    lines = _wrap(finding.title, f"{finding.severity.upper():9}")
+    if finding.places:
+        lines += _wrap(list_places(finding.places, finding.count), "  where  ")
+    lines += _wrap(finding.why, "  why    ")
+    return lines + _wrap(finding.remedy, "  do     ")
+
+
+def _wrap(text: str, head: str) -> list[str]:
+    text = " ".join(text.split())
+    return textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def render_page(diagnosis: Diagnosis) -> str:
+    """The page: what to do as heading, numbers of findings, each finding, what was measured."""
+    template = string.Template(
+        resources.files("sft_lab").joinpath("findings.html").read_text(encoding="utf-8")
+    )
+    tiles = "".join(
+        f'<div class="{severity}"><dt>{severity}s</dt><dd>{diagnosis.count(severity)}</dd></div>'
+        for severity in SEVERITIES
+    )
+    if "rows" in diagnosis.measured:
+        tiles += f"<div><dt>rows</dt><dd>{diagnosis.measured['rows']:,}</dd></div>"
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+        for name, value in format_measured(diagnosis.measured)
+    )
+    return template.substitute(
+        data=html.escape(str(diagnosis.settings.get("data", "data"))),
+        finding=html.escape(diagnosis.advice()),
+        tiles=tiles,
+        cards="\n".join(map(_card, diagnosis.findings)) or "<p>No finding.</p>",
+        measured=rows,
+        settings=html.escape(diagnosis.settings_line()),
+    )
+
+
+def _card(finding: Finding) -> str:
+    where = ""
+    if finding.places:
+        places = html.escape(list_places(finding.places, finding.count))
+        where = f'<p class="where"><b>Where</b> {places}</p>'
+    return f"""<article class="{finding.severity}">
+<header><span class="severity">{finding.severity}</span><h2>{html.escape(finding.title)}</h2>
+<code>{html.escape(finding.code)}</code></header>
+{where}
+<p><b>Why it matters</b> {html.escape(finding.why)}</p>
+<p><b>What to do</b> {html.escape(finding.remedy)}</p>
+</article>"""
