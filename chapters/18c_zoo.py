@@ -28,15 +28,14 @@ from sft_lab.course.views.clinic import (
     explore_clinic,
 )
 from sft_lab.course.views.widgets import show_widget
-from sft_lab.course.zoo import Example, Pipeline, draw_talks, encode, run_pipeline, write_turn
+from sft_lab.course.zoo import Example, Pipeline, draw_talks, run_pipeline, write_turn
 
 # %% tags=["setup"]
 from sft_lab.course.zoo_bugs import BUGS, plant, show_lines
-from sft_lab.course.zoo_files import CASES, CLINIC, alarms, list_causes, say
+from sft_lab.course.zoo_files import CLINIC, alarms, list_causes, say
 from sft_lab.course.zoo_table import (
     BATTERY,
     CURVE,
-    HEALTHY,
     PROBES,
     bands,
     is_outside,
@@ -44,6 +43,7 @@ from sft_lab.course.zoo_table import (
     outputs_of,
     probe_run,
     seen_by,
+    share_outside,
     share_seen,
 )
 from sft_lab.models import load
@@ -231,8 +231,9 @@ for name in ("no mask", "collator relabels", "stop = pad", "mask early"):
     print(f"{name:18} lost {lost:3}, added {added:3}")
 
 # %% [markdown]
-# **Read.** Without a mask the collator is innocent, (0, 0); the other two collators are caught. `mask
-# early` stands in the encoding again: it loses the stop token as `stop = pad` does, elsewhere.
+# **Read.** `mask early` gives (0, 0): its collator is innocent, and the encoding is to be searched. The
+# collator of `collator relabels` adds; that of `stop = pad` loses one stop token a row. `no mask` loses
+# the first token of each row, which is the padding token: no harm, but the count is honest.
 
 # %% [markdown]
 # ## 5 · Which probe sees which bug
@@ -258,8 +259,43 @@ groups = {
 }
 shares = {name: share_seen(zoo, group) for name, group in groups.items()}
 _ = plots.bars_with_spread(
-    shares, percent=True, ylabel="bugs seen", title="More than half show before a step is taken"
+    shares, percent=True, ylabel="bugs seen", title="Half of the bugs show before a step is taken"
 )
+
+
+# %%
+def verdict(first: list[float], second: list[float], claim: str, what: str) -> str:
+    """Print the verdict on the second arm being higher or lower; return its word."""
+    found = judge_claim(first, second, claim=claim)
+    print(f"{what}: {found.mean:+.2f}, noise floor {found.floor:.2f}: {found.word}")
+    return found.word
+
+
+curves, battery = shares["loss curves"], shares["the whole\nbattery"]
+early = verdict([0.5] * 3, curves, "lower", "curves below a half")
+late = verdict([0.9] * 3, battery, "higher", "battery above 90 %")
+more = verdict(curves, battery, "higher", "battery over curves")
+assert (early, late, more) == ("not shown", "held", "held")
+for name in ("decoy: jagged", "decoy: slow"):
+    assert not seen_by(zoo, name, BATTERY) and share_outside(zoo, name, CURVE) == 1
+unseen = [bug.name for bug in BUGS if not seen_by(zoo, bug.name, BATTERY)]
+print("no decoy is accused by the battery in all seeds; the curves accuse both")
+alone = [bug.name for bug in BUGS if len(seen_by(zoo, bug.name, BATTERY)) == 1]
+print("not seen in every seed:", unseen)
+print("seen by one probe alone:", alone)
+assert len(alone) == 6
+assert unseen == ["no mask in batch"] and min(shares["before\nthe run"]) > 0.5
+
+# %% [markdown]
+# **Read.** Claim 1 is *not shown*: the curves see about half of the bugs. And they name no cause, and
+# accuse both healthy runs. Claim 2 *held*: 28 or 29 of 29. Claim 3 holds for the rule of all seeds; in
+# one seed the slow run falls below the band of P(stop). Half of the bugs need no model at all: "graded
+# text", the comparison of what is graded with the answers themselves, sees the most.
+#
+# `no mask in batch` is seen in some seeds only. This base pads with the token that begins its documents,
+# so a pad too many does little harm. Six bugs are seen by one probe alone: leave it out, and they pass.
+# We planted the bugs *and* chose the probes, so 97 % is no forecast for yours. Wrong facts in the data,
+# and a leaked exam, pass all of them (chapters 11 and 11b).
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18c.3 · The cheapest battery · 12 min · ●●○
@@ -304,6 +340,21 @@ check("18c.3", choose_probes)
 # about ln(number of bugs).
 #
 # Usual mistakes: sorting once; counting bugs that were seen before; leaving out the cost.
+
+# %%
+seen = {probe: {bug.name for bug in BUGS if probe in alarms(zoo, bug.name)} for probe in BATTERY}
+cost = {probe.name: {"before": 1, "step 0": 3, "after": 10}[probe.when] for probe in PROBES}
+chosen, left = [], set.union(*seen.values())
+while left:
+    best = max(seen, key=lambda probe: len(seen[probe] & left) / cost[probe])
+    chosen.append(best)
+    left -= seen[best]
+    print(f"{len(chosen):2}  {best:16} {len(left):2} bugs left")
+assert len(chosen) < 14 and chosen[0] == "graded text"
+
+# %% [markdown]
+# **Read.** With rough prices (1, 3 and 10 seconds) the order is: the data, the first step, then the
+# model. A dozen of the 19 probes cover all that the battery covers.
 
 # %% [markdown]
 # ## 6 · Mend, and break
@@ -406,3 +457,28 @@ check("18c.5", my_bug)
 #
 # Usual mistakes: taking the end token's label away, which makes the first losses smaller; grading
 # the prompt, which makes them larger.
+
+# %% [markdown]
+# ## 7 · A real model
+#
+# Six of the bugs were planted once more on smollm2-135m, without a step of training (B random
+# instead of zero). **Claim.** The probe that sees a bug in the zoo sees it there as well. Measure: its
+# value outside of the band of six healthy runs, in each of three seeds.
+
+# %%
+real = read_results("18c_smollm2")
+same = {
+    "collator relabels": "batch : examples",
+    "packing leaks": "batch sizes",
+    "mean of means": "accumulation",
+    "eval by batch": "batch sizes",
+    "no mask in batch": "alone : batch",
+    "tied merge": "merge",
+}
+found = {}
+for case, probe in same.items():
+    low, high = bands(real, [probe])[probe]
+    values = real.measured(probe, case=case)
+    found[case] = all(is_outside(value, (low, high)) for value in values)
+    shown = ", ".join(map(say, values))
+    print(f"{case:18} {probe:17} {shown:22} healthy up to {say(high)}: {found[case]}")

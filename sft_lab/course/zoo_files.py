@@ -1,5 +1,6 @@
 """Chapter 18c: the clinic's case files, their causes, and what speaks against a diagnosis."""
 
+import math
 import random
 import string
 from dataclasses import dataclass
@@ -100,6 +101,8 @@ def say(value: float | None) -> str:
     """A probe's value in words."""
     if value is None:
         return "not a number"
+    if math.isinf(value):
+        return "any"  # the open end of a band
     return f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.2f}"
 
 

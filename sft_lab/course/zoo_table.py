@@ -263,15 +263,18 @@ def _first_rows(run: Run) -> list[tuple[list[int], list[int]]]:
 Band = tuple[float, float]
 
 
-def bands(results: Results) -> dict[str, Band]:
-    """For every probe and point of the curve the values that a healthy run may have: the span of
-    the recorded healthy runs, widened on both sides by its own width, or by the probe's least."""
+def bands(results: Results, probes: Iterable[str] = (*BATTERY, *CURVE)) -> dict[str, Band]:
+    """For each of the probes, or points of the curve, the values that a healthy run may have: the
+    span of the recorded healthy runs, widened on both sides by its own width, or by the probe's
+    least; open on the side that cannot be ill."""
     rows = [row for row in results.rows if row["case"] in HEALTHY]
-    found = {name: widen([row[name] for row in rows], 0.02) for name in CURVE}
-    for probe in PROBES:
-        low, high = widen([row[probe.name] for row in rows], probe.least)
-        low = -math.inf if probe.bad == "high" else low
-        found[probe.name] = low, math.inf if probe.bad == "low" else high
+    known = {probe.name: probe for probe in PROBES}
+    found = {}
+    for name in probes:
+        probe = known.get(name)
+        low, high = widen([row[name] for row in rows], probe.least if probe else 0.02)
+        low = -math.inf if probe and probe.bad == "high" else low
+        found[name] = low, math.inf if probe and probe.bad == "low" else high
     return found
 
 

@@ -56,7 +56,7 @@ CHAIN = (  # stations that stand together, by the name on their box
     ("step", ("gradient", "adapt", "trained")),
     ("evaluate", ("evaluate",)),
     ("resume", ("resume",)),
-    ("load, merge", ("load", "merge")),
+    ("load", ("load", "merge")),
     ("generate", ("generate",)),
 )
 NOT_CHOSEN = "?"
@@ -73,8 +73,8 @@ def draw_chain(bugs: Sequence[Bug]) -> Axes:
         ax.text(place, -0.75, f"{here} bug{'s' * (here != 1)}", ha="center", color=VERMILLION)
         if place:
             arrow = {"arrowstyle": "-|>", "color": INK}
-            ax.annotate("", (place - 0.42, 0.55), (place - 0.58, 0.55), arrowprops=arrow)
-    ax.set(xlim=(-0.6, len(CHAIN) - 0.4), ylim=(-1.0, 0.9))
+            ax.annotate("", (place - 0.39, 0), (place - 0.61, 0), arrowprops=arrow)
+    ax.set(xlim=(-0.6, len(CHAIN) - 0.4), ylim=(-1.0, 0.7))
     ax.set_title("The chain of a run, and where people's bugs sat")
     ax.axis("off")
     return ax
@@ -153,13 +153,18 @@ def draw_table(results: Results) -> Figure:
     ax.grid(visible=False)
     ax.grid(which="minor", color="#dddddd", linewidth=0.8)
     ax.tick_params(which="both", length=0)
-    edges = [0.5] + [
-        k + 1.5 for k in range(len(PROBES) - 1) if PROBES[k].when != PROBES[k + 1].when
-    ]
-    for edge in edges:
-        ax.axvline(edge, color=INK, linewidth=1.5)
     ax.axhline(len(BUGS) - 0.5, color=INK, linewidth=1.5)
-    ax.set_xlabel("before the run | at step 0 | after the run        (a dot: in some seeds only)")
+    first = 1
+    for when, text in (
+        ("before", "before the run"),
+        ("step 0", "step 0"),
+        ("after", "after the run"),
+    ):
+        size = sum(probe.when == when for probe in PROBES)
+        ax.axvline(first - 0.5, color=INK, linewidth=1.5)
+        ax.text(first + size / 2 - 0.5, len(names) + 0.1, text, ha="center", va="center")
+        first += size
+    ax.set_xlabel("a dot: in some seeds only", labelpad=24, color=MUTED)
     title_figure(figure, "Which probe sees which bug")
     return figure
 
@@ -285,7 +290,7 @@ def _table(
 
 
 def _edge(value: float) -> str:
-    return "any" if math.isinf(value) else say(round(value, 6))
+    return say(round(value, 6))
 
 
 def _finite(value: float) -> float | None:
