@@ -14,6 +14,9 @@
 # | chapters 03, 05, 18 and 18b | CPU, no network | about 40 seconds | 5, about 60 minutes | L2, L3, L14 |
 
 # %% tags=["setup"]
+import tempfile
+from pathlib import Path
+
 import torch
 
 from sft_lab import plots
@@ -32,6 +35,7 @@ from sft_lab.course.zoo import Example, Pipeline, draw_talks, run_pipeline, writ
 
 # %% tags=["setup"]
 from sft_lab.course.zoo_bugs import BUGS, plant, show_lines
+from sft_lab.course.zoo_doctor import PATIENTS, write_patient
 from sft_lab.course.zoo_files import CLINIC, alarms, list_causes, say
 from sft_lab.course.zoo_table import (
     BATTERY,
@@ -46,6 +50,7 @@ from sft_lab.course.zoo_table import (
     share_outside,
     share_seen,
 )
+from sft_lab.doctor import diagnose
 from sft_lab.models import load
 from sft_lab.significance import judge_claim
 
@@ -459,11 +464,35 @@ check("18c.5", my_bug)
 # the prompt, which makes them larger.
 
 # %% [markdown]
-# ## 7 · A real model
+# ## 7 · The doctor, before a GPU is paid
 #
-# Six of the bugs were planted once more on smollm2-135m, without a step of training (B random
-# instead of zero). **Claim.** The probe that sees a bug in the zoo sees it there as well. Measure: its
-# value outside of the band of six healthy runs, in each of three seeds.
+# `sft-lab doctor --data my.jsonl --model NAME_OR_FOLDER [--adapter FOLDER]` asks what files can tell: data,
+# template, tokenizer, model, adapter. A bug in somebody's collator is not in a file. Ten of the 29 bugs
+# can be written as files. **Predict.** Which of them does the doctor name, and which is beyond it?
+
+# %% tags=["predict"]
+named_by_doctor = {}
+for name in PATIENTS:
+    with tempfile.TemporaryDirectory() as folder:
+        found = diagnose(**write_patient(name, base, tokenizer, Path(folder))).findings
+    codes = [finding.code for finding in found if finding.severity != "note"]
+    named_by_doctor[name] = codes
+    print(f"{name:18} {', '.join(codes) or 'no alarm'}")
+assert not named_by_doctor["healthy"]
+assert sum(map(bool, named_by_doctor.values())) >= 9
+
+# %% [markdown]
+# **Read.** Nine of ten get an alarm in a tenth of a second, without a step of training. A healthy set
+# gets none. (An adapter without the output head also gets `stop-row-untrained`: the bug `stop row
+# frozen`.) A template that shortens earlier answers got no alarm when this was written: the answers it
+# shortens were there before the last question, and the prompt agrees with the row. The other bugs are
+# lines of code. For them there is the battery.
+#
+# ## 8 · A real model
+#
+# Six of the bugs were planted once more on SmolLM2-135M, without a step of training (B random instead of
+# zero). **Claim.** The probe that sees a bug in the zoo sees it there as well. Measure: its value outside
+# of the band of six healthy runs, in each of three seeds.
 
 # %%
 real = read_results("18c_smollm2")
@@ -477,8 +506,41 @@ same = {
 }
 found = {}
 for case, probe in same.items():
-    low, high = bands(real, [probe])[probe]
-    values = real.measured(probe, case=case)
-    found[case] = all(is_outside(value, (low, high)) for value in values)
+    band, values = bands(real, [probe])[probe], real.measured(probe, case=case)
+    found[case] = all(is_outside(value, band) for value in values)
     shown = ", ".join(map(say, values))
-    print(f"{case:18} {probe:17} {shown:22} healthy up to {say(high)}: {found[case]}")
+    print(f"{case:18} {probe:17} {shown:20} healthy to {say(band[1])}: {found[case]}")
+
+# %% [markdown]
+# **Read.** READREAL
+#
+# ## What to remember
+#
+# - The curve is one witness among many: it sees half of these bugs, names none, and accuses the healthy.
+# - Look at what is graded, as text, in the *batch*, before the first step. That alone finds most mask bugs.
+# - A probe compares two ways to one number: two batch sizes, before and after saving, alone and in a
+#   batch. Its healthy answer is known beforehand; its band comes from healthy runs.
+# - Two causes with the same alarms need a probe that stands *between* their stations.
+# - What nobody plants, nobody counts: 97 % of our bugs is no promise about yours.
+#
+# ## Sources
+#
+# - The threads are named in the bugs, as repository#number: `for bug in BUGS: print(bug.name, bug.thread)`.
+#   Among them happy-llm PR #216 and open-r1#492 (stop token as padding), verl#3562 (shifted mask),
+#   nanochat PR #582 (mask lost in a rewrite), transformers#39241 (evaluation by batch),
+#   transformers#45127 (tied merge), peft#1142 (a fresh adapter on reload).
+# - Chapter 18b, where each probe is built; `sft_lab/diagnostics.py`.
+#
+# <details><summary>中文要点</summary>
+#
+# 1. **流水线**：一次 SFT 是一串工序（模板、编码、整理成批、损失、更新、评估、恢复、加载合并、生成）。29 个真实缺陷，每个只改一行。
+#
+# 2. **损失曲线**只看得出约一半的缺陷，说不出原因，还会冤枉两个健康的运行（诱饵）。“少于一半”这一说法**未显示**。
+#
+# 3. **探针组**看得出 28 至 29 个（**成立**）。健康范围来自多次健康运行（A 对 A），再加宽一个自身宽度；三个种子都在范围外才算“看见”。
+#
+# 4. 一半缺陷在训练前就能发现：把**批次里**被计分的文字打印出来。两个症状相同的缺陷，要在两道工序**之间**设探针。
+#
+# 5. `sft-lab doctor` 只看文件：数据、模板、分词器、模型、适配器；十个能写成文件的缺陷它认出九个。代码里的缺陷要靠探针组。
+#
+# </details>

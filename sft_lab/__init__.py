@@ -108,6 +108,11 @@ course     course.progress        the list of exercises, and what the reader has
            course.judge_runs      chapter 16d: the audit of a judge, its repairs, a blind sheet
            course.policy_runs     chapter 17: long and short answers, one push, tiny broken runs
            course.reward_runs     chapter 17b: one task learned from lessons and from rewards
+           course.zoo             chapter 18c: a small run as a chain of stations
+           course.zoo_bugs        chapter 18c: real bugs, each an exchanged line of a station
+           course.zoo_table       chapter 18c: case files, and which probe sees which bug
+           course.zoo_files       chapter 18c: files without names, and what contradicts a diagnosis
+           course.zoo_doctor      chapter 18c: those bugs that lie in files, for the doctor
            course.exercises.kit   what all checks share: comparing, guarding, random inputs
            course.exercises.chNN  the checks of the exercises of chapter NN
            course.checks          check(number, answer)
@@ -137,6 +142,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.overlap   chapter 16: two sentences, and what each score finds in both
            course.views.jury      chapter 16d: a blind sheet, and programs that vote on it
            course.views.push      chapter 17: one group of answers, and the push on every token
+           course.views.clinic    chapter 18c: a case file, and a cause to choose
 """
 
 __version__ = "0.1.0"
