@@ -355,11 +355,11 @@ while left:
     chosen.append(best)
     left -= seen[best]
     print(f"{len(chosen):2}  {best:16} {len(left):2} bugs left")
-assert len(chosen) < 14 and chosen[0] == "graded text"
+assert len(chosen) == 10 and chosen[0] == "graded text"
 
 # %% [markdown]
 # **Read.** With rough prices (1, 3 and 10 seconds) the order is: the data, the first step, then the
-# model. A dozen of the 19 probes cover all that the battery covers.
+# model. Ten of the 19 probes cover all that the battery covers.
 
 # %% [markdown]
 # ## 6 · Mend, and break
@@ -510,9 +510,12 @@ for case, probe in same.items():
     found[case] = all(is_outside(value, band) for value in values)
     shown = ", ".join(map(say, values))
     print(f"{case:18} {probe:17} {shown:20} healthy to {say(band[1])}: {found[case]}")
+assert all(found.values())
 
 # %% [markdown]
-# **Read.** READREAL
+# **Read.** The claim holds for all six, in every seed. `no mask in batch`, which the zoo's padding hid, is
+# plain here: half of the answers or more change in a batch. What is harmless in one model need not be so
+# in the next.
 #
 # ## What to remember
 #
