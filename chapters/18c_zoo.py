@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 03, 05, 18 and 18b | CPU, no network | about 40 seconds | 5, about 60 minutes | L2, L3, L14 |
+# | chapters 03, 05, 18 and 18b | CPU, no network | 40 seconds | 5, about an hour | L2, L3, L14 |
 
 # %% tags=["setup"]
 import tempfile
@@ -90,8 +90,8 @@ for question, answer in outputs_of(ill, 0)[:4]:
 
 # %% [markdown]
 # **Read.** The curve falls, and it even lies *below* the healthy band: what is hard at the start, a
-# stop token that the base never read, is no longer asked for. Each answer begins rightly and then runs
-# on. The curve shows that something differs. It looks better, so few people would stop to ask.
+# stop token that the base never read, is no longer asked for. Each answer begins rightly and then
+# runs on. The curve shows that something differs. It looks better, so few people would stop to ask.
 #
 # ## 2 · The case file
 #
@@ -153,16 +153,16 @@ named = {"H": "typed control", "I": "shifted twice", "T": "stop row frozen", "X"
 check("18c.1", named)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Ask of each: is something wrong before the first step? In the trained
-# model? Only in what became of it afterwards?</details>
+# <details><summary>Hint</summary>Ask of each: is something wrong before the first step? In the
+# trained model? Only in what became of it afterwards?</details>
 
 # %% [markdown] tags=["explanation"]
 # H: the ids hold control tokens that belong to no turn; a user typed them. I: the model is right
 # about the token after next. T: the data are sound and all is learned but the stop token, whose row
 # of the output head was left as it was. X: the model is sound until it is merged.
 #
-# Usual mistakes: T taken for an ungraded stop token, although every stop token is graded; X taken for
-# a bad file, although the loaded adapter is the one that was saved.
+# Usual mistakes: T taken for an ungraded stop token, although every stop token is graded; X taken
+# for a bad file, although the loaded adapter is the one that was saved.
 
 # %% [markdown]
 # ## 4 · Two cases that look alike
@@ -236,16 +236,17 @@ for name in ("no mask", "collator relabels", "stop = pad", "mask early"):
     print(f"{name:18} lost {lost:3}, added {added:3}")
 
 # %% [markdown]
-# **Read.** `mask early` gives (0, 0): its collator is innocent, and the encoding is to be searched. The
-# collator of `collator relabels` adds; that of `stop = pad` loses one stop token a row. `no mask` loses
-# the first token of each row, which is the padding token: no harm, but the count is honest.
+# **Read.** `mask early` gives (0, 0): its collator is innocent, and the encoding is to be searched.
+# The collator of `collator relabels` adds; that of `stop = pad` loses one stop token a row. `no
+# mask` loses the first token of each row, which is the padding token: no harm, but the count is
+# honest.
 
 # %% [markdown]
 # ## 5 · Which probe sees which bug
 #
-# Every bug ran three times. **Claims**, stated before the runs: (1) the loss curves alone, of training
-# and evaluation, see fewer than half of the bugs; (2) the battery sees at least 90 %; (3) the
-# battery accuses no decoy. Measure: the share of the 29 bugs that at least one probe sees in a
+# Every bug ran three times. **Claims**, stated before the runs: (1) the loss curves alone, of
+# training and evaluation, see fewer than half of the bugs; (2) the battery sees at least 90 %; (3)
+# the battery accuses no decoy. Measure: the share of the 29 bugs that at least one probe sees in a
 # seed. For the curves we take eight numbers: the mean training loss of each quarter, and four
 # evaluations.
 #
@@ -292,23 +293,25 @@ assert len(alone) == 6
 assert unseen == ["no mask in batch"] and min(shares["before\nthe run"]) > 0.5
 
 # %% [markdown]
-# **Read.** Claim 1 is *not shown*: the curves see about half of the bugs. And they name no cause, and
-# accuse both healthy runs. Claim 2 *held*: 28 or 29 of 29. Claim 3 holds for the rule of all seeds; in
-# one seed the slow run falls below the band of P(stop). Half of the bugs need no model at all: "graded
-# text", the comparison of what is graded with the answers themselves, sees the most.
+# **Read.** Claim 1 is *not shown*: the curves see about half of the bugs. And they name no cause,
+# and accuse both healthy runs. Claim 2 *held*: 28 or 29 of 29. Claim 3 holds for the rule of all
+# seeds; in one seed the slow run falls below the band of P(stop). Half of the bugs need no model at
+# all: "graded text", the comparison of what is graded with the answers themselves, sees the most.
 #
-# `no mask in batch` is seen in some seeds only. This base pads with the token that begins its documents,
-# so a pad too many does little harm. Six bugs are seen by one probe alone: leave it out, and they pass.
-# We planted the bugs *and* chose the probes, so 97 % is no forecast for yours. Wrong facts in the data,
-# and a leaked exam, pass all of them (chapters 11 and 11b).
+# `no mask in batch` is seen in some seeds only. This base pads with the token that begins its
+# documents, so a pad too many does little harm. Six bugs are seen by one probe alone: leave it out,
+# and they pass. We planted the bugs *and* chose the probes, so 97 % is no forecast for yours. The
+# battery does not ask whether the facts in the data are true, or the exam leaked (chapter 11). Nor is
+# a decoy healthy because we say so: our first second decoy, rows sorted by kind, ended worse than
+# the band in some seeds, and a long warm-up took its place.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18c.3 · The cheapest battery · 12 min · ●●○
-# `table` maps each probe to the set of bugs it sees (it may be empty); `cost` maps each probe to its
-# seconds, a whole number of at least 1. Choose again and again the probe with the most bugs *that no
-# chosen probe sees*, divided by its seconds. Of equals take the one that stands first in `table`.
-# Stop when no probe sees a new bug. Return the names in the order in which they were chosen, a list;
-# `[]` for an empty table.
+# `table` maps each probe to the set of bugs it sees (it may be empty); `cost` maps each probe to
+# its seconds, a whole number of at least 1. Choose again and again the probe with the most bugs
+# *that no chosen probe sees*, divided by its seconds. Of equals take the one that stands first in
+# `table`. Stop when no probe sees a new bug. Return the names in the order in which they were
+# chosen, a list; `[]` for an empty table.
 #
 # With `{"a": {"x", "y"}, "b": {"y", "z", "w"}, "c": {"x"}}` and 1, 3 and 1 seconds, the answer is
 # `["a", "b"]`: 2/1 is the most at first, then b has 2 new bugs in 3 seconds and c has none.
@@ -341,8 +344,8 @@ check("18c.3", choose_probes)
 # choice; <code>max</code> takes the first of equals.</details>
 
 # %% [markdown] tags=["explanation"]
-# This is greedy *set cover*. It need not find the smallest set, and it is never worse than a factor of
-# about ln(number of bugs).
+# This is greedy *set cover*. It need not find the smallest set, and it is never worse than a factor
+# of about ln(number of bugs).
 #
 # Usual mistakes: sorting once; counting bugs that were seen before; leaving out the cost.
 
@@ -419,10 +422,11 @@ check("18c.4", mended)
 # other, each as long as its ids.</details>
 
 # %% [markdown] tags=["explanation"]
-# A cut answer teaches that an answer may break off anywhere. Leaving the row out teaches nothing wrong.
+# A cut answer teaches that an answer may break off anywhere. Leaving the row out teaches nothing
+# wrong.
 #
-# Usual mistakes: cutting the labels and keeping the row; losing the stop token together with the line
-# break; grading the opening of the answer.
+# Usual mistakes: cutting the labels and keeping the row; losing the stop token together with the
+# line break; grading the opening of the answer.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 18c.5 · A bug that no curve sees · 15 min · ●●●
@@ -431,8 +435,8 @@ check("18c.4", mended)
 # label −100 or the id of its own place. The check trains 24 steps of 8 rows. Each quarter of the
 # training loss, and each of the four evaluations, must stay within 0.15 nats or 15 % (the larger)
 # of a healthy run's. At most 40 % of the answers may be right; a healthy run has about 70 %. An
-# answer that does not end with the stop token `<|im_end|>` is not right. The model is asked with the
-# healthy prompt. Ids: `<|im_start|>` 2044, `<|im_end|>` 2045, the line break 198.
+# answer that does not end with the stop token `<|im_end|>` is not right. The model is asked with
+# the healthy prompt. Ids: `<|im_start|>` 2044, `<|im_end|>` 2045, the line break 198.
 
 
 # %% tags=["stub"]
@@ -457,8 +461,9 @@ check("18c.5", my_bug)
 # whatever training teaches. Which token could stand at the end of an answer as well?</details>
 
 # %% [markdown] tags=["explanation"]
-# A wrong end token is learned as fast as the right one: both rows of the embedding are untrained. The
-# evaluation has the same bug, and praises it. Only a probe that brings *its own* examples sees it.
+# A wrong end token is learned as fast as the right one: both rows of the embedding are untrained.
+# The evaluation has the same bug, and praises it. Only a probe that brings *its own* examples sees
+# it.
 #
 # Usual mistakes: taking the end token's label away, which makes the first losses smaller; grading
 # the prompt, which makes them larger.
@@ -466,9 +471,10 @@ check("18c.5", my_bug)
 # %% [markdown]
 # ## 7 · The doctor, before a GPU is paid
 #
-# `sft-lab doctor --data my.jsonl --model NAME_OR_FOLDER [--adapter FOLDER]` asks what files can tell: data,
-# template, tokenizer, model, adapter. A bug in somebody's collator is not in a file. Ten of the 29 bugs
-# can be written as files. **Predict.** Which of them does the doctor name, and which is beyond it?
+# `sft-lab doctor --data my.jsonl --model NAME_OR_FOLDER [--adapter FOLDER]` asks what files can
+# tell: data, template, tokenizer, model, adapter. A bug in somebody's collator is not in a file.
+# Ten of the 29 bugs can be written as files. **Predict.** Which of them does the doctor name, and
+# which is beyond it?
 
 # %% tags=["predict"]
 named_by_doctor = {}
@@ -482,17 +488,17 @@ assert not named_by_doctor["healthy"]
 assert sum(map(bool, named_by_doctor.values())) >= 9
 
 # %% [markdown]
-# **Read.** Nine of ten get an alarm in a tenth of a second, without a step of training. A healthy set
-# gets none. (An adapter without the output head also gets `stop-row-untrained`: the bug `stop row
-# frozen`.) A template that shortens earlier answers got no alarm when this was written: the answers it
-# shortens were there before the last question, and the prompt agrees with the row. The other bugs are
-# lines of code. For them there is the battery.
+# **Read.** Nine of ten get an alarm in a tenth of a second, without a step of training. A healthy
+# set gets none. (An adapter without the output head also gets `stop-row-untrained`: the bug `stop
+# row frozen`.) A template that shortens earlier answers got no alarm when this was written: the
+# answers it shortens were there before the last question, and the prompt agrees with the row. The
+# other bugs are lines of code. For them there is the battery.
 #
 # ## 8 · A real model
 #
-# Six of the bugs were planted once more on SmolLM2-135M, without a step of training (B random instead of
-# zero). **Claim.** The probe that sees a bug in the zoo sees it there as well. Measure: its value outside
-# of the band of six healthy runs, in each of three seeds.
+# Six of the bugs were planted once more on SmolLM2-135M, without a step of training (B random
+# instead of zero). **Claim.** The probe that sees a bug in the zoo sees it there as well. Measure:
+# its value outside of the band of six healthy runs, in every seed.
 
 # %%
 real = read_results("18c_smollm2")
@@ -513,25 +519,27 @@ for case, probe in same.items():
 assert all(found.values())
 
 # %% [markdown]
-# **Read.** The claim holds for all six, in every seed. `no mask in batch`, which the zoo's padding hid, is
-# plain here: half of the answers or more change in a batch. What is harmless in one model need not be so
-# in the next.
+# **Read.** The claim holds for all six, in every seed. `no mask in batch`, which the zoo's padding
+# hid, is plain here: half of the answers or more change in a batch. What is harmless in one model
+# need not be so in the next.
 #
 # ## What to remember
 #
-# - The curve is one witness among many: it sees half of these bugs, names none, and accuses the healthy.
-# - Look at what is graded, as text, in the *batch*, before the first step. That alone finds most mask bugs.
-# - A probe compares two ways to one number: two batch sizes, before and after saving, alone and in a
-#   batch. Its healthy answer is known beforehand; its band comes from healthy runs.
+# - The curve is one witness among many: it sees half of these bugs, names none, and accuses the
+#   healthy.
+# - Look at what is graded, as text, in the *batch*, before the first step. That alone finds most
+#   mask bugs.
+# - A probe compares two ways to one number: two batch sizes, before and after saving, alone and in
+#   a batch. Its healthy answer is known beforehand; its band comes from healthy runs.
 # - Two causes with the same alarms need a probe that stands *between* their stations.
 # - What nobody plants, nobody counts: 97 % of our bugs is no promise about yours.
 #
 # ## Sources
 #
-# - The threads are named in the bugs, as repository#number: `for bug in BUGS: print(bug.name, bug.thread)`.
-#   Among them happy-llm PR #216 and open-r1#492 (stop token as padding), verl#3562 (shifted mask),
-#   nanochat PR #582 (mask lost in a rewrite), transformers#39241 (evaluation by batch),
-#   transformers#45127 (tied merge), peft#1142 (a fresh adapter on reload).
+# - The threads are named in the bugs, as repository#number: `for bug in BUGS: print(bug.name,
+#   bug.thread)`. Among them happy-llm PR #216 and open-r1#492 (stop token as padding), verl#3562
+#   (shifted mask), nanochat PR #582 (mask lost in a rewrite), transformers#39241 (evaluation by
+#   batch), transformers#45127 (tied merge), peft#1142 (a fresh adapter on reload).
 # - Chapter 18b, where each probe is built; `sft_lab/diagnostics.py`.
 #
 # <details><summary>中文要点</summary>
