@@ -367,8 +367,7 @@ assert len(chosen) == 10 and chosen[0] == "graded text"
 # %% [markdown]
 # ## 6 · Mend, and break
 #
-# This `encode` came with a case in which the model begins its answers with `<|im_start|>`, and long
-# answers do not end.
+# This `encode` has three faults: it breaks the label contract of chapter 03 twice, and it cuts rows.
 
 
 # %%
