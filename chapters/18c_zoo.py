@@ -301,8 +301,8 @@ assert unseen == ["no mask in batch"] and min(shares["before\nthe run"]) > 0.5
 # `no mask in batch` is seen in some seeds only. This base pads with the token that begins its
 # documents, so a pad too many does little harm. Six bugs are seen by one probe alone: leave it out,
 # and they pass. We planted the bugs *and* chose the probes, so 97 % is no forecast for yours. The
-# battery does not ask whether the facts in the data are true, or the exam leaked (chapter 11). Nor is
-# a decoy healthy because we say so: our first second decoy, rows sorted by kind, ended worse than
+# battery does not ask whether the facts in the data are true, or the exam leaked (chapter 11). Nor
+# is a decoy healthy because we say so: our first second decoy, rows sorted by kind, ended worse than
 # the band in some seeds, and a long warm-up took its place.
 
 # %% [markdown] tags=["exercise"]
@@ -367,7 +367,7 @@ assert len(chosen) == 10 and chosen[0] == "graded text"
 # %% [markdown]
 # ## 6 · Mend, and break
 #
-# This `encode` has three faults: it breaks the label contract of chapter 03 twice, and it cuts rows.
+# This `encode` has three faults: it breaks the label contract of chapter 03 twice, and cuts rows.
 
 
 # %%
