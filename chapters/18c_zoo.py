@@ -497,7 +497,7 @@ assert sum(map(bool, named_by_doctor.values())) >= 9
 #
 # Six of the bugs were planted once more on SmolLM2-135M, without a step of training (B random
 # instead of zero). **Claim.** The probe that sees a bug in the zoo sees it there as well. Measure:
-# its value outside of the band of six healthy runs, in every seed.
+# its value outside of the band of six healthy runs, in each of three seeds.
 
 # %%
 real = read_results("18c_smollm2")
@@ -518,7 +518,7 @@ for case, probe in same.items():
 assert all(found.values())
 
 # %% [markdown]
-# **Read.** The claim holds for all six, in every seed. `no mask in batch`, which the zoo's padding
+# **Read.** The claim holds for all six, in each of three seeds. `no mask in batch`, which the zoo's padding
 # hid, is plain here: half of the answers or more change in a batch. What is harmless in one model
 # need not be so in the next.
 #
