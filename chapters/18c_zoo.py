@@ -518,9 +518,9 @@ for case, probe in same.items():
 assert all(found.values())
 
 # %% [markdown]
-# **Read.** The claim holds for all six, in each of three seeds. `no mask in batch`, which the zoo's padding
-# hid, is plain here: half of the answers or more change in a batch. What is harmless in one model
-# need not be so in the next.
+# **Read.** The claim holds for all six, in each of three seeds. `no mask in batch`, which the zoo's
+# padding hid, is plain here: half of the answers or more change in a batch. What is harmless in one
+# model need not be so in the next.
 #
 # ## What to remember
 #
