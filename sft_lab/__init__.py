@@ -115,6 +115,11 @@ course     course.progress        the list of exercises, and what the reader has
            course.reward_runs     chapter 17b: one task learned from lessons and from rewards
            course.curve_runs      chapter 18: short runs with one planted cause, and their curves
            course.probe_runs      chapter 18b: healthy runs, and runs with a planted fault
+           course.zoo             chapter 18c: a small run as a chain of stations
+           course.zoo_bugs        chapter 18c: real bugs, each an exchanged line of a station
+           course.zoo_table       chapter 18c: case files, and which probe sees which bug
+           course.zoo_files       chapter 18c: files without names, and what contradicts a diagnosis
+           course.zoo_doctor      chapter 18c: those bugs that lie in files, for the doctor
            course.project_runs    chapter 19: a project from its file to its verdict
            course.serving         chapter 19b: a server, started, waited for and always ended
            course.deploy_runs     chapter 19b: a model packed, served and asked by other engines
@@ -148,6 +153,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.jury      chapter 16d: a blind sheet, and programs that vote on it
            course.views.push      chapter 17: one group of answers, and the push on every token
            course.views.curves    chapter 18: loss curves without names and with them
+           course.views.clinic    chapter 18c: a case file, and a cause to choose
            course.views.ship      chapter 19b: which engine reads which file of a model
 """
 
