@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 03 and 04 | CPU, no network | about a minute | 5, about 50 minutes | L14, A7, L7, L8 |
+# | chapters 03 and 04 | CPU, no network | about a minute | 5, about 50 minutes | A7 L7 L8 L14 |
 
 # %% tags=["setup"]
 import copy

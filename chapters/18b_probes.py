@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 03, 04, 05 and 09 | CPU, no network | about 40 s | 6, about 60 minutes | L2 L3 L4 L7 L8 L11 L23, as probes |
+# | chapters 03, 04, 05 and 09 | CPU, no network | about 40 s | 6, about 60 minutes | L2 L3 L4 L7 L8 L11 L23 |
 
 # %% tags=["setup"]
 import copy

@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 03, 05, 18 and 18b | CPU, no network | 40 seconds | 5, about an hour | L2, L3, L14 |
+# | chapters 03, 05, 18 and 18b | CPU, no network | 40 seconds | 5, about an hour | L2 L3 L14 L22 L31 |
 
 # %% tags=["setup"]
 import tempfile

@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 04, 09 and 16c | CPU, no network | about 20 s | 6, about 65 minutes | A10 D1 D16 |
+# | chapters 04, 09 and 16c | CPU, no network | about 20 s | 6, about 65 minutes | A10 D1 D16 L22 L31 |
 
 # %% tags=["setup"]
 import json

@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 02 and 05 | CPU, no network | about 30 s | 5, about 50 minutes | L21, L11, B9, D1 |
+# | chapters 02 and 05 | CPU, no network | about 30 s | 5, about 50 minutes | B9 D1 L11 L21 L31 |
 
 # %% tags=["setup"]
 import copy
