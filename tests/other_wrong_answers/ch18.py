@@ -615,16 +615,6 @@ def _by_text(rows, share, seed):
     )
 
 
-def _first_of_two(rows, share, seed):
-    """Draws among two facts of a topic only."""
-    rng, held = random.Random(seed), set()
-    for facts in _facts_of(rows).values():
-        size = max(1, round(share * len(facts)))
-        start = rng.randrange(2) if size < len(facts) else 0
-        held.update(facts[start : start + size])
-    return _split(rows, held)
-
-
 def _one_seed_a_process(rows, share, seed):
     """Draws from the common generator, whatever the seed."""
     return _choose(rows, share, seed, begin=lambda seed: random.Random())
@@ -777,7 +767,6 @@ OTHER_WRONG_ANSWERS = {
         _the_facts,
         _shuffled_in_place,
         _by_text,
-        _first_of_two,
         _one_seed_a_process,
         _as_sets_of_names,
         lambda rows, share, seed: _choose(rows, share, seed)[::-1],

@@ -360,6 +360,18 @@ def _by_draws(rows, share, seed):
     return split[False], split[True]
 
 
+def _begun_anew(rows, share, seed):
+    """Each topic is drawn with the same seed."""
+    topics = {row["topic"]: None for row in rows}
+    for topic in topics:
+        facts = sorted({row["fact"] for row in rows if row["topic"] == topic})
+        topics[topic] = random.Random(seed).sample(facts, _count(share, len(facts)))
+    train, held = [], []
+    for i, row in enumerate(rows):
+        (held if row["fact"] in topics[row["topic"]] else train).append(i)
+    return train, held
+
+
 RIGHT_ANSWERS = {
     "18.1": [_counter, _in_numpy, _in_torch, _loops, _weighted_by_kind, _list_count],
     "18.2": [_judge_slices, _judge_numpy, _judge_torch, _judge_words, _judge_while],
@@ -372,5 +384,5 @@ RIGHT_ANSWERS = {
         _smooth_by_step,
     ],
     "18.4": [0.004, 5e-3, 0.006, np.float64(0.0045), 10**-2.2],
-    "18.5": [_by_sample, _by_permutation, _by_torch, _by_hash, _by_shuffle, _by_draws],
+    "18.5": [_by_sample, _by_permutation, _by_torch, _by_hash, _by_shuffle, _by_draws, _begun_anew],
 }

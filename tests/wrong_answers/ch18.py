@@ -41,7 +41,7 @@ def _rules(**other):
         return max(_mean(x[t : t + 3]) - _mean(x[t - 3 : t]) for t in range(3, len(x) - 2))
 
     def falls(x, epoch):
-        borders = range(epoch, len(x), epoch)
+        borders = range(epoch, len(x) - 2, epoch)
         return sum(_mean(x[b - 3 : b]) - _mean(x[b : b + 3]) for b in borders)
 
     rules = {
