@@ -141,7 +141,7 @@ assert stop > 2 * first["guessing"] and share * stop > 0.4 * first["base"]
 # rows, read again; answers of other rows; prompt graded; stop token not graded; nothing graded; one
 # batch without a graded token; another template.
 #
-# **Predict.** Write a name for each letter. Of how many are you sure?
+# **Predict.** Write a name for each letter.
 
 # %% tags=["predict"]
 recorded = read_results("18_causes", base)
@@ -586,9 +586,9 @@ ax = plots.curve(
     {"healthy": curves},
     xlabel="step (dotted: a new epoch)",
     ylabel="loss (nats per token)",
-    title="A real model falls at the border of an epoch",
+    title="A real model falls at the first border of an epoch",
 )
-_ = [ax.axvline(border, color=plots.MUTED, linestyle=":") for border in (3, 6)]
+_ = [ax.axvline(border, color=plots.MUTED, linestyle=":") for border in (2.5, 5.5)]
 inside, border = curves[:, 3] - curves[:, 5], curves[:, 2] - curves[:, 3]
 found = judge_claim(inside.tolist(), border.tolist(), claim="higher")
 print(f"first border over inside of epoch 2: {found.mean:+.2f} nats, {found.word}")
@@ -599,8 +599,8 @@ assert found.word == "held"
 # here, either, and spoils little: this model knew its chat template before. The curve is silent
 # either way.
 #
-# The healthy run shows one more shape, a **staircase**: nearly flat inside the second epoch, after
-# a fall of a nat at its border. The model remembers rows from one reading. That is no fault.
+# The healthy run looks like a **staircase**: a fall of a nat at the first border, little inside the
+# second epoch. Rows come back, and the model may remember them. We ran no control on new rows.
 #
 # ## What to remember
 #
