@@ -383,6 +383,6 @@ RIGHT_ANSWERS = {
         _smooth_recursive,
         _smooth_by_step,
     ],
-    "18.4": [0.004, 5e-3, 0.006, np.float64(0.0045), 10**-2.2],
+    "18.4": [0.004, 5e-3, 6 / 1000, np.float64(0.004), np.float64(0.006)],
     "18.5": [_by_sample, _by_permutation, _by_torch, _by_hash, _by_shuffle, _by_draws, _begun_anew],
 }

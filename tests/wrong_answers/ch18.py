@@ -170,7 +170,7 @@ WRONG_ANSWERS = {
     "18.4": [
         (1e-3, "there is room above"),
         (3e-2, "too high: the run broke"),
-        (1e-5, "too low"),
+        (1e-5, "too low: 20 steps"),
         ("5e-3", "expected a float"),
         (5, "above 0 and below 1"),
     ],
