@@ -311,11 +311,45 @@ def _draw_ill() -> list[tuple[list[float], int]]:
         for step in range(12)
     ]
     large = [70 * loss for loss in still]
-    curves = [(hole, 40), (broken, 40), (overflow, 40), ([0.0] * 40, 40), ([0.0] * 12, 6)]
+    below = [-loss if math.isinf(loss) else loss for loss in overflow]
+    from_zero = [0.0, *_noisy(healthy)]
+    curves = [
+        (hole, 40),
+        (broken, 40),
+        (overflow, 40),
+        (below, 40),
+        (from_zero, 41),
+        ([0.0] * 40, 40),
+        ([0.0] * 12, 6),
+    ]
     curves += [(_noisy(away), 40), (_noisy(apart), 40), (dips, 40)]
     curves += [(still, 40), (pulled, 40), (large, 20), ([0.01 * loss for loss in still], 40)]
     curves += [(_noisy(topics), 44), (_noisy(topics), 22), (_noisy(stairs), 12)]
     return [*curves, (_noisy(stairs[:24]), 12)]
+
+
+def _draw_steps() -> list[tuple[list[float], int]]:
+    """Curves of level parts, each of which tells one detail of a rule."""
+
+    def parts(*levels: tuple[int, float]) -> list[float]:
+        return _noisy([first * level for count, level in levels for _ in range(count)], 0.01)
+
+    first = random.uniform(2, 8)
+    tiny = [0.04 / first * loss for loss in _noisy(_fall(40, first, 0.1 * first, 6))]
+    return [
+        (tiny, 40),  # healthy, if next to 0
+        ([*parts((5, 1), (5, 0.6), (5, 0.3)), *[0.0] * 10], 25),  # healthy, ends at 0.0
+        (parts((20, 1), (5, 0.7)), 25),  # healthy: the last ten are flat
+        (parts((1, 1), (2, 0.1), (1, 3), (21, 0.1)), 25),  # a saw-tooth at t = 3 alone
+        (parts((1, 1), (21, 0.1), (3, 0.5)), 25),  # and at the last t alone
+        (parts((12, 1), (3, 0.2)), 12),  # a staircase at the last border
+        (parts((12, 1), (2, 0.2)), 12),  # healthy: the border is too near the end
+        # a staircase by 0.6 of the fall; a step beside the borders it would be 0.4
+        (parts((6, 1.25), (6, 1.05), (6, 0.75), (6, 0.65), (6, 0.35), (6, 0.25)), 12),
+        (parts((12, 1), (16, 0.1), (3, 0.8), (17, 0.1)), 12),  # a saw-tooth and a staircase
+        # healthy: one of the borders rises
+        (parts(*((6, x) for x in (1.2, 1, 0.6, 0.5, 0.8, 0.6, 0.3, 0.2))), 12),
+    ]
 
 
 RECORDED = {
@@ -342,7 +376,7 @@ def _recorded() -> list[tuple[str, list[float]]]:
 
 @checks("18.2")
 def name_the_curve(attempt: Callable) -> str:
-    drawn = _draw_healthy() + _draw_ill()
+    drawn = _draw_healthy() + _draw_ill() + _draw_steps()
     random.shuffle(drawn)
     cases = []
     for losses, epoch in drawn:
@@ -595,4 +629,6 @@ def design_eval(attempt: Callable) -> str:
             chosen.append(tuple(sorted(held)))
         if len(set(chosen[-4:])) == 1:
             raise Mistake("every seed chooses the same rows: the choice is to be drawn by the seed")
+        if len(set(chosen[-4:])) < 4:
+            raise Mistake("two of the seeds 0, 1, 2 and 3 choose the same rows, in four topics")
     return "no fact on both sides, every topic in its share, drawn by the seed"
