@@ -11,6 +11,7 @@ import torch
 
 from sft_lab import diagnostics
 from sft_lab.rendering import stop_token_id
+from sft_lab.train import evaluate
 
 
 # 18b.1
@@ -352,8 +353,8 @@ def _named_from_a_table(model, base, tokenizer, examples):
     starts = accuracy[0] > 0.5
     if starts and stops:
         return "healthy"
-    same = diagnostics.stop_probability(base, tokenizer, examples)
-    if abs(diagnostics.stop_probability(model, tokenizer, examples) - same) < 1e-7 * max(1, same):
+    losses = [evaluate(m, tokenizer, examples)["loss"] for m in (model, base)]
+    if abs(losses[0] - losses[1]) < 1e-4:
         return "unchanged"
     one, two = diagnostics.shifted_accuracy(model, examples).values()
     if two > one:
