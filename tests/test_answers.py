@@ -35,8 +35,10 @@ SLOW = {
     "16c.6": 1,
     "16d.2": 4,
     "16d.4": 2,
-    "19.6": 1,
     "18.4": 1,
+    "18b.6": 1,
+    "19.6": 1,
+    "18b.6": 1,
 }
 EXERCISES = [exercise.id for exercise in list_exercises()]
 RIGHT, WRONG = "right_answers", "other_wrong_answers"

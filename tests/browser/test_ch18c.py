@@ -16,6 +16,9 @@ def test_running_all_cells_shows_the_clinic(page):
 
 def test_a_case_and_a_tab_are_chosen(page):
     view = fresh_view(page)
+    view.tab_to(view.slider("case"))
+    page.keyboard.press("ArrowRight")
+    expect(view.root).to_contain_text("Case B:")
     view.tab_to(view.button("probes"))
     page.keyboard.press("Space")
     expect(view.root).to_contain_text("of 19 probes lie outside")

@@ -137,6 +137,11 @@ def _opens_thoughts(turns: Conversation, asking: bool) -> str:
     return _write(turns, asking, opening="[]")
 
 
+def _breaks_line(turns: Conversation, asking: bool) -> str:
+    """A line break ends the prompt alone."""
+    return _write(turns, asking, opening="\n")
+
+
 def _dates(turns: Conversation, asking: bool) -> str:
     """Something stands before the taught text alone: the prompt is in it, and not at its start."""
     return _write(turns, asking, head="" if asking or len(turns) < 4 else "<bos>")
@@ -214,10 +219,10 @@ def _no_opening(talks: list[Conversation], render: Renderer) -> list[int]:
 def prompts(attempt: Callable) -> str:
     renderers = (
         *(_healthy, _thinks_last, _opens_thoughts, _dates, _needs_no_system),
-        *(_first_otherwise, _later_otherwise),
+        *(_first_otherwise, _later_otherwise, _breaks_line),
     )
     inputs = [(_talks(number), render) for number, render in enumerate(renderers)]
-    inputs += [([], _healthy), ([*_talks(7), *_talks(8)], _thinks_last)]
+    inputs += [([], _healthy), ([*_talks(8), *_talks(9)], _thinks_last)]
     mistakes = [
         (
             lambda talks, render: _changed(talks, render, answers=slice(-1, None)),
@@ -307,12 +312,16 @@ def _mean_position(best: torch.Tensor, labels: torch.Tensor) -> list[float]:
 
 
 def _draw_answers(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Answers of these lengths, the stop token included, behind prompts of any length."""
-    width = max(lengths) + 5
+    """Answers of these lengths, the stop token included, behind prompts of any length. The longest
+    reaches to the end of the row, and has a token of id 0."""
+    width = max(lengths) + 4
     labels = torch.full((len(lengths), width), IGNORE_INDEX)
     for row, length in enumerate(lengths):
-        start = random.randint(1, 4)
+        longest = length == max(lengths)
+        start = 4 if longest else random.randint(1, 4)
         labels[row, start : start + length] = torch.randint(0, 30, (length,))
+        if longest:
+            labels[row, random.randrange(start, start + length)] = 0
         labels[row, start + length - 1] = 31
     best = labels.roll(-1, 1).clamp(min=0)
     wrong = torch.rand(best.shape) < 0.4
@@ -549,6 +558,9 @@ def fewest(attempt: Callable) -> str:
     cases = (
         ("no", "yes", "yes", "yes"),
         ("yes", "no", "yes", "yes"),  # luck at the fewest
+        ("yes", "yes", "no", "yes"),  # and at the next
+        ("yes", "yes", "no"),
+        ("no", "yes", "yes", "no", "yes"),
         ("yes", "yes", "yes"),
         ("no", "mean", "yes"),
         ("pair", "pair", "yes"),

@@ -244,11 +244,17 @@ def draw_clinic(results: Results, letter: str) -> Figure:
 
 
 def explore_clinic(results: Results, tokenizer: PreTrainedTokenizerBase) -> ipywidgets.VBox:
-    """Buttons for the case, the tab and the cause; says whether the cause is right, or which probe
-    contradicts it, and counts."""
-    letters = choose("case", [(letter, letter) for letter in CLINIC])
-    tabs = choose("file", [(tab, tab) for tab in TABS])
-    causes = choose("cause", [(name, name) for name in (NOT_CHOSEN, *list_causes())])
+    """A slider for the case, buttons for the tab and the cause; says whether the cause is right, or
+    which probe contradicts it, and counts."""
+    letters = ipywidgets.SelectionSlider(
+        options=[*CLINIC], description="case", style={"description_width": "3em"}
+    )
+    tabs = choose("file", [(tab, tab) for tab in TABS], description_width="3em")
+    causes = choose(
+        "cause",
+        [(name, name) for name in (NOT_CHOSEN, *list_causes())],
+        description_width="3em",
+    )
     solved: set[str] = set()
     tries: set[tuple[str, str]] = set()
 
