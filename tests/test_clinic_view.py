@@ -6,6 +6,7 @@ import pytest
 matplotlib.use("Agg")
 from sft_lab.course.results import read_results
 from sft_lab.course.views.clinic import (
+    NOT_CHOSEN,
     TABS,
     describe_case,
     draw_chain,
@@ -72,7 +73,7 @@ def test_a_cause_is_judged_and_counted(results, tokenizer):
     causes.value = CLINIC["X"]
     assert "Right." in words.value and f"1 of {len(CLINIC)} named" in words.value
     letters.value = "A"
-    assert causes.value == "?"
+    assert causes.value == NOT_CHOSEN
     tabs.value = "probes"
     assert f"of {len(BATTERY)} probes" in words.value
 

@@ -59,7 +59,7 @@ CHAIN = (  # stations that stand together, by the name on their box
     ("load", ("load", "merge")),
     ("generate", ("generate",)),
 )
-NOT_CHOSEN = "?"
+NOT_CHOSEN = "which cause?"
 
 
 def draw_chain(bugs: Sequence[Bug]) -> Axes:
@@ -250,11 +250,7 @@ def explore_clinic(results: Results, tokenizer: PreTrainedTokenizerBase) -> ipyw
         options=[*CLINIC], description="case", style={"description_width": "3em"}
     )
     tabs = choose("file", [(tab, tab) for tab in TABS], description_width="3em")
-    causes = choose(
-        "cause",
-        [(name, name) for name in (NOT_CHOSEN, *list_causes())],
-        description_width="3em",
-    )
+    causes = choose("", [(name, name) for name in (NOT_CHOSEN, *list_causes())])
     solved: set[str] = set()
     tries: set[tuple[str, str]] = set()
 
