@@ -117,24 +117,30 @@ def test_a_project_is_made_of_every_shape_and_loses_no_row(shape, tmp_path, caps
     assert f"learn {len(parts[0])}" in capsys.readouterr().out
 
 
-def run_notebook(folder: Path) -> str:
-    """Execute the notebook where it lies; returns all that it printed."""
+def run_notebook(folder: Path, *, large: bool) -> str:
+    """Execute the notebook where it lies; returns all that it printed. large: as if the model were
+    a large one, which gets LoRA; for one epoch."""
     notebook = nbformat.read(folder / "project.ipynb", as_version=4)
+    for cell in notebook.cells:
+        assert cell.source.count("> 20e6") == cell.source.count("LARGE = ")
+        if large:
+            cell.source = cell.source.replace("> 20e6", "> 20e3").replace("BATCH = 3", "BATCH = 1")
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
     return "".join(out.get("text", "") for out in outputs)
 
 
-@pytest.mark.parametrize("shape", ["chinese", "several turns"])
-def test_the_notebook_runs_from_top_to_bottom(shape, tmp_path):
+@pytest.mark.parametrize(("shape", "large"), [("several turns", False), ("chinese", True)])
+def test_the_notebook_runs_from_top_to_bottom(shape, large, tmp_path):
     folder = project.make_project(write(tmp_path, shape), tmp_path / "mine")
-    said = run_notebook(folder)
+    said = run_notebook(folder, large=large)
     plan = json.loads((folder / "plan.json").read_text("utf-8"))
     runs = json.loads((folder / "runs.json").read_text("utf-8"))
     report = (folder / "report.md").read_text("utf-8")
     assert len(runs) == 6 and {row["seal"] for row in runs} == {seal(plan)}
     assert seal(plan) in report and seal(plan) in said
-    for name in ("report.html", "doctor.html", "tuned/model.safetensors"):
+    weights = "adapter_model.safetensors" if large else "model.safetensors"
+    for name in ("report.html", "doctor.html", f"tuned/{weights}"):
         assert (folder / name).exists()
     arms = [
         [row[plan["primary"]] for row in runs if row["arm"] == arm]
