@@ -141,12 +141,6 @@ def _without_blanks(plan):
     return _sealed(_text(plan).replace(" ", ""))
 
 
-def _sorts_the_plan(plan):
-    for name in sorted(plan):
-        plan[name] = plan.pop(name)
-    return _sealed(_text(plan, sort_keys=False))
-
-
 def _keeps_the_seal(plan):
     seal = _sealed(_text(plan))
     plan["seal"] = seal
@@ -236,8 +230,6 @@ _lower_only = _gaps()(claim=lambda v: v == "lower")
 
 _any_changes = _gaps()(changes=lambda v: isinstance(v, list) and len(v) >= 1)
 _no_change = _gaps()(changes=lambda v: isinstance(v, list) and len(v) <= 1)
-_sized_changes = _gaps()(changes=lambda v: hasattr(v, "__len__") and len(v) == 1)
-_change_as_text = _gaps()(changes=lambda v: _is_text(v) or (isinstance(v, list) and len(v) == 1))
 _different_changes = _gaps()(changes=lambda v: isinstance(v, list) and len(set(v)) == 1)
 
 
@@ -255,8 +247,6 @@ def _seeds(least=3, number=_is_number, equal=False, kind=list):
 _two_seeds = _seeds(least=2)
 _four_seeds = _seeds(least=4)
 _equal_seeds = _seeds(equal=True)
-_seeds_as_text = _seeds(kind=list | str, number=lambda seed: True)
-_seeds_of_letters = _seeds(number=lambda seed: True)
 _three_different = _gaps()(
     seeds=lambda v: isinstance(v, list) and all(map(_is_number, v)) and len(set(v)) >= 3
 )
@@ -287,11 +277,6 @@ _all_right = _gaps()()
 
 def _alphabetical(plan):
     return sorted(_all_right(plan))
-
-
-def _in_order_of_the_plan(plan):
-    gaps = _all_right(plan)
-    return [name for name in plan if name in gaps]
 
 
 def _backwards(plan):
@@ -870,7 +855,6 @@ OTHER_WRONG_ANSWERS = {
         _small_letters,
         _letters_taken_apart,
         _without_blanks,
-        _sorts_the_plan,
         _keeps_the_seal,
     ],
     "19.2": [
@@ -897,14 +881,10 @@ OTHER_WRONG_ANSWERS = {
         _lower_only,
         _any_changes,
         _no_change,
-        _sized_changes,
-        _change_as_text,
         _different_changes,
         _two_seeds,
         _four_seeds,
         _equal_seeds,
-        _seeds_as_text,
-        _seeds_of_letters,
         _three_different,
         _neighbours_differ,
         _exactly_three,
@@ -918,7 +898,6 @@ OTHER_WRONG_ANSWERS = {
         _for_two_arms,
         _over_all_seeds,
         _alphabetical,
-        _in_order_of_the_plan,
         _backwards,
         _first_gap,
         _how_many,

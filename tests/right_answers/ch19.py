@@ -203,6 +203,23 @@ def _flags(plan):
     return np.array(ORDER)[~np.array(good, dtype=bool)].tolist()
 
 
+def _in_the_order_of_the_plan(plan):
+    gaps = set(_table(plan))
+    return [name for name in plan if name in gaps]
+
+
+def _lengths(plan):
+    """What is promised to be a list is not looked at."""
+    changes, seeds = plan["changes"], plan["seeds"]
+    needed = questions_needed(plan["disagree"], plan["smallest"])
+    wrong = {name: not _is_text(plan[name]) for name in ORDER}
+    wrong["claim"] = plan["claim"] not in {"higher", "lower"}
+    wrong["changes"] = not changes or bool(changes[1:])
+    wrong["seeds"] = len(seeds) < 3 or len(np.unique(seeds)) != len(seeds)
+    wrong["questions"] = needed > plan["questions"]
+    return [*filter(wrong.get, ORDER)]
+
+
 # 19.3
 def _kept(groups, order, wanted):
     """groups: row -> the rows of its group."""
@@ -283,7 +300,7 @@ def _smallest_label(count, pairs, order, wanted):
             label[a] = label[b] = min(label[a], label[b])
     kept = []
     for row in order:
-        members = [int(i) for i in np.where(label == label[row])[0]]
+        members = list(np.flatnonzero(label == label[row]))
         if len(kept) < wanted and row not in kept and len(members) <= wanted:
             kept = kept + members
     return sorted(kept)
@@ -416,7 +433,15 @@ def _project(control, changed, **plan):
 
 RIGHT_ANSWERS = {
     "19.1": [_one_line, _six_bytes, _encoder, _into_a_file, _by_hand, _numpy_bytes],
-    "19.2": [_one_by_one, _table, _matched, _by_errors, _flags],
+    "19.2": [
+        _one_by_one,
+        _table,
+        _matched,
+        _by_errors,
+        _flags,
+        _in_the_order_of_the_plan,
+        _lengths,
+    ],
     "19.3": [_union_find, _merged_sets, _walked, _scipy, _smallest_label, _closure],
     "19.4": [_first_found, _backwards, _next, _by_sets, _own_rule],
     "19.5": [
@@ -436,7 +461,7 @@ RIGHT_ANSWERS = {
             {"epochs": 2},
             claim="higher",
             seeds=[47, 3, 11],
-            smallest=0.5,
+            smallest=0.4,
             disagree=0.5,
             questions=40,
         ),
