@@ -135,8 +135,8 @@ check("19.1", my_seal)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 19.2 · Find the gaps · 12 min · ●●○
-# A plan with a gap decides nothing. `plan` is a dict with all names of the plan above. Return the
-# names at fault, in this order; `[]` if there are none:
+# A plan with a gap decides nothing. `plan` is a dict with all names of the plan above, in their
+# order. Return the names at fault, in this order; `[]` if there are none:
 #
 # | name | a gap, unless it is |
 # |---|---|
@@ -148,8 +148,8 @@ check("19.1", my_seal)
 # | `questions` | at least `questions_needed(plan["disagree"], plan["smallest"])` |
 # | `stopping`, `scope` | a text with more than white space |
 #
-# `disagree` and `smallest` are always right. With `seeds` `[0, 1, 1]` and `scope` `" "` the plan
-# above gives `["seeds", "scope"]`.
+# `disagree` and `smallest` are always right, `changes` is always a list and `seeds` a list of
+# numbers. With `seeds` `[0, 1, 1]` and `scope` `" "` the plan above gives `["seeds", "scope"]`.
 
 
 # %% tags=["stub"]

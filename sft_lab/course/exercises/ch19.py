@@ -9,6 +9,7 @@ import random
 import tempfile
 from collections.abc import Callable
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,10 @@ def seal_it(attempt: Callable) -> str:
     whole = _draw_plan()
     later = whole | {"primary": "bleu 二"}
     less = {name: whole[name] for name in random.sample(sorted(whole), 4)} | {"change": "一"}
-    inputs = [(_shuffled(plan),) for plan in (whole, later, less, whole | {"control": "一"})]
+    # letters that other ways to write them change, and seeds in rising order
+    marked = {"control": 'the "old" rows,\nas they\'re: É', "seeds": [1, 2, 3]}
+    plans = (whole, later, less, whole | {"control": "一"}, whole | marked)
+    inputs = [(_shuffled(plan),) for plan in plans]
     same_for_all(attempt, inputs, seal, _seal_mistakes(), form=_need_text, what="the seal")
     ordered = {name: whole[name] for name in sorted(whole)}
     if attempt(ordered) != attempt(_shuffled(whole)):
@@ -194,9 +198,12 @@ def _gap_mistakes() -> list[tuple[Callable, str]]:
 @checks("19.2")
 def gaps(attempt: Callable) -> str:
     faults: list[Plan] = [{name: text} for name in TEXTS for text in ("", " \n")]
-    faults += [{"primary": ["holds"]}, {"primary": ["holds", "equals"]}]
-    faults += [{"claim": word} for word in ("better", "Higher", "")]
-    faults += [{"changes": []}, {"changes": ["one word", "two epochs"]}]
+    faults += [{name: [name]} for name in TEXTS]
+    faults += [{"primary": ["holds", "equals"]}, {"primary": "exact match"}]
+    faults += [{"claim": word} for word in ("better", "different", "Higher", " lower", "")]
+    faults += [{"changes": names} for names in ([], ["one word", "two epochs"], ["rate", "rate"])]
+    faults += [{"disagree": 0.15, "smallest": 0.1, "questions": 110}]
+    faults += [{"disagree": 0.3, "smallest": 0.05, "questions": 500}]
     faults += [{"seeds": seeds} for seeds in ([0, 1], [], [4, 4, 5], [0, 1, 2, 0], [7, 8, 9])]
     faults += [{}, {"scope": " ", "claim": "better", "seeds": [1, 2], "primary": ""}]
     inputs = [(_draw_plan() | fault,) for fault in faults]
@@ -286,7 +293,8 @@ def _keep_mistakes() -> list[tuple[Callable, str]]:
 
 
 def _need_places(found: object) -> list[int]:
-    if not isinstance(found, list) or not all(type(place) is int for place in found):
+    whole = isinstance(found, list) and all(isinstance(place, Integral) for place in found)
+    if not whole or any(isinstance(place, bool) for place in found):
         raise Mistake(f"expected a list of whole numbers, got {shorten(found)}")
     if found != sorted(found):
         raise Mistake("the list is not sorted")
@@ -319,6 +327,8 @@ def keep_apart(attempt: Callable) -> str:
         first, second = order[:wanted], order[wanted : 2 * wanted]
         pairs = [(group[0], row) for group in (first, second) for row in group[1:]]
         inputs.append((count, pairs, order, wanted))
+        # the next row of a group that is kept already adds nothing
+        inputs.append((count, pairs, order, wanted + 1))
     inputs.append((6, [(0, 3), (3, 5), (1, 2)], [5, 4, 2, 0, 1, 3], 2))
     for given in inputs:
         assert _keep(*given) == keep_groups(*given)
@@ -390,10 +400,10 @@ def _decide_mistakes() -> list[tuple[Callable, str]]:
 
 
 def _draw_runs(
-    plan: Plan, effect: float, *, later: float, repeat: float, other: float, gone: bool = False
+    plan: Plan, effect: float, *, later: float, repeat: float, other: float, gone: str = ""
 ) -> Rows:
     """Runs of a plan: the planned seeds differ by `effect`, those added later by `later`, a repeat
-    by `repeat`, and the other measure by `other`."""
+    by `repeat`, and the other measure by `other`. gone: the arm in which a seed has no run."""
 
     def row(arm: str, seed: int, size: float) -> dict:
         base = {"right": round(random.uniform(0.5, 0.51), 4)}
@@ -405,8 +415,12 @@ def _draw_runs(
         return {"arm": arm, "seed": seed} | base
 
     planned = [row(arm, s, effect) for s in plan["seeds"] for arm in ("control", "changed")]
+    for arm in ("control", "changed"):  # the noise floor is 0.01
+        own = [run for run in planned if run["arm"] == arm]
+        size = effect if arm == "changed" else 0.0
+        own[0][plan["primary"]], own[1][plan["primary"]] = 0.5 + size, 0.51 + size
     if gone:
-        planned.pop(random.choice((-1, -2)))
+        planned.pop({"control": -2, "changed": -1}[gone])
     random.shuffle(planned)
     extra = [row(arm, 90 + s, later) for s in range(9) for arm in ("control", "changed")]
     again = [row(arm, s, repeat) for s in plan["seeds"][:-1] for arm in ("control", "changed")]
@@ -422,12 +436,13 @@ def decide(attempt: Callable) -> str:
             for sign in (way, 0, -way):
                 seeds = random.sample(range(20), random.choice((4, 5)))
                 plan = {"primary": primary, "claim": claim, "seeds": seeds}
-                effect = 0.2 * sign if sign else 0.004
+                effect = 0.2 * sign if sign else 0.014 * way  # above one noise floor, below two
                 against = -effect if sign else 0.2 * way
                 others = {"later": against, "repeat": against, "other": against}
                 inputs.append((plan, _draw_runs(plan, effect, **others)))
             plan = {"primary": primary, "claim": claim, "seeds": random.sample(range(20), 4)}
-            gone = _draw_runs(plan, 0.2 * way, later=0, repeat=0, other=0, gone=True)
+            missing = "control" if claim == "higher" else "changed"
+            gone = _draw_runs(plan, 0.2 * way, later=0, repeat=0, other=0, gone=missing)
             repeats = gone[-10 - 6 : -10]
             inputs.append((plan, [row for row in gone if row not in repeats]))
     same_for_all(
@@ -462,7 +477,7 @@ def marks(attempt: object) -> str:
     if missing := [name for name in MARKED if name not in attempt]:
         raise Mistake(f"no mark for {', '.join(missing)}")
     for name, mark in attempt.items():
-        if type(mark) is not int or mark not in (0, 1, 2):
+        if not isinstance(mark, Integral) or isinstance(mark, bool) or mark not in (0, 1, 2):
             raise Mistake(f"{name}: a mark is 0, 1 or 2, not {shorten(mark)}")
     wrong = [name for name in MARKED if attempt[name] != MARKS[name][0]]
     if wrong:
@@ -500,6 +515,7 @@ def _check_settings(name: str, given: object) -> dict[str, Any]:
     if (
         given["frame"].count("{}") != 1
         or given["frame"].count("{") != 1
+        or given["frame"].count("}") != 1
         or len(given["frame"]) > 80
     ):
         raise Mistake(f"{name}: the frame has one {{}} and at most 80 letters")
