@@ -500,8 +500,8 @@ assert is_clean(questions[0]) and not is_clean(typed)
 # ## 4 · One file for other engines
 #
 # **GGUF** is one file with everything: weights, sizes, vocabulary, template, one end token.
-# llama.cpp and Ollama read it, and `load` does. llama.cpp's own converter refuses atlas, since it
-# knows tokenizers by their vocabulary; `write_gguf` does the same with the package `gguf`.
+# llama.cpp and Ollama read it, and `load` does. llama.cpp's own converter knows tokenizers by their
+# vocabulary and, by its source, would refuse that of atlas; `write_gguf` uses the package `gguf`.
 # **q8_0** keeps 8 bits a number, and one scale for each 32. **Predict:** how many of 40 answers
 # change at 28 % of the size?
 
