@@ -605,7 +605,7 @@ assert found.word == "held"
 # ## What to remember
 #
 # - Compute the first loss before the run: ln V for a guess, the loss of counting, the base's own.
-# It   names faults of mask and template.
+#   It names faults of mask and template.
 # - A curve shows rates, order and broken numbers by its shape, a wrong mask by its level alone.
 # - It does not show a template that nobody asks in. Ask the model.
 # - Lower is not better where mask, rows or template differ.
