@@ -22,6 +22,7 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 FIRST_PLACES = 10
 WIDTH = 100  # columns of the table on a screen
+ONE_A_ROW = ("answers", "rows encoded")
 NO_FINDING = "Nothing was found. This says that the data can be learned, not that they are good."
 
 
@@ -121,8 +122,10 @@ class Diagnosis:
         return asdict(self)
 
     def table(self) -> str:
-        """What was examined, each finding in a few lines, and one line that says what to do."""
-        lines = [self.settings_line(), *_wrap(self.measured_line(), ""), ""]
+        """What was examined, what was measured, each finding in a few lines, and one line that
+        says what to do."""
+        lines = [*_wrap(self.settings_line(), ""), "", *self.measured_lines()]
+        lines += [""] * bool(lines[-1])
         for finding in self.findings:
             lines += [*_tell(finding), ""]
         return "\n".join([*lines, self.advice()])
@@ -142,8 +145,12 @@ class Diagnosis:
         given = [f"{name} {value}" for name, value in self.settings.items() if value is not None]
         return f"Examined in {self.seconds:.1f} s: {', '.join(given)}"
 
-    def measured_line(self) -> str:
-        return "; ".join(f"{name} {value}" for name, value in format_measured(self.measured))
+    def measured_lines(self) -> list[str]:
+        """What was measured on the screen: a name and its value on each line, the values below each
+        other."""
+        told = format_measured(self.measured)
+        width = max((len(name) for name, _ in told), default=0)
+        return [line for name, value in told for line in _wrap(value, f"  {name:{width}}  ")]
 
     def to_html(self, path: Path | str) -> None:
         """Write the page."""
@@ -173,13 +180,22 @@ def list_places(places: list[str], count: int) -> str:
 
 
 def format_measured(measured: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and values, as text."""
-    return [(name, _format_value(name, value)) for name, value in measured.items()]
+    """Names and values, as text. Left out is what says nothing: a count of none, and a count of
+    answers, or of rows that could be encoded, that is the number of rows once more."""
+    rows = measured.get("rows")
+    return [
+        (name, _format_value(name, value))
+        for name, value in measured.items()
+        if (value or name == "rows") and not (name in ONE_A_ROW and value == rows)
+    ]
 
 
 def _format_value(name: str, value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_format_value(key, inner)}" for key, inner in value.items())
+    if isinstance(value, dict):  # percentiles: "50 % up to 12, longest 40"
+        return ", ".join(
+            f"{key} {'up to ' * key.endswith('%')}{_format_value(key, inner)}"
+            for key, inner in value.items()
+        )
     if isinstance(value, float):
         return format_percent(value) if "share" in name else f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -194,6 +194,16 @@ def test_damaged_and_missing_files(tuned, tokenizer, tmp_path):
     alone = tmp_path / "alone"
     tokenizer.save_pretrained(alone)
     assert codes(check_model(alone, tokenizer)) == {"not-examined": "note"}
+    shutil.copy(tuned / "config.json", alone)  # as one has it before a card is paid for
+    [noted] = check_model(alone, tokenizer)
+    assert (noted.code, noted.severity) == ("not-examined", "note") and "no weights" in noted.why
+    assert codes(check_memory(alone, [100], "T4")) == {"memory": "note"}
+    edit(alone / "config.json", eos_token_id=END)
+    edit(alone / "config.json", vocab_size=2000)
+    found = alarms(check_model(alone, tokenizer))
+    assert found == {"stop-not-named": "error", "ids-outside": "error"}
+    (alone / "pytorch_model.bin").write_bytes(b"")
+    assert alarms(check_model(alone, tokenizer)) == {"model-refused": "error"}
     assert alarms(check_model(tmp_path / "nowhere", tokenizer)) == {"model-refused": "error"}
     assert codes(check_model("nobody/has-this-model", tokenizer)) == {"not-examined": "note"}
 
@@ -333,7 +343,9 @@ def test_tensors_that_do_not_meet_the_layers(tuned, tokenizer, tmp_path, change)
 
 def test_an_adapter_of_other_weights(tuned, tokenizer, tmp_path):
     adapter = write_ours(tuned, tmp_path / "adapter")
-    assert alarms(check_adapter(adapter, ATLAS, tokenizer))["adapter-other-base"] == "error"
+    other = {f.code: f for f in check_adapter(adapter, ATLAS, tokenizer)}["adapter-other-base"]
+    assert other.severity == "error" and "The adapter was trained on" in other.why
+    assert "load the weights" not in other.why  # which is the remedy
     by_name = write_peft(tuned, tmp_path / "peft")
     found = alarms(check_adapter(by_name, ATLAS, tokenizer))
     assert found["adapter-other-base"] == "warning"  # without a fingerprint only the name is known
