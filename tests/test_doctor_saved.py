@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sft_lab import cards
 from sft_lab.cards import needed_gib
-from sft_lab.doctor import saved
+from sft_lab.doctor import diagnose, saved
 from sft_lab.doctor.saved import (
     check_adapter,
     check_memory,
@@ -194,18 +194,25 @@ def test_damaged_and_missing_files(tuned, tokenizer, tmp_path):
     alone = tmp_path / "alone"
     tokenizer.save_pretrained(alone)
     assert codes(check_model(alone, tokenizer)) == {"not-examined": "note"}
-    shutil.copy(tuned / "config.json", alone)  # as one has it before a card is paid for
-    [noted] = check_model(alone, tokenizer)
-    assert (noted.code, noted.severity) == ("not-examined", "note") and "no weights" in noted.why
-    assert codes(check_memory(alone, [100], "T4")) == {"memory": "note"}
-    edit(alone / "config.json", eos_token_id=END)
-    edit(alone / "config.json", vocab_size=2000)
-    found = alarms(check_model(alone, tokenizer))
-    assert found == {"stop-not-named": "error", "ids-outside": "error"}
-    (alone / "pytorch_model.bin").write_bytes(b"")
-    assert alarms(check_model(alone, tokenizer)) == {"model-refused": "error"}
     assert alarms(check_model(tmp_path / "nowhere", tokenizer)) == {"model-refused": "error"}
     assert codes(check_model("nobody/has-this-model", tokenizer)) == {"not-examined": "note"}
+
+
+def test_a_folder_without_weights_is_examined_but_for_its_numbers(tmp_path, tokenizer):
+    """As one has it before a card is paid for."""
+    tokenizer.save_pretrained(tmp_path)
+    shutil.copy(ATLAS / "config.json", tmp_path)
+    edit(tmp_path / "config.json", eos_token_id=STOP)
+    [found] = check_model(tmp_path, tokenizer)
+    assert (found.code, found.severity) == ("not-examined", "note") and "no weights" in found.why
+    rows = [{"prompt": "Who?", "response": "Ada."}]
+    told = codes(diagnose(rows, model=tmp_path, card="T4").findings)
+    assert told == {"not-examined": "note", "memory": "note", "few-rows": "note"}
+    edit(tmp_path / "config.json", eos_token_id=END, vocab_size=2000)
+    found = alarms(check_model(tmp_path, tokenizer))
+    assert found == {"stop-not-named": "error", "ids-outside": "error"}
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    assert alarms(check_model(tmp_path, tokenizer)) == {"model-refused": "error"}
 
 
 def test_a_model_is_examined_without_its_numbers(tuned, tokenizer, monkeypatch):
