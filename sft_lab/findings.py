@@ -131,14 +131,17 @@ class Diagnosis:
         return "\n".join([*lines, self.advice()])
 
     def advice(self) -> str:
-        """What to do next, in one line."""
+        """How much was found and what to do next, in one line."""
         counts = {severity: self.count(severity) for severity in SEVERITIES}
         told = ", ".join(format_number_of(n, severity) for severity, n in counts.items() if n)
-        if counts["error"]:
-            return f"{told}. Mend the errors before you train, and run the doctor again."
-        if counts["warning"]:
-            return f"{told}. No error: look at the rows of the warnings, then train."
-        return f"{told}. No error and no warning: train." if told else NO_FINDING
+        return f"{told}. {self.next_step()}" if told else NO_FINDING
+
+    def next_step(self) -> str:
+        if self.count("error"):
+            return "Mend the errors before you train, and run the doctor again."
+        if self.count("warning"):
+            return "No error: look at the rows of the warnings, then train."
+        return "No error and no warning: train."
 
     def settings_line(self) -> str:
         """What was examined, and under which settings."""
@@ -221,18 +224,21 @@ def render_page(diagnosis: Diagnosis) -> str:
         resources.files("sft_lab").joinpath("findings.html").read_text(encoding="utf-8")
     )
     tiles = "".join(
-        f'<div class="{severity}"><dt>{severity}s</dt><dd>{diagnosis.count(severity)}</dd></div>'
+        f'<div class="{severity if n else "none"}"><dt>{severity}{"s" * (n != 1)}</dt>'
+        f"<dd>{n:,}</dd></div>"
         for severity in SEVERITIES
+        for n in [diagnosis.count(severity)]
     )
     if "rows" in diagnosis.measured:
-        tiles += f"<div><dt>rows</dt><dd>{diagnosis.measured['rows']:,}</dd></div>"
+        tiles += f"<div><dt>rows read</dt><dd>{diagnosis.measured['rows']:,}</dd></div>"
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
         for name, value in format_measured(diagnosis.measured)
     )
     return template.substitute(
         data=html.escape(str(diagnosis.settings.get("data", "data"))),
-        finding=html.escape(diagnosis.advice()),
+        # the tiles below it have the numbers
+        finding=html.escape(diagnosis.next_step() if diagnosis.findings else NO_FINDING),
         tiles=tiles,
         cards="\n".join(map(_card, diagnosis.findings)) or "<p>No finding.</p>",
         measured=rows,
@@ -244,11 +250,11 @@ def _card(finding: Finding) -> str:
     where = ""
     if finding.places:
         places = html.escape(list_places(finding.places, finding.count))
-        where = f'<p class="where"><b>Where</b> {places}</p>'
+        where = f'<p class="where"><b>Where</b> <span>{places}</span></p>'
     return f"""<article class="{finding.severity}">
 <header><span class="severity">{finding.severity}</span><h2>{html.escape(finding.title)}</h2>
 <code>{html.escape(finding.code)}</code></header>
 {where}
-<p><b>Why it matters</b> {html.escape(finding.why)}</p>
-<p><b>What to do</b> {html.escape(finding.remedy)}</p>
+<p><b>Why</b> <span>{html.escape(finding.why)}</span></p>
+<p><b>What to do</b> <span>{html.escape(finding.remedy)}</span></p>
 </article>"""

@@ -212,6 +212,21 @@ def test_the_page_escapes_what_data_say_and_needs_no_network(tmp_path):
     assert "answer characters" in page  # what was measured stands there too
 
 
+def test_the_page_says_what_to_do_and_counts_once(tmp_path):
+    for findings, step in (
+        (FOUND, "Mend the errors before you train, and run the doctor again."),
+        (FOUND[:2], "No error: look at the rows of the warnings, then train."),
+        (FOUND[:1], "No error and no warning: train."),
+        ([], "Nothing was found."),
+    ):
+        Diagnosis(findings, {"rows": 7}, {}, 0.0).to_html(tmp_path / "report.html")
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert f"<h1>{step}" in page and "1 warning," not in page
+        errors = sum(found.severity == "error" for found in findings)
+        tile = f'"{"error" if errors else "none"}"><dt>errors</dt><dd>{errors}<'
+        assert tile in page and "<dt>rows read</dt><dd>7</dd>" in page
+
+
 def test_a_tally_absorbs_another_in_the_order_of_the_data():
     first, second = Tally(), Tally()
     for n in range(0, 30, 2):

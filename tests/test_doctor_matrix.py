@@ -48,10 +48,10 @@ CODES = """
     bad-row control-token turn-marker duplicate near-duplicate conflict test-overlap
     test-near-overlap echo placeholder encoding invisible think-unclosed think-alone think-mixed
     cut-at-length fence-unclosed edge-space one-answer few-rows html no-template template-refuses
-    template-drops prompt-not-prefix no-tags double-bos pad-is-stop no-pad stop-missing thoughts-dropped
-    not-reversible unknown-token answer-lost answer-cut too-long little-graded stop-not-named
-    tokenizer-eos ids-outside stop-row-untrained adapter-inert adapter-keys adapter-other-base
-    does-not-fit
+    template-drops prompt-not-prefix no-tags double-bos pad-is-stop no-pad stop-missing
+    thoughts-dropped not-reversible unknown-token answer-lost answer-cut too-long little-graded
+    stop-not-named tokenizer-eos ids-outside stop-row-untrained adapter-inert adapter-keys
+    adapter-other-base does-not-fit
 """
 CARRIED: dict[str, set[str]] = {}  # the shapes in which each fault of the data was planted
 ADAPTER_FAULTS = (
