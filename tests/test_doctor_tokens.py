@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from sft_lab.control import find_controls, keep_controls
-from sft_lab.doctor.causes import CAUSES, describe, drop_repeats
+from sft_lab.doctor.causes import CAUSES, as_sentence, describe, drop_repeats
 from sft_lab.doctor.tokens import TokenCheck, check_tokenizer, find_missing_bytes
 from sft_lab.examples import IGNORE_INDEX
 from sft_lab.labels import encode_conversation
@@ -461,6 +461,21 @@ def test_every_cause_is_a_sentence_with_nothing_left_to_fill():
             assert found.title[0].isupper() or found.title.startswith(("sft_lab", "add_")), cause
             if count and "{rows}" in CAUSES[cause].title:
                 assert f"{count:,} rows" in found.title or "ne row" in found.title
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("", ""),
+        ("turn 2 is lost. Use a template that writes it", "Turn 2 is lost."),
+        ("a message would become a control token: it holds '.'", "It holds '.'."),
+        ("the answer has no end: the model never learns to stop. So", "The answer has no end. So."),
+        ("my/model: other weights", "my/model: other weights."),
+        ("max_tokens is 0.", "max_tokens is 0."),
+    ],
+)
+def test_an_error_becomes_a_sentence_without_its_advice(error, told):
+    assert as_sentence(error) == told
 
 
 def test_a_finding_about_no_row_gives_way_to_a_better_one():

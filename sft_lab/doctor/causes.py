@@ -446,6 +446,9 @@ ADVICE = re.compile(
     re.DOTALL,
 )
 
+# what the title, or the sentence before it, has said
+SAID = re.compile(r"^a message would become a control token: |: the model never learns to stop")
+
 CAUSES = OF_THE_TOKENIZER | OF_THE_TEMPLATE | OF_ROWS | OF_THE_FILES
 
 
@@ -464,8 +467,9 @@ def describe(
 
 
 def as_sentence(text: str) -> str:
-    """An error of sft_lab as a sentence: with a capital and a full stop, without its advice."""
-    text = ADVICE.sub("", text).strip()
+    """An error of sft_lab as a sentence: with a capital and a full stop, without its advice and
+    without what a cause says already."""
+    text = SAID.sub("", ADVICE.sub("", text)).strip()
     if text.partition(" ")[0].rstrip(",:").isalpha():  # no path, and no name of code
         text = text[0].upper() + text[1:]
     return text + "." * bool(text and text[-1] not in ".!?…")
