@@ -208,7 +208,7 @@ def test_a_folder_without_weights_is_examined_but_for_its_numbers(tmp_path, toke
     rows = [{"prompt": "Who?", "response": "Ada."}]
     told = codes(diagnose(rows, model=tmp_path, card="T4").findings)
     assert told == {"not-examined": "note", "memory": "note", "few-rows": "note"}
-    edit(tmp_path / "config.json", eos_token_id=END, vocab_size=2000)
+    edit(tmp_path / "config.json", eos_token_id=END, pad_token_id=END, vocab_size=STOP)
     found = alarms(check_model(tmp_path, tokenizer))
     assert found == {"stop-not-named": "error", "ids-outside": "error"}
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
