@@ -22,6 +22,7 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 FIRST_PLACES = 10
 WIDTH = 100  # columns of the table on a screen
+ONE_A_ROW = ("answers", "rows encoded")
 NO_FINDING = "Nothing was found. This says that the data can be learned, not that they are good."
 
 
@@ -121,29 +122,38 @@ class Diagnosis:
         return asdict(self)
 
     def table(self) -> str:
-        """What was examined, each finding in a few lines, and one line that says what to do."""
-        lines = [self.settings_line(), *_wrap(self.measured_line(), ""), ""]
+        """What was examined, what was measured, each finding in a few lines, and one line that
+        says what to do."""
+        lines = [*_wrap(self.settings_line(), ""), "", *self.measured_lines()]
+        lines += [""] * bool(lines[-1])
         for finding in self.findings:
             lines += [*_tell(finding), ""]
         return "\n".join([*lines, self.advice()])
 
     def advice(self) -> str:
-        """What to do next, in one line."""
+        """How much was found and what to do next, in one line."""
         counts = {severity: self.count(severity) for severity in SEVERITIES}
         told = ", ".join(format_number_of(n, severity) for severity, n in counts.items() if n)
-        if counts["error"]:
-            return f"{told}. Mend the errors before you train, and run the doctor again."
-        if counts["warning"]:
-            return f"{told}. No error: look at the rows of the warnings, then train."
-        return f"{told}. No error and no warning: train." if told else NO_FINDING
+        return f"{told}. {self.next_step()}" if told else NO_FINDING
+
+    def next_step(self) -> str:
+        if self.count("error"):
+            return "Mend the errors before you train, and run the doctor again."
+        if self.count("warning"):
+            return "No error: look at the rows of the warnings, then train."
+        return "No error and no warning: train."
 
     def settings_line(self) -> str:
         """What was examined, and under which settings."""
         given = [f"{name} {value}" for name, value in self.settings.items() if value is not None]
         return f"Examined in {self.seconds:.1f} s: {', '.join(given)}"
 
-    def measured_line(self) -> str:
-        return "; ".join(f"{name} {value}" for name, value in format_measured(self.measured))
+    def measured_lines(self) -> list[str]:
+        """What was measured on the screen: a name and its value on each line, the values below each
+        other."""
+        told = format_measured(self.measured)
+        width = max((len(name) for name, _ in told), default=0)
+        return [line for name, value in told for line in _wrap(value, f"  {name:{width}}  ")]
 
     def to_html(self, path: Path | str) -> None:
         """Write the page."""
@@ -173,13 +183,22 @@ def list_places(places: list[str], count: int) -> str:
 
 
 def format_measured(measured: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and values, as text."""
-    return [(name, _format_value(name, value)) for name, value in measured.items()]
+    """Names and values, as text. Left out is what says nothing: a count of none, and a count of
+    answers, or of rows that could be encoded, that is the number of rows once more."""
+    rows = measured.get("rows")
+    return [
+        (name, _format_value(name, value))
+        for name, value in measured.items()
+        if (value or name == "rows") and not (name in ONE_A_ROW and value == rows)
+    ]
 
 
 def _format_value(name: str, value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_format_value(key, inner)}" for key, inner in value.items())
+    if isinstance(value, dict):  # percentiles: "50 % up to 12, longest 40"
+        return ", ".join(
+            f"{key} {'up to ' * key.endswith('%')}{_format_value(key, inner)}"
+            for key, inner in value.items()
+        )
     if isinstance(value, float):
         return format_percent(value) if "share" in name else f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
@@ -205,18 +224,21 @@ def render_page(diagnosis: Diagnosis) -> str:
         resources.files("sft_lab").joinpath("findings.html").read_text(encoding="utf-8")
     )
     tiles = "".join(
-        f'<div class="{severity}"><dt>{severity}s</dt><dd>{diagnosis.count(severity)}</dd></div>'
+        f'<div class="{severity if n else "none"}"><dt>{severity}{"s" * (n != 1)}</dt>'
+        f"<dd>{n:,}</dd></div>"
         for severity in SEVERITIES
+        for n in [diagnosis.count(severity)]
     )
     if "rows" in diagnosis.measured:
-        tiles += f"<div><dt>rows</dt><dd>{diagnosis.measured['rows']:,}</dd></div>"
+        tiles += f"<div><dt>rows read</dt><dd>{diagnosis.measured['rows']:,}</dd></div>"
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
         for name, value in format_measured(diagnosis.measured)
     )
     return template.substitute(
         data=html.escape(str(diagnosis.settings.get("data", "data"))),
-        finding=html.escape(diagnosis.advice()),
+        # the tiles below it have the numbers
+        finding=html.escape(diagnosis.next_step() if diagnosis.findings else NO_FINDING),
         tiles=tiles,
         cards="\n".join(map(_card, diagnosis.findings)) or "<p>No finding.</p>",
         measured=rows,
@@ -228,11 +250,11 @@ def _card(finding: Finding) -> str:
     where = ""
     if finding.places:
         places = html.escape(list_places(finding.places, finding.count))
-        where = f'<p class="where"><b>Where</b> {places}</p>'
+        where = f'<p class="where"><b>Where</b> <span>{places}</span></p>'
     return f"""<article class="{finding.severity}">
 <header><span class="severity">{finding.severity}</span><h2>{html.escape(finding.title)}</h2>
 <code>{html.escape(finding.code)}</code></header>
 {where}
-<p><b>Why it matters</b> {html.escape(finding.why)}</p>
-<p><b>What to do</b> {html.escape(finding.remedy)}</p>
+<p><b>Why</b> <span>{html.escape(finding.why)}</span></p>
+<p><b>What to do</b> <span>{html.escape(finding.remedy)}</span></p>
 </article>"""

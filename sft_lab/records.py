@@ -421,7 +421,9 @@ def _check_turns(turns: list[Turn]) -> Conversation:
 def _check_text(value: Any, name: str) -> str:
     """The text, unchanged, if it is one that a tokenizer can read and a model can learn from."""
     if not isinstance(value, str):
-        advice = "None and nan are usually empty cells."
+        advice = "Write it as text, in quotes, or drop the row."
+        if is_absent(value):
+            advice = "That is usually an empty cell: write the text or drop the row."
         if isinstance(value, list):  # of parts, as models that see pictures have it
             advice = "Of a list of parts, join the texts; a picture cannot be read here."
         raise BadRow(f"{name} is {show(value)}, not a text", advice)

@@ -550,6 +550,17 @@ def plant_unclosed(draft: Draft) -> None:
     draft.spoil(places)
 
 
+@fault("nothing behind the thoughts", "think-alone", entails=("think-mixed",))
+def plant_thoughts_alone(draft: Draft) -> None:
+    places = draft.pick()
+    for place, end in zip(places, ("", "\n", "\n\n", " ", "\n\n\n"), strict=False):
+        turn = draft.conversations[place][-1]
+        beside = turn.pop("reasoning_content", "Let me think.")
+        thoughts, closed, _ = turn["content"].rpartition("</think>")
+        turn["content"] = (thoughts if closed else f"<think>\n{beside}\n") + "</think>" + end
+    draft.spoil(places)
+
+
 @fault("some answers with thoughts", "think-mixed")
 def plant_mixed(draft: Draft) -> None:
     places = draft.pick(20)

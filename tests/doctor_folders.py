@@ -331,6 +331,7 @@ FOLDER_FAULTS = [
         "pad set to the stop token",
         "pad-is-stop",
         (lambda f: edit(f, "tokenizer_config.json", pad_token="<|im_end|>"),),
+        severity="warning",
     ),
     FolderFault(
         "no pad token",

@@ -61,6 +61,25 @@ def test_bad_rows_of_one_cause_are_one_finding_with_the_first_ten_places(tmp_pat
     assert (empty.code, empty.count, len(empty.places)) == ("bad-row", 14, FIRST_PLACES)
     assert empty.title.startswith("14 rows cannot be read: 'response' is empty")
     assert number.count == 1 and "'response' is 7 (int)" in number.title
+    assert empty.title.endswith("is empty (first at line 1)")
+    assert number.title.endswith("(line 15)")
+
+
+def test_a_value_that_is_no_text_has_a_remedy_of_its_own(tmp_path):
+    rows = [*GOOD, {"prompt": "Who?", "response": None}, {"prompt": "Which?", "response": 42}]
+    nothing, number = diagnose(write(tmp_path, rows)).findings
+    assert "None" in nothing.title and "empty cell" in nothing.remedy
+    assert "42" in number.title and number.remedy.startswith("Write it as text")
+
+
+def test_a_column_that_the_other_rows_have_is_named_with_their_number():
+    rows = [{"instruction": row["prompt"], "output": row["response"]} for row in GOOD]
+    for lost in (1, 3):
+        [found] = diagnose([*rows, *[{"instruction": "Who?"}] * lost]).findings
+        assert "'output' is missing; the row has columns ['instruction']" in found.title
+        assert found.remedy.startswith("60 other rows have 'output'. Write it, or drop th")
+    [found] = diagnose([{"instruction": "Who?"}]).findings  # no row to judge by
+    assert "'output' or 'response' is missing" in found.title and "Known shapes" in found.remedy
 
 
 def test_a_file_that_is_bad_as_a_whole_is_a_finding_about_no_row(tmp_path):
@@ -149,11 +168,20 @@ def test_the_exit_code_says_whether_there_is_an_error_or_strictly_a_warning(
 
 def test_the_table_says_of_each_finding_what_where_why_and_what_to_do():
     table = Diagnosis(FOUND, {"rows": 1234, "graded share": 0.5}, {"data": "my.jsonl"}, 2.0).table()
-    assert "rows 1,234; graded share 50 %" in table
+    assert "\n  rows          1,234\n  graded share  50 %\n" in table
     assert "ERROR    9 of d\n  where  my.jsonl, rows 1, 2, 3, 4, 5, 6, 7, 8, 9\n" in table
     assert table.count("  why    Why not.\n  do     Mend it.") == len(FOUND)
     assert table.splitlines()[-1].startswith("2 errors, 1 warning, 1 note. Mend the errors")
     assert max(map(len, table.splitlines())) <= 100
+
+
+def test_what_was_measured_stands_below_each_other_without_what_says_nothing():
+    lengths = {"50 %": 1200, "longest": 40_000}
+    measured = {"rows": 9, "answers": 9, "rows encoded": 9, "rows refused": 0, "tokens": lengths}
+    table = Diagnosis([], measured, {}, 0.0).table()
+    assert table.split("\n\n")[1] == "  rows    9\n  tokens  50 % up to 1,200, longest 40,000"
+    more = Diagnosis([], measured | {"answers": 12, "rows": 0}, {}, 0.0).measured_lines()
+    assert [line.split()[0] for line in more[:2]] == ["rows", "answers"]
 
 
 def test_places_of_one_file_name_it_once():
@@ -181,7 +209,22 @@ def test_the_page_escapes_what_data_say_and_needs_no_network(tmp_path):
     assert "&lt;b&gt;&amp;my.jsonl" in page and "[INST]" in page
     assert re.search(r"\b(src|href)=|url\(|@import", page) is None
     assert "default-src &#x27;none&#x27;" in page or "default-src 'none'" in page
-    assert "answer characters, median" in page  # what was measured stands there too
+    assert "answer characters" in page  # what was measured stands there too
+
+
+def test_the_page_says_what_to_do_and_counts_once(tmp_path):
+    for findings, step in (
+        (FOUND, "Mend the errors before you train, and run the doctor again."),
+        (FOUND[:2], "No error: look at the rows of the warnings, then train."),
+        (FOUND[:1], "No error and no warning: train."),
+        ([], "Nothing was found."),
+    ):
+        Diagnosis(findings, {"rows": 7}, {}, 0.0).to_html(tmp_path / "report.html")
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert f"<h1>{step}" in page and "1 warning," not in page
+        errors = sum(found.severity == "error" for found in findings)
+        tile = f'"{"error" if errors else "none"}"><dt>errors</dt><dd>{errors}<'
+        assert tile in page and "<dt>rows read</dt><dd>7</dd>" in page
 
 
 def test_a_tally_absorbs_another_in_the_order_of_the_data():

@@ -46,12 +46,12 @@ MIXTURES = 200
 A_FEW = 6  # shapes for a fault that needs a model, in rotation: together they meet all shapes
 CODES = """
     bad-row control-token turn-marker duplicate near-duplicate conflict test-overlap
-    test-near-overlap echo placeholder encoding invisible think-unclosed think-mixed cut-at-length
-    fence-unclosed edge-space one-answer few-rows html no-template template-refuses template-drops
-    prompt-not-prefix no-tags double-bos pad-is-stop no-pad stop-missing thoughts-dropped
-    not-reversible unknown-token answer-lost answer-cut too-long little-graded stop-not-named
-    tokenizer-eos ids-outside stop-row-untrained adapter-inert adapter-keys adapter-other-base
-    does-not-fit
+    test-near-overlap echo placeholder encoding invisible think-unclosed think-alone think-mixed
+    cut-at-length fence-unclosed edge-space one-answer few-rows html no-template template-refuses
+    template-drops prompt-not-prefix no-tags double-bos pad-is-stop no-pad stop-missing
+    thoughts-dropped not-reversible unknown-token answer-lost answer-cut too-long little-graded
+    stop-not-named tokenizer-eos ids-outside stop-row-untrained adapter-inert adapter-keys
+    adapter-other-base does-not-fit
 """
 CARRIED: dict[str, set[str]] = {}  # the shapes in which each fault of the data was planted
 ADAPTER_FAULTS = (

@@ -1,5 +1,6 @@
 """What rows show beside each other; near-duplicates against a count of all pairs; two processes."""
 
+import json
 import random
 import subprocess
 import time
@@ -101,6 +102,7 @@ def test_different_answers_to_one_question_are_a_conflict_unless_most_rows_are_l
     some = found_in(rows_of(("Who?", "Ada"), *others, ("Who?", "Bob")))["conflict"]
     assert (some.severity, some.count) == ("warning", 2)
     assert some.places == ["rows, row 1", "rows, row 12"]
+    assert some.why.endswith("to 'Who?' row 1 answers 'Ada', and row 12 'Bob'")
     pairs = [(f"Question {word}?", f"{how} {word}.") for word in LETTERS for how in ("A", "B")]
     assert found_in(rows_of(*pairs))["conflict"].severity == "note"
 
@@ -138,6 +140,26 @@ def test_questions_of_the_exam_are_found_also_inside_conversations_and_behind_a_
     assert (found.code, found.severity, found.count) == ("test-overlap", "error", 2)
     assert found.title.startswith("2 of 3 test questions")
     assert found.places == ["rows, row 2", "rows, row 3"]
+
+
+def test_why_names_rows_without_the_path_of_their_file(tmp_path):
+    data, exam = tmp_path / "my.jsonl", tmp_path / "exam.jsonl"
+    long = "Where does the river Nile begin its long way to the {} sea?"
+    pairs = [
+        ("Who?", "Ada"),
+        ("Who?", "Ada"),
+        (long.format("blue"), "a"),
+        (long.format("old"), "b"),
+    ]
+    rows = [json.dumps({"prompt": q, "response": a}) for q, a in pairs]
+    data.write_text("\n".join(rows), encoding="utf-8")
+    exam.write_text(rows[0], encoding="utf-8")
+    found = {one.code: one for one in diagnose(data, test=exam).findings}
+    assert found.keys() == {"duplicate", "near-duplicate", "test-overlap", "few-rows"}
+    assert all(str(tmp_path) not in one.why for one in found.values())
+    assert "Row 1 is the first that is repeated" in found["duplicate"].why
+    assert "Row 3 and row 4 are the first two" in found["near-duplicate"].why
+    assert "exam.jsonl, row 1, for one, is row 1 to learn: 'Who?'" in found["test-overlap"].why
 
 
 def test_a_question_in_other_words_is_near_and_one_about_another_thing_is_not():

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sft_lab import cards
 from sft_lab.cards import needed_gib
-from sft_lab.doctor import saved
+from sft_lab.doctor import diagnose, saved
 from sft_lab.doctor.saved import (
     check_adapter,
     check_memory,
@@ -198,6 +198,23 @@ def test_damaged_and_missing_files(tuned, tokenizer, tmp_path):
     assert codes(check_model("nobody/has-this-model", tokenizer)) == {"not-examined": "note"}
 
 
+def test_a_folder_without_weights_is_examined_but_for_its_numbers(tmp_path, tokenizer):
+    """As one has it before a card is paid for."""
+    tokenizer.save_pretrained(tmp_path)
+    shutil.copy(ATLAS / "config.json", tmp_path)
+    edit(tmp_path / "config.json", eos_token_id=STOP)
+    [found] = check_model(tmp_path, tokenizer)
+    assert (found.code, found.severity) == ("not-examined", "note") and "no weights" in found.why
+    rows = [{"prompt": "Who?", "response": "Ada."}]
+    told = codes(diagnose(rows, model=tmp_path, card="T4").findings)
+    assert told == {"not-examined": "note", "memory": "note", "few-rows": "note"}
+    edit(tmp_path / "config.json", eos_token_id=END, pad_token_id=END, vocab_size=STOP)
+    found = alarms(check_model(tmp_path, tokenizer))
+    assert found == {"stop-not-named": "error", "ids-outside": "error"}
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    assert alarms(check_model(tmp_path, tokenizer)) == {"model-refused": "error"}
+
+
 def test_a_model_is_examined_without_its_numbers(tuned, tokenizer, monkeypatch):
     read = []
     rows_of = saved.Saved.read_rows
@@ -333,7 +350,9 @@ def test_tensors_that_do_not_meet_the_layers(tuned, tokenizer, tmp_path, change)
 
 def test_an_adapter_of_other_weights(tuned, tokenizer, tmp_path):
     adapter = write_ours(tuned, tmp_path / "adapter")
-    assert alarms(check_adapter(adapter, ATLAS, tokenizer))["adapter-other-base"] == "error"
+    other = {f.code: f for f in check_adapter(adapter, ATLAS, tokenizer)}["adapter-other-base"]
+    assert other.severity == "error" and "The adapter was trained on" in other.why
+    assert "load the weights" not in other.why  # which is the remedy
     by_name = write_peft(tuned, tmp_path / "peft")
     found = alarms(check_adapter(by_name, ATLAS, tokenizer))
     assert found["adapter-other-base"] == "warning"  # without a fingerprint only the name is known

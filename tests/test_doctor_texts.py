@@ -38,6 +38,8 @@ FAULTS = [  # code, question, answer
     ("invisible", "Who?", "Ada\u202e Lovelace"),
     ("think-unclosed", "Who?", "<think>The first one was"),
     ("think-unopened", "Who?", "The first one was Ada.</think>\n\nAda."),
+    ("think-alone", "Who?", "<think>\nThe first one was Ada.\n</think>\n\n"),
+    ("think-alone", "Who?", "<think>The first one was Ada.</think>"),
     ("fence-unclosed", "How?", "Like this:\n```python\nprint(1)"),
     ("edge-space", "Who?", " Ada"),
     ("edge-space", "Who?", "Ada\n"),
@@ -74,6 +76,7 @@ HEALTHY = [  # question, answer
     ("A poem", "The rose is red,\nthe night is long\n\nand so it ends"),
     ("As JSON", '{"name": "Ada", "born": 1815, "tags": ["<a>", "[b]"]}'),
     ("Think", "<think>\nShort.\n</think>\n\nAda."),
+    ("Think", "<think>\n</think>\n\n```python\nprint(1)\n```"),
     ("How does a model think?", "It writes `<think>` before its thoughts and then `</think>`."),
     ("Explain fences", "Use three backticks:\n````\n```python\nx = 1\n```\n````\nThat is all."),
     ("Run it", "```bash\nls\n```\nand then\n```bash\npwd\n```"),
@@ -94,6 +97,21 @@ def codes(question: str, answer: str, **turn) -> set[str]:
 @pytest.mark.parametrize(("code", "question", "answer"), FAULTS)
 def test_a_fault_is_found(code, question, answer):
     assert code in codes(question, answer)
+
+
+def test_thoughts_alone_are_one_finding_and_their_blanks_none():
+    assert codes("Who?", "<think>\nIt was Ada.\n</think>\n\n") == {"think-alone"}
+    assert codes("Who?", "It was Ada.\n</think>\n\n") == {"think-alone", "think-unopened"}
+    assert codes("Which tag ends thoughts?", "</think>") == {"think-unopened"}
+    assert codes("Who?", "<think>\nIt was Ada.\n</think>\n\n", weight=0) == set()
+
+
+def test_an_echo_that_leaves_nothing_when_it_is_cut_is_to_be_written():
+    check = TextCheck()
+    text = "Who wrote the first program?"
+    check.look("row 1", [{"role": r, "content": text} for r in ("user", "assistant")])
+    [found] = check.findings()
+    assert found.code == "echo" and "Where nothing is left, write the answer" in found.remedy
 
 
 @pytest.mark.parametrize(("question", "answer"), HEALTHY)

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from sft_lab.control import find_controls, keep_controls
-from sft_lab.doctor.causes import CAUSES, describe, drop_repeats
+from sft_lab.doctor.causes import CAUSES, as_sentence, describe, drop_repeats
 from sft_lab.doctor.tokens import TokenCheck, check_tokenizer, find_missing_bytes
 from sft_lab.examples import IGNORE_INDEX
 from sft_lab.labels import encode_conversation
@@ -101,6 +101,16 @@ REFUSED = {
 }
 
 
+IMPERATIVE = re.compile(r"(?:^|[.;:] )(?:Use|Let|Put|Remove|Drop|Take|Grade|Add|Load|Give) ")
+
+
+def is_told_well(found) -> bool:
+    """Sentences begin with a capital and end with a stop, and the remedy stands in one place."""
+    unquoted = re.sub(r"'[^']*'", "''", found.why)
+    small = re.search(r"[.!?] (?!sft_lab)[a-z]", unquoted)
+    return not small and found.why[-1] in ".!?" and not IMPERATIVE.search(unquoted)
+
+
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
 def test_what_training_refuses_has_its_code_and_no_other(refusal):
     tokenizer = refusal.make()
@@ -108,13 +118,22 @@ def test_what_training_refuses_has_its_code_and_no_other(refusal):
     if len(refusal.said) == 4:
         turns = said(*refusal.said)
     if code := REFUSED.get(refusal.name):
-        assert alarms(look(tokenizer, [turns]).findings()) == {code}
+        found = [f for f in look(tokenizer, [turns]).findings() if f.severity != "note"]
+        assert {f.code for f in found} == {code}
+        assert all(map(is_told_well, found))
     elif refusal.said:  # nothing can be taught with it
         assert alarms(look(tokenizer, [turns]).findings()) == set()
         assert alarms(check_tokenizer(tokenizer)) <= {"template-refuses", "slow-tokenizer"}
         assert alarms(check_tokenizer(tokenizer))
     if refusal.fine:  # an unknown letter in a question is a warning
         assert alarms(look(tokenizer, [said(*refusal.fine)]).findings()) <= {"unknown-token"}
+
+
+def test_a_row_that_is_refused_for_an_unknown_token_says_so_at_once():
+    refusal = next(one for one in REFUSALS if one.name == "an answer of unknown characters")
+    [found] = look(refusal.make(), [said(*refusal.said)]).findings()
+    assert found.title.startswith("sft_lab.train refuses one row: the answers hold characters")
+    assert "An answer holds" in found.why and found.why.count("unknown token") == 1
 
 
 # the templates that TRL bundles
@@ -142,6 +161,7 @@ def test_bundled_templates_alarm_where_training_refuses_or_warns_and_nowhere_els
         found = look(tokenizer, [row]).findings()
         assert bool(alarms(found)) == bool(refused or caught), (name, found)
         assert all(f.places == ["data.jsonl, row 1"] and f.count == 1 for f in found)
+        assert all(map(is_told_well, found)), found
 
 
 def test_alarms_of_bundled_templates_name_the_cause(tokenizer):
@@ -174,7 +194,10 @@ def test_a_template_that_knows_no_generation_prompt(tokenizer):
         [found] = [f for f in check_tokenizer(changed) if f.severity == "error"]
         assert found.code == "prompt-not-prefix" and "'<|im_start|>assistant'" in found.why
     tagged = with_template(tokenizer, CHATML.replace(opened, ""))
-    assert alarms(look(tagged, ROWS.values()).findings()) == {"prompt-not-prefix"}
+    [found] = look(tagged, ROWS.values()).findings()
+    assert (found.code, found.severity) == ("prompt-not-prefix", "error")
+    # the error of the row would have the tags moved
+    assert found.why.endswith("That opening is '<|im_start|>assistant'.")
 
 
 def test_a_prompt_that_opens_thoughts_is_fine_where_answers_have_some(tokenizer):
@@ -192,6 +215,9 @@ def test_a_template_that_cuts_names_the_rows_that_are_cut(tokenizer):
     rows = [said("Short?", "Yes."), said("Long " * 10, "Yes."), said("x" * 30, "Yes.")]
     found = {f.code: f for f in look(changed, rows).findings()}
     assert found["template-drops"].places == ["data.jsonl, row 2"]
+    assert found["template-drops"].why.endswith(
+        "The chat template leaves out the text of turn 1 (user), or a part of it."
+    )
     assert found["template-cuts"].count == 2 and found["template-cuts"].severity == "note"
     assert alarms(check_tokenizer(changed)) == {"template-drops"}
 
@@ -435,6 +461,21 @@ def test_every_cause_is_a_sentence_with_nothing_left_to_fill():
             assert found.title[0].isupper() or found.title.startswith(("sft_lab", "add_")), cause
             if count and "{rows}" in CAUSES[cause].title:
                 assert f"{count:,} rows" in found.title or "ne row" in found.title
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("", ""),
+        ("turn 2 is lost. Use a template that writes it", "Turn 2 is lost."),
+        ("a message would become a control token: it holds '.'", "It holds '.'."),
+        ("the answer has no end: the model never learns to stop. So", "The answer has no end. So."),
+        ("my/model: other weights", "my/model: other weights."),
+        ("max_tokens is 0.", "max_tokens is 0."),
+    ],
+)
+def test_an_error_becomes_a_sentence_without_its_advice(error, told):
+    assert as_sentence(error) == told
 
 
 def test_a_finding_about_no_row_gives_way_to_a_better_one():

@@ -3,13 +3,17 @@
 A cause has a code; several causes share one where they are one fault seen from two sides.
 """
 
+import re
 from typing import NamedTuple
 
 from sft_lab.findings import SEVERITIES, Finding, Severity
 
 
 class Cause(NamedTuple):
-    """title, why, remedy: with {rows}, {detail}, {max_tokens}, {positions} to fill in."""
+    """title, why, remedy: with {rows}, {detail}, {max_tokens}, {positions} to fill in.
+
+    {detail} continues a sentence; {sentence} is the same as a sentence of its own.
+    """
 
     code: str
     severity: Severity
@@ -99,7 +103,7 @@ OF_THE_TEMPLATE = {
         "template-refuses",
         "error",
         "The chat template refuses {rows}",
-        "What cannot be rendered cannot be taught. {detail}",
+        "What cannot be rendered cannot be taught. {sentence}",
         "Use a template that takes these turns, or change them: for example put the system text "
         "before the first question.",
     ),
@@ -107,14 +111,14 @@ OF_THE_TEMPLATE = {
         "template-drops",
         "error",
         "The chat template leaves out a turn, or a part of one, in {rows}",
-        "The model would never read it, and the loss would not show it. {detail}",
+        "The model would never read it, and the loss would not show it. {sentence}",
         "Use a template that writes every turn, or put that text into a turn that it writes.",
     ),
     "template-cuts": Cause(
         "template-cuts",
         "note",
         "sft_lab.train refuses {rows} whose turns the chat template would cut if they were longer",
-        "{detail}",
+        "{sentence}",
         "Use a template that writes every turn whole.",
     ),
     "prompt-not-prefix": Cause(
@@ -122,7 +126,7 @@ OF_THE_TEMPLATE = {
         "error",
         "Answers are asked for otherwise than they are taught in {rows}",
         "What stands before an answer in training must be what the model reads when it is asked "
-        "(open-instruct changelog 2026-08, QwenLM/Qwen#446). {detail}",
+        "(open-instruct changelog 2026-08, QwenLM/Qwen#446). {sentence}",
         "Let add_generation_prompt write exactly what stands before an answer, or give the data "
         "what the prompt asks for, such as a think block.",
     ),
@@ -131,7 +135,7 @@ OF_THE_TEMPLATE = {
         "error",
         "add_generation_prompt does not open the answer in {rows}",
         "In training an opening stands before every answer, and the prompt ends without it: the "
-        "model is asked otherwise than it is taught (QwenLM/Qwen#446). {detail}",
+        "model is asked otherwise than it is taught (QwenLM/Qwen#446). {sentence}",
         "Let the template write the opening of an answer where add_generation_prompt is true.",
     ),
     "tags-misplaced": Cause(
@@ -139,7 +143,7 @@ OF_THE_TEMPLATE = {
         "error",
         "The template's {{% generation %}} tags stand in the wrong place in {rows}",
         "What stands between them is graded: questions would be learned, or answers would not "
-        "(QwenLM/Qwen#446, axolotl#2089). {detail}",
+        "(QwenLM/Qwen#446, axolotl#2089). {sentence}",
         "Put the tags around what the model writes: the text of an answer and its stop token.",
     ),
     "stop-missing": Cause(
@@ -147,22 +151,23 @@ OF_THE_TEMPLATE = {
         "error",
         "No stop token stands after the answer in {rows}",
         "A model that is never shown where an answer ends writes on and on (axolotl#3754, "
-        "LLaMA-Factory#7943). {detail}",
-        "Let the template write a control token of this tokenizer after every answer.",
+        "LLaMA-Factory#7943). {sentence}",
+        "Let the template write a control token of this tokenizer after every answer; one that the "
+        "tokenizer does not have is added with tokenizer.add_special_tokens.",
     ),
     "labels-wrong": Cause(
         "labels-wrong",
         "error",
         "The labels of {rows} would teach something else than the answers",
-        "{detail}",
+        "{sentence}",
         "Look at such a row with sft_lab.chat.render, and at the template.",
     ),
     "thoughts-refused": Cause(
         "thoughts-dropped",
         "warning",
         "The template has no place for the thoughts of {rows}",
-        "They would be lost without a word, and the answer taught without them (trl PR #6363). "
-        "sft_lab.train refuses such rows. {detail}",
+        "sft_lab.train refuses such rows: the thoughts would be lost without a word, and the "
+        "answer taught without them (trl PR #6363). {sentence}",
         "Take a model whose template writes them, drop reasoning_content, or put the thoughts "
         "into the answer as plain text.",
     ),
@@ -170,9 +175,8 @@ OF_THE_TEMPLATE = {
         "thoughts-dropped",
         "warning",
         "The template drops the thoughts of earlier answers in {rows}",
-        "Once a question follows, the answer stands there without its thoughts, so it cannot be "
-        "taught as it is asked (trl PR #6363, ms-swift#9829); sft_lab.train refuses such rows. "
-        "{detail}",
+        "sft_lab.train refuses such rows: once a question follows, the answer stands there without "
+        "its thoughts, so it cannot be taught as it is asked (trl PR #6363, ms-swift#9829).",
         "Make a row of each answer, or use a template with {{% generation %}} tags that keeps the "
         "history as it was.",
     ),
@@ -198,7 +202,7 @@ OF_THE_TEMPLATE = {
         "error",
         "A message would become a control token in {rows}",
         "Text that ends a turn or opens one lets a user speak as the model "
-        "(transformers#29279). {detail}",
+        "(transformers#29279). {sentence}",
         "Remove those letters, or give the tokenizer a control token that no text is written with.",
     ),
 }
@@ -208,14 +212,14 @@ OF_ROWS = {
         "bad-row",
         "error",
         "There is no answer to learn from in {rows}",
-        "{detail}",
+        "{sentence}",
         "Add the answer, give one of them the weight 1, or drop the row.",
     ),
     "malformed-turn": Cause(
         "bad-row",
         "error",
         "A turn is malformed in {rows}",
-        "{detail}",
+        "{sentence}",
         "Read the data with sft_lab.records.load_conversations.",
     ),
     "half-letter": Cause(
@@ -236,16 +240,17 @@ OF_ROWS = {
     "unknown-answer": Cause(
         "unknown-token",
         "warning",
-        "The answers of {rows} hold characters for which the tokenizer has no token",
-        "The model would learn to write its unknown token; sft_lab.train refuses such rows. "
-        "{detail}",
+        "sft_lab.train refuses {rows}: the answers hold characters that the tokenizer has no token "
+        "for",
+        "The model would learn to write its unknown token. {sentence}",
         "Remove them, or take a model with byte-level tokens.",
     ),
     "unknown-token": Cause(
         "unknown-token",
         "warning",
         "The tokenizer has no token for some characters of {rows}",
-        "All of them become one unknown token, so the model cannot tell them apart.",
+        "They stand in questions: all of them become one unknown token, so the model cannot tell "
+        "them apart. The row is trained all the same.",
         "Remove them, or take a model with byte-level tokens.",
     ),
     "not-reversible": Cause(
@@ -290,7 +295,7 @@ OF_ROWS = {
         "ids-outside",
         "error",
         "The model's embedding has no row for a token of {rows}",
-        "The run ends with an IndexError, on a GPU with an error that names nothing: {detail}.",
+        "The run ends with an IndexError, on a GPU with an error that names nothing. {sentence}",
         "Call model.resize_token_embeddings(len(tokenizer)) before training and save the model, "
         "or use the model's own tokenizer.",
     ),
@@ -309,14 +314,14 @@ OF_THE_FILES = {
         "not-examined",
         "note",
         "A part of the model could not be examined",
-        "{detail}. What was found concerns the rest alone.",
+        "The reason: {detail}. What was found concerns the rest alone.",
         "Give a folder with config.json and safetensors, or load the model once with a network.",
     ),
     "model-refused": Cause(
         "model-refused",
         "error",
         "The model cannot be loaded",
-        "{detail}.",
+        "The reason: {detail}.",
         "Save or download the model again; weights must be safetensors or GGUF.",
     ),
     "stop-not-named": Cause(
@@ -332,7 +337,7 @@ OF_THE_FILES = {
         "ids-outside",
         "error",
         "The tokenizer has ids for which the model's embedding has no row",
-        "A row with such a token ends the run with an IndexError. {detail}.",
+        "A row with such a token ends the run with an IndexError. {sentence}",
         "Use the model's own tokenizer, or call model.resize_token_embeddings(len(tokenizer)) and "
         "save both.",
     ),
@@ -340,7 +345,7 @@ OF_THE_FILES = {
         "ids-outside",
         "note",
         "The tokenizer has a few ids for which the model's embedding has no row",
-        "{detail}.",
+        "{sentence}",
         "Nothing, as long as no text holds them.",
     ),
     "stop-row-untrained": Cause(
@@ -365,7 +370,7 @@ OF_THE_FILES = {
         "adapter-refused",
         "error",
         "The adapter cannot be read",
-        "{detail}.",
+        "The reason: {detail}.",
         "Give the folder that save_adapter or PEFT wrote, with both of its files.",
     ),
     "adapter-not-finite": Cause(
@@ -397,15 +402,14 @@ OF_THE_FILES = {
         "error",
         "The adapter was trained on other weights",
         "An adapter is a difference: beside other weights it computes something else without a "
-        "word. {detail}.",
+        "word. {sentence}",
         "Load the base of that run.",
     ),
     "adapter-other-name": Cause(
         "adapter-other-base",
         "warning",
         "The adapter's base may be another one",
-        "It was trained on {detail}. Beside other weights an adapter computes something else "
-        "without a word.",
+        "{sentence} Beside other weights an adapter computes something else without a word.",
         "Make sure that both are the same weights.",
     ),
     "does-not-fit": Cause(
@@ -431,6 +435,20 @@ OF_THE_FILES = {
     ),
 }
 
+# where an error of sft_lab goes on with what to do, or with why: both stand in the cause
+ADVICE = re.compile(
+    r"(?:: (?:the model would never read it|it would be taught one way and asked another"
+    r"|the model would learn to write|it would not be graded|remove them from the message"
+    r"|load the weights of that run|model\.resize_token_embeddings)"
+    r"|, so they would be graded"
+    r"|\. (?:Let add_generation_prompt|Use a template|Put them around|Grade the last answer only"
+    r"|Drop it, or put|Remove it from)).*",
+    re.DOTALL,
+)
+
+# what the title, or the sentence before it, has said
+SAID = re.compile(r"^a message would become a control token: |: the model never learns to stop")
+
 CAUSES = OF_THE_TOKENIZER | OF_THE_TEMPLATE | OF_ROWS | OF_THE_FILES
 
 
@@ -438,13 +456,23 @@ def describe(
     cause: str, *, count: int = 0, places: list[str] | None = None, detail: str = "", **values: str
 ) -> Finding:
     """The finding for a cause. count: how many rows; 0 for what concerns all of them. detail: what
-    is particular about the first one."""
+    is particular about the first one, such as the error of sft_lab that refuses it."""
     code, severity, *texts = CAUSES[cause]
     rows = "one row" if count == 1 else f"{count:,} rows" if count else "any conversation"
-    title, why, remedy = (text.format(rows=rows, detail=detail, **values).strip() for text in texts)
+    values |= {"rows": rows, "detail": detail.removesuffix("."), "sentence": as_sentence(detail)}
+    title, why, remedy = (text.format(**values).strip() for text in texts)
     if title.startswith(rows):
         title = title[:1].upper() + title[1:]
     return Finding(code, severity, title, places or [], count, why, remedy)
+
+
+def as_sentence(text: str) -> str:
+    """An error of sft_lab as a sentence: with a capital and a full stop, without its advice and
+    without what a cause says already."""
+    text = SAID.sub("", ADVICE.sub("", text)).strip()
+    if text.partition(" ")[0].rstrip(",:").isalpha():  # no path, and no name of code
+        text = text[0].upper() + text[1:]
+    return text + "." * bool(text and text[-1] not in ".!?…")
 
 
 def drop_repeats(findings: list[Finding]) -> list[Finding]:

@@ -128,7 +128,7 @@ def _read(
     if isinstance(source, str | Path) and not Path(source).is_file():
         kind = "is a folder, and only a file is read" if Path(source).is_dir() else "no such file"
         raise ExaminationError(f"{name}: {kind}, seen from {Path.cwd()}")
-    conversations, problems, unread, seen = [], [], Counter(), set()
+    conversations, problems, unread, seen = [], [], Counter(), Counter()
     try:
         for read in read_rows(source, columns=columns):
             unread.update(read.unread)
@@ -136,14 +136,14 @@ def _read(
                 problems.append(read)
             else:
                 conversations.append(read.conversation)
-                seen |= read.columns
+                seen.update(read.columns)
     except RecordError as error:  # of the source as a whole, or of `columns`
         raise ExaminationError(str(error)) from error
     if not problems and not conversations:
         what, _, advice = EMPTY.partition(". ")
         problems.append(RowProblem(name, what, advice, None, []))
-    findings = check_bad_rows(problems)
-    missing = sorted({*(columns or {}).values()} - seen)
+    findings = check_bad_rows(problems, seen)
+    missing = sorted({*(columns or {}).values()} - seen.keys())
     if conversations and missing:
         raise ExaminationError(f"{name}: columns names {missing}, which no row has. Mend the name.")
     if unread:
@@ -182,9 +182,7 @@ def _measure(conversations: list[ReadConversation]) -> dict[str, Any]:
         "rows of several rounds": sum(
             sum(turn["role"] == "user" for turn in turns) > 1 for turns in conversations
         ),
-        "answer characters, median": median,
-        "answer characters, 90 % have at most": long,
-        "answer characters, most": max(lengths),
+        "answer characters": {"50 %": median, "90 %": long, "longest": max(lengths)},
     }
 
 

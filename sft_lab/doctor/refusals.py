@@ -136,6 +136,20 @@ def lacks_opening(before: Conversation, tokenizer: PreTrainedTokenizerBase, temp
     return asked == ended
 
 
+def find_opening(
+    conversation: Conversation, tokenizer: PreTrainedTokenizerBase, template: str
+) -> str:
+    """What the template writes between a prompt and the text of the first answer that is asked for;
+    "" where nothing stands there, or the two begin differently."""
+    turns = _plain(conversation, tokenizer)
+    end = next((k for k, turn in enumerate(turns) if k and turn["role"] == "assistant"), 0)
+    prompt, _ = fill(turns[:end], tokenizer, template, add_generation_prompt=True)
+    taught, _ = fill(turns[: end + 1], tokenizer, template)
+    if not taught.startswith(prompt):
+        return ""
+    return taught[len(prompt) :].partition(turns[end]["content"])[0].strip()
+
+
 def _plain(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> Conversation:
     """Turns of a role and a content alone, with thoughts in their place."""
     return [

@@ -1,10 +1,12 @@
 """Station "doctor": what rows show beside each other: bad ones, repeated ones, contradictions, one
 answer for all, answers cut at one length, and questions of the exam."""
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 
@@ -24,8 +26,11 @@ CUT_CHARACTERS = 60  # a shorter answer is as often a label
 LEAST_LIMIT = {"characters": CUT_CHARACTERS, "words": 50, "tokens": 32}
 
 
-def check_bad_rows(problems: Sequence[RowProblem]) -> list[Finding]:
-    """One finding for each cause, the commonest first."""
+def check_bad_rows(
+    problems: Sequence[RowProblem], columns: Mapping[str, int] | None = None
+) -> list[Finding]:
+    """One finding for each cause, the commonest first. columns: of the good rows, and how many of
+    those have each."""
     causes: dict[str, list[RowProblem]] = defaultdict(list)
     for problem in problems:
         causes[cause_of(problem.what)].append(problem)
@@ -33,24 +38,42 @@ def check_bad_rows(problems: Sequence[RowProblem]) -> list[Finding]:
     if len(groups) > MOST_CAUSES:
         rest = [problem for group in groups[MOST_CAUSES - 1 :] for problem in group]
         groups = [*groups[: MOST_CAUSES - 1], rest]
-    return [_tell_problem(group) for group in groups]
+    return [_tell_problem(group, columns or {}) for group in groups]
 
 
-def _tell_problem(group: list[RowProblem]) -> Finding:
+def _tell_problem(group: list[RowProblem], columns: Mapping[str, int]) -> Finding:
     first, places = group[0], [problem.place for problem in group]
-    line = f" (line {first.line})" if first.line else ""
+    what, advice = _tell_missing(first, columns, alone=len(group) == 1)
+    which = "line" if len(group) == 1 else "first at line"
+    line = f" ({which} {first.line})" if first.line else ""
     about_rows = ", row " in first.place
     rows = "1 row" if len(group) == 1 else f"{len(group):,} rows"
-    title = f"{rows} cannot be read: {first.what}{line}"
+    title = f"{rows} cannot be read: {what}{line}"
     return Finding(
         "bad-row",
         "error",
-        title if about_rows else f"{first.place} cannot be read: {first.what}",
+        title if about_rows else f"{first.place} cannot be read: {what}",
         places[:FIRST_PLACES],
         len(group) if about_rows else 0,
         "A trainer stops at such a row, or worse, trains on what it makes of it without a word.",
-        first.advice,
+        advice,
     )
+
+
+def _tell_missing(
+    problem: RowProblem, columns: Mapping[str, int], *, alone: bool
+) -> tuple[str, str]:
+    """What is wrong and what to do; of a missing column that the good rows have, that they have
+    it, in place of other shapes."""
+    missing, there, rest = problem.what.partition(" is missing; the row has")
+    had = [name for name in re.findall(r"'([^']*)'", missing) if columns.get(name)]
+    if not there or not had:
+        return problem.what, problem.advice
+    name = max(had, key=lambda name: columns[name])
+    others = count_of(columns[name], "other row")
+    advice = f"{others} {'has' if columns[name] == 1 else 'have'} {name!r}"
+    write = "Write it, or drop this row." if alone else "Write it, or drop these rows."
+    return f"{name!r}{there}{rest}", f"{advice}. {write}"
 
 
 def check_rows(
@@ -96,6 +119,12 @@ def digest(turns: Sequence[dict], *, folded: bool) -> bytes:
     return blake2b((text.casefold() if folded else text).encode(), digest_size=16).digest()
 
 
+def _row(turns: Conversation, *, of_the_exam: bool = False) -> str:
+    """ "row 17", without the file, which "where" names; "exam.jsonl, row 17" in the exam."""
+    name, _, row = turns.place.rpartition(", ")
+    return f"{Path(name).name}, {row}" if of_the_exam else row
+
+
 def _places(conversations: Sequence[Conversation], rows: Sequence[int]) -> list[str]:
     return [conversations[row].place for row in rows[:FIRST_PLACES]]
 
@@ -111,7 +140,7 @@ def _check_duplicates(conversations: Sequence[Conversation]) -> list[Finding]:
     findings = []
     if repeated:
         one = len(repeated) == 1
-        first = conversations[min(originals)].place
+        first = _row(conversations[min(originals)]).capitalize()
         findings.append(
             Finding(
                 "duplicate",
@@ -149,8 +178,8 @@ def _check_twins(conversations: Sequence[Conversation], rows: np.ndarray) -> lis
             _places(conversations, near),
             len(near),
             f"They teach little more than one of them does, and split between training and test "
-            f"they leak. {one.place} and {other.place} are the first two. Data written from "
-            "templates are full of them.",
+            f"they leak. {_row(one).capitalize()} and {_row(other)} are the first two. Data "
+            "written from templates are full of them.",
             "Look at a few. If they say the same, keep one of each; if they come from templates, "
             "split training and test by what fills the templates.",
         )
@@ -162,13 +191,14 @@ def _check_conflicts(conversations: Sequence[Conversation]) -> list[Finding]:
     rows_of: dict[bytes, list[int]] = defaultdict(list)
     for row, turns in enumerate(conversations):
         rows_of[digest(turns[:-1], folded=False)].append(row)
-    conflicting, questions = [], 0
+    conflicting, questions, example = [], 0, ""
     for rows in rows_of.values():
         if len(rows) > 1:
             answers = {squeeze(conversations[row][-1]["content"]).casefold() for row in rows}
             if len(answers) > 1:
                 conflicting += rows
                 questions += 1
+                example = example or _show_conflict(conversations, rows)
     if not conflicting:
         return []
     conflicting.sort()
@@ -190,10 +220,25 @@ def _check_conflicts(conversations: Sequence[Conversation]) -> list[Finding]:
             + ("question" if questions == 1 else f"{questions:,} questions"),
             _places(conversations, conflicting),
             len(conflicting),
-            why,
+            f"{why} {example}",
             remedy,
         )
     ]
+
+
+def _show_conflict(conversations: Sequence[Conversation], rows: list[int]) -> str:
+    """A question, and the first two of its rows that answer it differently."""
+    first, *others = [conversations[row] for row in rows]
+    said = squeeze(first[-1]["content"]).casefold()
+    other = next(turns for turns in others if squeeze(turns[-1]["content"]).casefold() != said)
+    one, two = (cut_short(turns[-1]["content"]) for turns in (first, other))
+    asked = cut_short(_question(first))
+    return f"First seen: to {asked} {_row(first)} answers {one}, and {_row(other)} {two}"
+
+
+def cut_short(text: str, most: int = 60) -> str:
+    """The text in quotes, on one line; of a longer one the beginning, with an ellipsis."""
+    return repr(text if len(text) <= most else text[:most] + "…")
 
 
 def _check_one_answer(conversations: Sequence[Conversation]) -> list[Finding]:
@@ -333,14 +378,15 @@ def _tell_overlap(
 ) -> Finding:
     asked, (learned, *_) = next(iter(pairs.items()))
     rows = sorted({row for found in pairs.values() for row in found})
+    same = code == "test-overlap"
     return Finding(
         code,
-        "error" if code == "test-overlap" else "warning",
+        "error" if same else "warning",
         f"{len(pairs):,} of {count_of(len(test), 'test question')} {what}",
         _places(conversations, rows),
         len(rows),
-        f"{why} {test[asked].place}, for one, is {conversations[learned].place}: "
-        f"{_question(test[asked])[:60]!r}.",
+        f"{why} {_row(test[asked], of_the_exam=True)}, for one, {'is' if same else 'is nearly'} "
+        f"{_row(conversations[learned])} to learn: {cut_short(_question(test[asked]))}",
         "Take those rows out of the training data, and whatever was made from them.",
     )
 

@@ -50,6 +50,8 @@ READ_AT_MOST = 600 * 10**6  # bytes of weights that are compared with an adapter
 LORA = re.compile(r"\.lora_(?:embedding_)?([AB])(?:\.weight)?$")
 EMBEDDINGS = re.compile(r"embed|lm_head|wte|wpe|trainable_tokens")
 MEDIA = re.compile("image|picture|vision|video|audio")
+# what holds weights, or names the files that do; an adapter's files too
+WEIGHTS = re.compile(r"\.(?:safetensors|gguf|bin|pt|pth|ckpt|h5|index\.json)$|^adapter_config")
 ROWS = 8  # of a batch, where memory is predicted
 
 
@@ -88,11 +90,13 @@ def open_model(name_or_folder: str | Path) -> Saved:
         source, gguf_file = find_source(saved.name)
     except ModelError as error:
         folder = Path(saved.name).expanduser()
-        alone = folder.is_dir() and not (folder / "config.json").exists()
-        if alone and not list(folder.glob("*.gguf")) and not (folder / CONFIG_FILE).exists():
-            saved.findings.append(describe("not-examined", detail=f"{folder} holds no model"))
-        else:
+        described = (folder / "config.json").is_file()
+        if not folder.is_dir() or any(WEIGHTS.search(path.name) for path in folder.iterdir()):
             saved.findings.append(describe("model-refused", detail=str(error)))
+        elif described:
+            _read_without_weights(saved, folder)
+        else:
+            saved.findings.append(describe("not-examined", detail=f"{folder} holds no model"))
         return saved
     folder = Path(source)
     if not folder.is_dir():
@@ -106,6 +110,14 @@ def open_model(name_or_folder: str | Path) -> Saved:
     if saved.config is not None and not saved.gguf:
         _read_headers(saved)
     return saved
+
+
+def _read_without_weights(saved: Saved, folder: Path) -> None:
+    """Of a folder with config and tokenizer alone, as one has it before a card is paid for."""
+    saved.folder = folder
+    detail = f"{folder} holds no weights, so the rows of the embedding cannot be looked at"
+    saved.findings.append(describe("not-examined", detail=detail))
+    _read_outline(saved, None)
 
 
 def _read_outline(saved: Saved, gguf_file: str | None) -> None:
@@ -236,7 +248,7 @@ def _check_vocabulary(saved: Saved, tokenizer: PreTrainedTokenizerBase) -> list[
     try:
         note = check_vocabulary(saved.name, saved.outline, tokenizer)
     except (ModelError, ValueError) as error:
-        return [describe("ids-outside", detail=_one_line(error))]
+        return [describe("ids-outside", detail=_one_line(error).removeprefix(f"{saved.name}: "))]
     if not note:
         return []
     entries = len(saved.outline.get_input_embeddings().weight)
@@ -315,7 +327,7 @@ def check_adapter(
         saved = open_model(name_or_folder)
     if saved.outline is not None:
         found += _check_keys(folder, config, tensors, saved)
-    found += _check_base(folder, config, base, saved)
+    found += _check_base(config, base, saved)
     if not _trains_embedding(config, tensors) and saved.files:
         stop = _find_stop(tokenizer)
         how = "" if stop is None else find_untrained(saved, tokenizer, stop)
@@ -399,16 +411,15 @@ def _fits(key: str, part: str, tensor: torch.Tensor, layer: tuple[int, int]) -> 
     return tensor.shape[1] == columns if part == "A" else tensor.shape[0] == rows
 
 
-def _check_base(
-    folder: Path, config: dict[str, Any], base: str | None, saved: Saved
-) -> list[Finding]:
+def _check_base(config: dict[str, Any], base: str | None, saved: Saved) -> list[Finding]:
     """Whether the adapter was trained on these weights: by the fingerprint, else by the name."""
     named = config.get("base_model_name_or_path")
     if base is None:
         here = {Path(saved.name).name, saved.folder.name if saved.folder else ""}
         if not named or Path(named).name in here:
             return []
-        return [describe("adapter-other-name", detail=f"{named}, this is {saved.name}")]
+        detail = f"it was trained on {named}, and this is {saved.name}"
+        return [describe("adapter-other-name", detail=detail)]
     if not saved.files:
         return []  # which open_model says
     try:
@@ -416,7 +427,7 @@ def _check_base(
         tensors = ((name, saved.read(name)) for name in chosen if name in saved.files)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            check_fingerprint(json.dumps(chosen), tensors, f"{folder} was trained on {named}")
+            check_fingerprint(json.dumps(chosen), tensors, f"the adapter was trained on {named}")
     except (ValueError, AttributeError) as error:
         return [describe("adapter-other-base", detail=_one_line(error))]
     return [describe("adapter-other-name", detail=str(caught[0].message))] if caught else []

@@ -152,7 +152,8 @@ RULES = {
         "{n} answers repeat their question",
         "The model learns to say the question again before, or instead of, answering it. Often "
         "prompt and output were joined when the data were generated.",
-        "Cut the question from the beginning of the answer.",
+        "Cut the question from the beginning of the answer. Where nothing is left, write the "
+        "answer or drop the row.",
     ),
     "placeholder": Rule(
         "warning",
@@ -194,6 +195,15 @@ RULES = {
         "That is right only under a template whose generation prompt ends with <think>. Under any "
         "other the thoughts are learned as the answer.",
         "Put <think> before the thoughts, unless your template writes it.",
+    ),
+    "think-alone": Rule(
+        "warning",
+        "1 answer ends after its thoughts",
+        "{n} answers end after their thoughts",
+        "Nothing stands behind </think>: the model learns to think and to say nothing, and whoever "
+        "reads the answers without the thoughts sees them empty. Usually the text was cut at a "
+        "length limit, or the answer stands in another column.",
+        "Write the answer behind </think>, or drop the row.",
     ),
     "fence-unclosed": Rule(
         "warning",
@@ -352,7 +362,10 @@ class TextCheck:
 def look_at_answer(text: str, asked: str, about: str) -> Iterable[tuple[str, str]]:
     """What is wrong with an answer to learn. asked: the question before it; about: all that was
     asked so far and the system turn."""
-    if (text[0].isspace() or text[-1].isspace()) and not is_indented(text):
+    alone = ends_with_thoughts(text)
+    # the blanks behind </think> are no answer's edge
+    edges = text[:1] if alone else text[:1] + text[-1:]
+    if any(map(str.isspace, edges)) and not is_indented(text):
         yield "edge-space", repr(text[:30] if text[0].isspace() else text[-30:])
     if (marker := find_turn_marker(text, about)) is not None:
         yield "turn-marker", show_around(text, marker.start(), marker.end() + 20)
@@ -369,6 +382,14 @@ def look_at_answer(text: str, asked: str, about: str) -> Iterable[tuple[str, str
             yield "think-unclosed", repr(text[:60])
         elif closed > opened:
             yield "think-unopened", repr(text[max(0, text.find("</think>") - 30) :][:60])
+    if alone:
+        yield "think-alone", repr(text[-60:])
+
+
+def ends_with_thoughts(text: str) -> bool:
+    """Whether a think block is all there is of an answer."""
+    thoughts, closed, answer = text.rpartition("</think>")
+    return bool(closed and thoughts.strip()) and not answer.strip()
 
 
 def find_sentence_tag(text: str) -> str:

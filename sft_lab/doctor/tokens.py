@@ -22,7 +22,7 @@ from sft_lab.control import (
     keep_controls,
 )
 from sft_lab.doctor.causes import describe
-from sft_lab.doctor.refusals import lacks_opening, name_refusal
+from sft_lab.doctor.refusals import find_opening, lacks_opening, name_refusal
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.findings import Finding, Tally
 from sft_lab.labels import encode_conversation
@@ -106,7 +106,7 @@ def _check_probe(
         thoughtful = [turns[0], turns[1] | {"content": THINK_BLOCK.format(answer, answer)}]
         if code == "prompt-not-prefix" and _can_encode(thoughtful, tokenizer):
             return []
-        return [describe(code, detail=str(error))]
+        return [describe(code, detail=_tell_error(code, error, turns, tokenizer))]
     return []
 
 
@@ -125,20 +125,26 @@ def _name_problem(turns: Conversation, tokenizer: PreTrainedTokenizerBase) -> st
         return "labels-wrong"
 
 
+def _tell_error(
+    cause: str, error: Exception, turns: Conversation, tokenizer: PreTrainedTokenizerBase
+) -> str:
+    """What is particular about a row that is refused: the error, but where it points elsewhere."""
+    if cause != "no-generation-prompt":  # the error would have the tags moved
+        return str(error)
+    opening = find_opening(turns, tokenizer, training_template(tokenizer))
+    return f"that opening is {opening[:60]!r}" if opening else ""
+
+
 def _check_prompt(turns: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Finding]:
     """Whether add_generation_prompt writes what opens an answer, if anything does."""
     template = find_template(tokenizer)
     try:
-        prompt, _ = fill(turns[:1], tokenizer, template, add_generation_prompt=True)
-        taught, _ = fill(turns, tokenizer, template)
-        if not lacks_opening(turns[:1], tokenizer, template):
+        opening = find_opening(turns, tokenizer, template)
+        if not opening or not lacks_opening(turns[:1], tokenizer, template):
             return []
     except ValueError:
         return []  # said by the probe
-    opening = taught[len(prompt) :].partition(turns[1]["content"])[0].strip()
-    if not (taught.startswith(prompt) and opening):
-        return []
-    return [describe("no-generation-prompt", detail=f"That opening is {opening[:60]!r}.")]
+    return [describe("no-generation-prompt", detail=f"that opening is {opening[:60]!r}")]
 
 
 def _check_bos(turns: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Finding]:
@@ -218,7 +224,8 @@ class TokenCheck:
         try:
             example = self._encode(place, conversation)
         except (ValueError, TypeError) as error:  # TypeError: tokenizers, for half a letter
-            self._note(_name_problem(conversation, self.tokenizer), place, str(error))
+            cause = _name_problem(conversation, self.tokenizer)
+            self._note(cause, place, _tell_error(cause, error, conversation, self.tokenizer))
             return
         tokens = len(example.input_ids)
         graded = tokens - example.labels.count(IGNORE_INDEX)
