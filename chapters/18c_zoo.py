@@ -301,8 +301,8 @@ assert unseen == ["no mask in batch"] and min(shares["before\nthe run"]) > 0.5
 # `no mask in batch` is seen in some seeds only. This base pads with the token that begins its
 # documents, so a pad too many does little harm. Six bugs are seen by one probe alone: leave it out,
 # and they pass. We planted the bugs *and* chose the probes, so 97 % is no forecast for yours. The
-# battery does not ask whether the facts in the data are true, or the exam leaked (chapter 11). Nor is
-# a decoy healthy because we say so: our first second decoy, rows sorted by kind, ended worse than
+# battery does not ask whether the facts in the data are true, or the exam leaked (chapter 11). Nor
+# is a decoy healthy because we say so: our first second decoy, rows sorted by kind, ended worse than
 # the band in some seeds, and a long warm-up took its place.
 
 # %% [markdown] tags=["exercise"]
@@ -367,7 +367,7 @@ assert len(chosen) == 10 and chosen[0] == "graded text"
 # %% [markdown]
 # ## 6 · Mend, and break
 #
-# This `encode` has three faults: it breaks the label contract of chapter 03 twice, and it cuts rows.
+# This `encode` has three faults: it breaks the label contract of chapter 03 twice, and cuts rows.
 
 
 # %%
@@ -497,7 +497,7 @@ assert sum(map(bool, named_by_doctor.values())) >= 9
 #
 # Six of the bugs were planted once more on SmolLM2-135M, without a step of training (B random
 # instead of zero). **Claim.** The probe that sees a bug in the zoo sees it there as well. Measure:
-# its value outside of the band of six healthy runs, in every seed.
+# its value outside of the band of six healthy runs, in each of three seeds.
 
 # %%
 real = read_results("18c_smollm2")
@@ -518,9 +518,9 @@ for case, probe in same.items():
 assert all(found.values())
 
 # %% [markdown]
-# **Read.** The claim holds for all six, in every seed. `no mask in batch`, which the zoo's padding
-# hid, is plain here: half of the answers or more change in a batch. What is harmless in one model
-# need not be so in the next.
+# **Read.** The claim holds for all six, in each of three seeds. `no mask in batch`, which the zoo's
+# padding hid, is plain here: half of the answers or more change in a batch. What is harmless in one
+# model need not be so in the next.
 #
 # ## What to remember
 #
