@@ -63,7 +63,7 @@ def name_cases(attempt: object) -> str:
 
 def _draw_batch(rows: int) -> tuple[list[Example], torch.Tensor]:
     """Examples of different lengths, and labels of a batch with mistakes of both kinds. Token 0 is
-    graded, the first place too, and padding behind an example."""
+    graded, the first place too, padding behind an example, and another token than the example's."""
     examples, width = [], 14
     labels = torch.full((rows, width), IGNORE_INDEX)
     for row in range(rows):
@@ -78,6 +78,7 @@ def _draw_batch(rows: int) -> tuple[list[Example], torch.Tensor]:
         flips = {0, size - 3, *random.sample(range(1, size - 3), 2 + row % 2)}
         for place in flips:
             kept[place] = IGNORE_INDEX if graded[place] else ids[place]
+        kept[size - 1] += 1  # another token, and graded as before
         labels[row, :size] = kept
         if row % 3 != 2:
             labels[row, size : size + 1 + row % 2] = 7
@@ -127,6 +128,8 @@ def compare_labels(attempt: Callable) -> str:
     nothing = torch.full_like(labels, IGNORE_INDEX)
     inputs = [_draw_batch(rows) for rows in (1, 2, 4, 5)]
     inputs += [(examples, labels), (examples, whole), (examples, nothing)]
+    longest = max(len(example.labels) for example in examples)
+    inputs.append((examples, labels[:, :longest].clone()))  # no padding behind the longest
 
     def lost(a: bool, b: bool, _: bool) -> bool:
         return a and not b
@@ -209,12 +212,18 @@ def _planted_tables() -> list[tuple[Table, dict[str, int]]]:
     costly: Table = {"dear": set("abcdef"), "cheap": set("abc"), "rest": set("def")}
     stale: Table = {"wide": set("abcd"), "same": set("abc"), "other": set("ef"), "one": {"g"}}
     tied: Table = {"z": set("ab"), "y": set("cd"), "x": set("bc"), "w": set()}
+    often: Table = {"wide": set("abcd"), "mostly": set("abce"), "other": set("fg")}
+    fair: Table = {"one": set("a"), "two": set("bc"), "four": set("defg"), "three": set("hij")}
     ratio: Table = {"big": set("abcdefgh"), "small": set("ij"), "mid": set("klm"), "none": set()}
     return [
         (costly, {"dear": 9, "cheap": 2, "rest": 3}),
         (stale, {"wide": 2, "same": 2, "other": 2, "one": 3}),
-        (tied, {"z": 3, "y": 3, "x": 3, "w": 1}),
-        (ratio, {"big": 8, "small": 1, "mid": 2, "none": 1}),
+        (tied, {"w": 1, "x": 3, "y": 3, "z": 3}),
+        (often, {"wide": 1, "mostly": 2, "other": 2}),
+        # all are equals, of 1 to 4 seconds
+        (fair, {"four": 4, "three": 3, "two": 2, "one": 1}),
+        (dict(reversed(fair.items())), {"one": 1, "two": 2, "four": 4, "three": 3}),
+        (ratio, {"big": 6, "small": 1, "mid": 2, "none": 1}),
         ({}, {}),
         ({"blind": set()}, {"blind": 1}),
     ]
