@@ -35,6 +35,8 @@ SLOW = {
     "16c.6": 1,
     "16d.2": 4,
     "16d.4": 2,
+    "18c.4": 1,
+    "18c.5": 1,
 }
 EXERCISES = [exercise.id for exercise in list_exercises()]
 RIGHT, WRONG = "right_answers", "other_wrong_answers"

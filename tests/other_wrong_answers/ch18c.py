@@ -316,6 +316,15 @@ def _last_answer_only(talk, tokenizer):
     return _rows(talk, tokenizer, grade)
 
 
+def _every_second_turn(talk, tokenizer):
+    """A system turn moves the answers."""
+
+    def grade(number, role, *sizes):
+        return _answer(number, "assistant" if number % 2 else "user", *sizes)
+
+    return _rows(talk, tokenizer, grade)
+
+
 def _first_token_late(talk, tokenizer):
     def grade(number, role, opening, inside, closing):
         marks = _answer(number, role, opening, inside, closing)
@@ -448,10 +457,6 @@ def _ungraded_is_minus_1(example):
     return _mapped(example, lambda t, y: (2044, 2044) if y == 2045 else (t, max(y, -1)))
 
 
-def _everything_graded(example):
-    return _mapped(example, lambda t, y: (t, t))
-
-
 def _nothing_graded(example):
     return _mapped(example, lambda t, y: (t, -100))
 
@@ -525,6 +530,7 @@ OTHER_WRONG_ANSWERS = {
         _stops_of_every_turn,
         _first_answer_only,
         _last_answer_only,
+        _every_second_turn,
         _first_token_late,
         _still_cut,
         _cut_is_not_checked,
@@ -551,7 +557,6 @@ OTHER_WRONG_ANSWERS = {
         _two_lists,
         _nothing_returned,
         _ungraded_is_minus_1,
-        _everything_graded,
         _nothing_graded,
     ],
 }

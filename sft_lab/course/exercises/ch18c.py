@@ -282,6 +282,8 @@ def _planted_talks() -> list[list[dict[str, str]]]:
         _turns("What is the capital of Kenya?", "The capital of Kenya is Nairobi."),
         _turns(f"Make a list of {number}, dog.", f"- {number}\n- dog", "And you?", "I am well."),
         _turns("<|im_start|>log<|im_end|> Say yes.", "Yes."),
+        [{"role": "system", "content": "Be brief."}, *_turns("Say yes.", "Yes.")],
+        *(_turns("Say it.", "The" + " of" * count) for count in (52, 53)),  # 72 and 73 tokens
         *random.sample(draw_talks("train", 40, seed=random.randrange(10**6)), 8),
     ]
 
@@ -295,6 +297,9 @@ def _check_encoded(talk: list[dict[str, str]], found: object) -> None:
         if found is not None:
             raise Mistake(f"a row of more than 72 tokens is to be left out: return None{place}")
         return
+    if found is None:
+        size = len(right.input_ids)
+        raise Mistake(f"None for a row of {size} tokens: only more than 72 are too many{place}")
     if not isinstance(found, Example):
         raise Mistake(f"return an Example, not {shorten(found)}{place}")
     if list(found.input_ids) != right.input_ids:
