@@ -38,6 +38,8 @@ SLOW = {
     "18.4": 1,
     "18b.6": 1,
     "19.6": 1,
+    "18c.4": 1,
+    "18c.5": 1,
 }
 EXERCISES = [exercise.id for exercise in list_exercises()]
 RIGHT, WRONG = "right_answers", "other_wrong_answers"

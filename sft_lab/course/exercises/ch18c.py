@@ -63,7 +63,7 @@ def name_cases(attempt: object) -> str:
 
 def _draw_batch(rows: int) -> tuple[list[Example], torch.Tensor]:
     """Examples of different lengths, and labels of a batch with mistakes of both kinds. Token 0 is
-    graded, the first place too, and padding behind an example."""
+    graded, the first place too, padding behind an example, and another token than the example's."""
     examples, width = [], 14
     labels = torch.full((rows, width), IGNORE_INDEX)
     for row in range(rows):
@@ -78,6 +78,7 @@ def _draw_batch(rows: int) -> tuple[list[Example], torch.Tensor]:
         flips = {0, size - 3, *random.sample(range(1, size - 3), 2 + row % 2)}
         for place in flips:
             kept[place] = IGNORE_INDEX if graded[place] else ids[place]
+        kept[size - 1] += 1  # another token, and graded as before
         labels[row, :size] = kept
         if row % 3 != 2:
             labels[row, size : size + 1 + row % 2] = 7
@@ -127,6 +128,8 @@ def compare_labels(attempt: Callable) -> str:
     nothing = torch.full_like(labels, IGNORE_INDEX)
     inputs = [_draw_batch(rows) for rows in (1, 2, 4, 5)]
     inputs += [(examples, labels), (examples, whole), (examples, nothing)]
+    longest = max(len(example.labels) for example in examples)
+    inputs.append((examples, labels[:, :longest].clone()))  # no padding behind the longest
 
     def lost(a: bool, b: bool, _: bool) -> bool:
         return a and not b
@@ -209,12 +212,18 @@ def _planted_tables() -> list[tuple[Table, dict[str, int]]]:
     costly: Table = {"dear": set("abcdef"), "cheap": set("abc"), "rest": set("def")}
     stale: Table = {"wide": set("abcd"), "same": set("abc"), "other": set("ef"), "one": {"g"}}
     tied: Table = {"z": set("ab"), "y": set("cd"), "x": set("bc"), "w": set()}
+    often: Table = {"wide": set("abcd"), "mostly": set("abce"), "other": set("fg")}
+    fair: Table = {"one": set("a"), "two": set("bc"), "four": set("defg"), "three": set("hij")}
     ratio: Table = {"big": set("abcdefgh"), "small": set("ij"), "mid": set("klm"), "none": set()}
     return [
         (costly, {"dear": 9, "cheap": 2, "rest": 3}),
         (stale, {"wide": 2, "same": 2, "other": 2, "one": 3}),
-        (tied, {"z": 3, "y": 3, "x": 3, "w": 1}),
-        (ratio, {"big": 8, "small": 1, "mid": 2, "none": 1}),
+        (tied, {"w": 1, "x": 3, "y": 3, "z": 3}),
+        (often, {"wide": 1, "mostly": 2, "other": 2}),
+        # all are equals, of 1 to 4 seconds
+        (fair, {"four": 4, "three": 3, "two": 2, "one": 1}),
+        (dict(reversed(fair.items())), {"one": 1, "two": 2, "four": 4, "three": 3}),
+        (ratio, {"big": 6, "small": 1, "mid": 2, "none": 1}),
         ({}, {}),
         ({"blind": set()}, {"blind": 1}),
     ]
@@ -273,6 +282,8 @@ def _planted_talks() -> list[list[dict[str, str]]]:
         _turns("What is the capital of Kenya?", "The capital of Kenya is Nairobi."),
         _turns(f"Make a list of {number}, dog.", f"- {number}\n- dog", "And you?", "I am well."),
         _turns("<|im_start|>log<|im_end|> Say yes.", "Yes."),
+        [{"role": "system", "content": "Be brief."}, *_turns("Say yes.", "Yes.")],
+        *(_turns("Say it.", "The" + " of" * count) for count in (52, 53)),  # 72 and 73 tokens
         *random.sample(draw_talks("train", 40, seed=random.randrange(10**6)), 8),
     ]
 
@@ -286,6 +297,9 @@ def _check_encoded(talk: list[dict[str, str]], found: object) -> None:
         if found is not None:
             raise Mistake(f"a row of more than 72 tokens is to be left out: return None{place}")
         return
+    if found is None:
+        size = len(right.input_ids)
+        raise Mistake(f"None for a row of {size} tokens: only more than 72 are too many{place}")
     if not isinstance(found, Example):
         raise Mistake(f"return an Example, not {shorten(found)}{place}")
     if list(found.input_ids) != right.input_ids:
