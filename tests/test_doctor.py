@@ -297,7 +297,7 @@ def test_help_and_wrong_options_answer_before_torch_is_imported(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal as Ctrl-C does")
 def test_ctrl_c_ends_it_without_a_traceback_and_writes_nothing(tmp_path):
-    data = write(tmp_path, GOOD * 2000)
+    data = write(tmp_path, GOOD * 4000)
     out = tmp_path / "out.json"
     command = [sys.executable, "-m", "sft_lab.doctor", "--data", data, "--json", out]
     process = subprocess.Popen(
@@ -306,6 +306,8 @@ def test_ctrl_c_ends_it_without_a_traceback_and_writes_nothing(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # a test run in the background hands on that SIGINT is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     time.sleep(6)  # the second process has started by then, on a fast machine
     os.killpg(process.pid, signal.SIGINT)

@@ -177,7 +177,7 @@ WRONG_ANSWERS = {
         (_broken(lambda ids, labels: (ids, list(ids))), "the curve sees it"),
         (_broken(lambda ids, labels: (ids, _without_stop(ids, labels))), "the curve sees it"),
         (_broken(lambda ids, labels: (ids, [-100] * len(ids))), "the curve sees it"),
-        (_broken(lambda ids, labels: (ids, labels[1:])), "labels"),
+        (_broken(lambda ids, labels: (ids, labels[1:])), " ids and "),
         (lambda example: torch.tensor(example.input_ids), "return an Example"),
     ],
 }

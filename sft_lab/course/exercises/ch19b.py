@@ -54,6 +54,7 @@ def merge_head(attempt: Callable) -> str:
     one_row = torch.zeros_like(b)
     one_row[-1] = 1.0
     inputs.append((embedding, a, one_row, 1.0))  # one token's row moved
+    inputs.append((embedding, a, one_row, 0.01))  # and by very little
 
     mistakes: list[tuple[Callable, str]] = [
         (
