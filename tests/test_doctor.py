@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sft_lab.doctor import ExaminationError, diagnose
@@ -309,7 +310,10 @@ def test_ctrl_c_ends_it_without_a_traceback_and_writes_nothing(tmp_path):
         # a test run in the background hands on that SIGINT is ignored
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(6)  # the second process has started by then, on a fast machine
+    started, until = psutil.Process(process.pid), time.monotonic() + 60
+    while not started.children() and time.monotonic() < until:  # of its second process
+        time.sleep(0.05)
+    time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
