@@ -150,7 +150,7 @@ def bits_on_a_mask(attempt: Callable) -> str:
     pieces = ["我", "爱你", "tea ", "é", "naïve", " and", "书。", "x", " 12", "水水"]
     inputs = []
     for straddle in (True, False, True, False):
-        words = random.sample(pieces, 6) + ["我爱", "ab", "你们"]
+        words = random.sample(pieces, 6) + ["我爱", " ab ", "你们"]
         ends = [len("".join(words[: i + 1])) for i in range(len(words))]
         spans = [(end - len(word), end) for word, end in zip(words, ends, strict=True)]
         first = spans[6][0] + 1 if straddle else spans[random.randint(2, 6)][0]
