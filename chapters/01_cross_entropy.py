@@ -208,8 +208,7 @@ draw_halvings(title="Each halving of p costs 0.69 nats, however small p is alrea
 # $p$ is $-1/p$, so it is steep where the model gave the truth little.
 #
 # Now move it yourself. Run the cell, choose the slider and press ← four times: the probability
-# halves. Watch the place on the curve, the other tokens, and the push on every logit, which section
-# 4 explains. Without a running kernel you see its first picture.
+# halves. Watch the curve, the other tokens, and the push on every logit (section 4 explains it).
 
 # %%
 show_widget(explore_step(tokens, q.tolist(), target=1), draw_step(tokens, q.tolist(), target=1))
@@ -311,7 +310,7 @@ draw_fits(tokens, fits, title="The logarithm finds the frequencies, the line bet
 # $1 - q_y$ is not. The lowest loss is the entropy of the data, here 1.03 nats and not 0. If your
 # data gives one prompt five different answers, an honest loss stays above 0.
 #
-# The other reason is the gradient. **Predict:** which push does each logit get?
+# The other reason is the gradient. **Predict:** which push does each of the four logits get?
 
 # %% tags=["predict"]
 logits = q.log().requires_grad_()  # softmax gives q back
@@ -322,8 +321,7 @@ assert_close(logits.grad, q - p)  # p: one-hot at Rome
 # %% [markdown]
 # With $q = \text{softmax}(z)$, the step loss is $-z_y + \ln \sum_j e^{z_j}$. Its derivative with
 # respect to $z_i$ is $q_i - p_i$: **guess minus truth**. The true token is pulled up by $1 - q_y$
-# and every other token is pushed down by its own probability. Those were the arrows of the
-# interactive view. Now a model that is confident and wrong:
+# and every other token is pushed down by its own probability. Now a model that is confident and wrong:
 
 # %%
 wrong = torch.tensor([7.0, 0.0, 0.0, 0.0], requires_grad=True)  # sure of Paris; the truth is Rome
@@ -417,8 +415,7 @@ check("1.6", train_table)
 # logarithm of the counts, with a little added so that it is finite, is a right answer too. Gradient
 # descent finds the same table without being told to count.
 #
-# Usual mistakes: too few steps or a rate made for large networks; rows and columns exchanged;
-# probabilities returned for logits; the same guess in all rows.
+# Usual mistakes: too few steps; rows and columns exchanged; probabilities returned for logits.
 
 # %% [markdown]
 # ## 5 · From one step to an answer to a data set
@@ -775,8 +772,6 @@ check("1.5", log_softmax)
 #
 # - C. E. Shannon, *A Mathematical Theory of Communication*, Bell System Technical Journal, 1948:
 #   entropy.
-# - S. Kullback and R. A. Leibler, *On Information and Sufficiency*, Annals of Mathematical
-#   Statistics, 1951.
 # - T. Gneiting and A. E. Raftery, *Strictly Proper Scoring Rules, Prediction, and Estimation*,
 #   JASA, 2007.
 # - P. Blanchard, D. J. Higham, N. J. Higham, *Accurately Computing the Log-Sum-Exp and Softmax
