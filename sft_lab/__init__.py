@@ -97,6 +97,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.data_mix        data sets to mix, and a short run on each
            course.data_runs       a leaked exam, a teacher, the best of K
            course.short_runs      a copy of the base learns for seconds, and is asked
+           course.moment_runs     chapter 00: a training looked at on its way, a form of answer
            course.loss_runs       chapter 12: runs that differ in their loss alone
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
@@ -129,6 +130,8 @@ course     course.progress        the list of exercises, and what the reader has
            course.renamed         old names of the libraries and what they are called now
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
+           course.views.moment    chapter 00: cards through the training, a question of your own
+           course.views.story     chapter 00: tokens read, questions answered, what comes next
            course.views.step      chapter 01: one step of prediction
            course.views.chat      chapter 02: a conversation as the model reads it
            course.views.xray      chapter 03: which tokens are graded

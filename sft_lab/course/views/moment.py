@@ -79,7 +79,7 @@ def draw_film(questions: Sequence[str], moments: Sequence[Moment]) -> Figure:
 def draw_stop(questions: Sequence[str], moments: Sequence[Moment], place: int) -> Figure:
     """The probability of the stop token behind each right answer, through the training; a line
     stands at the chosen moment."""
-    figure = new_figure((WIDTH, 2.7))
+    figure = new_figure((WIDTH, 3.0))
     ax = figure.subplots()
     steps = [moment.step for moment in moments]
     styles = zip(questions, COLOURS, ("-", "--", ":"), strict=False)
@@ -88,7 +88,7 @@ def draw_stop(questions: Sequence[str], moments: Sequence[Moment], place: int) -
         ax.plot(steps, p_stop, marker="o", color=colour, linestyle=line, label=question)
     chosen = moments[place]
     ax.axvline(chosen.step, color=INK, linewidth=1.5)
-    ax.set(xlabel="optimiser step", ylabel="probability", ylim=(-0.04, 1.04))
+    ax.set(xlabel="optimiser step", ylabel="probability of stop", ylim=(-0.04, 1.04))
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=10)
     mean = sum(chosen.p_stop) / len(chosen.p_stop)
     title_figure(figure, f"Step {chosen.step}: behind the right answer, stop has {mean:.0%}")
@@ -98,11 +98,14 @@ def draw_stop(questions: Sequence[str], moments: Sequence[Moment], place: int) -
 def describe_moment(questions: Sequence[str], moments: Sequence[Moment], place: int) -> str:
     """What the picture and the cards show, in words."""
     moment = moments[place]
+    right, stopped = sum(moment.right), sum(moment.stopped)
     chances = ", ".join(f"{p:.2f}" for p in moment.p_stop)
+    one = "is right and ends" if right == 1 else "are right and end"
+    ends = "ends by itself" if stopped == 1 else "end by themselves"
     return (
-        f"Step {moment.step} of {moments[-1].step}: {sum(moment.right)} of {len(questions)} "
-        f"answers are right and end there; {sum(moment.stopped)} end by themselves. Behind the "
-        f"right answers, the stop token has the probabilities {chances}."
+        f"Step {moment.step} of {moments[-1].step}: {right} of {len(questions)} answers "
+        f"{one} there; {stopped} {ends}. Behind the right "
+        f"answers, the stop token has the probabilities {chances}."
     )
 
 

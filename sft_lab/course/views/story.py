@@ -13,18 +13,18 @@ from sft_lab.plots import ANSWER, GREEN, INK, PROMPT, new_figure, show_token, ti
 ACROSS = 20  # squares in a row of an exam
 
 
-def draw_areas(amounts: Mapping[str, int], *, title: str) -> Axes:
-    """Squares whose areas are the amounts, side by side; each with its name and number."""
-    largest = max(amounts.values())
+def draw_areas(pretraining: int, read: int, graded: int, *, title: str) -> Axes:
+    """Two squares whose areas are the tokens of pretraining, all graded, and of SFT, of which a
+    part is graded: orange is graded, grey is read only."""
     ax = new_figure((9.5, 4.2)).subplots()
-    left = 0.0
-    for number, (name, amount) in enumerate(amounts.items()):
-        side = (amount / largest) ** 0.5
-        ax.add_patch(Rectangle((left, 0), side, side, color=PROMPT if number == 0 else ANSWER))
-        height = side / 2 if side > 0.5 else side + 0.04  # inside, if there is room
-        ax.text(left + 0.03, height, f"{name}\n{amount:,} tokens", fontsize=12, va="bottom")
-        left += max(side, 0.5) + 0.12
-    ax.set(xlim=(0, left), ylim=(-0.02, 1.02), title=title)
+    ax.add_patch(Rectangle((0, 0), 1, 1, color=ANSWER))
+    ax.text(0.04, 0.5, f"pretraining\n{pretraining:,} tokens,\nall graded", va="center")
+    side, part = (read / pretraining) ** 0.5, (graded / pretraining) ** 0.5
+    ax.add_patch(Rectangle((1.1, 0), side, side, color=PROMPT))
+    ax.add_patch(Rectangle((1.1, 0), part, part, color=ANSWER))
+    words = f"SFT\n{read:,} tokens,\n{graded:,} of them graded"
+    ax.text(1.1, side + 0.04, words, va="bottom")
+    ax.set(xlim=(0, 2), ylim=(-0.02, 1.02), title=title)
     ax.set_aspect("equal")
     ax.axis("off")
     return ax
@@ -41,7 +41,7 @@ def draw_exam(outcomes: Mapping[str, Sequence[bool]], *, title: str) -> Figure:
             ax.add_patch(Rectangle(corner, 0.86, 0.86, facecolor=colour))
         rows = -(-len(right) // ACROSS)
         ax.set(xlim=(0, ACROSS), ylim=(rows, 0))
-        ax.set_title(f"{name}: {sum(right)} of {len(right)} right", fontsize=13)
+        ax.set_title(f"{name}: {sum(right)} of {len(right)} right", fontsize=13, loc="left")
         ax.set_aspect("equal")
         ax.axis("off")
     title_figure(figure, title)
@@ -68,7 +68,7 @@ def draw_next(
             shown = p.topk(4).indices.tolist()
             shown += [wanted] if wanted not in shown else []
             _draw_chances(ax, p, shown, wanted, tokenizer)
-            ax.set_title(f"{model}, {place}", fontsize=12, pad=6)
+            ax.set_title(f"{model}, {place}", fontsize=12, pad=6, loc="left")
     for ax in panels[-1]:
         ax.set_xlabel("probability")
     title_figure(figure, title)
