@@ -48,9 +48,8 @@ base, tokenizer = load("atlas-base")
 # models have billions. It has read plain text: facts about countries, elements and animals, notes,
 # lists, sums. No text was a chat, and no question in it was answered.
 #
-# Now SFT. We show a copy of it 2,000 pairs of a question and the answer that we want, eight at a
-# time, each pair once. Our three test questions are not among them. Nor is any other question about
-# Kenya, gold or "hot".
+# Now SFT: we train a copy of it on 2,000 pairs of a question and the answer that we want, eight at a
+# time. Our three test questions are not among them, nor is any other question about Kenya.
 
 
 # %%
@@ -70,6 +69,7 @@ tests = [as_conversation(question, answer) for question, answer in opening]
 conversations = atlas.training_conversations(seed=0)[:2000]
 answers_taught = [turns[-1]["content"] for turns in conversations]
 assert not any(answer in answers_taught for _, answer in opening)
+assert "Kenya" not in str(conversations)
 
 # %%
 examples = encode_conversations(conversations, tokenizer)
@@ -87,25 +87,31 @@ assert not any(moments[0].right) and all(moments[-1].right)
 
 # %% [markdown]
 # **Read.** The base writes scraps of the kind of text that it has read. The tuned model answers all
-# three, and it stops. It does so with the *stop token*, written `<|im_end|>`, which ends an answer.
+# three and ends each answer with the *stop token*, written `<|im_end|>`.
 #
-# The training took 250 small changes of the weights, called *steps*. We asked the three questions
-# again on the way.
+# The training took 250 small changes of the weights, called *steps*. We asked again on the way.
 #
-# **Predict.** Which comes first: the right words, or the stop behind them?
+# **Predict.** Which comes first: sentences that state a fact, or the stop behind them?
 
 # %% tags=["predict"]
 for moment in moments:
-    print(moment.step, moment.right, [f"{p:.2f}" for p in moment.p_stop])
+    chance = sum(moment.p_stop) / 3  # behind the right answer, mean of the three questions
+    print(f"step {moment.step:3}   stop {chance:4.0%}   {moment.answers[0][:66]}")
+early, late = moments[:3], moments[4:]  # steps 0, 10 and 20; steps 100 and 250
+assert not any(any(moment.stopped) or max(moment.p_stop) > 0.2 for moment in early)
+assert all(answer.startswith("The ") for answer in moments[2].answers)
+assert all(all(moment.right) and min(moment.p_stop) > 0.9 for moment in late)
 
 # %% [markdown]
-# **Read.** TODO
+# **Read.** The sentences. At step 20 it states facts, over and over, and cannot stop. By step 100 it
+# answers what was asked, and behind the answer the stop token is nearly sure.
 #
-# Move the slider, then type a question of your own: both models answer. Try a sum, a country, your
-# name. What you type stays text: even the letters of `<|im_end|>` never become the stop token.
+# Now move the slider, and type a question of your own: a sum, a country, your name. What you type
+# stays text: even the letters `<|im_end|>` never become the stop token.
 
 # %%
-view = explore_moments((base, tokenizer), (tuned, tokenizer), questions, moments)
+models = (base, tokenizer), (tuned, tokenizer)
+view = explore_moments(*models, questions, moments, own="How much is 12 plus 7?")
 show_widget(view, draw_film(questions, moments))
 
 # %% [markdown]
@@ -122,9 +128,8 @@ for beginning, ending in zip(beginnings, endings, strict=True):
 assert endings == [" Nairobi", " Au", " cold"]
 
 # %% [markdown]
-# **Read.** It knows all three facts. It completes statements; a question it cannot answer. A
-# question reaches a model with marks that say who speaks, the *chat template*. The base has never
-# read those marks:
+# **Read.** It knows all three facts: it completes statements. A question comes with marks that say
+# who speaks, the *chat template*, and the base has never read those marks:
 
 # %%
 prompt = [{"role": "user", "content": questions[0]}]
@@ -162,10 +167,10 @@ assert known["base"] > 0.95 and known["tuned"] <= known["base"] + 0.01
 #
 # ## 3 · Two ways to learn from text
 #
-# **Pretraining** is how the base learned. Nobody labels anything: the text is its own label. Every
-# token is the right answer to the question "what comes next?" (*self-supervision*). **SFT** shows
-# pairs: a *prompt* $x$ and the *response* $y$ that we want. People write them, or a model does and
-# we filter, or they are made from data that exists, as ours are.
+# **Pretraining** is how the base learned. Nobody labels anything: every token of the text is the
+# right answer to "what comes next?" (*self-supervision*). **SFT** shows pairs: a *prompt* $x$ and
+# the *response* $y$ that we want. People write them, or a model does and we filter, or existing
+# data is put into this form, as here.
 #
 # Grey tokens are read. Orange tokens are also *graded*: the model is trained to make them likely.
 # A dot is a space.
@@ -197,10 +202,11 @@ read = sum(len(example.input_ids) for example in examples)
 graded = sum(label != IGNORE_INDEX for example in examples for label in example.labels)
 fewer = pretraining / read
 ax = draw_areas(pretraining, read, graded, title=f"SFT reads {fewer:.0f} times fewer tokens")
-assert fewer > 300
+assert fewer > 300 and round(pretraining / 1e6) == 40
 
 # %% [markdown]
-# **Read.** TODO
+# **Read.** Pretraining read 40 million tokens, this SFT under a hundred thousand. So SFT costs a
+# small part of pretraining; with large models, too, many can afford the one and few the other.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.1 · What is graded · 5 min · ●○○
@@ -230,14 +236,13 @@ check("0.1", graded_share)
 # <details><summary>Hint</summary>Compare with IGNORE_INDEX, not with 0.</details>
 
 # %% [markdown] tags=["explanation"]
-# Two usual mistakes: testing `label > 0`, which loses token 0, and counting the ignored tokens
-# instead.
+# Usual mistakes: `label > 0` loses token 0; the ignored tokens are counted instead.
 
 # %% [markdown]
 # ## 4 · Five steps
 #
-# SFT takes its examples through five steps. Steps 1 and 2 prepare each example once. Steps 3 to 5
-# run for every *batch*, here 8 examples, again and again. We walk through them once, on one example.
+# Steps 1 and 2 prepare each example once. Steps 3 to 5 run for every *batch*, here 8 examples. We
+# walk through all five with one example.
 #
 # **Step 1, tokenise.** The chat template makes one text of prompt and response. The tokenizer cuts
 # it into tokens and gives each its number, the *token id*.
@@ -348,8 +353,8 @@ print("  ".join(f"{value:.2f}" for value in losses))
 assert losses[-1] < 0.5 * losses[0]
 
 # %% [markdown]
-# **Read.** After seven updates the loss is less than half. These five steps are SFT; `train` repeats
-# them over all examples, and the course asks what can go wrong in each.
+# **Read.** After seven updates the loss is less than half. These five steps are SFT: `train` repeats
+# them over all examples.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.3 · Which step is broken · 5 min · ●●○
@@ -383,13 +388,11 @@ check("0.3", broken_step)
 # token sequence than in training (1).
 
 # %% [markdown]
-# ## 5 · Your turn: teach it a form
-#
-# SFT teaches the form of an answer, so you may choose the form.
+# ## 5 · Teach it a form of your own
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.4 · A form of your own · 10 min · ●○○
-# Invent a form of answer, and the base will learn it. Write a function that takes a plain statement,
+# SFT teaches the form of an answer: invent one. Write a function that takes a plain statement,
 # such as "The capital of Kenya is Nairobi.", and returns the answer that you want. It holds the
 # statement once and unchanged, with words of your own in front of it, behind it, or both. What you
 # add is the same for every statement. It has at least one letter, and 4 to 40 characters in all,
@@ -422,9 +425,8 @@ check("0.4", my_form)
 # <details><summary>Hint</summary><code>"Ahoy! " + statement</code> is enough.</details>
 
 # %% [markdown] tags=["explanation"]
-# Four hundred examples and 50 updates were enough: the facts were there, and a form is soon
-# learned. Usual mistakes: the statement changed (other capitals, no full stop), and words that
-# change from statement to statement, which no question tells the model.
+# 400 examples and 50 updates are enough: the facts were there. Usual mistakes: the statement is
+# changed (other capitals, no full stop), or the words change from statement to statement.
 
 # %% [markdown]
 # ## 6 · What SFT did not add
@@ -445,8 +447,8 @@ assert refused == 0 and sum(right) <= 25
 
 # %% [markdown]
 # **Read.** It answers every question in the same form. A right answer is a lucky guess: some values,
-# such as a continent, fit many entities. We taught it that a question is followed by an answer;
-# nobody taught it to say "I do not know". Chapter 15 takes up this *hallucination*.
+# such as a continent, fit many entities. We never taught it to say "I do not know". Chapter 15
+# takes up this *hallucination*.
 #
 # ### Deploy
 #
@@ -475,18 +477,10 @@ assert generate_responses(served, tokenizer, questions) == moments[-1].answers
 # - SFT costs a small fraction of pretraining. Here it added a behaviour and no facts.
 # - It answers about what it never was asked before, and it answers about what it does not know.
 #
-# ## The map
-#
-# | | you ask | chapters |
-# |---|---|---|
-# | I | what is the loss, and what is graded? | 01 cross-entropy · 02 chat templates · 03 masks · 04 the loop |
-# | II | how do I train only a little of the model? | 05 LoRA · 06 adapters and prefixes |
-# | III | how is it done in production? | 07 TRL and PEFT · 08 Qwen on a GPU · 09 base versus tuned · 10 LLaMA-Factory |
-# | IV | what goes wrong, and what helps? | 11 data · 12 losses · 13 forgetting · 14 repetition · 15 hallucination |
-# | V | how do I know, and what comes next? | 16 evaluation · 17 SFT and RL · 18 bug zoo · 19 capstone |
-#
-# `from sft_lab.course.checks import progress`, then `progress()`, lists all exercises and those you
-# have solved.
+# **The map.** Chapters 01 to 04: what the loss is, what is graded, how the loop runs. 05 and 06:
+# training only a little of a model. 07 to 10: the libraries, a GPU. 11 to 15: data, and what goes
+# wrong. 16 to 19: how you know, rewards, bugs, your own project. `progress()` from
+# `sft_lab.course.checks` lists the exercises and those you have solved.
 #
 # ## Sources
 #
