@@ -286,16 +286,18 @@ for name, model in (("base", base), ("tuned", tuned)):
         p = model(input_ids).logits[0].softmax(dim=-1)  # 2,048 probabilities for each place
     # what the model says at one place is its guess about the next
     chances[name] = {word: p[place - 1] for word, place in places.items()}
-figure = draw_next(chances, right, tokenizer, title="SFT changes the first token and the last")
+title = "Right at one place before the training, at all three after it"
+figure = draw_next(chances, right, tokenizer, title=title)
 
 # %%
 likeliest = {name: [p.argmax().item() for p in rows.values()] for name, rows in chances.items()}
 assert likeliest["tuned"] == right
+assert chances["tuned"]["city"].max() > chances["base"]["city"].max()
 assert [a == b for a, b in zip(likeliest["base"], right, strict=True)] == [False, True, False]
 
 # %% [markdown]
-# **Read.** Only the city. With the answer begun, the base completes a statement, as in section 2.
-# How to begin and when to stop came from the training.
+# **Read.** Only the city: with the answer begun, the base completes a statement, as in section 2.
+# How to begin and when to stop came from the training. It made the city surer, too.
 #
 # **Step 4, loss.** For each graded token, the loss is minus the logarithm of the probability that
 # the model gave it: 0 for a sure and right guess, large for a wrong one. The mean over the graded

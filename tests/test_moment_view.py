@@ -162,7 +162,7 @@ def test_the_words_count_right_answers_and_stops():
 def test_what_a_model_writes_is_no_html():
     cards = show_moment(QUESTIONS, made_up()[0], made_up()[1])
     assert "&lt;i&gt;Mars" in cards and "<i>" not in cards
-    assert cards.count("cut off after 40 tokens") == 3 and cards.count("✓ right") == 1
+    assert cards.count("no stop token") == 3 and cards.count("✓ right") == 1
 
 
 def test_a_typed_question_is_text_and_both_models_answer_it(atlas_base):

@@ -183,7 +183,7 @@ def _card(moment: Moment, place: int, colour: str) -> Card:
 
 
 def _ending(stopped: bool) -> str:
-    return "ends by itself" if stopped else f"cut off after {LONGEST} tokens"
+    return "stop token" if stopped else "no stop token"
 
 
 def _article(question: str, cards: Mapping[str, Card]) -> str:
