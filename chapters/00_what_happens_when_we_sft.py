@@ -19,6 +19,7 @@ import json
 import tempfile
 
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sft_lab import atlas, plots
 from sft_lab.chat import complete, generate_responses, render
@@ -332,7 +333,8 @@ ax = plots.token_strip(
     notes=notes,
     title=f"Step 4: the first and the last token hold {edges / sum(nll.values()):.0%} of the loss",
 )
-assert edges > 0.6 * sum(nll.values())
+name = sum(nll[place] for place in range(city, graded_places[-2]))  # Nairobi, up to the full stop
+assert edges > 0.6 * sum(nll.values()) and name < 0.1 * sum(nll.values())
 
 # %% [markdown]
 # **Read.** Beginning and stopping cost most. Nairobi costs little: the base knows it. The rest goes
@@ -461,8 +463,9 @@ assert refused == 0 and sum(right) <= 25
 with tempfile.TemporaryDirectory() as folder:
     tuned.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    served, _ = load(folder)
-assert generate_responses(served, tokenizer, questions) == moments[-1].answers
+    served = AutoModelForCausalLM.from_pretrained(folder)
+    served_tokenizer = AutoTokenizer.from_pretrained(folder)
+assert generate_responses(served, served_tokenizer, questions) == moments[-1].answers
 
 # %% [markdown]
 # ### What comes after
