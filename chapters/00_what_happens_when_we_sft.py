@@ -154,7 +154,7 @@ assert not set(answers_taught) & {turns[-1]["content"] for turns in exam}
 # 200 statements, without any question.
 
 # %% tags=["predict"]
-statements = atlas.split(atlas.load_facts())["held_out"][::6]
+statements = atlas.split(atlas.load_facts())["held_out"][::6][:200]
 known = {
     "base": share_known(base, tokenizer, statements),
     "tuned": share_known(tuned, tokenizer, statements),
