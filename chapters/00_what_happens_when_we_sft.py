@@ -151,7 +151,7 @@ assert not set(answers_taught) & {turns[-1]["content"] for turns in exam}
 
 # %% [markdown]
 # **Predict.** Does the tuned model *know* more of these facts than the base? We let both complete
-# 200 statements, without any question.
+# 200 statements, without a question.
 
 # %% tags=["predict"]
 statements = atlas.split(atlas.load_facts())["held_out"][::6][:200]
@@ -207,7 +207,7 @@ assert fewer > 300 and round(pretraining / 1e6) == 40
 
 # %% [markdown]
 # **Read.** Pretraining read 40 million tokens, this SFT under a hundred thousand. So SFT costs a
-# small part of pretraining; with large models, too, many can afford the one and few the other.
+# small part of what pretraining costs.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.1 · What is graded · 5 min · ●○○
