@@ -79,7 +79,7 @@ def draw_film(questions: Sequence[str], moments: Sequence[Moment]) -> Figure:
 def draw_stop(questions: Sequence[str], moments: Sequence[Moment], place: int) -> Figure:
     """The probability of the stop token behind each right answer, through the training; a line
     stands at the chosen moment."""
-    figure = new_figure((WIDTH, 3.0))
+    figure = new_figure((WIDTH, 2.6))
     ax = figure.subplots()
     steps = [moment.step for moment in moments]
     styles = zip(questions, COLOURS, ("-", "--", ":"), strict=False)
@@ -91,7 +91,7 @@ def draw_stop(questions: Sequence[str], moments: Sequence[Moment], place: int) -
     ax.set(xlabel="optimiser step", ylabel="probability of stop", ylim=(-0.04, 1.04))
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=10)
     mean = sum(chosen.p_stop) / len(chosen.p_stop)
-    title_figure(figure, f"Step {chosen.step}: behind the right answer, stop has {mean:.0%}")
+    title_figure(figure, f"Step {chosen.step}: the stop token has {mean:.0%} where it belongs")
     return figure
 
 
@@ -144,7 +144,7 @@ def explore_moments(
         return Answer(
             describe_moment(questions, moments, place),
             draw_stop(questions, moments, place),
-            below=cards + ask(box.value.strip()),
+            below=ask(box.value.strip()) + cards,
         )
 
     view, redraw = frame([slider, box], answer)
