@@ -14,7 +14,14 @@ from itertools import islice
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from sft_lab import atlas
 from sft_lab.batches import pad_batch
@@ -100,9 +107,7 @@ def ask_exam(
     ends = {stop_token_id(tokenizer), tokenizer.pad_token_id}
     if one_line:
         rows = [cut_at_line_break(ids, tokenizer) for ids in rows]
-    ended = [
-        ids[-1] in ends or (one_line and "\n" in tokenizer.decode(ids[-1:])) for ids in rows
-    ]
+    ended = [ids[-1] in ends or (one_line and "\n" in tokenizer.decode(ids[-1:])) for ids in rows]
     texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in rows]
     pairs = [(text, turns[-1]["content"]) for text, turns in zip(texts, conversations, strict=True)]
     return Answers(
@@ -262,6 +267,29 @@ def ask_facts(
         for turns, ids in zip(questions, answers.ids, strict=True)
     ]
     return confidence(model, tokenizer, pairs), answers
+
+
+# a model that has nothing in common with the base
+
+
+def make_stranger() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A Llama with random weights, and a tokenizer that knows only bytes and a template of its
+    own."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    tokenizer.add_special_tokens({"eos_token": "</s>", "pad_token": "<pad>"})
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}</s>{% endfor %}"
+    )
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), num_attention_heads=2, max_position_embeddings=512, **sizes
+    )
+    _ = torch.manual_seed(0)
+    return LlamaForCausalLM(config), tokenizer
 
 
 # what is recorded

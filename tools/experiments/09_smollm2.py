@@ -53,9 +53,7 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict:
     }
 
 
-def tune(
-    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int
-) -> PreTrainedModel:
+def tune(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
     """A copy of the base with LoRA, after 64 lessons about other countries."""
     model = copy.deepcopy(base)
     facts = random.Random(seed).sample(facts_about_countries("train"), LESSONS)
