@@ -245,7 +245,7 @@ check("9.7", own_form)
 # %%
 _ = plots.decoder_layer(
     lit=("embedding", "head"),
-    notes={"embedding": "reads <|im_start|>", "head": "scores it: the same matrix"},
+    notes={"embedding": "reads", "head": "scores"},
     title="One matrix reads a token and scores it",
 )
 

@@ -182,8 +182,8 @@ _ = pictures.draw_seeds(effects, intervals)
 print(f"{above} of 8 intervals lie above 0; {sum(effects > 0)} of 8 differences do")
 
 # %% [markdown]
-# **Read.** One seed shows a clear gain, most show none, though the difference has the same sign
-# everywhere. Who publishes one run chooses, knowingly or not, among these stories.
+# **Read.** All eight differences have the same sign. About half of the intervals lie above 0; seed 0
+# shows four times the gain of seed 7. Who reports one run reports one of these eight stories.
 #
 # Now the eight differences themselves are the sample. Their mean has the error s/√8, where s is
 # their standard deviation. For so few values the factor 1.96 becomes 2.36 (Student's t, 7 degrees of
@@ -392,11 +392,11 @@ assert max(of_seeds) < errors["base"] and verdict.word == "held"
 assert abs(expected_calibration_error(*of_tuned) - of_seeds[0]) < 0.05
 
 # %% [markdown]
-# **Read.** Points above the diagonal: right more often than sure. The base is too modest. Its text
+# **Read.** The base is too modest: it gives known facts 0.4 to 0.9 and is right each time. Its text
 # told false things about real names, a likely reason. Look at the counts before you trust a point:
-# most answers lie in the outer bins, and a bin of four answers says nothing. Tuning moves the known
-# facts towards certainty. The claim *held*: the ECE falls. So "SFT makes models overconfident", a
-# finding about larger models, did not show here.
+# hollow ones stand for fewer than ten answers. Tuning moves the known facts towards 1.0. The claim
+# *held*: the ECE falls. So "SFT makes models overconfident", a finding about larger models, did not
+# show here.
 #
 # **Predict.** Now the same facts are asked through the template. How does the tuned model answer
 # about what no text names: does it decline, or does it answer in the same tone?

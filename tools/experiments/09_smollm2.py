@@ -20,9 +20,9 @@ from sft_lab.models import load
 from sft_lab.train import train
 
 NAME = "09_smollm2"
-ASKED, LESSONS, TOKENS = 80, 64, 20
+ASKED, LESSONS, TOKENS = 80, 32, 20
 COLUMNS = ("capital", "continent", "language")
-RECIPE = {"learning_rate": 5e-4, "batch_size": 8, "epochs": 1, "progress": False}
+RECIPE = {"learning_rate": 5e-4, "batch_size": 4, "epochs": 1, "progress": False}
 
 
 def facts_about_countries(part: str) -> list[atlas.Fact]:
@@ -54,7 +54,7 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict:
 
 
 def tune(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """A copy of the base with LoRA, after 64 lessons about other countries."""
+    """A copy of the base with LoRA, after 32 lessons about other countries."""
     model = copy.deepcopy(base)
     facts = random.Random(seed).sample(facts_about_countries("train"), LESSONS)
     examples = encode_conversations(atlas.ask(facts, seed=seed), tokenizer)

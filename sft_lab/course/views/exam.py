@@ -48,7 +48,11 @@ def draw_arms(arms: Mapping[str, Sequence[float]], *, title: str) -> Figure:
         ax.barh(row, mean, color=colour, height=0.6, alpha=0.55)
         ax.scatter(shares, [row] * len(shares), color=colour, edgecolor="white", s=48, zorder=3)
         ax.annotate(
-            f"{mean:.0%}", (max(shares), row), (10, 0), textcoords="offset points", va="center"
+            f"{100 * mean:.0f} %",
+            (max(shares), row),
+            (10, 0),
+            textcoords="offset points",
+            va="center",
         )
     ax.set_yticks(range(len(ordered)), [name for name, _ in ordered])
     ax.set(xlim=(0, 1), xlabel="right answers of 300; a dot for each seed")
@@ -108,7 +112,8 @@ def draw_marks(models: Mapping[str, Ways], questions: Sequence[OpenQuestion]) ->
             label = f"{sum(applies)} of {len(applies)}"
             ax.text(column + 0.41, row, label, ha="center", va="center", fontsize=12.5)
     ax.set_yticks(range(len(rows)), [f"{name}, {way}" for name, way, _ in rows])
-    ax.set_xticks([column + 0.41 for column in range(len(RULES))], RULES)
+    places = [column + 0.41 for column in range(len(RULES))]
+    ax.set_xticks(places, [rule.replace("its subject", "its\nsubject") for rule in RULES])
     ax.xaxis.tick_top()
     ax.set(ylim=(len(rows) - 0.4, -0.6), xlim=(-0.05, len(RULES)))
     ax.tick_params(length=0)

@@ -13,27 +13,22 @@ BINS = 10  # of the calibration error
 
 def draw_pairs(before: np.ndarray, after: np.ndarray, *, names: tuple[str, str]) -> Figure:
     """The four kinds of questions, as areas: both right, gained, lost, both wrong."""
-    kinds = [
-        ("both right", before & after, PROMPT),
-        (f"gained: only {names[1]} right", ~before & after, GREEN),
-        (f"lost: only {names[0]} right", before & ~after, VERMILLION),
-        ("both wrong", ~before & ~after, PROMPT),
+    gained, lost = ~before & after, before & ~after
+    kinds = [  # name, questions, colour, and where the name stands
+        ("both right", before & after, PROMPT, ("center", 0.62)),
+        (f"gained: only {names[1]} right", gained, GREEN, ("right", -0.62)),
+        (f"lost: only {names[0]} right", lost, VERMILLION, ("left", -0.62)),
+        ("both wrong", ~before & ~after, PROMPT, ("center", 0.62)),
     ]
     figure = new_figure((10.0, 2.3))
     ax = figure.subplots()
     left = 0
-    for row, (name, members, colour) in enumerate(kinds):
+    for name, members, colour, (side, y) in kinds:
         count = int(members.sum())
         ax.barh(0, count, left=left, color=colour, edgecolor="white", linewidth=2, height=1.0)
         ax.text(left + count / 2, 0, count, ha="center", va="center", fontweight="bold", color=INK)
-        ax.text(
-            left + count / 2,
-            0.62 if row % 2 == 0 else -0.62,
-            name,
-            ha="center",
-            va="bottom" if row % 2 == 0 else "top",
-            fontsize=12,
-        )
+        x = left + {"left": 2, "center": count / 2, "right": count - 2}[side]
+        ax.text(x, y, name, ha=side, va="bottom" if y > 0 else "top", fontsize=12)
         left += count
     ax.set(xlim=(0, left), ylim=(-1.2, 1.2), xlabel=f"{left} questions, each asked twice")
     ax.set_yticks([])
