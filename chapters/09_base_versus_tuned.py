@@ -68,7 +68,7 @@ print(question["content"], "→", answer["content"])
 # the raw question, and a **few-shot prompt**: five solved examples in front of the question.
 #
 # A way to ask is a template, and a token that ends the answer. `with_template` copies the tokenizer
-# and changes these two. So the same code asks in every way.
+# and changes these two.
 
 # %%
 facts = atlas.split(atlas.load_facts())
@@ -88,8 +88,8 @@ print(pieces, "| a line break alone:", alone)
 assert pieces[-1] != alone[0] and pieces[-1].endswith(alone[0])
 
 # %% [markdown]
-# The break is joined with the full stop before it. A lone break never stands in the prompt, so the
-# model would not write one. We look for the break in the *text*, as evaluation tools do.
+# The break is joined with the full stop before it. So we look for the break in the *text*, as
+# evaluation tools do.
 #
 # Two rules mark each answer. **Right**: the whole answer equals the reference, up to white space and
 # final punctuation. **Contains**: the reference stands anywhere in it.
@@ -112,8 +112,8 @@ for name, answers in of_base.items():
 # larger models; ours has a million weights. For real base models the few-shot arm is the one to
 # beat, so this table says nothing about them.
 #
-# Look at "ended" and at the length, too. After a raw question the base ends its document: in its
-# library nobody ever answers. The score alone would hide that it said nothing.
+# Look at "ended" and the length, too: after a raw question the base ends its document and says
+# nothing. The score alone would hide that.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 9.1 · An exact match that hides no error · 7 min · ●○○
@@ -179,10 +179,10 @@ values = [tokenizer(atlas.cloze(fact)[1]).input_ids for fact in runs.exam_facts(
 rows = zip(examples, guesses, values, strict=True)
 begun = [fills_in(example.labels, row, value) for example, row, value in rows]
 print(f"chat template, answer begun for it: {sum(begun) / len(begun):.1%} of the values right")
-assert sum(begun) / len(begun) > 0.6
+assert sum(begun) / len(begun) > 0.7
 
 # %% [markdown]
-# **Read.** Same weights, same template, same questions: 0 % became about three quarters. Most of
+# **Read.** Same weights, same template, same questions: 0 % became more than 70 %. Most of
 # what it knows is there. What is missing is the decision to begin a statement about the question.
 #
 # A fair comparison therefore asks the base in a form that it knows. Which one? You find it.
@@ -198,7 +198,7 @@ assert sum(begun) / len(begun) > 0.6
 # - `Can you name the capital of Kenya?`
 #
 # Instead of "capital of Kenya" there may be any other relation and entity, such as "Roman numeral
-# for 44". The base goes on with your text, greedily. An answer is right when its first word or words,
+# for 44". The base goes on with your text, greedily, for 12 tokens. An answer is right when its first word or words,
 # after white space and perhaps "the", are the value: " Nairobi. The …" for Kenya. You need 90 % right
 # in each of the three forms. Use the question alone; look up no fact.
 
@@ -238,9 +238,8 @@ check("9.7", own_form)
 # ## 2 · Why the base answers with symbols
 #
 # In the demonstration the base writes `⚙ ⚙ ⚙ …`; ours writes a scrap of a list. One explanation: the
-# template is foreign to it. We measure how much of the story that is. The picture shows the part in
-# question: a token's vector comes from the embedding matrix, and the same matrix turns the last state
-# into scores (tied weights).
+# template is foreign to it. How much of the story is that? A token's vector comes from the embedding
+# matrix, and the same matrix turns the last state into scores (tied weights).
 
 # %%
 _ = plots.decoder_layer(
@@ -298,13 +297,12 @@ assert (original - swapped).abs().max() < 0.01 and original[control_ids[1]] < 1e
 
 # %% [markdown]
 # **Read.** Nothing moves. After the marker the base is sure of a list dash: it has to continue an
-# unknown vector with something. Other bases may write other symbols for the same reason; we have
-# measured this one only. The stop token has no chance at all.
+# unknown vector with something. Other bases may write other symbols; we have measured this one only.
+# The stop token has no chance at all.
 #
 # **The other half.** We now leave all control tokens out. The template "plain words" writes `User:`
 # and `Assistant:`, which the base can read. We ask the base, then tune a copy with each template:
-# same lessons, 40 steps of 16 conversations. That is a tenth of the course's recipe, so that errors
-# are left to study.
+# same lessons, 40 steps of 16 conversations, a tenth of the course's recipe.
 #
 # **Predict.** How many of 100 answers are right: base in plain words, tuned in plain words, tuned
 # with ChatML?
@@ -325,7 +323,7 @@ assert of_base["plain words"].right.mean() <= 0.02
 # One seed is one run. Here are eight, recorded by `tools/experiments/09_recipes.py`; the run above
 # must lie among them.
 
-# %%
+# %% tags=["predict"]
 arms = {f"base, {name}": [answers.right.mean()] for name, answers in of_base.items()}
 for recipe, answers in short.items():
     of_seeds = [runs.unpack(row["right"]).mean() for row in recorded.select(arm=recipe)]
@@ -340,8 +338,8 @@ _ = pictures.draw_arms(arms, title="Tuning teaches to answer, with either templa
 # tokens: the base never saw an answer follow a question. The untrained vectors only decide *which*
 # symbols it writes.
 #
-# Plain words are a little ahead of ChatML in every seed. Is that lead real? Chapter 09b asks how
-# sure we may be. With ten times the training ChatML passes 95 % (chapter 00).
+# Plain words are a little ahead of ChatML. Is that lead real? Chapter 09b asks. With ten times the
+# training ChatML passes 95 % (chapter 00).
 #
 # ## 3 · What the tuned model lost
 #
@@ -354,10 +352,11 @@ for name, pairs in tasks.items():
     print(f"{name:8} {pairs[0][0]!r:.90} → {pairs[0][1]!r}")
 
 # %% [markdown]
-# **Claim.** Tuning lowers the share of lists that come out right. Measure: 50 lists, five seeds.
+# **Claims**, over five seeds. Tuning makes plain text less likely: a higher loss on 48 documents. And
+# it costs lists: fewer of 50 come out right.
 #
-# **Predict.** Which abilities suffer: completing facts, reading a made-up passage, copying words
-# into a list? Two of the three hold.
+# **Predict.** Which of the three abilities suffers most: completing facts, reading a made-up passage,
+# or copying words into a list?
 
 # %% tags=["predict"]
 long = runs.tune(base, tokenizer, seed=0, steps=runs.LONG)
@@ -369,25 +368,28 @@ for name, found in kept.items():
 # %% tags=["predict"]
 of_seeds = {task: recorded.measured(task, arm="long") for task in (*tasks, "nats")}
 _ = pictures.draw_kept(kept["base"], of_seeds)
-verdict = judge_claim([kept["base"]["lists"]] * 5, of_seeds["lists"], claim="lower")
-print(f"lists: {verdict.word} ({100 * verdict.mean:+.0f} points)")
+lists = judge_claim([kept["base"]["lists"]] * 5, of_seeds["lists"], claim="lower")
+text = judge_claim([kept["base"]["nats"]] * 5, of_seeds["nats"], claim="higher")
+print(f"plain text {text.mean:+.2f} nats per token: {text.word}")
+print(f"lists {100 * lists.mean:+.0f} points, seeds {100 * lists.floor:.0f} apart: {lists.word}")
+assert (text.word, lists.word) == ("held", "not shown")
 assert min(of_seeds["facts"]) > 0.9 and min(of_seeds["reading"]) > 0.9
 assert max(of_seeds["lists"]) < kept["base"]["lists"] - 0.05
 assert min(of_seeds["nats"]) > kept["base"]["nats"] + 0.05
 assert max(of_seeds["lists"]) + 0.15 > kept["tuned"]["lists"] > min(of_seeds["lists"]) - 0.15
 
 # %% [markdown]
-# **Read.** Facts and reading survive. Lists suffer in every seed: the tuned model often repeats a
-# word. How much differs so far from seed to seed that the rule of the course stays careful (its word
-# stands above; 09b explains it). The lessons held lists, too, but through the template. An
-# evaluation that asks only there would see no loss. Plain text became less likely in every seed.
+# **Read.** Facts and reading survive. Plain text became less likely: *held*. All five seeds lose
+# lists, often by repeating a word, but one loses 14 points and another 44. The course's rule compares
+# an effect with what the seed alone changes, so it says *not shown* (09b explains the rule). The
+# lessons held lists, too, but through the template: an evaluation that asks only there sees no loss.
 # Chapter 13 takes up forgetting.
 #
 # ## 4 · You are the judge
 #
 # No rule sees whether a text is pleasant or clear. People judge that, or models in their place. A
-# judge who knows which side is "ours" is biased. So the vote is **blind**: a coin decides for each
-# pair who is A, and names appear after the last vote.
+# judge who knows which side is "ours" is biased, so the vote is **blind**: a coin decides who is A,
+# and names appear after the last vote.
 #
 # You see ten questions on which the two short runs disagree. Vote without looking anything up.
 #
@@ -405,13 +407,14 @@ show_widget(explore_blind(pairs, names), draw_example(pairs[0], names))
 
 # %% [markdown]
 # **Read.** Were many pairs equally fluent, and did you guess? Votes measure what a judge can see:
-# tone, form, length. They do not measure facts that the judge does not know. So votes stand *beside*
-# exact match, and need a test of their own. If both models are equally good, each vote is a fair
-# coin. How often do ten coins fall as unevenly as your votes?
+# tone, form, length. Facts that the judge does not know they cannot measure. So votes stand *beside*
+# exact match, with a test of their own: if both models are equally good, each vote is a fair coin.
+# How often do ten coins fall as unevenly as your votes?
 
 # %%
 for wins in (7, 8, 9):
-    print(f"{wins} to {10 - wins}: {mcnemar_p_value(wins, 10 - wins):.1%} of fair coins")
+    share = mcnemar_p_value(wins, 10 - wins)
+    print(f"{wins} to {10 - wins}, or more unevenly: ten fair coins do it in {share:.1%} of cases")
 assert mcnemar_p_value(8, 2) > 0.05 > mcnemar_p_value(9, 1)
 
 # %% [markdown]
@@ -461,8 +464,7 @@ check("9.6", blind)
 # %% [markdown]
 # ## 5 · One call, one page
 #
-# `compare` asks two models the same questions and writes one page: scores, stop rates, lengths and
-# every answer side by side. The page is one file that needs no network.
+# `compare` asks two models the same questions and writes one page, a file that needs no network.
 
 # %%
 folder = Path(tempfile.mkdtemp())
@@ -488,8 +490,7 @@ print(strange.finding())
 assert strange.to_dict()["base"]["accuracy"] == 0.0 and len(strange.rows) == 40
 
 # %% [markdown]
-# The whole procedure has six steps: build a test set, measure the base, measure the tuned model,
-# choose metrics, analyse, iterate. Here is what each step gave in this chapter.
+# The whole procedure has six steps. Here is what each gave in this chapter.
 
 # %%
 scores = arms[f"tuned, {runs.CHATML}"]
@@ -500,13 +501,13 @@ steps = {
     "tuned": f"{min(scores):.0%} to {max(scores):.0%} right in {len(scores)} seeds of 40 steps",
     "metrics": f"exact match; {short[runs.CHATML].ended.mean():.0%} ended; "
     f"{short[runs.CHATML].tokens.mean():.0f} tokens",
-    "analysis": f"lists {100 * verdict.mean:+.0f} points; plain text less likely",
+    "analysis": f"lists {100 * lists.mean:+.0f} points; plain text {text.mean:+.2f} nats per token",
     "iteration": "plain words instead of ChatML: how sure? (09b)",
 }
 for number, (step, found) in enumerate(steps.items(), start=1):
     print(f"{number} {step:10} {found}")
-named = {fact.entity for fact in facts["train"]}
-assert not named & {fact.entity for fact in runs.exam_facts()}
+named = {(fact.domain, fact.entity) for fact in facts["train"]}
+assert not named & {(fact.domain, fact.entity) for fact in runs.exam_facts()}
 
 # %% [markdown]
 # Choose among recipes on *these* 300 questions often enough, and the best score is partly luck. Keep
@@ -559,16 +560,20 @@ else:
 # all the same?
 
 # %% tags=["predict", "real"]
-print(side_by_side(open_answers, OPEN_QUESTIONS[:1]))
+_ = pictures.draw_marks(open_answers, OPEN_QUESTIONS)
 if MODEL == "atlas-base":
     of_tuned = open_answers["tuned atlas"]["chat template"]
     marks = [grade(*pair) for pair in zip(OPEN_QUESTIONS, of_tuned, strict=True)]
-    assert sum(mark["ended"] for mark in marks) >= 4
+    assert sum(mark["ended"] for mark in marks) >= 3
     assert not any(mark["names its subject"] for mark in marks)
 
+# %% tags=["predict", "real"]
+print(side_by_side(open_answers, OPEN_QUESTIONS[:1]))
+
 # %% [markdown]
-# **Read.** The tuned atlas ends its answers and mostly writes sentences. It never names the subject:
-# SFT taught it a form, and about language models there was nothing to be told.
+# **Read.** The tuned atlas ends most answers. It never names the subject: SFT taught it a form, and
+# about language models there was nothing to be told. Read the answers, too: a word that repeats one
+# syllable is a loop that the rule "no loop" does not see, for it counts words.
 #
 # Now the recording of a real model, `smollm2-135m`. It was a chat model before we tuned it, so this
 # is *not* a base against its tuned sister. Ten steps of our SFT lowered its held-out loss.
@@ -601,8 +606,7 @@ assert shipped["raw question"][0].text == ""  # and still "ended" and "no loop"
 # nothing about a recipe. It shows what a loss does not tell.
 #
 # The pair Qwen3-0.6B-Base and Qwen3-0.6B has not been run here: it needs the hub. The cells ran
-# `smollm2-135m` on an H100. Before you run the pair, predict: how does the few-shot base score, does
-# it stop, does it name the subject?
+# `smollm2-135m` on an H100.
 #
 # ## What to remember
 #

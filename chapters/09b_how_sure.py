@@ -6,7 +6,7 @@
 #
 # **By the end you can**
 # - *put* an interval around a difference, and say which chance it covers;
-# - *judge* two recipes by their seeds, with a rule that seldom cries wolf;
+# - *judge* two recipes by their seeds, with a rule that gives few false alarms;
 # - *read* a calibration diagram together with its counts.
 #
 # | needs | device | runs in | exercises | covers |
@@ -182,8 +182,9 @@ _ = pictures.draw_seeds(effects, intervals)
 print(f"{above} of 8 intervals lie above 0; {sum(effects > 0)} of 8 differences do")
 
 # %% [markdown]
-# **Read.** All eight differences have the same sign. About half of the intervals lie above 0; seed 0
-# shows four times the gain of seed 7. Who reports one run reports one of these eight stories.
+# **Read.** All eight differences have the same sign. About half of the intervals lie above 0, and
+# seed 0 shows several times the gain of seed 7. A report of a single run would show one of these
+# eight lines.
 #
 # Now the eight differences themselves are the sample. Their mean has the error s/√8, where s is
 # their standard deviation. For so few values the factor 1.96 becomes 2.36 (Student's t, 7 degrees of
@@ -203,7 +204,8 @@ low, high = effects.mean() + 2.36 * error_of_seeds * np.array([-1, 1])
 print(f"mean {100 * effects.mean():+.1f} points, t interval {100 * low:+.1f} to {100 * high:+.1f}")
 verdict = judge_claim(scores[runs.CHATML], scores[runs.WORDS], claim="higher")
 print(f"verdict: {verdict.word}; noise floor {100 * verdict.floor:.1f} points")
-assert low > 0 and verdict.word == "not shown"
+assert low > 0 and verdict.word == "not shown" and (effects > 0).all()
+assert effects[0] > 3 * effects[7]
 
 # %% [markdown]
 # **Read.** The two disagree, and both are right. The t interval asks whether the *means* differ: they
@@ -237,13 +239,13 @@ assert shares[20] > 0.3 and shares[20] > shares[300]
 # is what is left. Chapter 16c plans how many questions an exam needs.
 
 # %% [markdown] tags=["exercise"]
-# ### Exercise 9b.2 · A rule that seldom cries wolf · 15 min · ●●●
+# ### Exercise 9b.2 · A rule with few false alarms · 15 min · ●●●
 # Design a rule. `first` and `second` hold the outcomes of two recipes: Boolean arrays of the shape
 # (8, 200), a row for each seed and a column for each question, the same questions for both. Row s of
 # `first` and row s of `second` have nothing in common but the questions. Return `"first"` or
 # `"second"`, whichever recipe is better, or `"not shown"`.
 #
-# The check invents 500 comparisons. Half are of *calm* recipes: the scores of one recipe's runs have
+# The check invents 700 comparisons. Half are of *calm* recipes: the scores of one recipe's runs have
 # a standard deviation of about 3 points. Half are of *restless* ones: 14 points. For each kind, your
 # rule
 #
@@ -251,7 +253,7 @@ assert shares[20] > 0.3 and shares[20] > shares[300]
 # - must name the better one in at least 85 % of those in which it is really ahead: by about 8 points
 #   (calm) or 35 points (restless), to either side.
 #
-# Equal arrays give `"not shown"`. The rule is called 500 times: keep it to a few milliseconds.
+# Equal arrays give `"not shown"`. The rule is called 700 times: keep it to a few milliseconds.
 
 
 # %% tags=["stub"]
@@ -278,7 +280,7 @@ check("9b.2", judge_recipes)
 # mean may be off. Section 2 has the interval of a mean of eight.</details>
 
 # %% [markdown] tags=["explanation"]
-# The check prints how often your rule cried wolf, and how often it found a real difference. A t test
+# The check prints how often your rule gave a false alarm, and how often it found a real difference. A t test
 # gives about 5 % and 97 %.
 #
 # Usual mistakes: all outcomes pooled as 1,600 questions, or one seed only: restless recipes then
@@ -377,7 +379,7 @@ long = runs.tune(base, tokenizer, seed=0, steps=runs.LONG)
 of_tuned = runs.complete_facts(long, tokenizer)
 _ = pictures.draw_calibration({"base": of_base, "tuned, seed 0": of_tuned})
 
-# %%
+# %% tags=["predict"]
 errors = {"base": expected_calibration_error(*of_base)}
 for row in recorded.select(arm="long"):
     errors[f"tuned, seed {row['seed']}"] = expected_calibration_error(
@@ -419,7 +421,7 @@ assert asked.right[~known].mean() < 0.3
 # ## 5 · On a real model
 #
 # `smollm2-135m` answers 80 questions about capitals, continents and languages: as shipped, and after
-# LoRA on 64 lessons about other countries, with three seeds. An answer counts as right when it names
+# LoRA on 32 lessons about other countries, with three seeds. An answer counts as right when it names
 # the value. The runs are recorded (`tools/experiments/09_smollm2.py`).
 #
 # **Claim.** SFT raises the share of right answers.
@@ -440,13 +442,18 @@ for row in tuned:
     p = mcnemar_p_value(int((~first & second).sum()), int((first & ~second).sum()))
     print(f"seed {row['seed']}: {100 * low:+.0f} to {100 * high:+.0f} points, p = {p:.3f}")
 
-# %%
+# %% tags=["predict"]
 after_sft = [runs.unpack(row["right"]).mean() for row in tuned]
 verdict = judge_claim([first.mean()] * 3, after_sft, claim="higher")
 print(f"{first.mean():.1%} → {np.mean(after_sft):.1%}: {verdict.word}")
+print(f"ended within 20 tokens: {shipped['ended']:.0%} → {tuned[0]['ended']:.0%}")
+assert verdict.word == "not shown" and min(after_sft) > first.mean()
 
 # %% [markdown]
-# **Read.** TO BE WRITTEN
+# **Read.** One seed of three shows a gain with p below 0.05; a report of that run alone would claim
+# it. All three rise, from 56 % to 63 % on average, and seeds differ by several points: *not shown*.
+# The form is another matter: after 32 lessons every answer is one short sentence that stops. Part of
+# the gain may come from that alone, since a rambling answer reaches the limit before it names a value.
 #
 # ## What to remember
 #

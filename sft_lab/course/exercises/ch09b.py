@@ -266,7 +266,7 @@ def judge_recipes(attempt: Callable) -> str:
     rng = np.random.default_rng(random.randrange(10**6))
     found = {}
     for kind, (spread, gain) in KINDS.items():
-        words = [_word(attempt, rng, spread, 0.0) for _ in range(150)]
+        words = [_word(attempt, rng, spread, 0.0) for _ in range(250)]
         found[kind, "alarms"] = 1 - words.count("not shown") / len(words)
         signs = [1, -1] * 50
         words = [_word(attempt, rng, spread, sign * gain) for sign in signs]

@@ -106,10 +106,10 @@ def draw_marks(models: Mapping[str, Ways], questions: Sequence[OpenQuestion]) ->
         colour = BASE if name == rows[0][0] else TUNED
         for column, rule in enumerate(RULES):
             applies = [mark[rule] for mark in marks if mark[rule] is not None]
-            share = sum(applies) / len(applies)
+            share = sum(applies) / max(1, len(applies))
             ax.barh(row, 0.82 * share, left=column, height=0.7, color=colour, alpha=0.3)
             ax.barh(row, 0.82, left=column, height=0.7, fill=False, edgecolor=MUTED)
-            label = f"{sum(applies)} of {len(applies)}"
+            label = f"{sum(applies)} of {len(applies)}" if applies else "none"
             ax.text(column + 0.41, row, label, ha="center", va="center", fontsize=12.5)
     ax.set_yticks(range(len(rows)), [f"{name}, {way}" for name, way, _ in rows])
     places = [column + 0.41 for column in range(len(RULES))]

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from sft_lab.plots import BASE, GREEN, INK, MUTED, PROMPT, TUNED, VERMILLION, new_figure
 
 BINS = 10  # of the calibration error
+FEW = 10  # answers; a bin with fewer is drawn hollow
 
 
 def draw_pairs(before: np.ndarray, after: np.ndarray, *, names: tuple[str, str]) -> Figure:
@@ -74,7 +75,7 @@ def draw_seeds(effects: np.ndarray, intervals: Sequence[tuple[float, float]]) ->
     ax.grid(visible=True, axis="x")
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
-    ax.set_title("One recipe against another: eight seeds, eight stories")
+    ax.set_title("One recipe against another: the seed decides how clear it looks")
     return figure
 
 
@@ -82,7 +83,7 @@ def draw_calibration(models: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Fig
     """For each model the share of right answers in each of ten bins of confidence, and below it the
     number of answers in the bin. The bins are those of the calibration error.
 
-    models: name → (confidence, whether right) of each answer. A bin of fewer than ten answers is
+    models: name → (confidence, whether right) of each answer. A bin of fewer than FEW answers is
     drawn hollow.
     """
     figure = new_figure((10.0, 5.4))
@@ -101,26 +102,29 @@ def draw_calibration(models: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Fig
     return figure
 
 
-def _draw_bins(upper: Axes, lower: Axes, sure: np.ndarray, right: np.ndarray, colour: str) -> None:
-    """One model's column. A border belongs to the bin above it, 1.0 to the last one."""
-    upper.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1.6)
-    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
+def count_bins(sure: np.ndarray, right: np.ndarray) -> list[tuple[int, float, float]]:
+    """Answers, mean confidence and share of right ones in each of the ten bins of the calibration
+    error; 0.0 for both in an empty bin. A border belongs to the bin above it, 1.0 to the last."""
+    places = np.digitize(sure, np.arange(1, BINS) / BINS)
+    table = []
     for number in range(BINS):
-        inside = bins == number
+        inside = places == number
         count = int(inside.sum())
-        lower.bar((number + 0.5) / BINS, count, width=0.9 / BINS, color=colour, alpha=0.5)
-        lower.annotate(
-            count,
-            ((number + 0.5) / BINS, count),
-            (0, 3),
-            textcoords="offset points",
-            ha="center",
-            fontsize=11,
-        )
-        if count == 0:
-            continue
-        x, y = sure[inside].mean(), right[inside].mean()
-        upper.plot([x, x], [x, y], color=colour, linewidth=2, alpha=0.5)
-        face = colour if count >= 10 else "white"
-        upper.scatter([x], [y], s=90, color=face, edgecolor=colour, linewidth=2, zorder=3)
+        means = (float(sure[inside].mean()), float(right[inside].mean())) if count else (0.0, 0.0)
+        table.append((count, *means))
+    return table
+
+
+def _draw_bins(upper: Axes, lower: Axes, sure: np.ndarray, right: np.ndarray, colour: str) -> None:
+    """One model's column: its bins against the diagonal, and the answers in each."""
+    upper.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1.6)
+    for number, (count, x, y) in enumerate(count_bins(sure, right)):
+        middle = (number + 0.5) / BINS
+        lower.bar(middle, count, width=0.9 / BINS, color=colour, alpha=0.5)
+        above = {"textcoords": "offset points", "ha": "center", "fontsize": 11}
+        lower.annotate(count, (middle, count), (0, 3), **above)
+        if count:
+            face = colour if count >= FEW else "white"
+            upper.plot([x, x], [x, y], color=colour, linewidth=2, alpha=0.5)
+            upper.scatter([x], [y], s=90, color=face, edgecolor=colour, linewidth=2, zorder=3)
     upper.set_xlim(-0.02, 1.02)
