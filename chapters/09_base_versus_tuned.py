@@ -253,7 +253,7 @@ _ = plots.decoder_layer(
 # embedding what it means as an input. The head did learn one thing about it: this never comes next.
 #
 # **Predict.** Take the vectors of `<|im_start|>`, `<|im_end|>`, `<think>` and `</think>`. Are they
-# close to zero, random, or something else?
+# close to zero, random, or something else? (A cosine of 1 means: the same direction.)
 
 # %% tags=["predict"]
 embedding = base.get_input_embeddings().weight.detach()
@@ -485,7 +485,8 @@ assert page.read_text(encoding="utf-8").count("<article") == 150
 
 # %%
 stranger = runs.make_stranger()
-strange = compare(stranger, (long, tokenizer), exam[:40], max_new_tokens=100)
+names = ("random Llama", "tuned atlas")
+strange = compare(stranger, (long, tokenizer), exam[:40], max_new_tokens=100, names=names)
 print(strange.finding())
 assert strange.to_dict()["base"]["accuracy"] == 0.0 and len(strange.rows) == 40
 
