@@ -573,8 +573,8 @@ print(side_by_side(open_answers, OPEN_QUESTIONS[:1]))
 
 # %% [markdown]
 # **Read.** The tuned atlas ends most answers. It never names the subject: SFT taught it a form, and
-# about language models there was nothing to be told. Read the answers, too: a word that repeats one
-# syllable is a loop that the rule "no loop" does not see, for it counts words.
+# about language models there was nothing to be told. Read the answers, too. A right number may be an
+# accident, and one word that repeats a syllable is a loop that "no loop" misses: it counts words.
 #
 # Now the recording of a real model, `smollm2-135m`. It was a chat model before we tuned it, so this
 # is *not* a base against its tuned sister. Ten steps of our SFT lowered its held-out loss.
