@@ -198,9 +198,9 @@ assert sum(begun) / len(begun) > 0.7
 # - `Can you name the capital of Kenya?`
 #
 # Instead of "capital of Kenya" there may be any other relation and entity, such as "Roman numeral
-# for 44". The base goes on with your text, greedily, for 12 tokens. An answer is right when its first word or words,
-# after white space and perhaps "the", are the value: " Nairobi. The …" for Kenya. You need 90 % right
-# in each of the three forms. Use the question alone; look up no fact.
+# for 44". The base goes on with your text, greedily, for 12 tokens. An answer is right when its first
+# word or words, after white space and perhaps "the", are the value: " Nairobi. The …" for Kenya. You
+# need 90 % right in each of the three forms. Use the question alone; look up no fact.
 
 
 # %% tags=["stub"]

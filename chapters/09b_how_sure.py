@@ -380,6 +380,13 @@ of_tuned = runs.complete_facts(long, tokenizer)
 _ = pictures.draw_calibration({"base": of_base, "tuned, seed 0": of_tuned})
 
 # %% tags=["predict"]
+known = np.arange(300) < 150
+low, high = np.percentile(of_base[0][known], [10, 90])
+print(f"base, known facts: confidence mostly {low:.2f} to {high:.2f}; right", end=" ")
+print(f"{of_base[1][known].mean():.0%}")
+assert 0.3 < low < high < 0.95 and of_base[1][known].mean() > 0.95
+
+# %% tags=["predict"]
 errors = {"base": expected_calibration_error(*of_base)}
 for row in recorded.select(arm="long"):
     errors[f"tuned, seed {row['seed']}"] = expected_calibration_error(
@@ -394,18 +401,17 @@ assert max(of_seeds) < errors["base"] and verdict.word == "held"
 assert abs(expected_calibration_error(*of_tuned) - of_seeds[0]) < 0.05
 
 # %% [markdown]
-# **Read.** The base is too modest: it gives known facts 0.4 to 0.9 and is right each time. Its text
-# told false things about real names, a likely reason. Look at the counts before you trust a point:
-# hollow ones stand for fewer than ten answers. Tuning moves the known facts towards 1.0. The claim
-# *held*: the ECE falls. So "SFT makes models overconfident", a finding about larger models, did not
-# show here.
+# **Read.** The base is too modest: it is right about the known facts and gives them far less than 1.
+# Its text told false things about real names, a likely reason. Look at the counts before you trust a
+# point: hollow ones stand for fewer than ten answers. Tuning moves the known facts towards 1.0. The
+# claim *held*: the ECE falls. So "SFT makes models overconfident", a finding about larger models, did
+# not show here.
 #
 # **Predict.** Now the same facts are asked through the template. How does the tuned model answer
 # about what no text names: does it decline, or does it answer in the same tone?
 
 # %% tags=["predict"]
 sure, asked = runs.ask_facts(long, tokenizer)
-known = np.arange(300) < 150
 for name, part in (("known", known), ("unknown", ~known)):
     print(
         f"{name:8} confidence {sure[part].mean():.2f}, right {asked.right[part].mean():.2f}, "
