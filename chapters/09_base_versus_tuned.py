@@ -55,8 +55,8 @@ recorded = read_results("09_recipes", base)  # the same runs with other seeds
 # ## 1 · One exam, three ways to ask
 #
 # We write the exam before any model speaks: 300 questions about entities that no lesson names,
-# drawn with a fixed seed. An **arm** is one model, asked in one way. All arms get the same questions
-# and the same rule.
+# drawn with a fixed seed. An **arm** is one model, asked in one way. All arms get the same
+# questions and the same rule.
 
 # %%
 exam = runs.exam_questions()
@@ -91,8 +91,8 @@ assert pieces[-1] != alone[0] and pieces[-1].endswith(alone[0])
 # The break is joined with the full stop before it. So we look for the break in the *text*, as
 # evaluation tools do.
 #
-# Two rules mark each answer. **Right**: the whole answer equals the reference, up to white space and
-# final punctuation. **Contains**: the reference stands anywhere in it.
+# Two rules mark each answer. **Right**: the whole answer equals the reference, up to white space
+# and final punctuation. **Contains**: the reference stands anywhere in it.
 #
 # **Predict.** The base completes "The capital of Kenya is" without fail. Which of the three ways
 # gets the most right answers: raw question, few shots or chat template? And how many of 100?
@@ -118,9 +118,9 @@ for name, answers in of_base.items():
 # %% [markdown] tags=["exercise"]
 # ### Exercise 9.1 · An exact match that hides no error · 7 min · ●○○
 # Write the rule that decides whether an answer equals its reference, for any two texts. How much
-# white space stands between two words, or at either end, must not matter. Nor must full stops at the
-# end, with or without white space between them. All else must: case, signs, other punctuation, a
-# full stop inside. The rule treats both texts alike.
+# white space stands between two words, or at either end, must not matter. Nor must full stops at
+# the end, with or without white space between them. All else must: case, signs, other punctuation,
+# a full stop inside. The rule treats both texts alike.
 #
 # `exact_match("  Nairobi .", "Nairobi.")` is True. "AU" is not "Au", 45 is not 4.5, and
 # "Rome or Paris" is not "Rome".
@@ -198,9 +198,9 @@ assert sum(begun) / len(begun) > 0.7
 # - `Can you name the capital of Kenya?`
 #
 # Instead of "capital of Kenya" there may be any other relation and entity, such as "Roman numeral
-# for 44". The base goes on with your text, greedily, for 12 tokens. An answer is right when its first
-# word or words, after white space and perhaps "the", are the value: " Nairobi. The …" for Kenya. You
-# need 90 % right in each of the three forms. Use the question alone; look up no fact.
+# for 44". The base goes on with your text, greedily, for 12 tokens. An answer is right when its
+# first word or words, after white space and perhaps "the", are the value: " Nairobi. The …" for
+# Kenya. You need 90 % right in each of the three forms. Use the question alone; look up no fact.
 
 
 # %% tags=["stub"]
@@ -231,15 +231,15 @@ check("9.7", own_form)
 # statement about the base *and* the way it was asked.
 #
 # Usual mistakes: a text that ends with a space, though the next token is " Nairobi" with its own
-# space; a question followed by "Answer:", which no document of the base holds; only one of the three
-# forms.
+# space; a question followed by "Answer:", which no document of the base holds; only one of the
+# three forms.
 
 # %% [markdown]
 # ## 2 · Why the base answers with symbols
 #
-# In the demonstration the base writes `⚙ ⚙ ⚙ …`; ours writes a scrap of a list. One explanation: the
-# template is foreign to it. How much of the story is that? A token's vector comes from the embedding
-# matrix, and the same matrix turns the last state into scores (tied weights).
+# In the demonstration the base writes `⚙ ⚙ ⚙ …`; ours writes a scrap of a list. One explanation:
+# the template is foreign to it. How much of the story is that? A token's vector comes from the
+# embedding matrix, and the same matrix turns the last state into scores (tied weights).
 
 # %%
 _ = plots.decoder_layer(
@@ -297,8 +297,8 @@ assert (original - swapped).abs().max() < 0.01 and original[control_ids[1]] < 1e
 
 # %% [markdown]
 # **Read.** Nothing moves. After the marker the base is sure of a list dash: it has to continue an
-# unknown vector with something. Other bases may write other symbols; we have measured this one only.
-# The stop token has no chance at all.
+# unknown vector with something. Other bases may write other symbols; we have measured this one
+# only. The stop token has no chance at all.
 #
 # **The other half.** We now leave all control tokens out. The template "plain words" writes `User:`
 # and `Assistant:`, which the base can read. We ask the base, then tune a copy with each template:
@@ -352,11 +352,11 @@ for name, pairs in tasks.items():
     print(f"{name:8} {pairs[0][0]!r:.90} → {pairs[0][1]!r}")
 
 # %% [markdown]
-# **Claims**, over five seeds. Tuning makes plain text less likely: a higher loss on 48 documents. And
-# it costs lists: fewer of 50 come out right.
+# **Claims**, over five seeds. Tuning makes plain text less likely: a higher loss on 48 documents.
+# And it costs lists: fewer of 50 come out right.
 #
-# **Predict.** Which of the three abilities suffers most: completing facts, reading a made-up passage,
-# or copying words into a list?
+# **Predict.** Which of the three abilities suffers most: completing facts, reading a made-up
+# passage, or copying words into a list?
 
 # %% tags=["predict"]
 long = runs.tune(base, tokenizer, seed=0, steps=runs.LONG)
@@ -380,10 +380,10 @@ assert max(of_seeds["lists"]) + 0.15 > kept["tuned"]["lists"] > min(of_seeds["li
 
 # %% [markdown]
 # **Read.** Facts and reading survive. Plain text became less likely: *held*. All five seeds lose
-# lists, often by repeating a word, but one loses 14 points and another 44. The course's rule compares
-# an effect with what the seed alone changes, so it says *not shown* (09b explains the rule). The
-# lessons held lists, too, but through the template: an evaluation that asks only there sees no loss.
-# Chapter 13 takes up forgetting.
+# lists, often by repeating a word, but one loses 14 points and another 44. The course's rule
+# compares an effect with what the seed alone changes, so it says *not shown* (09b explains the
+# rule). The lessons held lists, too, but through the template: an evaluation that asks only there
+# sees no loss. Chapter 13 takes up forgetting.
 #
 # ## 4 · You are the judge
 #
@@ -407,9 +407,9 @@ show_widget(explore_blind(pairs, names), draw_example(pairs[0], names))
 
 # %% [markdown]
 # **Read.** Were many pairs equally fluent, and did you guess? Votes measure what a judge can see:
-# tone, form, length. Facts that the judge does not know they cannot measure. So votes stand *beside*
-# exact match, with a test of their own: if both models are equally good, each vote is a fair coin.
-# How often do ten coins fall as unevenly as your votes?
+# tone, form, length. Facts that the judge does not know they cannot measure. So votes stand
+# *beside* exact match, with a test of their own: if both models are equally good, each vote is a
+# fair coin. How often do ten coins fall as unevenly as your votes?
 
 # %%
 for wins in (7, 8, 9):
@@ -511,8 +511,8 @@ named = {(fact.domain, fact.entity) for fact in facts["train"]}
 assert not named & {(fact.domain, fact.entity) for fact in runs.exam_facts()}
 
 # %% [markdown]
-# Choose among recipes on *these* 300 questions often enough, and the best score is partly luck. Keep
-# a second exam for the last number (chapter 16c).
+# Choose among recipes on *these* 300 questions often enough, and the best score is partly luck.
+# Keep a second exam for the last number (chapter 16c).
 #
 # ## 6 · On a real model
 #
@@ -527,9 +527,9 @@ assert not named & {(fact.domain, fact.entity) for fact in runs.exam_facts()}
 # | `atlas-base`: the default elsewhere | our base | tuned in section 3 |
 #
 # An open question has no one right answer. A program can check form: did the answer **end** before
-# the limit; is it free of a **loop**; is it **one sentence** where one was asked for; does it **name
-# its subject**; is the last **number** right. No rule says whether an answer is true or good. An
-# empty answer has ended, and has no loop.
+# the limit; is it free of a **loop**; is it **one sentence** where one was asked for; does it
+# **name its subject**; is the last **number** right. No rule says whether an answer is true or
+# good. An empty answer has ended, and has no loop.
 
 
 # %% tags=["real"]
@@ -573,8 +573,9 @@ print(side_by_side(open_answers, OPEN_QUESTIONS[:1]))
 
 # %% [markdown]
 # **Read.** The tuned atlas ends most answers. It never names the subject: SFT taught it a form, and
-# about language models there was nothing to be told. Read the answers, too. A right number may be an
-# accident, and one word that repeats a syllable is a loop that "no loop" misses: it counts words.
+# about language models there was nothing to be told. Read the answers, too. A right number may be
+# an accident, and one word that repeats a syllable is a loop that "no loop" misses: it counts
+# words.
 #
 # Now the recording of a real model, `smollm2-135m`. It was a chat model before we tuned it, so this
 # is *not* a base against its tuned sister. Ten steps of our SFT lowered its held-out loss.
@@ -601,18 +602,18 @@ assert not first_after["no loop"]
 assert shipped["raw question"][0].text == ""  # and still "ended" and "no loop"
 
 # %% [markdown]
-# **Read.** As shipped it writes one fluent sentence, about a "Leverage Lambda Miner". Its raw answer
-# is empty, and still gets two marks. After our SFT the loss is lower and the first answer runs in a
-# loop: three rules lose an answer each. That is one answer of five, from one seed, and proves
-# nothing about a recipe. It shows what a loss does not tell.
+# **Read.** As shipped it writes one fluent sentence, about a "Leverage Lambda Miner". Its raw
+# answer is empty, and still gets two marks. After our SFT the loss is lower and the first answer
+# runs in a loop: three rules lose an answer each. That is one answer of five, from one seed, and
+# proves nothing about a recipe. It shows what a loss does not tell.
 #
 # The pair Qwen3-0.6B-Base and Qwen3-0.6B has not been run here: it needs the hub. The cells ran
 # `smollm2-135m` on an H100.
 #
 # ## What to remember
 #
-# - A base that fails through the template may know the answer. Ask it in its own form before you call
-#   it ignorant.
+# - A base that fails through the template may know the answer. Ask it in its own form before you
+#   call it ignorant.
 # - Two causes, measured apart: it never saw an answer, and its control tokens are one untrained
 #   vector.
 # - Report stop rate and length beside each score, and what was lost beside what was gained.

@@ -104,9 +104,9 @@ np.testing.assert_allclose(by_hand, library, atol=0.012)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 9b.1 · Could coins have done it? · 7 min · ●●○
-# Write McNemar's exact test. `gained` and `lost` are whole numbers from 0 up, together up to several
-# thousand. Return the probability, a float from 0 to 1, that fair coins split gained + lost changed
-# answers at least as unevenly, to either side. Where nothing changed it is 1.0.
+# Write McNemar's exact test. `gained` and `lost` are whole numbers from 0 up, together up to
+# several thousand. Return the probability, a float from 0 to 1, that fair coins split gained + lost
+# changed answers at least as unevenly, to either side. Where nothing changed it is 1.0.
 #
 # `mcnemar(3, 0)` is 0.25: of eight ways that three coins may fall, two are as uneven, HHH and TTT.
 # `mcnemar(4, 4)` is 1.0, and `mcnemar(0, 3)` is 0.25 again.
@@ -155,8 +155,9 @@ for rate in (0.001, 0.01, 0.05):
 assert abs((1 - 0.01) ** 300 - 0.05) < 0.002
 
 # %% [markdown]
-# **Read.** 1 %. This is the **rule of three**: no case in n questions leaves room for a rate of up to
-# 3/n. It follows from (1 − 3/n)ⁿ ≈ e⁻³ ≈ 5 %. Ten right answers of ten leave room for 30 % errors.
+# **Read.** 1 %. This is the **rule of three**: no case in n questions leaves room for a rate of up
+# to 3/n. It follows from (1 − 3/n)ⁿ ≈ e⁻³ ≈ 5 %. Ten right answers of ten leave room for 30 %
+# errors.
 #
 # ## 2 · Other seeds
 #
@@ -164,7 +165,8 @@ assert abs((1 - 0.01) ** 300 - 0.05) < 0.002
 # asked another one: is one *recipe* better? Another seed is another pair of weights, and no draw of
 # questions can show that. So we look at all eight seeds.
 #
-# **Predict.** Seed 0 has the interval above. Of the eight intervals, how many lie above 0 as a whole?
+# **Predict.** Seed 0 has the interval above. Of the eight intervals, how many lie above 0 as a
+# whole?
 
 # %% tags=["predict"]
 table = {
@@ -187,10 +189,10 @@ print(f"{above} of 8 intervals lie above 0; {sum(effects > 0)} of 8 differences 
 # eight lines.
 #
 # Now the eight differences themselves are the sample. Their mean has the error s/√8, where s is
-# their standard deviation. For so few values the factor 1.96 becomes 2.36 (Student's t, 7 degrees of
-# freedom). Beside it stands the rule for verdicts that this course uses everywhere: the same sign in
-# every seed, and a mean effect above twice the **noise floor**, which is the distance between the
-# best and the worst seed of one recipe.
+# their standard deviation. For so few values the factor 1.96 becomes 2.36 (Student's t, 7 degrees
+# of freedom). Beside it stands the rule for verdicts that this course uses everywhere: the same
+# sign in every seed, and a mean effect above twice the **noise floor**, which is the distance
+# between the best and the worst seed of one recipe.
 #
 # **Claim.** Plain words score higher than ChatML after 40 steps. Measure: right answers of 300,
 # eight seeds.
@@ -208,10 +210,11 @@ assert low > 0 and verdict.word == "not shown" and (effects > 0).all()
 assert effects[0] > 3 * effects[7]
 
 # %% [markdown]
-# **Read.** The two disagree, and both are right. The t interval asks whether the *means* differ: they
-# do, by a few points. The rule asks whether the effect is large beside what a seed does to one run.
-# It is not: a reader with one run each may see anything. Dozens of verdicts stand in this course, so
-# its rule is strict. It misses real but small effects; "not shown" never means "no effect".
+# **Read.** The two disagree, and both are right. The t interval asks whether the *means* differ:
+# they do, by a few points. The rule asks whether the effect is large beside what a seed does to one
+# run. It is not: a reader with one run each may see anything. Dozens of verdicts stand in this
+# course, so its rule is strict. It misses real but small effects; "not shown" never means "no
+# effect".
 #
 # **Predict.** One run of each recipe, and an exam of 20 questions. In how many of 100 such
 # comparisons are plain words *not* ahead?
@@ -235,23 +238,23 @@ for questions, share in shares.items():
 assert shares[20] > 0.3 and shares[20] > shares[300]
 
 # %% [markdown]
-# **Read.** With 20 questions it is hardly better than a coin. More questions help, and then the seed
-# is what is left. Chapter 16c plans how many questions an exam needs.
+# **Read.** With 20 questions it is hardly better than a coin. More questions help, and then the
+# seed is what is left. Chapter 16c plans how many questions an exam needs.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 9b.2 · A rule with few false alarms · 15 min · ●●●
 # Design a rule. `first` and `second` hold the outcomes of two recipes: Boolean arrays of the shape
-# (8, 200), a row for each seed and a column for each question, the same questions for both. Row s of
-# `first` and row s of `second` have nothing in common but the questions. Return `"first"` or
+# (8, 200), a row for each seed and a column for each question, the same questions for both. Row s
+# of `first` and row s of `second` have nothing in common but the questions. Return `"first"` or
 # `"second"`, whichever recipe is better, or `"not shown"`.
 #
-# The check invents 700 comparisons. Half are of *calm* recipes: the scores of one recipe's runs have
-# a standard deviation of about 3 points. Half are of *restless* ones: 14 points. For each kind, your
-# rule
+# The check invents 700 comparisons. Half are of *calm* recipes: the scores of one recipe's runs
+# have a standard deviation of about 3 points. Half are of *restless* ones: 14 points. For each
+# kind, your rule
 #
 # - may name a recipe in at most 20 % of the comparisons in which both are equally good;
-# - must name the better one in at least 85 % of those in which it is really ahead: by about 8 points
-#   (calm) or 35 points (restless), to either side.
+# - must name the better one in at least 85 % of those in which it is really ahead: by about 8
+#   points (calm) or 35 points (restless), to either side.
 #
 # Equal arrays give `"not shown"`. The rule is called 700 times: keep it to a few milliseconds.
 
@@ -276,12 +279,12 @@ def judge_recipes(first: np.ndarray, second: np.ndarray) -> str:
 check("9b.2", judge_recipes)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>A recipe has eight scores. How far they scatter tells how far their
-# mean may be off. Section 2 has the interval of a mean of eight.</details>
+# <details><summary>Hint</summary>A recipe has eight scores. How far they scatter tells how far
+# their mean may be off. Section 2 has the interval of a mean of eight.</details>
 
 # %% [markdown] tags=["explanation"]
-# The check prints how often your rule gave a false alarm, and how often it found a real difference. A t test
-# gives about 5 % and 97 %.
+# The check prints how often your rule gave a false alarm, and how often it found a real difference.
+# A t test gives about 5 % and 97 %.
 #
 # Usual mistakes: all outcomes pooled as 1,600 questions, or one seed only: restless recipes then
 # "differ" in seven of ten comparisons of equals. A fixed number of points: it is too much for calm
@@ -309,13 +312,13 @@ assert abs(np.ptp(once) / np.ptp(four_times) - 2) < 0.3
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 9b.3 · Draw entities, not questions · 12 min · ●●●
-# `before` and `after` hold a score from 0 to 1 for each of n questions; `entity` holds a whole number
-# for each, any number and in any order: the entity that the question is about. Draw entities with
-# replacement, as many as there are different ones, `resamples` times. A drawn entity brings all of
-# its questions, twice if it is drawn twice. For each resample take the mean of `after − before` over
-# all drawn questions, each question counting the same. Return the 2.5th and the 97.5th percentile of
-# these means, in points (a difference of 0.1 is 10 points), as two floats. The random numbers come
-# from `seed`.
+# `before` and `after` hold a score from 0 to 1 for each of n questions; `entity` holds a whole
+# number for each, any number and in any order: the entity that the question is about. Draw entities
+# with replacement, as many as there are different ones, `resamples` times. A drawn entity brings
+# all of its questions, twice if it is drawn twice. For each resample take the mean of `after −
+# before` over all drawn questions, each question counting the same. Return the 2.5th and the 97.5th
+# percentile of these means, in points (a difference of 0.1 is 10 points), as two floats. The random
+# numbers come from `seed`.
 #
 # With `before = [0, 0, 0, 0]`, `after = [0, 1, 0, 0]`, `entity = [10, 20, 10, 10]` and many
 # resamples the interval is (0, 100): entity 10 or 20 may be drawn twice.
@@ -367,8 +370,9 @@ check("9b.3", cluster_interval)
 # The gap of a bin is the distance between its mean confidence and its share of right answers. The
 # **expected calibration error** (ECE) is the mean gap, each bin weighed by its number of answers.
 #
-# We let base and tuned model complete 300 facts: 150 that the base has read, 150 about entities that
-# no text names. The tuned model trained for 140 steps; we run seed 0 and have four more recorded.
+# We let base and tuned model complete 300 facts: 150 that the base has read, 150 about entities
+# that no text names. The tuned model trained for 140 steps; we run seed 0 and have four more
+# recorded.
 #
 # **Predict.** The lessons are all sure and all true. Is the tuned model better or worse calibrated
 # than the base?
@@ -401,11 +405,11 @@ assert max(of_seeds) < errors["base"] and verdict.word == "held"
 assert abs(expected_calibration_error(*of_tuned) - of_seeds[0]) < 0.05
 
 # %% [markdown]
-# **Read.** The base is too modest: it is right about the known facts and gives them far less than 1.
-# Its text told false things about real names, a likely reason. Look at the counts before you trust a
-# point: hollow ones stand for fewer than ten answers. Tuning moves the known facts towards 1.0. The
-# claim *held*: the ECE falls. So "SFT makes models overconfident", a finding about larger models, did
-# not show here.
+# **Read.** The base is too modest: it is right about the known facts and gives them far less than
+# 1. Its text told false things about real names, a likely reason. Look at the counts before you
+# trust a point: hollow ones stand for fewer than ten answers. Tuning moves the known facts towards
+# 1.0. The claim *held*: the ECE falls. So "SFT makes models overconfident", a finding about larger
+# models, did not show here.
 #
 # **Predict.** Now the same facts are asked through the template. How does the tuned model answer
 # about what no text names: does it decline, or does it answer in the same tone?
@@ -421,14 +425,14 @@ assert sure[known].mean() > sure[~known].mean() + 0.3
 assert asked.right[~known].mean() < 0.3
 
 # %% [markdown]
-# **Read.** It answers in the same tone, and mostly wrongly. Its confidence is low there: the numbers
-# show a doubt that the text does not. Chapter 15 uses them.
+# **Read.** It answers in the same tone, and mostly wrongly. Its confidence is low there: the
+# numbers show a doubt that the text does not. Chapter 15 uses them.
 #
 # ## 5 · On a real model
 #
-# `smollm2-135m` answers 80 questions about capitals, continents and languages: as shipped, and after
-# LoRA on 32 lessons about other countries, with three seeds. An answer counts as right when it names
-# the value. The runs are recorded (`tools/experiments/09_smollm2.py`).
+# `smollm2-135m` answers 80 questions about capitals, continents and languages: as shipped, and
+# after LoRA on 32 lessons about other countries, with three seeds. An answer counts as right when
+# it names the value. The runs are recorded (`tools/experiments/09_smollm2.py`).
 #
 # **Claim.** SFT raises the share of right answers.
 #
@@ -458,8 +462,9 @@ assert verdict.word == "not shown" and min(after_sft) > first.mean()
 # %% [markdown]
 # **Read.** One seed of three shows a gain with p below 0.05; a report of that run alone would claim
 # it. All three rise, from 56 % to 63 % on average, and seeds differ by several points: *not shown*.
-# The form is another matter: after 32 lessons every answer is one short sentence that stops. Part of
-# the gain may come from that alone, since a rambling answer reaches the limit before it names a value.
+# The form is another matter: after 32 lessons every answer is one short sentence that stops. Part
+# of the gain may come from that alone, since a rambling answer reaches the limit before it names a
+# value.
 #
 # ## What to remember
 #
