@@ -405,11 +405,11 @@ assert max(of_seeds) < errors["base"] and verdict.word == "held"
 assert abs(expected_calibration_error(*of_tuned) - of_seeds[0]) < 0.05
 
 # %% [markdown]
-# **Read.** The base is too modest: it is right about the known facts and gives them far less than
-# 1. Its text told false things about real names, a likely reason. Look at the counts before you
-# trust a point: hollow ones stand for fewer than ten answers. Tuning moves the known facts towards
-# 1.0. The claim *held*: the ECE falls. So "SFT makes models overconfident", a finding about larger
-# models, did not show here.
+# **Read.** The base is too modest: it is right about the known facts and gives them far from full
+# confidence. Its text told false things about real names, a likely reason. Look at the counts
+# before you trust a point: hollow ones stand for fewer than ten answers. Tuning moves the known
+# facts towards 1.0. The claim *held*: the ECE falls. So "SFT makes models overconfident", a finding
+# about larger models, did not show here.
 #
 # **Predict.** Now the same facts are asked through the template. How does the tuned model answer
 # about what no text names: does it decline, or does it answer in the same tone?
