@@ -96,6 +96,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.results         recorded sweeps: a measured row for each setting and seed
            course.data_mix        data sets to mix, and a short run on each
            course.data_runs       a leaked exam, a teacher, the best of K
+           course.recipe_runs     chapters 09 and 09b: one exam, two recipes, and what tuning leaves
            course.short_runs      a copy of the base learns for seconds, and is asked
            course.moment_runs     chapter 00: a training looked at on its way, a form of answer
            course.loss_runs       chapter 12: runs that differ in their loss alone
@@ -141,6 +142,8 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.choice    chapter 06: what each method costs
            course.views.fit       chapter 08: what fits on a card
            course.views.blind     chapter 09: two answers, names hidden
+           course.views.exam      chapter 09: who answers when asked how, and what was kept
+           course.views.sure      chapter 09b: pairs, resamples, seeds, calibration
            course.views.workflow  chapter 10: the files between LLaMA-Factory's commands
            course.views.factory   chapter 10: a run of LLaMA-Factory, and the card it needs
            course.views.mix       chapter 11: a data set to mix, and its score
