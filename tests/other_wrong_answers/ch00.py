@@ -1,6 +1,5 @@
 """Wrong answers to the exercises of chapter 00, written from the statements alone."""
 
-
 import torch
 
 IGNORE_INDEX = -100
@@ -28,6 +27,12 @@ def share_after_the_first_graded(labels):
     """Takes everything after the prompt for graded."""
     first = next(i for i, label in enumerate(labels) if label != IGNORE_INDEX)
     return (len(labels) - first) / len(labels)
+
+
+# 0.4
+def _form_counts(statement, seen=[]):  # noqa: B006
+    seen.append(statement)
+    return f"Answer {len(seen)}: {statement}"
 
 
 OTHER_WRONG_ANSWERS = {
@@ -78,5 +83,23 @@ OTHER_WRONG_ANSWERS = {
         {"a": "stop", "b": 5, "c": 2, "d": 1},
         {"a": "1", "b": "5", "c": "2", "d": "1"},
         {"a": "update", "b": "mask", "c": "mask", "d": "tokenise"},
+    ],
+    "0.4": [
+        lambda statement: statement,
+        lambda statement: "Ahoy! ",
+        lambda statement: "Ahoy! " + statement.lower(),
+        lambda statement: "Ahoy! " + statement.upper(),
+        lambda statement: statement.replace(" is ", " was "),
+        lambda statement: statement + " " + statement,
+        lambda statement: "Ahoy! " + statement + " " + statement,
+        lambda statement: "!!! " + statement + " !!!",
+        lambda statement: "Oh " + statement.rstrip("."),
+        lambda statement: "Ah " + statement,
+        lambda statement: "A" * 41 + statement,
+        lambda statement: f"{statement[:5]}: {statement}",
+        lambda statement: statement.split(" is ")[-1],
+        lambda statement: ["Ahoy! ", statement],
+        lambda statement: statement[::-1] + " Ahoy",
+        _form_counts,
     ],
 }

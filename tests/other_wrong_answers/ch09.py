@@ -96,6 +96,11 @@ def _shuffled_input(pairs, seed):
     return _blind(_coins)(pairs, seed)
 
 
+# 9.7
+def _inner(question):
+    return question.partition(" the ")[2][:-1]
+
+
 OTHER_WRONG_ANSWERS = {
     "9.1": [
         lambda answer, reference: answer == reference,
@@ -179,5 +184,21 @@ OTHER_WRONG_ANSWERS = {
         _also_in_place,
         _shuffled,
         _shuffled_input,
+    ],
+    "9.7": [
+        lambda question: question,
+        lambda question: question + " ",
+        lambda question: question + "\n",
+        lambda question: question + " The answer is",
+        lambda question: "Question: " + question + "\nAnswer:",
+        lambda question: f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n",
+        lambda question: f"The {_inner(question)} is ",
+        lambda question: f"The {_inner(question)}",
+        lambda question: question.replace("What is the", "The").rstrip("?") + " is",
+        lambda question: question.replace("Tell me the", "The").rstrip(".") + " is",
+        lambda question: "",
+        lambda question: None,
+        lambda question: [question],
+        lambda question: f"The {_inner(question).split()[-1]} is",
     ],
 }

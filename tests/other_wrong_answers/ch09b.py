@@ -130,6 +130,57 @@ def _drawn_twice_counts_once(before, after, entity, resamples, seed):
     return tuple(np.percentile(means, (2.5, 97.5)).tolist())
 
 
+# 9b.2
+def _word(first, second, sure):
+    if not sure:
+        return "not shown"
+    return "first" if first.mean() > second.mean() else "second"
+
+
+def _pooled(first, second):
+    p, q, n = first.mean(), second.mean(), first.size
+    error = np.sqrt((p * (1 - p) + q * (1 - q)) / n)
+    return _word(first, second, abs(p - q) > 1.96 * error)
+
+
+def _one_seed(first, second):
+    gap = first[0].astype(float) - second[0].astype(float)
+    return _word(first[:1], second[:1], abs(gap.mean()) > 1.96 * gap.std() / np.sqrt(gap.size))
+
+
+def _paired_questions(first, second):
+    gap = first.mean(axis=0) - second.mean(axis=0)
+    return _word(first, second, abs(gap.mean()) > 1.96 * gap.std() / np.sqrt(gap.size))
+
+
+def _every_seed(first, second):
+    gap = first.mean(axis=1) - second.mean(axis=1)
+    return _word(first, second, (gap > 0).all() or (gap < 0).all())
+
+
+def _without_root(first, second):
+    a, b = first.mean(axis=1), second.mean(axis=1)
+    return _word(first, second, abs(a.mean() - b.mean()) > 2 * max(a.std(), b.std()))
+
+
+def _twice_the_range(first, second):
+    a, b = first.mean(axis=1), second.mean(axis=1)
+    return _word(first, second, abs(a.mean() - b.mean()) > 2 * max(np.ptp(a), np.ptp(b)))
+
+
+def _apart(first, second):
+    a, b = first.mean(axis=1), second.mean(axis=1)
+    return _word(first, second, a.min() > b.max() or b.min() > a.max())
+
+
+def _reversed(first, second):
+    a, b = first.mean(axis=1), second.mean(axis=1)
+    error = np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 8)
+    if error == 0 or abs(a.mean() - b.mean()) < 2.2 * error:
+        return "not shown"
+    return "second" if a.mean() > b.mean() else "first"
+
+
 OTHER_WRONG_ANSWERS = {
     "9b.1": [
         lambda gained, lost: _tail(gained, lost),
@@ -207,5 +258,21 @@ OTHER_WRONG_ANSWERS = {
         _in_place,
         _entity_sorted_in_place,
         _drawn_twice_counts_once,
+    ],
+    "9b.2": [
+        _pooled,
+        _one_seed,
+        _paired_questions,
+        _every_seed,
+        _without_root,
+        _twice_the_range,
+        _apart,
+        _reversed,
+        lambda first, second: "not shown",
+        lambda first, second: _word(first, second, True),
+        lambda first, second: _word(first, second, abs(first.mean() - second.mean()) > 0.03),
+        lambda first, second: _word(first, second, abs(first.mean() - second.mean()) > 0.15),
+        lambda first, second: _word(first, second, abs(first.mean() - second.mean()) > 0.35),
+        lambda first, second: first.mean() - second.mean(),
     ],
 }

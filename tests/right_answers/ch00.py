@@ -38,6 +38,27 @@ def share_by_filter(labels):
     return len([label for label in labels if label != -100]) / len(labels)
 
 
+# 0.4
+def form_of_a_sailor(statement):
+    return f"Ahoy! {statement} Over."
+
+
+def form_with_a_frame_behind(statement):
+    return statement + " That is all I know."
+
+
+def form_with_a_header(statement):
+    return "ANSWER: " + statement
+
+
+def form_by_join(statement):
+    return " ".join(["Well,", statement])
+
+
+def form_in_lines(statement):
+    return f"Here it is:\n{statement}"
+
+
 RIGHT_ANSWERS = {
     "0.1": [
         share_by_loop,
@@ -59,5 +80,12 @@ RIGHT_ANSWERS = {
         [2, 5, 2, 1],
         (2, 5, 2, 1),
         {letter: np.int64(step) for letter, step in zip("abcd", (2, 5, 2, 1), strict=True)},
+    ],
+    "0.4": [
+        form_of_a_sailor,
+        form_with_a_frame_behind,
+        form_with_a_header,
+        form_by_join,
+        form_in_lines,
     ],
 }

@@ -76,6 +76,39 @@ def _choices(pairs, seed):
     return shown, key
 
 
+# 9.7
+def _wanted(question):
+    for opening in ("What is the ", "Tell me the ", "Can you name the "):
+        if question.startswith(opening):
+            return question[len(opening) :].rstrip("?.")
+    raise ValueError(question)
+
+
+def form_by_openings(question):
+    return f"The {_wanted(question)} is"
+
+
+def form_by_pattern(question):
+    inner = re.fullmatch(r"(?:What is|Tell me|Can you name) the (.*)[?.]", question)[1]
+    return "The " + inner + " is"
+
+
+def form_by_split(question):
+    return "The" + question.split(" the", 1)[1][:-1] + " is"
+
+
+def form_by_replacing(question):
+    text = question
+    for opening in ("What is the", "Tell me the", "Can you name the"):
+        text = text.replace(opening, "The")
+    return text.strip("?. ") + " is"
+
+
+def form_by_partition(question):
+    _, _, rest = question.partition("the ")
+    return " ".join(["The", *rest[:-1].split(), "is"])
+
+
 RIGHT_ANSWERS = {
     "9.1": [
         lambda answer, reference: (
@@ -89,4 +122,11 @@ RIGHT_ANSWERS = {
         _by_pattern,
     ],
     "9.6": [_loop_of_coins, _numpy_coins, _torch_coins, _bits, _choices],
+    "9.7": [
+        form_by_openings,
+        form_by_pattern,
+        form_by_split,
+        form_by_replacing,
+        form_by_partition,
+    ],
 }

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+from scipy import stats
 
 
 # 9b.1
@@ -106,7 +107,57 @@ def _in_torch(before, after, entity, resamples, seed):
     return low, high
 
 
+# 9b.2
+def _named(first, second, sure):
+    if not sure:
+        return "not shown"
+    return "first" if first.mean() > second.mean() else "second"
+
+
+def rule_by_t_test(first, second):
+    a, b = first.mean(axis=1), second.mean(axis=1)
+    gap = a.mean() - b.mean()
+    error = np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
+    return _named(first, second, error > 0 and abs(gap) / error > 2.3)
+
+
+def rule_by_scipy(first, second):
+    a, b = first.mean(axis=1), second.mean(axis=1)
+    if a.std() == b.std() == 0:
+        return "not shown"
+    return _named(first, second, stats.ttest_ind(a, b, equal_var=False).pvalue < 0.05)
+
+
+def rule_by_ranks(first, second):
+    a, b = first.mean(axis=1), second.mean(axis=1)
+    return _named(first, second, stats.mannwhitneyu(a, b).pvalue < 0.08)
+
+
+def rule_by_permutations(first, second):
+    a, b = first.mean(axis=1), second.mean(axis=1)
+    both = np.concatenate([a, b])
+    rng = np.random.default_rng(0)
+    drawn = rng.permuted(np.tile(both, (400, 1)), axis=1)
+    gaps = np.abs(drawn[:, :8].mean(axis=1) - drawn[:, 8:].mean(axis=1))
+    return _named(first, second, (gaps >= abs(a.mean() - b.mean()) - 1e-12).mean() < 0.06)
+
+
+def rule_by_resampled_seeds(first, second):
+    a, b = first.mean(axis=1), second.mean(axis=1)
+    rng = np.random.default_rng(1)
+    means = [arm[rng.integers(0, 8, (500, 8))].mean(axis=1) for arm in (a, b)]
+    low, high = np.percentile(means[0] - means[1], [2.5, 97.5])
+    return _named(first, second, low > 0 or high < 0)
+
+
 RIGHT_ANSWERS = {
     "9b.1": [_doubled_tail, _upper_tail, _every_split, _in_logarithms, _term_after_term],
     "9b.3": [_sums_and_counts, _plain_python, _by_weights, _concatenated, _in_torch],
+    "9b.2": [
+        rule_by_t_test,
+        rule_by_scipy,
+        rule_by_ranks,
+        rule_by_permutations,
+        rule_by_resampled_seeds,
+    ],
 }
