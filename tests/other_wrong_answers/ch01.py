@@ -154,6 +154,38 @@ def gradient_by_bare_exp(logits, targets):
     return (softmax - F.one_hot(targets, logits.shape[1])) / len(logits)
 
 
+# 1.6
+def _counts(text, V):
+    counts = torch.zeros(V, V)
+    for pair in zip(text, text[1:], strict=False):
+        counts[pair] += 1
+    return counts
+
+
+def _descended(steps, rate, sign=-1):
+    def train(text, V):
+        table = torch.zeros(V, V, requires_grad=True)
+        for _ in range(steps):
+            loss = F.cross_entropy(table[text[:-1]], torch.tensor(text[1:]))
+            (gradient,) = torch.autograd.grad(loss, table)
+            table.data += sign * rate * gradient
+        return table.detach()
+
+    return train
+
+
+def _next_but_one(text, V):
+    return (_counts(text[::2], V) + 1e-4).log()
+
+
+def _backwards(text, V):
+    return (_counts(text[::-1], V) + 1e-4).log()
+
+
+def _first_half(text, V):
+    return (_counts(text[:20], V) + 1e-4).log()
+
+
 OTHER_WRONG_ANSWERS = {
     "1.1": [
         lambda p, q: -(p * q.log()).sum(),
@@ -305,5 +337,22 @@ OTHER_WRONG_ANSWERS = {
         shifted_by(lambda x: x.median(dim=-1, keepdim=True).values),
         shifted_by(lambda x: row_max(x).max(dim=max(-2, -x.dim()), keepdim=True).values),
         shifted_by(lambda x: row_max(x).mean() if x.dim() > 2 else row_max(x)),
+    ],
+    "1.6": [
+        _descended(20, 0.1),
+        _descended(200, 0.01),
+        _descended(50, 4.0, sign=1),
+        _next_but_one,
+        _backwards,
+        _first_half,
+        lambda text, V: torch.zeros(V, V),
+        lambda text, V: torch.randn(V, V),
+        lambda text, V: _counts(text, V).log(),
+        lambda text, V: (_counts(text, V) + 1).log(),
+        lambda text, V: -(_counts(text, V) + 1e-4).log(),
+        lambda text, V: (_counts(text, V) + 1e-4).log().tolist(),
+        lambda text, V: (_counts(text, V) + 1e-4).log()[:-1, :-1],
+        lambda text, V: (_counts(text, V) + 1e-4).log().flatten(),
+        lambda text, V: F.cross_entropy(torch.zeros(len(text), V), torch.tensor(text)),
     ],
 }

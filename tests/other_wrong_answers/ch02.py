@@ -256,6 +256,58 @@ def word_by_word_with_blanks(question, tokenizer):
     return turns(question, tokenizer, spell=lambda _: [i for w in words for i in spell(f" {w}")])
 
 
+# 2.6
+def _answered(
+    side="left", mask=lambda ids, real, pad: real, place=lambda m: (m.cumsum(1) - 1).clamp(min=0),
+    after=lambda row, stop: row[: row.index(stop)] if stop in row else row, more=0, best=-1,
+):  # fmt: skip
+    def answer(model, prompts, pad, stop, most):
+        width = max(map(len, prompts))
+        rows = [
+            [pad] * (width - len(p)) + p if side == "left" else p + [pad] * (width - len(p))
+            for p in prompts
+        ]
+        real = [
+            [0] * (width - len(p)) + [1] * len(p)
+            if side == "left"
+            else [1] * len(p) + [0] * (width - len(p))
+            for p in prompts
+        ]
+        ids, real = torch.tensor(rows), torch.tensor(real)
+        seen = mask(ids, real, pad)
+        for _ in range(most + more):
+            logits = model(input_ids=ids, attention_mask=seen, position_ids=place(seen)).logits
+            ids = torch.cat([ids, logits[:, best].argmax(-1, keepdim=True)], 1)
+            seen = torch.cat([seen, torch.ones_like(seen[:, :1])], 1)
+        return [after(row, stop) for row in ids[:, width:].tolist()]
+
+    return answer
+
+
+def _cut(side):
+    def answer(model, prompts, pad, stop, most):
+        width = min(map(len, prompts))
+        cut = [prompt[-width:] if side == "left" else prompt[:width] for prompt in prompts]
+        return _answered()(model, cut, pad, stop, most)
+
+    return answer
+
+
+def _in_place(model, prompts, pad, stop, most):
+    for prompt in prompts:
+        while len(prompt) < max(map(len, prompts)):
+            prompt.insert(0, pad)
+    return _answered()(model, prompts, pad, stop, most)
+
+
+def _sorted(model, prompts, pad, stop, most):
+    return _answered()(model, sorted(prompts, key=len), pad, stop, most)
+
+
+def _singly(model, prompts, pad, stop, most):
+    return [_answered()(model, [prompt], pad, stop, most)[0] for prompt in prompts]
+
+
 OTHER_WRONG_ANSWERS = {
     "2.1": [
         lambda word, ranks: encode(word, ranks, choose=max),
@@ -418,5 +470,35 @@ OTHER_WRONG_ANSWERS = {
         ],
         word_by_word_with_blanks,
         asked(lambda q: unicodedata.normalize("NFKC", q)),
+    ],
+    "2.6": [
+        _answered(side="right"),
+        _answered(mask=lambda ids, real, pad: (ids != pad).long()),
+        _answered(mask=lambda ids, real, pad: torch.ones_like(ids)),
+        _answered(mask=lambda ids, real, pad: 1 - real),
+        _answered(place=lambda m: torch.arange(m.shape[1])[None].expand_as(m)),
+        _answered(place=lambda m: torch.zeros_like(m)),
+        _answered(after=lambda row, stop: row),
+        _answered(after=lambda row, stop: row[: row.index(stop) + 1] if stop in row else row),
+        _answered(after=lambda row, stop: [i for i in row if i != stop]),
+        _answered(after=lambda row, stop: row[:-1]),
+        _answered(more=1),
+        _answered(more=-1),
+        _answered(best=-2),
+        _answered(best=0),
+        _cut("left"),
+        _cut("right"),
+        _in_place,
+        _sorted,
+        _singly,
+        lambda model, prompts, pad, stop, most: torch.tensor(
+            _answered(after=lambda row, stop: row)(model, prompts, pad, stop, most)
+        ),
+        lambda model, prompts, pad, stop, most: [
+            prompt + answer
+            for prompt, answer in zip(
+                prompts, _answered()(model, prompts, pad, stop, most), strict=True
+            )
+        ],
     ],
 }

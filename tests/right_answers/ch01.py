@@ -138,6 +138,53 @@ def log_softmax_by_normaliser(logits):
     return logits - normaliser
 
 
+# 1.6
+def table_by_descent(text, V):
+    table = torch.zeros(V, V, requires_grad=True)
+    for _ in range(1500):
+        loss = F.cross_entropy(table[text[:-1]], torch.tensor(text[1:]))
+        (gradient,) = torch.autograd.grad(loss, table)
+        with torch.no_grad():
+            table -= 5.0 * gradient
+    return table.detach()
+
+
+def table_by_adam(text, V):
+    layer = torch.nn.Embedding(V, V)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+    before, after = torch.tensor(text[:-1]), torch.tensor(text[1:])
+    for _ in range(500):
+        optimizer.zero_grad()
+        F.cross_entropy(layer(before), after).backward()
+        optimizer.step()
+    return layer.weight
+
+
+def table_by_counting(text, V):
+    counts = torch.full((V, V), 1e-4)
+    for pair in zip(text, text[1:], strict=False):
+        counts[pair] += 1
+    return counts.log()
+
+
+def table_by_numpy(text, V):
+    counts = np.zeros((V, V))
+    np.add.at(counts, (text[:-1], text[1:]), 1)
+    shares = (counts + 1e-5) / (counts + 1e-5).sum(axis=1, keepdims=True)
+    return torch.from_numpy(np.log(shares))
+
+
+def table_by_closed_gradient(text, V):
+    counts = torch.zeros(V, V)
+    for before, after in zip(text[:-1], text[1:], strict=True):
+        counts[before, after] += 1
+    often = counts.sum(1, keepdim=True).clamp(min=1)
+    table = torch.zeros(V, V)
+    for _ in range(2500):
+        table -= 1.5 * (table.softmax(1) - counts / often)  # each row with a step of its own
+    return table
+
+
 RIGHT_ANSWERS = {
     "1.1": [
         lambda p, q: -torch.xlogy(p, q).sum(),
@@ -181,5 +228,12 @@ RIGHT_ANSWERS = {
         log_softmax_by_rows,
         log_softmax_by_numpy,
         log_softmax_by_normaliser,
+    ],
+    "1.6": [
+        table_by_descent,
+        table_by_adam,
+        table_by_counting,
+        table_by_numpy,
+        table_by_closed_gradient,
     ],
 }

@@ -2,6 +2,9 @@
 
 from itertools import pairwise
 
+import numpy as np
+import torch
+
 
 def encode_by_places(word, ranks):
     tokens = [bytes([byte]) for byte in word.encode()]
@@ -123,6 +126,91 @@ def by_tokens(question, tokenizer):
     return tokenizer.convert_tokens_to_ids(pieces + tokenizer.tokenize("assistant\n"))
 
 
+# 2.6
+def answers_by_growing(model, prompts, pad_token_id, stop, max_new_tokens):
+    rows = [list(prompt) for prompt in prompts]
+    done = [False] * len(rows)
+    for _ in range(max_new_tokens):
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), pad_token_id)
+        mask, place = torch.zeros_like(ids), torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            ids[i, width - len(row) :] = torch.tensor(row)
+            mask[i, width - len(row) :] = 1
+            place[i, width - len(row) :] = torch.arange(len(row))
+        logits = model(input_ids=ids, attention_mask=mask, position_ids=place).logits
+        for i, token_id in enumerate(logits[:, -1].argmax(-1).tolist()):
+            if done[i] or token_id == stop:
+                done[i] = True
+            else:
+                rows[i].append(token_id)
+        if all(done):
+            break
+    return [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]
+
+
+def answers_on_the_right(model, prompts, pad_token_id, stop, max_new_tokens):
+    """Padded on the right: the row to read is then that of each prompt's last token."""
+    answers, open_rows = [[] for _ in prompts], set(range(len(prompts)))
+    while open_rows and max(map(len, answers)) < max_new_tokens:
+        rows = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        width = max(map(len, rows))
+        ids = torch.tensor([row + [pad_token_id] * (width - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        place = torch.arange(width).repeat(len(rows), 1)
+        logits = model(input_ids=ids, attention_mask=mask, position_ids=place).logits
+        for i in list(open_rows):
+            token_id = int(logits[i, len(rows[i]) - 1].argmax())
+            if token_id == stop:
+                open_rows.remove(i)
+            else:
+                answers[i].append(token_id)
+        if not open_rows:
+            break
+    return answers
+
+
+def answers_cut_afterwards(model, prompts, pad_token_id, stop, max_new_tokens):
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[pad_token_id] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    for _ in range(max_new_tokens):
+        place = (mask.cumsum(-1) - 1).clamp_min(0)
+        scores = model(input_ids=ids, attention_mask=mask, position_ids=place).logits[:, -1]
+        ids = torch.hstack([ids, scores.argmax(-1, keepdim=True)])
+        mask = torch.hstack([mask, torch.ones(len(prompts), 1, dtype=mask.dtype)])
+    new = ids[:, width:].tolist()
+    return [row[: row.index(stop)] if stop in row else row for row in new]
+
+
+def answers_by_numpy(model, prompts, pad_token_id, stop, max_new_tokens):
+    lengths = np.array([len(prompt) for prompt in prompts])
+    width = lengths.max()
+    ids = np.full((len(prompts), width), pad_token_id)
+    for i, prompt in enumerate(prompts):
+        ids[i, width - len(prompt) :] = prompt
+    alive, answers = np.ones(len(prompts), bool), [[] for _ in prompts]
+    for _ in range(max_new_tokens):
+        columns = np.arange(ids.shape[1])
+        mask = (columns >= (width - lengths)[:, None]).astype(int)
+        place = np.maximum(columns - (width - lengths)[:, None], 0)
+        given = {"input_ids": ids, "attention_mask": mask, "position_ids": place}
+        logits = model(**{name: torch.from_numpy(array) for name, array in given.items()}).logits
+        new = logits[:, -1].argmax(-1).numpy()
+        alive &= new != stop
+        for i in np.flatnonzero(alive):
+            answers[i].append(int(new[i]))
+        if not alive.any():
+            break
+        ids = np.column_stack([ids, new])
+    return answers
+
+
+def answers_as_tuples(model, prompts, pad_token_id, stop, max_new_tokens):
+    found = answers_cut_afterwards(model, prompts, pad_token_id, stop, max_new_tokens)
+    return tuple(tuple(answer) for answer in found)
+
+
 RIGHT_ANSWERS = {
     "2.1": [
         encode_by_places,
@@ -213,4 +301,11 @@ RIGHT_ANSWERS = {
         "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}",
     ],
     "2.4": [header_and_text, joined_text, by_template_and_hole, by_vocabulary, by_tokens],
+    "2.6": [
+        answers_by_growing,
+        answers_on_the_right,
+        answers_cut_afterwards,
+        answers_by_numpy,
+        answers_as_tuples,
+    ],
 }
