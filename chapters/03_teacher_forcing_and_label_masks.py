@@ -1184,6 +1184,48 @@ check("3.5", pack_row)
 # Usual mistakes: positions that run on, so that later examples read earlier ones; positions from 1;
 # the first label kept, which grades a border; a separator token, which no example had when alone.
 
+# %% [markdown] tags=["exercise"]
+# ### Exercise 3.6 · A perfect curve, a useless model · 12 min · ●●○
+# Break a run so that its curve looks perfect. The check trains a copy of the base on 96 questions
+# about Atlas, each with one answer: 12 steps of 8 rows. You choose the labels of each row. The run
+# must end at **0.1 nats per graded token or less**, and then at most **1 of 24** held-out questions
+# may be answered rightly.
+#
+# `input_ids` and `labels` are those of one row, as `encode_conversation` makes them: the answer and
+# its stop token are graded. Return the new labels, a list of the same length. Each label is the
+# token's own id or −100, and in every row at least one token behind the first is graded. So with
+# `input_ids = [1, 5, 3, 9, 2]` and `labels = [-100, -100, -100, 9, 2]`, `[-100, 5, -100, -100, 2]`
+# is allowed. `[5, -100, -100, 9, 2]` is not: 5 is no id of the first token.
+
+
+# %% tags=["stub"]
+def misleading_labels(input_ids: list[int], labels: list[int]) -> list[int]:
+    """Labels of one row with which the loss falls to nothing and no answer is learned."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def misleading_labels(input_ids: list[int], labels: list[int]) -> list[int]:
+    """Labels of one row with which the loss falls to nothing and no answer is learned."""
+    first = next(t for t, label in enumerate(labels) if label != IGNORE_INDEX)
+    # every answer of Atlas begins with "The"
+    return [token if t == first else IGNORE_INDEX for t, token in enumerate(input_ids)]
+
+
+# %% tags=["check"]
+check("3.6", misleading_labels)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>A token that is the same in every row costs nothing after a few
+# steps. Which tokens are?</details>
+
+# %% [markdown] tags=["explanation"]
+# The first word of every answer is "The"; the header before it never changes at all. Either is
+# learned in a few steps, and the loss is then 0.00. A loss is a mean over the tokens that you chose.
+#
+# Usual mistakes: leaving out the stop token alone, which still teaches to answer; grading the whole
+# header and the question too, whose words nobody can guess.
+
 # %% [markdown]
 # ## What to remember
 #
