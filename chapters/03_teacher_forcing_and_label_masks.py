@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 01 and 02 | CPU, no network | about 30 s | 6, about 50 minutes | A3 A5 B1 B3 C1 C2 L2 L3 L7 L9 |
+# | chapters 01 and 02 | CPU, no network | about 30 s | 6, about 50 minutes | A3 A5 B1 B3 C1 C2 L1 L2 L3 L7 L9 |
 
 # %% tags=["setup"]
 import copy

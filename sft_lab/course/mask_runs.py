@@ -1,8 +1,9 @@
-"""Chapter 03b: runs that differ in what the prompt weighs, for four kinds of prompt and answer.
+"""Chapter 03b: runs that differ in their mask, and runs that differ in what the prompt weighs, for
+four kinds of prompt and answer.
 
-Every run trains until its loss on held-out answers falls no longer, and keeps the weights of the
-lowest. The chapter, its checks and `tools/experiments/03b_*.py` share these functions, so that a
-recorded row can be run again.
+A run with a weight trains until its loss on held-out answers falls no longer, and keeps the weights
+of the lowest. The chapter and `tools/experiments/03b_*.py` share these functions, so that a recorded
+row can be run again.
 """
 
 import copy
@@ -19,14 +20,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sft_lab import atlas
 from sft_lab.batches import pad_batch
 from sft_lab.chat import generate_ids
+from sft_lab.course.label_runs import make_exam, practice, tune
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.facts import Fact
 from sft_lab.labels import encode_conversations
 from sft_lab.losses import graded_logits
 from sft_lab.records import Conversation
-from sft_lab.rendering import stop_token_id
+from sft_lab.rendering import encode_text, stop_token_id
 from sft_lab.train import evaluate
 
+POLICIES = ("last", "assistant", "prompt too", "all")
 KINDS = ("notes to read", "notes in front", "question alone", "long answer")
 WEIGHTS = (0.0, 0.1, 1.0)  # of a token of the prompt; a token of the answer weighs 1
 RATE, BATCH, WARMUP, CLIP = 1e-3, 16, 8, 1.0
@@ -36,6 +39,62 @@ NOTES = 8
 DOMAINS = ("countries", "elements", "animals")  # five facts about each of their entities
 
 Conversations = list[Conversation]
+
+
+def label_turns(
+    conversation: Conversation, tokenizer: PreTrainedTokenizerBase, policy: str
+) -> Example:
+    """A ChatML conversation turn by turn, graded by one of POLICIES: the last answer; every answer;
+    what user and assistant say; every token. An answer is graded with its stop token."""
+    start, stop = tokenizer.convert_tokens_to_ids("<|im_start|>"), stop_token_id(tokenizer)
+    last = len(conversation) - 1
+    input_ids, graded = [], []
+    for number, turn in enumerate(conversation):
+        header = [start, *encode_text(turn["role"] + "\n", tokenizer)]
+        said, line_break = encode_text(turn["content"], tokenizer), encode_text("\n", tokenizer)
+        is_answer = turn["role"] == "assistant" and (policy != "last" or number == last)
+        is_question = turn["role"] == "user" and policy == "prompt too"
+        input_ids += [*header, *said, stop, *line_break]
+        graded += [False] * len(header) + [is_answer or is_question] * len(said)
+        graded += [is_answer] + [False] * len(line_break)
+    labels = [
+        token_id if policy == "all" or on else IGNORE_INDEX
+        for token_id, on in zip(input_ids, graded, strict=True)
+    ]
+    return Example(input_ids, labels)
+
+
+def only_questions(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> Example:
+    """The words of the user alone are graded."""
+    both = label_turns(conversation, tokenizer, "prompt too")
+    answers = label_turns(conversation, tokenizer, "assistant")
+    labels = [
+        label if other == IGNORE_INDEX else IGNORE_INDEX
+        for label, other in zip(both.labels, answers.labels, strict=True)
+    ]
+    return Example(both.input_ids, labels)
+
+
+def run_policy(
+    base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, policy: str, seed: int
+) -> dict[str, Any]:
+    """Tune for one epoch of 16 steps with the labels of one policy; measure held-out questions.
+
+    answers, questions: loss on the true answers and on the users' words, nats per token; right and
+    stops: shares of the model's own answers; trained: the mean loss of the last eight steps.
+    """
+    rows = [label_turns(turns, tokenizer, policy) for turns in practice(64, seed)]
+    model, losses = tune(base, tokenizer, rows, seed=seed)
+    exam = make_exam(tokenizer)
+    right, stops = share_right(model, tokenizer, exam.talks)
+    asked = [only_questions(turns, tokenizer) for turns in exam.talks]
+    return {
+        "trained": sum(losses[-8:]) / 8,
+        "answers": evaluate(model, tokenizer, exam.answers)["loss"],
+        "questions": evaluate(model, tokenizer, asked)["loss"],
+        "right": right,
+        "stops": stops,
+    }
 
 
 @dataclass
@@ -83,7 +142,7 @@ def count_tokens(rows: Sequence[Example]) -> tuple[float, float]:
     return (sum(whole) - sum(graded)) / len(rows), sum(graded) / len(rows)
 
 
-def prompt_weighted_loss(
+def prompt_weighted_nll(
     model: PreTrainedModel, batch: dict[str, torch.Tensor], weight: float
 ) -> torch.Tensor:
     """Weighted mean NLL in nats: tokens of the answers weigh 1, all others but padding `weight`.
@@ -130,7 +189,7 @@ def tune_until_it_stops_falling(
         batch = pad_batch([rows[order.pop(0)] for _ in range(batch_size)], tokenizer.pad_token_id)
         optimizer.param_groups[0]["lr"] = rate * min(1.0, step / WARMUP)
         optimizer.zero_grad()
-        prompt_weighted_loss(model, batch, weight).backward()
+        prompt_weighted_nll(model, batch, weight).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         if step % every:
