@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 03 · Teacher forcing and label masks
 #
-# **The question.** Training shows a model a whole conversation at once. Which guess is graded
-# against which token, and which tokens count?
+# **The question.** Training shows a model a whole conversation at once. Which guess is graded by
+# which token, and which tokens count?
 #
 # **By the end you can**
 # - *build* the time-step table of an answer, and its labels, by hand;
@@ -81,13 +81,13 @@ def assistant(text: str) -> dict[str, str]:
 # %% [markdown]
 # ## 1 · One guess a step
 #
-# At every position a decoder gives a distribution over the *next* token, and the loss compares it
-# with the true one. Which guess meets which token, and which of them count?
+# At every position a decoder gives a distribution over the *next* token. The loss compares it with
+# the true one, where that is graded.
 
 # %%
 _ = plots.decoder_layer(
     ("head", "loss"),
-    notes={"head": "a guess at\nevery position", "loss": "counts the\ngraded ones"},
+    notes={"head": "guesses", "loss": "grades"},
     title="Labels decide which guesses the loss counts",
 )
 
@@ -105,8 +105,8 @@ print([tokenizer.decode([token_id]) for token_id in answer])
 assert tokenizer.decode(answer) == "我爱你<|im_end|>" and len(answer) == 3
 
 # %% [markdown]
-# **Read.** Three rows, but not one for each character. The table counts *tokens*. This tokenizer
-# has one token for 爱你, and the last row teaches to stop. A tokenizer without 爱你 has a row more.
+# **Read.** Three characters and three rows, but not a row for each character. The table counts
+# *tokens*: 爱你 is one token here, and the last row teaches to stop.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.1 · The time-step table · 5 min · ●○○
@@ -144,7 +144,7 @@ check("3.1", time_steps)
 # %%
 love = Example(prompt + answer, [IGNORE_INDEX] * len(prompt) + answer)
 student = copy.deepcopy(base)
-_ = train(student, tokenizer, [love], learning_rate=1e-3, epochs=30, progress=False)
+_ = train(student, tokenizer, [love], learning_rate=1e-3, epochs=40, progress=False)
 
 
 # %%
@@ -166,7 +166,7 @@ for t, target in enumerate(answer):
 assert min(slow) > 0.5
 
 # %% [markdown]
-# Thirty steps make every row likely. Three rows took three passes through the model.
+# Forty steps make every row likely. We asked the model three times, once for each row.
 #
 # **Predict.** How many passes does training need for the three rows?
 
@@ -310,7 +310,7 @@ assert not chosen.requires_grad
 # own output into the input and grades position t against token t of the target. All else is equal:
 # the same 96 examples, 12 steps, three seeds.
 #
-# **Predict.** What do both kinds of training make of the base's loss on true answers?
+# **Predict.** How far does each kind of training lower the loss on true answers?
 
 # %% tags=["predict"]
 losses = {"base, no training": [evaluate(base, tokenizer, exam.answers)["loss"]]}
@@ -399,8 +399,8 @@ check("3.2", label_turns)
 # <details><summary>Hint</summary>Find the places of the answers first.</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: grading the header, which the template writes at inference; leaving out the stop
-# token; taking the last *turn* for the last answer; shifting the labels, which the loss does again.
+# Usual mistakes: grading the header; leaving out the stop token; taking the last *turn* for the last
+# answer; shifting the labels, which the loss does again.
 
 # %% [markdown]
 # ### The masked mean and its denominator
@@ -443,9 +443,8 @@ for extra in (0, 20, 40):
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.3 · Shift, mask, mean · 8 min · ●●○
-# Write the whole loss: shift inside each row, mask, then one sum and one count for the whole batch.
-# It must not change when padding is added, token id 0 is a token like any other, and logits may be
-# hundreds apart.
+# Write the whole loss: shift inside each row, mask, one sum and one count for the whole batch. Added
+# padding must not change it, token id 0 is a token, and logits may be hundreds apart.
 
 
 # %% tags=["stub"]
@@ -527,9 +526,8 @@ print("every token costs the same, alone and padded; padding costs nothing")
 #
 # ### Pad = eos
 #
-# Many scripts write `tokenizer.pad_token = tokenizer.eos_token`, the stop token. A common collator
-# then makes labels by *id*: −100 wherever the pad token stands. **Predict.** What becomes of the
-# stop token of an answer?
+# Many scripts write `tokenizer.pad_token = tokenizer.eos_token`. A common collator then makes labels
+# by *id*: −100 wherever the pad token stands. **Predict.** What becomes of an answer's stop token?
 
 # %% tags=["predict"]
 lazy = copy.deepcopy(tokenizer)
@@ -570,8 +568,8 @@ except LabelError as error:
     print("late stop:", error)
 
 # %% [markdown]
-# Now we train on such labels. **Predict.** Does the loss start higher or lower than in a healthy
-# run? Does it fall? How do the answers end?
+# We train on such labels. **Predict.** Does the loss start higher or lower than in a healthy run?
+# Does it fall? How do the answers end?
 
 
 # %%
@@ -674,15 +672,14 @@ check("3.4", collate)
 # %% [markdown] tags=["explanation"]
 # Lengths say what padding is; ids do not.
 #
-# Usual mistakes: labels filled with the pad id, which teaches to write padding; −100 or mask 0
-# wherever the pad id stands, which removes the stop token; padding on the left.
+# Usual mistakes: labels filled with the pad id; −100 or mask 0 wherever the pad id stands, which
+# removes the stop token; padding on the left.
 
 # %% [markdown]
 # ## 5 · Packing
 #
-# **Packing** puts several examples into one row instead of padding. No example may see its
-# neighbours: its loss must be that of the example alone. The signal is `position_ids` that begin
-# again at 0.
+# **Packing** puts several examples into one row instead of padding. None may see its neighbours: its
+# loss must be that of the example alone. The signal is `position_ids` that begin again at 0.
 
 # %%
 examples = encode_conversations([chat[:2], chat[2:], exam.talks[0]], tokenizer)
@@ -743,14 +740,14 @@ assert not (seen["position ids"] & ~same).any()
 assert (seen["no position ids"] & ~same).sum() > 100
 
 # %% [markdown]
-# One more rule. The first token of an example follows its neighbour's last one. If it were graded,
-# the neighbour would have to predict a stranger. So the first label is −100, always.
+# One more rule: the first label of an example is −100, always. Else its neighbour's last token would
+# have to predict a stranger.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.5 · Pack a row · 10 min · ●●●
 # Put all examples into one row, in their order, with nothing between them. Positions of each begin
-# at 0, and its first label is −100, whatever it was. The check runs a real model on it: each token
-# must cost what it costs alone, to 1e-4 nats. `[([4, 5], [-100, 5]), ([6, 7], [6, 7])]` gives the ids
+# at 0; its first label is −100, whatever it was. In a real model each token must cost what it costs
+# alone, to 1e-4 nats. `[([4, 5], [-100, 5]), ([6, 7], [6, 7])]` gives the ids
 # 4 5 6 7, the labels −100 5 −100 7 and the positions 0 1 0 1, each of shape (1, 4).
 
 
@@ -784,7 +781,7 @@ check("3.5", pack_row)
 # %% [markdown]
 # ## 6 · What the curve does not show
 #
-# In each of these faults the loss fell. The last exercise takes that to the end.
+# With each of these faults the loss fell. The last exercise takes that to the end.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.6 · A perfect curve, a useless model · 12 min · ●●○
@@ -817,15 +814,14 @@ def misleading_labels(input_ids: list[int], labels: list[int]) -> list[int]:
 check("3.6", misleading_labels)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>A token that is the same in every row costs nothing after a few
-# steps. Which tokens are?</details>
+# <details><summary>Hint</summary>Which tokens are the same in every row?</details>
 
 # %% [markdown] tags=["explanation"]
 # Every answer begins with "The", and the header before it never changes. Either is learned in a few
 # steps. A loss is a mean over the tokens that you chose.
 #
 # Usual mistakes: leaving out the stop token alone, which still teaches to answer; grading the
-# question, whose words nobody can guess.
+# question.
 
 # %% [markdown]
 # ## What to remember
@@ -835,8 +831,8 @@ check("3.6", misleading_labels)
 # - Teacher forcing: the input is the true prefix. One pass does all steps; what the model makes of
 #   its own mistakes stays unseen.
 # - A label is the token's id or −100; the loss divides by the number of graded tokens.
-# - Grade each answer *with its stop token*. Pad = eos or a late stop loses it, and no answer ends.
-# - Cut between turns, refuse by row. Pack with position ids, no mask, first label −100.
+# - Grade each answer *with its stop token*. Pad = eos or a late stop loses it.
+# - Cut between turns. Pack with position ids, no mask, first label −100.
 #
 # ## Sources
 #

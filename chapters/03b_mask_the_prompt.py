@@ -275,7 +275,7 @@ assert compare("answers", "assistant", "all") == compare("right", "all", "assist
 # where it ends. For that, runs must go on until nothing falls.
 
 # %% [markdown]
-# ## 3 · Four ratios, to the end
+# ## 3 · Long prompts, long answers, to the end
 #
 # *Claim*, for each kind of conversation: a model whose prompts were graded (w = 1) answers more
 # held-out questions rightly than one whose prompts were masked (w = 0). *Primary measure*: the share
@@ -296,7 +296,7 @@ _ = draw_right(recorded)
 # Two points are run again, one at each end of the scale of lengths:
 
 # %%
-for kind, weight, seed in (("notes to read", 1.0, 3), ("long answer", 0.0, 0)):
+for kind, weight, seed in (("notes to read", 1.0, 3), ("long answer", 1.0, 2)):
     again = run_point(base, tokenizer, kind=kind, weight=weight, seed=seed)
     band = recorded.measured("right", kind=kind, weight=weight)
     print(f"{kind}, w = {weight}: {again['right']:.1%}; {min(band):.1%} to {max(band):.1%}")
@@ -306,15 +306,20 @@ for kind, weight, seed in (("notes to read", 1.0, 3), ("long answer", 0.0, 0)):
 words = print_verdicts(recorded)
 
 # %% [markdown]
-# **Read.** @@READ@@
+# **Read.** The claim is *not shown* for any kind. Behind notes all five seeds point the other way:
+# fewer right answers, a higher loss. Yet masked runs differ among themselves by up to 46 points,
+# according to which 96 conversations they read. On "long answer" a higher loss *held*, and it is a
+# small one: 0.005 nats. A weight of 0.1 stays close to the mask everywhere. Where the prompt is most
+# of the loss, the held-out loss soon rises again: the model goes on to learn the notes by heart.
 #
-# Published work, on models a thousand times larger and with other measures, says more. *Instruction
-# Modelling* (Shi et al.) finds that grading the instruction helps where instructions are long and
-# outputs brief, or examples few, and explains that by less overfitting. Huerta-Enochian and Ko find
-# a small w (0.01 to 0.1) best for short completions in multiple choice and short answers, and no
-# relationship for medium and long ones. Our runs stop at their best held-out loss, which takes
-# overfitting away from both arms. They ask for exact facts from a model of a million parameters.
-# That is no refutation, and it is not shown on a larger model here.
+# ### What others found
+#
+# *Instruction Modelling* (Shi et al.) grades the instruction. It helps there when instructions are
+# long and outputs brief, or examples few; their explanation is less overfitting. Huerta-Enochian and
+# Ko find a small w (0.01 to 0.1) best for short completions, on multiple choice and short answers,
+# and no relationship for medium and long ones. Those are models of billions of parameters and other
+# measures. Ours ask for exact facts, at one learning rate, and stop at the best held-out loss, which
+# takes overfitting from both arms. So this is no refutation, and no larger model was tried here.
 
 # %% [markdown]
 # ## 4 · A mask says what to write

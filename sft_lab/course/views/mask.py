@@ -110,7 +110,7 @@ def draw_right(results: Results) -> Figure:
             ax=ax,
         )
     left.get_legend().remove()
-    title_figure(figure, "@@TITLE@@")
+    title_figure(figure, "No kind shows a gain from grading the prompt")
     return figure
 
 
