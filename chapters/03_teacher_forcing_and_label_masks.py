@@ -417,12 +417,18 @@ ce = torch.tensor([4.0, 2.0, 1.0])
 mask = torch.tensor([0.0, 1.0, 1.0])
 masked_mean = (mask * ce).sum() / mask.sum()
 print(f"masked mean {masked_mean:.2f}, by all positions {(mask * ce).mean():.2f}")
-# logits with which the true token, number 0 of two, costs just that: ln(1 + e^x) = CE
-two_logits = torch.stack([torch.zeros(3), ce.expm1().log()], dim=1)
-assert_close(masked_mean, F.cross_entropy(two_logits, torch.tensor([-100, 0, 0])))
+
+# %%
+torch.manual_seed(0)
+three_logits = torch.randn(3, 5)
+three_labels = torch.tensor([IGNORE_INDEX, 2, 4])
+# −100 is no index: 0 in its place, and the mask removes what that costs
+ce = F.cross_entropy(three_logits, three_labels.clamp(min=0), reduction="none")
+ignoring = F.cross_entropy(three_logits, three_labels, ignore_index=IGNORE_INDEX)
+assert_close((mask * ce).sum() / mask.sum(), ignoring)
 
 # %% [markdown]
-# The same on a real batch, with more and more padding:
+# A real batch, with more and more padding:
 
 # %%
 pair = encode_conversations([chat, chat[:2]], tokenizer)

@@ -288,6 +288,8 @@ assert compare("answers", "assistant", "all") == compare("right", "all", "assist
 
 # %% tags=["predict"]
 _ = draw_watched(recorded)
+for row in recorded.select(kind="notes to read", weight=1.0):
+    assert row["watched"][-1] > 1.02 * min(row["watched"])  # it rises again
 
 # %% tags=["predict"]
 _ = draw_right(recorded)
@@ -304,6 +306,8 @@ for kind, weight, seed in (("notes to read", 1.0, 3), ("long answer", 1.0, 2)):
 
 # %%
 words = print_verdicts(recorded)
+assert {words["right", kind] for kind in KINDS} == {"not shown"}
+assert words["nll", "long answer"] == "held"
 
 # %% [markdown]
 # **Read.** The claim is *not shown* for any kind. Behind notes all five seeds point the other way:
@@ -324,8 +328,8 @@ words = print_verdicts(recorded)
 # %% [markdown]
 # ## 4 · A mask says what to write
 #
-# Nobody needs a better reason to mask than this: a model learns to write what is graded. Grade the
-# user's words, and it learns to be the user.
+# A model learns to write what is graded. So far that was the answer, or all there is. Grade the
+# user's words instead, and it learns to be the user.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3b.4 · A model that asks · 12 min · ●●○

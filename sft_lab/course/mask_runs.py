@@ -2,8 +2,8 @@
 four kinds of prompt and answer.
 
 A run with a weight trains until its loss on held-out answers falls no longer, and keeps the weights
-of the lowest. The chapter and `tools/experiments/03b_*.py` share these functions, so that a recorded
-row can be run again.
+of the lowest. The chapter and `tools/experiments/03b_*.py` share these functions, so that a
+recorded row can be run again.
 """
 
 import copy

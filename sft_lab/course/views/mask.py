@@ -117,6 +117,7 @@ def draw_right(results: Results) -> Figure:
 def print_verdicts(results: Results) -> dict[tuple[str, str], str]:
     """The verdict on "w = 1 is higher than w = 0" for each kind and measure, printed in lines."""
     words = {}
+    print("w = 1 minus w = 0, seed by seed; right: share of statements, nll: nats per token")
     for measure in ("right", "nll"):
         for kind in KINDS:
             arms = [results.measured(measure, kind=kind, weight=weight) for weight in (0.0, 1.0)]
@@ -124,7 +125,7 @@ def print_verdicts(results: Results) -> dict[tuple[str, str], str]:
             words[measure, kind] = verdict.word
             effects = " ".join(f"{effect:+.2f}" for effect in verdict.effects)
             print(
-                f"{measure:5} {kind:14} w = 1 minus w = 0: {effects}   mean {verdict.mean:+.3f}, "
+                f"{measure:5} {kind:14} {effects}  mean {verdict.mean:+.3f}, "
                 f"floor {verdict.floor:.3f}: {verdict.word}"
             )
     return words
