@@ -63,7 +63,6 @@ def _judged(
     floor=lambda a, b: max(max(a) - min(a), max(b) - min(b)),
     middle=statistics.fmean,
     factor=2.0,
-    every=True,
     strict=True,
     sides=("held", "did not hold"),
 ):
@@ -73,9 +72,9 @@ def _judged(
         mean = middle(effects)
         up = mean > noise if strict else mean >= noise
         down = mean < -noise if strict else mean <= -noise
-        if up and (not every or min(effects) > 0):
+        if up and min(effects) > 0:
             return sides[0]
-        if down and (not every or max(effects) < 0):
+        if down and max(effects) < 0:
             return sides[1]
         return "not shown"
 
@@ -83,11 +82,11 @@ def _judged(
 
 
 # 3b.4
-def _asking(begin=0, end=1, first=True):
+def _asking(end=1, first=True):
     def labels(input_ids, opening, stop):
         places = [place for place, token_id in enumerate(input_ids) if token_id == stop]
         last = (places[0] if first else places[-1]) + end
-        start = len(opening) + begin
+        start = len(opening)
         return [
             token_id if start <= place < last else -100 for place, token_id in enumerate(input_ids)
         ]
@@ -140,7 +139,6 @@ OTHER_WRONG_ANSWERS = {
     "3b.3": [
         _judged(factor=1.0),
         _judged(strict=False),
-        _judged(every=False),
         _judged(sides=("did not hold", "held")),
         _judged(sides=("held", "not shown")),
         _judged(floor=lambda a, b: max(a) - min(a)),
@@ -159,12 +157,10 @@ OTHER_WRONG_ANSWERS = {
     "3b.4": [
         _asking(end=0),
         _asking(end=2),
-        _asking(begin=1),
-        _asking(begin=-1),
-        _asking(begin=-99),
         _asking(first=False),
         _asking_in_place,
         lambda i, o, s: list(i),
+        lambda i, o, s: [-100] * len(o) + [i[len(o)]] + [-100] * (len(i) - len(o) - 1),
         lambda i, o, s: [-100] * len(i),
         lambda i, o, s: [-100] * len(o) + i[len(o) :],
         lambda i, o, s: _asking()(i, o, s)[: i.index(s) + 1],

@@ -256,6 +256,13 @@ def _draw_arms() -> list[tuple[list[float], list[float]]]:
             draws += [(noisy, noisy_moved), (noisy, moved), (first, noisy_moved)]
     first = [random.randint(20, 40)] * 3
     a, b, c = (value + n for value, n in zip(first, (0, 1, 2), strict=True))
+    for sign in (1, -1):
+        # a mean that its median, its least and its greatest effect do not tell; unequal spreads
+        for effects in ([4, 4, 4, 4, 6], [5, 3, 3, 3, 3]):
+            still = [random.randint(20, 40)] * len(effects)
+            moved = [value + sign * effect for value, effect in zip(still, effects, strict=True)]
+            draws += [(still, moved)]
+        draws += [([a, b, c], [first[0] + 1 + 3 * sign] * 3)]
     return [*draws, ([a, b, c], [a + 4, b + 4, c + 4]), (first, first), ([a, b, c], [c, b, a])]
 
 
