@@ -99,6 +99,8 @@ course     course.progress        the list of exercises, and what the reader has
            course.recipe_runs     chapters 09 and 09b: one exam, two recipes, and what tuning leaves
            course.short_runs      a copy of the base learns for seconds, and is asked
            course.moment_runs     chapter 00: a training looked at on its way, a form of answer
+           course.label_runs      chapter 03: runs that differ in their labels, and what they read
+           course.mask_runs       chapter 03b: what the prompt weighs, trained to the end
            course.loss_runs       chapter 12: runs that differ in their loss alone
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
@@ -136,6 +138,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.step      chapter 01: one step of prediction
            course.views.chat      chapter 02: a conversation as the model reads it
            course.views.xray      chapter 03: which tokens are graded
+           course.views.mask      chapter 03b: what the prompt weighs, and the runs of each weight
            course.views.ladder    chapter 07: one run, with one switch moved
            course.views.schedule  chapter 04: learning rate and batches
            course.views.rank      chapter 05: an update of low rank

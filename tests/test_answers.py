@@ -27,6 +27,8 @@ DRAWS = 20  # of the random numbers of a check
 # checks that train or write for seconds, and draw little: the whole chapter is judged in minutes
 SLOW = {
     "0.4": 1,
+    "3.6": 1,
+    "3b.4": 1,
     "13.3": 1,
     "13b.6": 1,
     "14b.6": 1,

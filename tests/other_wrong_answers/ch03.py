@@ -321,6 +321,13 @@ def label_by_the_first_header(turns, last_only):
     return label_by_header_length(turns, last_only, lambda header: len(turns[0][1]))
 
 
+# 3.6
+def mislead_in_place(input_ids, labels):
+    for place in range(len(labels)):
+        labels[place] = input_ids[place] if place == 1 else -100
+    return labels
+
+
 OTHER_WRONG_ANSWERS = {
     "3.1": [
         lambda p, a: [(p + a[: i + 1], a[i]) for i in range(len(a))],
@@ -512,5 +519,21 @@ OTHER_WRONG_ANSWERS = {
         packed(lambda ids, labels, pos: (ids, ids, pos)),
         packed(lambda ids, labels, pos: (ids, labels, torch.ones_like(pos))),
         packed(lambda ids, labels, pos: (ids, labels, pos.flip(1))),
+    ],
+    "3.6": [
+        lambda ids, labels: list(labels),
+        lambda ids, labels: list(ids),
+        lambda ids, labels: [-100] * len(ids),
+        lambda ids, labels: [ids[0]] + [-100] * (len(ids) - 1),
+        lambda ids, labels: [-100, *ids[1:]],
+        lambda ids, labels: [i if y == -100 else -100 for i, y in zip(ids, labels, strict=True)],
+        lambda ids, labels: labels[1:] + [-100],
+        lambda ids, labels: [-100] + labels[:-1],
+        lambda ids, labels: [ids[1]] * len(ids),
+        lambda ids, labels: [-100, ids[1]],
+        lambda ids, labels: [0, ids[1], *[0] * (len(ids) - 2)],
+        lambda ids, labels: [None, ids[1], *[None] * (len(ids) - 2)],
+        lambda ids, labels: [-100.0, float(ids[1]), *[-100.0] * (len(ids) - 2)],
+        mislead_in_place,
     ],
 }

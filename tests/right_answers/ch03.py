@@ -233,6 +233,34 @@ def pack_by_numpy(rows):
     return [torch.from_numpy(part).reshape(1, -1) for part in (ids, labels, positions)]
 
 
+# 3.6
+def mislead_by_the_second_token(input_ids, labels):
+    """Every row has the same second token: the first half of the word user."""
+    return [token_id if place == 1 else -100 for place, token_id in enumerate(input_ids)]
+
+
+def mislead_by_the_opening(input_ids, labels):
+    return [-100, *input_ids[1:4], *[-100] * (len(input_ids) - 4)]
+
+
+def mislead_by_the_header_of_the_answer(input_ids, labels):
+    first = next(place for place, label in enumerate(labels) if label != -100)
+    out = [-100] * len(input_ids)
+    out[first - 3 : first] = input_ids[first - 3 : first]
+    return out
+
+
+def mislead_by_numpy(input_ids, labels):
+    ids, places = np.array(input_ids), np.arange(len(input_ids))
+    return np.where((places >= 1) & (places <= 2), ids, -100).tolist()
+
+
+def mislead_by_both_headers(input_ids, labels):
+    first = [label != -100 for label in labels].index(True)
+    graded = {1, 2, 3, first - 2, first - 1}
+    return [input_ids[place] if place in graded else -100 for place in range(len(input_ids))]
+
+
 RIGHT_ANSWERS = {
     "3.1": [
         steps_by_slices,
@@ -263,5 +291,12 @@ RIGHT_ANSWERS = {
         pack_by_growing,
         pack_but_keep_the_very_first_label,
         pack_by_numpy,
+    ],
+    "3.6": [
+        mislead_by_the_second_token,
+        mislead_by_the_opening,
+        mislead_by_the_header_of_the_answer,
+        mislead_by_numpy,
+        mislead_by_both_headers,
     ],
 }

@@ -177,6 +177,25 @@ def _log_of_softmax(logits, labels):
     return -logits[:, :-1][graded].softmax(-1).log()[range(len(targets)), targets].mean()
 
 
+def _keep(choose):
+    """Labels of the tokens whose place `choose(place, first, last)` names; first and last: of the
+    answer."""
+
+    def answer(ids, labels):
+        graded = [place for place, label in enumerate(labels) if label != IGNORE]
+        return [
+            token if choose(place, graded[0], graded[-1]) else IGNORE
+            for place, token in enumerate(ids)
+        ]
+
+    return answer
+
+
+def _loses_its_labels(ids, labels):
+    labels[-1] = ids[-1]
+    return labels
+
+
 WRONG_ANSWERS = {
     "3.1": [
         (_reads_its_target, "the target stands in its own input"),
@@ -242,5 +261,17 @@ WRONG_ANSWERS = {
         (partial(_pack, between=(7,)), "no separator"),
         (lambda rows: tuple(x[0] for x in _pack(rows)), "one row of a batch"),
         (_overwrites_first_labels, "changed `rows` in place"),
+    ],
+    "3.6": [
+        (lambda ids, labels: labels, "expected at most 0.1: grade less"),
+        (_keep(lambda place, first, last: True), "expected at most 0.1: grade less"),
+        (_keep(lambda place, first, last: place == last), "expected at most 0.1: grade less"),
+        (_keep(lambda place, first, last: first <= place < last), "are answered rightly"),
+        (_keep(lambda place, first, last: False), "a row has no graded token"),
+        (_keep(lambda place, first, last: place == 0), "a row has no graded token"),
+        (lambda ids, labels: [1] * len(ids), "the token's own id or -100"),
+        (lambda ids, labels: [*labels[1:], IGNORE], "the token's own id or -100"),
+        (lambda ids, labels: labels[:-1], "one label for each token"),
+        (_loses_its_labels, "changed `labels` in place"),
     ],
 }

@@ -1,5 +1,5 @@
 """The label X-ray (chapter 03): every token of a conversation by role, whether it is graded, and
-what it costs.
+what it costs; also who is graded under each policy, and who reads whom in a packed row.
 
 A graded token is framed as well as coloured, and whatever cannot be encoded is said in words.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import ipywidgets
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,7 +19,17 @@ from sft_lab.course.views.widgets import Answer, choose, frame, one_at_a_time, r
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.labels import encode_conversation
 from sft_lab.losses import token_nll
-from sft_lab.plots import INK, MUTED, PADDING, show_token, token_strip
+from sft_lab.plots import (
+    BLUE,
+    INK,
+    MUTED,
+    PADDING,
+    VERMILLION,
+    new_figure,
+    show_token,
+    title_figure,
+    token_strip,
+)
 from sft_lab.records import Conversation
 
 GRADED = {  # policies, in the order of the buttons: how much of a conversation each grades
@@ -233,3 +244,44 @@ def _make_controls(
         layout=ipywidgets.Layout(width="46em"),
     )
     return menu, box, policies, limit
+
+
+def draw_policies(
+    examples: Mapping[str, Example], tokenizer: PreTrainedTokenizerBase, *, title: str = ""
+) -> Figure:
+    """The same tokens once for each policy, graded ones in orange, with their number."""
+    figure = new_figure((10, 2.4 * len(examples)))
+    for ax, (policy, example) in zip(
+        figure.subplots(len(examples), 1, squeeze=False)[:, 0], examples.items(), strict=True
+    ):
+        texts = [show_id(token_id, tokenizer) for token_id in example.input_ids]
+        token_strip(texts, example.labels, ax=ax)
+        graded = sum(label != IGNORE_INDEX for label in example.labels)
+        counted = f"{policy}: {graded} of {len(example.labels)} tokens"
+        ax.set_title(counted, fontsize=12, fontweight="normal", pad=3)
+    title_figure(figure, title)
+    return figure
+
+
+def draw_reach(seen: Mapping[str, torch.Tensor], same: torch.Tensor) -> Figure:
+    """Which tokens each guess reads. seen: (T, T) of booleans for each way to run a packed row;
+    same: (T, T), whether two tokens belong to one example. Reading a neighbour is drawn in red."""
+    figure = new_figure((5.2 * len(seen), 4.9))
+    axes = figure.subplots(1, len(seen), sharey=True, squeeze=False)[0]
+    for ax, (name, dots) in zip(axes, seen.items(), strict=True):
+        picture = torch.ones(*dots.shape, 3)
+        picture[dots & same] = torch.tensor(to_rgb(BLUE))
+        picture[dots & ~same] = torch.tensor(to_rgb(VERMILLION))
+        ax.imshow(picture)
+        ax.set(xlabel="token s that is read")
+        leaks = int((dots & ~same).sum())
+        ax.set_title(f"{name}: {leaks} leaks", fontsize=13, fontweight="normal")
+        ax.grid(visible=False)
+    axes[0].set_ylabel("guess after token t")
+    key = [
+        Patch(facecolor=BLUE, label="its own example"),
+        Patch(facecolor=VERMILLION, label="a neighbour: a leak"),
+    ]
+    draw_key(figure, key)
+    title_figure(figure, "Without position ids each example reads its neighbours")
+    return figure
