@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapter 03 | CPU, no network | about 30 s | 4, about 36 minutes | L1 L27 |
+# | chapter 03 | CPU, no network | about 40 s | 4, about 36 minutes | L1 L27 |
 
 # %% tags=["setup"]
 import torch
@@ -249,7 +249,7 @@ check("3b.3", judge)
 
 # %%
 def compare(measure: str, first: str, second: str) -> str:
-    """The word for "the second policy is higher than the first"."""
+    """The word for "the second policy is higher than the first", and what it rests on."""
     arms = [policies.measured(measure, policy=policy) for policy in (first, second)]
     verdict = judge_claim(*arms, claim="higher")
     print(
@@ -260,13 +260,11 @@ def compare(measure: str, first: str, second: str) -> str:
 
 
 # %%
-for policy in ("last", "prompt too", "all"):
-    compare("answers", "assistant", policy)
-for policy in ("last", "prompt too", "all"):
-    compare("right", policy, "assistant")
-for policy in ("prompt too", "all"):
-    assert compare("questions", policy, "assistant") == "held"
-assert compare("answers", "assistant", "all") == compare("right", "all", "assistant") == "held"
+others = ("last", "prompt too", "all")
+loss = {policy: compare("answers", "assistant", policy) for policy in others}
+right = {policy: compare("right", policy, "assistant") for policy in others}
+asked = {policy: compare("questions", policy, "assistant") for policy in others}
+assert loss["all"] == right["all"] == asked["all"] == asked["prompt too"] == "held"
 
 # %% [markdown]
 # **Read.** *Held:* grading everything is behind grading the answers, in loss and in right answers;
