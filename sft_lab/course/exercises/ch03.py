@@ -560,12 +560,6 @@ def misleading_labels(attempt: Callable) -> str:
         for row in encode_conversations(lessons, tokenizer)
     ]
     model, losses = tune(base, tokenizer, rows, seed=random.randrange(10**6), batch_size=STEPS_OF)
-    end = sum(losses[-3:]) / 3
-    if end > LOSS_AT_MOST:
-        raise Mistake(
-            f"the loss ends at {end:.2f} nats per graded token, expected at most {LOSS_AT_MOST}: "
-            "grade less, and only what is the same in every row"
-        )
     exam = atlas.ask(random.sample(facts["held_out"], ASKED), seed=random.randrange(10**6))
     said = generate_ids(model, tokenizer, [turns[:-1] for turns in exam], max_new_tokens=24)
     right = sum(
@@ -576,6 +570,12 @@ def misleading_labels(attempt: Callable) -> str:
         raise Mistake(
             f"{right} of {ASKED} held-out questions are answered rightly, expected at most "
             f"{RIGHT_AT_MOST}: your labels still teach to answer"
+        )
+    end = sum(losses[-3:]) / 3
+    if end > LOSS_AT_MOST:
+        raise Mistake(
+            f"the loss ends at {end:.2f} nats per graded token, expected at most {LOSS_AT_MOST}: "
+            "grade less, and only what is the same in every row"
         )
     return (
         f"the loss falls from {losses[0]:.1f} to {end:.3f} nats, and {right} of {ASKED} answers "
