@@ -193,7 +193,7 @@ def test_the_lengths_are_written_beside_their_bars():
 
 def test_the_printed_words_are_those_of_the_rule(model, capsys):
     recorded = read_results("03b_mask", model)
-    words = print_verdicts(recorded)
+    words = print_verdicts(recorded, 1.0)
     printed = capsys.readouterr().out.splitlines()[1:]
     assert [line.split(": ")[-1] for line in printed] == list(words.values())
     for (measure, kind), word in words.items():

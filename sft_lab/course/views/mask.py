@@ -111,13 +111,13 @@ def draw_right(results: Results) -> Figure:
     return figure
 
 
-def print_verdicts(results: Results) -> dict[tuple[str, str], str]:
-    """The verdict on "w = 1 is higher than w = 0" for each kind and measure, printed in lines."""
+def print_verdicts(results: Results, weight: float) -> dict[tuple[str, str], str]:
+    """The verdict on "higher with this weight than with 0" for each kind and measure, printed in lines."""
     words = {}
-    print("w = 1 minus w = 0, seed by seed; right: share of statements, nll: nats per token")
+    print(f"w = {weight:g} minus w = 0, seed by seed; right: a share, nll: nats per token")
     for measure in ("right", "nll"):
         for kind in KINDS:
-            arms = [results.measured(measure, kind=kind, weight=weight) for weight in (0.0, 1.0)]
+            arms = [results.measured(measure, kind=kind, weight=w) for w in (0.0, weight)]
             verdict = judge_claim(*arms, claim="higher")
             words[measure, kind] = verdict.word
             effects = " ".join(f"{effect:+.2f}" for effect in verdict.effects)
