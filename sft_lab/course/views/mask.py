@@ -112,7 +112,7 @@ def draw_right(results: Results) -> Figure:
 
 
 def print_verdicts(results: Results, weight: float) -> dict[tuple[str, str], str]:
-    """The verdict on "higher with this weight than with 0" for each kind and measure, printed in lines."""
+    """The printed verdict on "higher with this weight than with 0", for each kind and measure."""
     words = {}
     print(f"w = {weight:g} minus w = 0, seed by seed; right: a share, nll: nats per token")
     for measure in ("right", "nll"):
