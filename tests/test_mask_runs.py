@@ -66,13 +66,15 @@ def test_no_held_out_question_is_trained_or_watched(kind):
 
 
 def test_only_the_notes_to_read_hold_the_answer():
-    for kind, holds in (("notes to read", True), ("notes in front", False)):
+    for kind in ("notes to read", "notes in front"):
+        held = []
         for question, answer in conversations_of(kind, "train", 50, 1):
             notes = question["content"].split("\n")[0]
-            value = answer["content"].rstrip(".").split(" is ")[-1]
-            entity = answer["content"].split(" is ")[0].split()[-1]
-            assert (entity in notes and value in notes) >= holds
-            assert answer["content"] not in notes or holds
+            value = answer["content"].rstrip(".").split(" is ")[-1].removeprefix("the ")
+            held.append(value in notes)
+            assert kind == "notes to read" or answer["content"] not in notes
+        # two entities may share a value, such as a continent
+        assert all(held) if kind == "notes to read" else sum(held) < 40
 
 
 def test_an_unknown_kind_is_refused():
