@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 01 and 02 | CPU, no network | about 30 s | 6, about 50 minutes | A3 A5 B1 B3 C1 C2 L1 L2 L3 L7 L9 |
+# | chapters 01 and 02 | CPU, no network | about 20 s | 6, about 50 minutes | A3 A5 B1 B3 C1 C2 L1 L2 L3 L7 L9 |
 
 # %% tags=["setup"]
 import copy
@@ -516,9 +516,7 @@ show_widget(explore_labels(tokenizer, xray, conversations), still)
 # %% tags=["predict"]
 short = pair[1]  # the conversation of one round
 length = len(short.input_ids)
-print(
-    f"the short row has {length} tokens; from there on:", set(batch["labels"][1, length:].tolist())
-)
+print("labels of its padding:", set(batch["labels"][1, length:].tolist()))
 with torch.no_grad():
     padded = token_nll(base(batch["input_ids"].to(base.device)).logits.cpu(), batch["labels"])
     alone = base(torch.tensor([short.input_ids], device=base.device)).logits.cpu()
@@ -561,7 +559,9 @@ late.chat_template = """{% for m in messages %}{{ '' if loop.first else '<|im_en
 {%- if add_generation_prompt %}{{ '<|im_end|>\n<|im_start|>assistant\n' }}{% endif %}"""
 made = late.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
 tokens = zip(made["input_ids"], made["assistant_masks"], strict=True)
-print("graded:", tokenizer.decode([token_id for token_id, graded in tokens if graded]))
+graded_ids = [token_id for token_id, graded in tokens if graded]
+print("graded:", tokenizer.decode(graded_ids))
+assert stop not in graded_ids
 
 # %%
 try:

@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapter 03 | CPU, no network | about 30 s | 4, about 36 minutes | L1 L27 |
+# | chapter 03 | CPU, no network | about 40 s | 4, about 36 minutes | L1 L27 |
 
 # %% tags=["setup"]
 import torch
@@ -199,7 +199,7 @@ assert min(row["stops"] for row in policies.rows) > 0.9
 
 # %% [markdown]
 # **Read.** A model that is graded on questions predicts questions; no user needs that. On answers
-# the dots overlap for three policies. Does a difference count? The course has one rule for that, in
+# some policies lie close together. Which difference counts? The course has one rule for that, in
 # `judge_claim`. The **noise floor** is the spread of an arm over its seeds, highest minus lowest,
 # for the noisier of the two arms. Now you write it.
 
@@ -249,7 +249,7 @@ check("3b.3", judge)
 
 # %%
 def compare(measure: str, first: str, second: str) -> str:
-    """The word for "the second policy is higher than the first"."""
+    """The word for "the second policy is higher than the first", and what it rests on."""
     arms = [policies.measured(measure, policy=policy) for policy in (first, second)]
     verdict = judge_claim(*arms, claim="higher")
     print(
@@ -260,13 +260,11 @@ def compare(measure: str, first: str, second: str) -> str:
 
 
 # %%
-for policy in ("last", "prompt too", "all"):
-    compare("answers", "assistant", policy)
-for policy in ("last", "prompt too", "all"):
-    compare("right", policy, "assistant")
-for policy in ("prompt too", "all"):
-    assert compare("questions", policy, "assistant") == "held"
-assert compare("answers", "assistant", "all") == compare("right", "all", "assistant") == "held"
+others = ("last", "prompt too", "all")
+loss = {policy: compare("answers", "assistant", policy) for policy in others}
+right = {policy: compare("right", policy, "assistant") for policy in others}
+asked = {policy: compare("questions", policy, "assistant") for policy in others}
+assert loss["all"] == right["all"] == asked["all"] == asked["prompt too"] == "held"
 
 # %% [markdown]
 # **Read.** *Held:* grading everything is behind grading the answers, in loss and in right answers;
@@ -281,7 +279,7 @@ assert compare("answers", "assistant", "all") == compare("right", "all", "assist
 # held-out questions rightly than one whose prompts were masked (w = 0). *Primary measure*: the share
 # of right statements on 144 held-out questions. *Second*: the loss on their answers. Every arm
 # trains on 96 conversations, five seeds, until the loss on 48 other answers has not fallen for 32
-# steps; the weights of its lowest are examined.
+# steps, or for 160 steps; the weights of its lowest are examined.
 #
 # **Predict.** For which kinds will the claim hold? And does the held-out loss of an arm stay at its
 # lowest, or rise again?
@@ -305,16 +303,20 @@ for kind, weight, seed in (("notes to read", 1.0, 3), ("long answer", 1.0, 2)):
     assert min(band) - 0.05 < again["right"] < max(band) + 0.05
 
 # %%
-words = print_verdicts(recorded)
+words = print_verdicts(recorded, 1.0)
 assert {words["right", kind] for kind in KINDS} == {"not shown"}
 assert words["nll", "long answer"] == "held"
+
+# %%
+words = print_verdicts(recorded, 0.1)
+assert {words["right", kind] for kind in KINDS} == {"not shown"}
 
 # %% [markdown]
 # **Read.** The claim is *not shown* for any kind. Behind notes all five seeds point the other way:
 # fewer right answers, a higher loss. Yet masked runs differ among themselves by up to 46 points,
 # according to which 96 conversations they read. On "long answer" a higher loss *held*, and it is a
-# small one: 0.005 nats. A weight of 0.1 stays close to the mask everywhere. Where the prompt is most
-# of the loss, the held-out loss soon rises again: the model goes on to learn the notes by heart.
+# small one: 0.005 nats. With w = 0.1 no difference in right answers is shown either. Where a graded
+# prompt is most of the loss, the held-out loss soon rises again; masked, it stays low.
 #
 # ### What others found
 #

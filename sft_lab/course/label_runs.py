@@ -3,7 +3,9 @@
 Chapter 03b and its recorded sweep train in the same way, so that a recorded row can be run again.
 """
 
+import contextlib
 import copy
+import io
 import random
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,11 +19,18 @@ from sft_lab.chat import generate_ids, stop_token_id
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.labels import encode_conversations
 from sft_lab.losses import response_loss
+from sft_lab.models import load
 from sft_lab.records import Conversation
 from sft_lab.train import train
 
 RATE, BATCH = 2e-3, 4
 OWN_RATE, OWN_BATCH = 1e-3, 8  # where a run grades what the model itself wrote
+
+
+def load_quietly() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base and its tokenizer, without the line that says so: a check prints one line."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return load("atlas-base")
 
 
 def practice(count: int, seed: int, *, questions: int = 2) -> list[Conversation]:
@@ -41,15 +50,18 @@ def tune(
     examples: Sequence[Example],
     *,
     seed: int,
+    epochs: int = 1,
+    batch_size: int = BATCH,
 ) -> tuple[PreTrainedModel, list[float]]:
-    """A copy of the base after one epoch on the examples, and the loss of each step."""
+    """A copy of the base after some epochs on the examples, and the loss of each step."""
     model = copy.deepcopy(base)
     history = train(
         model,
         tokenizer,
         examples,
+        epochs=epochs,
         learning_rate=RATE,
-        batch_size=BATCH,
+        batch_size=batch_size,
         seed=seed,
         progress=False,
     )

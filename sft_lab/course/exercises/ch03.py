@@ -1,8 +1,5 @@
 """Checks of chapter 03, teacher forcing and label masks."""
 
-import contextlib
-import copy
-import io
 import numbers
 import random
 from collections.abc import Callable, Sequence
@@ -11,12 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from sft_lab import atlas
 from sft_lab.batches import pad_batch
@@ -27,6 +19,7 @@ from sft_lab.course.exercises.kit import (
     checks,
     need_gradient,
     need_list,
+    need_own_labels,
     need_tensor,
     normal,
     random_ids,
@@ -37,11 +30,10 @@ from sft_lab.course.exercises.kit import (
     shorten,
     unpack,
 )
+from sft_lab.course.label_runs import load_quietly, tune
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.labels import encode_conversations
 from sft_lab.losses import token_nll
-from sft_lab.models import load
-from sft_lab.train import train
 
 VOCABULARY = 61
 
@@ -560,20 +552,14 @@ LOSS_AT_MOST, RIGHT_AT_MOST = 0.1, 1
 
 @checks("3.6")
 def misleading_labels(attempt: Callable) -> str:
-    base, tokenizer = load_atlas()
+    base, tokenizer = load_quietly()
     facts = atlas.split(atlas.load_facts())
     lessons = atlas.ask(random.sample(facts["train"], TRAINED), seed=random.randrange(10**6))
     rows = [
-        need_own_labels(attempt(row.input_ids, row.labels), row.input_ids)
+        Example(row.input_ids, need_own_labels(attempt(row.input_ids, row.labels), row.input_ids))
         for row in encode_conversations(lessons, tokenizer)
     ]
-    model, losses = train_quietly(base, tokenizer, rows, epochs=1)
-    end = sum(losses[-3:]) / 3
-    if end > LOSS_AT_MOST:
-        raise Mistake(
-            f"the loss ends at {end:.2f} nats per graded token, expected at most {LOSS_AT_MOST}: "
-            "grade less, and only what is the same in every row"
-        )
+    model, losses = tune(base, tokenizer, rows, seed=random.randrange(10**6), batch_size=STEPS_OF)
     exam = atlas.ask(random.sample(facts["held_out"], ASKED), seed=random.randrange(10**6))
     said = generate_ids(model, tokenizer, [turns[:-1] for turns in exam], max_new_tokens=24)
     right = sum(
@@ -585,51 +571,13 @@ def misleading_labels(attempt: Callable) -> str:
             f"{right} of {ASKED} held-out questions are answered rightly, expected at most "
             f"{RIGHT_AT_MOST}: your labels still teach to answer"
         )
+    end = sum(losses[-3:]) / 3
+    if end > LOSS_AT_MOST:
+        raise Mistake(
+            f"the loss ends at {end:.2f} nats per graded token, expected at most {LOSS_AT_MOST}: "
+            "grade less, and only what is the same in every row"
+        )
     return (
         f"the loss falls from {losses[0]:.1f} to {end:.3f} nats, and {right} of {ASKED} answers "
         f"are right; the first: {tokenizer.decode(said[0][:10])!r}"
     )
-
-
-def load_atlas() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base and its tokenizer, without the line that says so."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return load("atlas-base")
-
-
-def need_own_labels(found: Any, input_ids: Sequence[int]) -> Example:
-    """The row with these labels, when each is the token's own id or -100 and one can be graded."""
-    labels = need_list(found, numbers.Integral, "token ids and -100, one for each token")
-    if len(labels) != len(input_ids):
-        raise Mistake(f"{len(input_ids)} input_ids, {len(labels)} labels: one label for each token")
-    for place, (label, token_id) in enumerate(zip(labels, input_ids, strict=True)):
-        if label not in (token_id, IGNORE_INDEX):
-            raise Mistake(
-                f"label {place} of a row is {label}, and its token is {token_id}: a label is the "
-                "token's own id or -100"
-            )
-    if all(label == IGNORE_INDEX for label in labels[1:]):
-        raise Mistake("a row has no graded token behind its first: there is nothing to learn")
-    return Example(list(input_ids), [int(label) for label in labels])
-
-
-def train_quietly(
-    base: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Example],
-    *,
-    epochs: int,
-) -> tuple[PreTrainedModel, list[float]]:
-    """A copy of the base after some epochs on the rows, and the loss of each step."""
-    model = copy.deepcopy(base)
-    history = train(
-        model,
-        tokenizer,
-        rows,
-        epochs=epochs,
-        batch_size=STEPS_OF,
-        learning_rate=2e-3,
-        seed=random.randrange(10**6),
-        progress=False,
-    )
-    return model, history.losses

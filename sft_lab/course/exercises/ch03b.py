@@ -10,17 +10,18 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab import atlas
-from sft_lab.course.exercises.ch03 import load_atlas, need_own_labels, train_quietly
 from sft_lab.course.exercises.kit import (
     Mistake,
     checks,
     need_gradient,
     need_number,
+    need_own_labels,
     need_tensor,
     need_word,
     normal,
     same_for_all,
 )
+from sft_lab.course.label_runs import load_quietly, tune
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.labels import encode_conversations
 from sft_lab.rendering import encode_text, stop_token_id
@@ -273,7 +274,7 @@ TRAINED, SAMPLES, QUESTIONS_AT_LEAST = 96, 16, 12
 
 @checks("3b.4")
 def asking_labels(attempt: Callable) -> str:
-    base, tokenizer = load_atlas()
+    base, tokenizer = load_quietly()
     stop = stop_token_id(tokenizer)
     facts = atlas.split(atlas.load_facts())["train"]
     talks = atlas.ask(random.sample(facts, TRAINED), seed=random.randrange(10**6))
@@ -281,9 +282,10 @@ def asking_labels(attempt: Callable) -> str:
     rows = []
     for row in encode_conversations(talks, tokenizer):
         labels = need_own_labels(attempt(row.input_ids, opening, stop), row.input_ids)
-        _need_no_answer(labels, stop)
-        rows.append(labels)
-    model, losses = train_quietly(base, tokenizer, rows, epochs=3)
+        rows.append(Example(row.input_ids, labels))
+        _need_no_answer(rows[-1], stop)
+    seed = random.randrange(10**6)
+    model, _ = tune(base, tokenizer, rows, seed=seed, batch_size=8, epochs=3)
     said = _sample(model, tokenizer, opening, stop)
     begins = tuple({turns[0]["content"].split()[0] for turns in talks})
     asked = [text.endswith("<|im_end|>") and text.startswith(begins) for text in said]

@@ -396,6 +396,23 @@ def need_list(found: Any, kind: type | tuple[type, ...], wanted: str) -> list[An
     return list(found)
 
 
+def need_own_labels(found: Any, input_ids: Sequence[int]) -> list[int]:
+    """The answer as the labels of a row, when each is the token's own id or -100 and at least one
+    behind the first, which nothing predicts, is graded."""
+    labels = need_list(found, numbers.Integral, "token ids and -100, one for each token")
+    if len(labels) != len(input_ids):
+        raise Mistake(f"{len(input_ids)} input_ids, {len(labels)} labels: one label for each token")
+    for place, (label, token_id) in enumerate(zip(labels, input_ids, strict=True)):
+        if label not in (token_id, IGNORE_INDEX):
+            raise Mistake(
+                f"label {place} of a row is {label}, and its token is {token_id}: a label is the "
+                "token's own id or -100"
+            )
+    if all(label == IGNORE_INDEX for label in labels[1:]):
+        raise Mistake("a row has no graded token behind its first: there is nothing to learn")
+    return [int(label) for label in labels]
+
+
 def need_whole(found: Any, what: str, *, low: int, high: float = math.inf) -> int:
     """The answer as an int, when it is a whole number from low to high."""
     try:
