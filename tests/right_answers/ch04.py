@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 
 def adamw_by_the_book(w, g, m, v, t, lr, weight_decay):
@@ -116,127 +115,6 @@ def clip_or_give_back(gradients, max_norm):
     return gradients if norm <= max_norm else [max_norm * g / norm for g in gradients]
 
 
-def micro_by_total(token_losses):
-    total = sum(len(losses) for losses in token_losses)
-    return [losses.sum() / total for losses in token_losses]
-
-
-def micro_by_cat(token_losses):
-    whole = torch.cat(token_losses)
-    return [part.sum() for part in (whole / whole.numel()).split([len(p) for p in token_losses])]
-
-
-def micro_by_weighted_means(token_losses):
-    total = sum(losses.numel() for losses in token_losses)
-    return [
-        losses.mean() * len(losses) / total if len(losses) else losses.sum()
-        for losses in token_losses
-    ]
-
-
-def micro_by_dot(token_losses):
-    total = sum(map(len, token_losses))
-    return [losses @ torch.full_like(losses, 1 / total) for losses in token_losses]
-
-
-def micro_with_a_zero_of_its_own(token_losses):
-    total = sum(losses.shape[0] for losses in token_losses)
-    zero = torch.zeros((), dtype=token_losses[0].dtype, requires_grad=True)
-    return [losses.div(total).sum() if len(losses) else zero * 1.0 for losses in token_losses]
-
-
-def measure_by_mask(logits, labels):
-    mask = labels[:, 1:] != -100
-    rows, targets = logits[:, :-1][mask], labels[:, 1:][mask]
-    loss = F.cross_entropy(rows, targets).item()
-    return loss, (rows.argmax(-1) == targets).float().mean().item(), math.exp(loss)
-
-
-def measure_by_cross_entropy(logits, labels):
-    logits, labels = logits[:, :-1], labels[:, 1:]
-    loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
-    graded = labels.ne(-100)
-    right = ((logits.argmax(dim=-1) == labels) & graded).sum() / graded.sum()
-    return [float(loss), float(right), float(loss.exp())]
-
-
-def measure_by_loop(logits, labels):
-    total, right, count = 0.0, 0, 0
-    for row, row_labels in zip(logits.log_softmax(-1), labels.tolist(), strict=True):
-        for t, label in enumerate(row_labels[1:]):
-            if label == -100:
-                continue
-            total -= row[t][label].item()
-            right += int(row[t].argmax()) == label
-            count += 1
-    return total / count, right / count, math.exp(total / count)
-
-
-def measure_by_gather(logits, labels):
-    targets = labels[:, 1:]
-    graded = (targets != -100).double()
-    safe = targets.clamp(min=0)
-    picked = logits[:, :-1].log_softmax(-1).gather(-1, safe[..., None]).squeeze(-1)
-    loss = -(picked * graded).sum() / graded.sum()
-    hits = (logits[:, :-1].argmax(-1) == targets).sum() / graded.sum()
-    return loss.item(), hits.item(), loss.exp().item()
-
-
-def measure_by_numpy(logits, labels):
-    x, y = logits.numpy()[:, :-1], labels.numpy()[:, 1:]
-    x, y = x[y != -100], y[y != -100]
-    x = x - x.max(-1, keepdims=True)
-    loss = np.mean(np.log(np.exp(x).sum(-1)) - x[np.arange(len(y)), y])
-    return loss, np.mean(x.argmax(-1) == y), np.exp(loss)
-
-
-def stop_by_best(losses, patience):
-    best = 0
-    for epoch, loss in enumerate(losses):
-        if loss < losses[best]:
-            best = epoch
-        if epoch - best >= patience:
-            return best, epoch
-    return best, len(losses) - 1
-
-
-def stop_by_counter(losses, patience):
-    lowest, best, waited, epoch = math.inf, 0, 0, 0
-    for epoch, loss in enumerate(losses):
-        if loss < lowest:
-            lowest, best, waited = loss, epoch, 0
-        else:
-            waited += 1
-            if waited == patience:
-                break
-    return best, epoch
-
-
-def stop_by_prefixes(losses, patience):
-    for last in range(len(losses)):
-        seen = losses[: last + 1]
-        best = seen.index(min(seen))
-        if last - best == patience or last == len(losses) - 1:
-            return best, last
-    raise ValueError("no epoch")
-
-
-def stop_by_numpy(losses, patience):
-    so_far = np.minimum.accumulate(losses)
-    bests = [int(np.argmax(so_far == low)) for low in so_far]
-    ends = [i for i, best in enumerate(bests) if i - best >= patience]
-    last = ends[0] if ends else len(losses) - 1
-    return bests[last], last
-
-
-def stop_by_records(losses, patience):
-    records = [i for i in range(len(losses)) if all(losses[i] < x for x in losses[:i])]
-    for here, following in zip(records, [*records[1:], math.inf], strict=True):
-        if following - here > patience and here + patience < len(losses):
-            return here, here + patience
-    return records[-1], len(losses) - 1
-
-
 RIGHT_ANSWERS = {
     "4.1": [
         adamw_by_the_book,
@@ -254,19 +132,4 @@ RIGHT_ANSWERS = {
         clip_by_numpy,
         clip_or_give_back,
     ],
-    "4.4": [
-        micro_by_total,
-        micro_by_cat,
-        micro_by_weighted_means,
-        micro_by_dot,
-        micro_with_a_zero_of_its_own,
-    ],
-    "4.5": [
-        measure_by_mask,
-        measure_by_cross_entropy,
-        measure_by_loop,
-        measure_by_gather,
-        measure_by_numpy,
-    ],
-    "4.6": [stop_by_best, stop_by_counter, stop_by_prefixes, stop_by_numpy, stop_by_records],
 }
