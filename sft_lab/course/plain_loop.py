@@ -1,19 +1,26 @@
-"""Chapters 04 and 04b: the loop of SFT in three small functions, each resting on the one before.
+"""Chapter 04: the loop of SFT in three small functions, each resting on the one before.
 
 `run_batch` gives the loss of a batch, `step` makes one update of it, `sft` makes a run of steps.
 `sft_lab.train` does the same faster, and adds checkpoints, logs and errors that name their cause.
 """
 
+import ast
+import copy
 import math
+import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from transformers import PreTrainedTokenizerBase
 
+from sft_lab.atlas import ask, load_facts, split
 from sft_lab.batches import group_by_length, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
+from sft_lab.labels import encode_conversations
 from sft_lab.loop.plan import SEEDS_APART
-from sft_lab.train import learning_rate_at
+from sft_lab.train import evaluate, learning_rate_at
 
 Batch = dict[str, torch.Tensor]
 RunBatch = Callable[[torch.nn.Module, Batch], tuple[torch.Tensor, int]]
@@ -106,3 +113,38 @@ def _judge(model: torch.nn.Module, evaluate: Callable | None) -> float | None:
     value = evaluate(model) if evaluate else None
     model.train()
     return value
+
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+ROWS, JUDGED = 240, 64  # of a run of the sweep: what it learns from, and what it is judged on
+
+
+def try_rate(
+    base: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, *, rate: float, seed: int
+) -> dict[str, float]:
+    """One epoch on ROWS questions at this peak: the held-out loss before and after, in nats per
+    graded token."""
+    facts = split(load_facts())
+    known = random.Random(seed).sample(facts["train"], ROWS)
+    asked = random.Random(0).sample(facts["held_out"], JUDGED)
+    judged = encode_conversations(ask(asked, seed=0), tokenizer)
+    model = copy.deepcopy(base)
+    _, values = sft(
+        model,
+        encode_conversations(ask(known, seed=seed), tokenizer),
+        tokenizer.pad_token_id,
+        evaluate=lambda model: evaluate(model, tokenizer, judged)["loss"],
+        peak=rate,
+        seed=seed,
+    )
+    return {"before": values[0], "loss": values[-1]}
+
+
+def show_function(path: Path | str, name: str) -> str:
+    """The source of one function of a Python file. ValueError when there is none of this name."""
+    text = Path(path).read_text("utf-8")
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno])
+    raise ValueError(f"no function {name} in {path}")

@@ -34,7 +34,7 @@ def draw_rungs() -> Figure:
     """The three functions of the loop, each inside the one that calls it."""
     figure = new_figure((11.0, 4.2))
     ax = figure.subplots()
-    _box(ax, 0.0, 0.0, 11.0, 4.0, "white", "sft: a run", "an order of the examples in every epoch")
+    _box(ax, 0.0, 0.0, 11.0, 4.0, "white", "sft: a run", "the order of the examples")
     ax.text(0.25, 2.75, "the learning rate of every step", color=MUTED, fontsize=12)
     ax.text(0.25, 0.3, "an evaluation after every epoch", color=MUTED, fontsize=12)
     _box(ax, 3.6, 0.25, 7.2, 3.3, PALE_BLUE, "step: one update", "counts the graded tokens")
@@ -55,12 +55,12 @@ def draw_state() -> Figure:
         "schedule": "which step it is:\nthe next rate",
         "order": "which rows\ncome next",
     }
-    figure = new_figure((11.0, 2.3))
+    figure = new_figure((11.0, 2.0))
     ax = figure.subplots()
     for place, (name, words) in enumerate(parts.items()):
-        _box(ax, 2.75 * place, 0.0, 2.5, 2.0, PALE_BLUE, name, "")
-        ax.text(2.75 * place + 0.25, 0.35, words, color=INK, fontsize=12)
-    ax.set(xlim=(-0.05, 10.8), ylim=(-0.05, 2.05))
+        _box(ax, 2.75 * place, 0.0, 2.5, 1.6, PALE_BLUE, name, "")
+        ax.text(2.75 * place + 0.25, 0.3, words, color=INK, fontsize=12)
+    ax.set(xlim=(-0.05, 10.8), ylim=(-0.05, 1.65))
     ax.axis("off")
     title_figure(figure, "A run between two steps")
     return figure
@@ -70,7 +70,8 @@ def draw_rates(results: Results, here: float) -> Axes:
     """Held-out loss after a short run, against its peak learning rate: a dot for every seed, a line
     through the means, and the run of this moment.
 
-    results: rows with `rate`, `seed`, `loss` and `before` (the base's loss). here: the loss at 1e-3.
+    results: rows with `rate`, `seed`, `loss` and `before` (the base's loss). here: the loss at
+    1e-3.
     """
     rates = sorted({row["rate"] for row in results.rows})
     means = [np.mean(results.measured("loss", rate=rate)) for rate in rates]
