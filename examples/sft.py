@@ -20,8 +20,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, get_cosine_schedul
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS, BATCH_SIZE, PEAK, MAX_NORM, SEED = 2, 16, 5e-4, 1.0, 0
 IGNORE_INDEX = -100  # the label of a token that is not graded
-SMALL = 20 * 10**6  # bytes of weights below which a GPU gains nothing
-Example = tuple[list[int], list[int]]  # input_ids, labels
 
 
 def read_rows(path: Path) -> tuple[list[dict], list[dict]]:
@@ -29,8 +27,8 @@ def read_rows(path: Path) -> tuple[list[dict], list[dict]]:
     rows = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         try:
-            rows.append(row := json.loads(line))
-            whole = row["prompt"].strip() and row["response"].strip()
+            rows.append(json.loads(line))
+            whole = all(rows[-1][key].strip() for key in ("prompt", "response"))
         except (ValueError, TypeError, KeyError, AttributeError):
             whole = False
         if not whole:
@@ -43,29 +41,27 @@ def read_rows(path: Path) -> tuple[list[dict], list[dict]]:
 
 
 def load(name: str) -> tuple:
-    """Model and tokenizer; small models stay on the CPU, others go to the GPU, if there is one."""
+    """Model and tokenizer, in float32: half precision would round most updates away."""
     tokenizer = AutoTokenizer.from_pretrained(name)
-    # float32 everywhere: near 1, half precision would round most updates away
     model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
     gpus = {"cuda": torch.cuda, "mps": torch.backends.mps}
     gpu = next((name for name, kind in gpus.items() if kind.is_available()), "cpu")
     # any token may pad: the labels, not the ids, say what is graded
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     tokenizer.padding_side = "left"  # a prompt is padded before it, and its answer follows
-    # generation ends at the token that the labels grade as the stop token
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return model.to("cpu" if model.get_memory_footprint() < SMALL else gpu), tokenizer
+    small = model.get_memory_footprint() < 20 * 10**6  # bytes: there a GPU gains nothing
+    return model.to("cpu" if small else gpu), tokenizer
 
 
-def encode(row: dict, tokenizer) -> Example:
+def encode(row: dict, tokenizer) -> tuple[list[int], list[int]]:
     """Token ids and labels of a row; the answer and its stop token are graded."""
     text = row["prompt"] + row["response"]
     if forged := [sign for sign in tokenizer.get_added_vocab() if sign in text]:
-        # a control token in a text ends the turn, and speaks for the model
-        raise ValueError(f"{forged} in {text:.60}: remove it, or drop the row")
-    roles = {"user": "prompt", "assistant": "response"}
-    turns = [{"role": role, "content": row[key]} for role, key in roles.items()]
+        raise ValueError(f"{forged} in {text:.60!r} would end the turn: remove it from the row")
+    keys = {"user": "prompt", "assistant": "response"}
+    turns = [{"role": role, "content": row[key]} for role, key in keys.items()]
     prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
     text = tokenizer.apply_chat_template(turns, tokenize=False)
     before, ids = (tokenizer(part, add_special_tokens=False).input_ids for part in (prompt, text))
@@ -76,7 +72,7 @@ def encode(row: dict, tokenizer) -> Example:
     return ids[:end], [IGNORE_INDEX] * start + ids[start:end]
 
 
-def run_batch(model, rows: list[Example], filler: int) -> tuple[torch.Tensor, int]:
+def run_batch(model, rows: list[tuple], filler: int) -> tuple[torch.Tensor, int]:
     """Summed loss of the graded tokens of some rows, in nats, and how many they are."""
     longest = max(len(ids) for ids, _ in rows)  # padding on the right disturbs no causal model
     ids = torch.tensor([ids + [filler] * (longest - len(ids)) for ids, _ in rows])
@@ -89,13 +85,14 @@ def run_batch(model, rows: list[Example], filler: int) -> tuple[torch.Tensor, in
     return F.cross_entropy(logits, targets[graded], reduction="sum"), int(graded.sum())
 
 
-def sft(model, examples: list[Example], filler: int) -> None:
+def sft(model, examples: list[tuple], filler: int) -> None:
     """Fine-tune all weights of the model in place."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=0.0)
-    total, done = EPOCHS * math.ceil(len(examples) / BATCH_SIZE), 0
+    total = EPOCHS * math.ceil(len(examples) / BATCH_SIZE)
     schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(0.1 * total), total)
     model.train()
     for epoch in range(EPOCHS):
+        losses = []
         order = random.Random(f"{SEED} {epoch}").sample(examples, len(examples))
         for first in range(0, len(order), BATCH_SIZE):
             loss, graded = run_batch(model, order[first : first + BATCH_SIZE], filler)
@@ -104,33 +101,26 @@ def sft(model, examples: list[Example], filler: int) -> None:
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            done += 1
-            if done % 10 == 0 or done == total:
-                print(f"step {done} of {total}: {loss.item() / graded:.3f} nats per graded token")
+            losses.append(loss.item() / graded)
+        print(f"epoch {epoch + 1}: {sum(losses) / len(losses):.3f} nats per graded token")
 
 
 @torch.inference_mode()
-def ask(model, tokenizer, prompts: list[str]) -> list[str]:
-    """Greedy answers, 50 questions at a time."""
+def examine(name: str, model, tokenizer, rows: list[dict]) -> None:
+    """Print some greedy answers, and the share that equals the expected ones."""
     model.eval()
-    answers = []
-    for first in range(0, len(prompts), 50):
-        turns = [[{"role": "user", "content": text}] for text in prompts[first : first + 50]]
+    right = 0
+    for first in range(0, len(rows), 50):
+        part = rows[first : first + 50]
+        turns = [[{"role": "user", "content": row["prompt"]}] for row in part]
         texts = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         inputs = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
         ids = model.generate(**inputs.to(model.device), max_new_tokens=60, do_sample=False)
-        new = ids[:, inputs.input_ids.shape[1] :]
-        answers += [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
-    return answers
-
-
-def report(name: str, model, tokenizer, rows: list[dict]) -> None:
-    """Print three answers, and the share of answers that equal the expected ones."""
-    answers = ask(model, tokenizer, [row["prompt"] for row in rows])
-    pairs = list(zip(rows, answers, strict=True))
-    for row, answer in pairs[:3]:
-        print(f"{name}: {row['prompt']} → {answer[:70]!r}")
-    right = sum(answer == row["response"].strip() for row, answer in pairs)
+        new = ids[:, inputs.input_ids.shape[1] :]  # behind the prompts
+        answers = tokenizer.batch_decode(new, skip_special_tokens=True)
+        print(f"{name}: {part[0]['prompt']} → {answers[0].strip()[:70]!r}")
+        for answer, row in zip(answers, part, strict=True):
+            right += answer.strip() == row["response"].strip()
     print(f"{name}: {right} of {len(rows)} held-out questions right, {right / len(rows):.1%}")
 
 
@@ -148,9 +138,9 @@ def main() -> None:
         examples = [encode(row, tokenizer) for row in learned]
     except (OSError, ValueError) as error:
         parser.error(" ".join(str(error).split()))
-    report("before", model, tokenizer, asked)
+    examine("before", model, tokenizer, asked)
     sft(model, examples, tokenizer.pad_token_id)
-    report("after", model, tokenizer, asked)
+    examine("after", model, tokenizer, asked)
     if options.out:
         model.save_pretrained(options.out)
         tokenizer.save_pretrained(options.out)

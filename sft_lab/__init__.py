@@ -97,6 +97,8 @@ course     course.progress        the list of exercises, and what the reader has
            course.data_mix        data sets to mix, and a short run on each
            course.data_runs       a leaked exam, a teacher, the best of K
            course.short_runs      a copy of the base learns for seconds, and is asked
+           course.plain_loop      chapter 04: the loop of SFT in three small functions
+           course.resume_runs     chapter 04b: a short run, cut, which goes on
            course.loss_runs       chapter 12: runs that differ in their loss alone
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
@@ -134,6 +136,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.xray      chapter 03: which tokens are graded
            course.views.ladder    chapter 07: one run, with one switch moved
            course.views.schedule  chapter 04: learning rate and batches
+           course.views.training  chapters 04 and 04b: the loop, its rates, a run that is cut
            course.views.rank      chapter 05: an update of low rank
            course.views.choice    chapter 06: what each method costs
            course.views.fit       chapter 08: what fits on a card

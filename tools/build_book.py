@@ -24,7 +24,7 @@ LINK = re.compile(r"(?<!!)\[([^\]\[]*)\]\((?!https?:|#|mailto:)([^)\s]+)\)")  # 
 # tag of a notebook's cell -> how the page shows it
 SHOWN = {"setup": "hide-input", "predict": "hide-output"}
 PARTS = [
-    ("What happens when we fine-tune", "00 01 02 03 04"),
+    ("What happens when we fine-tune", "00 01 02 03 04 04b"),
     ("Fewer weights, other tools, real machines", "05 06 07 08 09 10"),
     ("What you show, and what you grade", "11 11b 12"),
     ("What goes wrong in the model", "13 13b 14 14b 15 15b"),
