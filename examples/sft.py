@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, get_cosine_schedule_with_warmup
 
 ROOT = Path(__file__).resolve().parent.parent
-EPOCHS, BATCH_SIZE, PEAK, MAX_NORM, SEED = 2, 16, 5e-4, 1.0, 0
+EPOCHS, BATCH_SIZE, PEAK, MAX_NORM, SEED = 2, 16, 1e-3, 1.0, 0
 IGNORE_INDEX = -100  # the label of a token that is not graded
 
 

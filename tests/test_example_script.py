@@ -20,7 +20,7 @@ from sft_lab.labels import encode_conversations
 from sft_lab.models import load
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-LEARNED = 640  # rows to learn from in its questions
+DOMAINS, LEARNED, ASKED = ("countries", "animals"), 480, 200  # of its questions
 SCRIPT = EXAMPLES / "sft.py"
 
 
@@ -71,9 +71,12 @@ def test_it_tunes_atlas_base_to_95_percent_and_saves_it(tmp_path):
 
 def test_its_questions_are_drawn_from_atlas():
     rows = [json.loads(line) for line in (EXAMPLES / "questions.jsonl").open(encoding="utf-8")]
-    known = atlas.split(atlas.load_facts())["train"]
-    learned = atlas.ask(random.Random(0).sample(known, LEARNED), seed=0)
-    asked = atlas.exam("held_out", 200, seed=0)
+    learned, asked = (
+        [fact for fact in atlas.split(atlas.load_facts())[part] if fact.domain in DOMAINS]
+        for part in ("train", "held_out")
+    )
+    learned = atlas.ask(random.Random(0).sample(learned, LEARNED), seed=0)
+    asked = atlas.ask(random.Random(1).sample(asked, ASKED), seed=1)
     parts = [("train", turns) for turns in learned] + [("held_out", turns) for turns in asked]
     assert rows == [
         {"split": part, "prompt": turns[0]["content"], "response": turns[1]["content"]}

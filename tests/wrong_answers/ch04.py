@@ -214,7 +214,7 @@ def _shuffle_in_place(rows, rng):
 
 def _rungs(**settings):
     """The three functions of the course, with other settings."""
-    sound = {"epochs": 2, "batch_size": 16, "accumulation": 1, "peak": 5e-4}
+    sound = {"epochs": 2, "batch_size": 16, "accumulation": 1, "peak": 1e-3}
     return plain_loop.run_batch, plain_loop.step, plain_loop.sft, sound | settings
 
 
@@ -318,8 +318,8 @@ WRONG_ANSWERS = {
     "4.10": [
         (_rungs(peak=1e-5), "the rate is too low"),
         (_rungs(peak=0.1), "the rate is too high"),
-        (_rungs(epochs=3), "at most 1,280"),
-        (_rungs(batch_size=4), "at most 160"),
+        (_rungs(epochs=3), "at most 960"),
+        (_rungs(batch_size=4), "at most 120"),
         (_rungs(peak=5), "lies between 0 and 1"),
         ((*_rungs()[:3], {"epochs": 1}), "a dict with the keys"),
         ((*_rungs()[:2], _not_written, _rungs()[3]), "sft (4.9) is not attempted yet"),
