@@ -815,7 +815,7 @@ def loop(attempt: Any) -> str:
     )
     right = share_right(model.eval(), tokenizer, held_out, max_new_tokens=40)
     if right < BAR:
-        raise Mistake(_explain_run(right, values, len(losses)))
+        raise Mistake(_explain_run(right, values, losses))
     return f"your loop, {len(losses)} steps: {right:.1%} of {ASKED} held-out questions right"
 
 
@@ -846,13 +846,13 @@ def _need_settings(settings: Any) -> dict[str, Any]:
     return settings
 
 
-def _explain_run(right: float, values: list[float], steps: int) -> str:
-    """What a run that missed the bar looks like, by its held-out loss."""
-    line = f"{right:.1%} right after {steps} steps, the bar is {BAR:.0%}; the held-out loss went "
+def _explain_run(right: float, values: list[float], losses: list[float]) -> str:
+    """What a run that missed the bar looks like, by its losses."""
+    line = f"{right:.1%} right after {len(losses)} steps, the bar is {BAR:.0%}; the held-out loss went "
     line += " → ".join(f"{value:.2f}" for value in values)
     if len(values) < 2 or not math.isfinite(values[-1]):
         return f"{line}: it is not a number, or was not measured"
-    if values[-1] > values[0]:
+    if values[-1] > values[0] or max(losses) > 1.5 * losses[0]:
         return f"{line}: the model broke, the rate is too high"
     if values[-1] > 0.3:
         return f"{line}: it still has far to go; the rate is too low, or the steps are too few"
