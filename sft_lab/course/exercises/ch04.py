@@ -813,6 +813,8 @@ def loop(attempt: Any) -> str:
         "the losses of the steps",
         "the evaluations",
     )
+    losses = need_list(losses, numbers.Real, "floats, the loss of every step")
+    values = need_list(values, numbers.Real, "floats, one an evaluation")
     right = share_right(model.eval(), tokenizer, held_out, max_new_tokens=40)
     if right < BAR:
         raise Mistake(_explain_run(right, values, losses))
@@ -848,9 +850,9 @@ def _need_settings(settings: Any) -> dict[str, Any]:
 
 def _explain_run(right: float, values: list[float], losses: list[float]) -> str:
     """What a run that missed the bar looks like, by its losses."""
-    line = f"{right:.1%} right after {len(losses)} steps, the bar is {BAR:.0%}; the held-out loss went "
-    line += " → ".join(f"{value:.2f}" for value in values)
-    if len(values) < 2 or not math.isfinite(values[-1]):
+    way = " → ".join(f"{value:.2f}" for value in values)
+    line = f"{right:.1%} right after {len(losses)} steps, the bar is {BAR:.0%}; held-out loss {way}"
+    if not losses or len(values) < 2 or not math.isfinite(values[-1]):
         return f"{line}: it is not a number, or was not measured"
     if values[-1] > values[0] or max(losses) > 1.5 * losses[0]:
         return f"{line}: the model broke, the rate is too high"

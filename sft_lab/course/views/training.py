@@ -106,8 +106,8 @@ def draw_two_accuracies(
     """Token accuracy and the share of right answers, as a run goes on."""
     ax = new_figure((9.0, 4.2)).subplots()
     for name, shares, colour in (
-        ("tokens, the right ones before them", tokens, BLUE),
-        ("whole answers, its own tokens before", answers, ANSWER),
+        ("a token, after the right tokens", tokens, BLUE),
+        ("a whole answer, after its own tokens", answers, ANSWER),
     ):
         ax.plot(steps, shares, color=colour, marker="o", label=name)
         ax.annotate(
