@@ -12,7 +12,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapter 04 | CPU, no network | about 30 s | 3, about 30 minutes | A7 B11 |
+# | chapter 04 | CPU, no network | about 20 s | 3, about 30 minutes | A7 B11 |
 
 # %% tags=["setup"]
 import copy
@@ -314,7 +314,7 @@ assert list(words.values()) == ["held", "not shown"]
 assert min(moved["averages"]) > 0.9 > 0.5 > max(moved["nothing"])
 
 # %% [markdown]
-# **Read.** The first update leaps from 0.3 learning rates to almost 1: *held*. In the loss of the
+# **Read.** The first update leaps from a third of a learning rate to almost a whole one: *held*. In the loss of the
 # next five steps nothing is to be seen: *not shown*. A model of a million weights bears one step of
 # full size at this rate; nearer to the rate that breaks it (chapter 04, section 2) it need not. So
 # compare a resumed run with an unbroken one, and do not judge it by its curve.

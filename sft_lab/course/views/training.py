@@ -12,6 +12,7 @@ from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
 
 from sft_lab.course.results import Results
 from sft_lab.course.views.widgets import show_widget
@@ -187,6 +188,7 @@ def draw_resume(runs_of: Mapping[str, Sequence[Sequence[Mapping]]], cut: int) ->
                 line = "-" if lost == "nothing" else "--"
                 label = "" if number else name
                 ax.plot(range(len(run)), values, line, color=colour, linewidth=1.6, label=label)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.axvline(cut, color=MUTED, linestyle=":", linewidth=1.6)
         ax.set(xlabel="step", ylabel=unit, ylim=(0, None))
         ax.legend()
