@@ -11,7 +11,7 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 01 to 03 | CPU, no network | about 45 s | 7, about 75 minutes | A6 A7 A8 A9 B1 B5 B12 L8 L23 |
+# | chapters 01 to 03 | CPU, no network | about 35 s | 7, about 75 minutes | A6 A7 A8 A9 B1 B5 B12 L8 L23 |
 
 # %% tags=["setup"]
 import copy
@@ -732,7 +732,7 @@ assert answers[1] < 0.1 < 0.6 < tokens[1] and tokens[2] - answers[2] > 0.1
 # %% [markdown]
 # **Read.** Not one answer is right, and two thirds of the tokens are. Teacher forcing puts the right
 # tokens in front, and much of an answer repeats its question. One wrong token spoils an answer: at
-# 97 % a token, 11 tokens in a row are right in about 70 % of the cases. So report the share of right
+# 97 % a token, 11 tokens in a row are right in two of three cases. So report the share of right
 # answers, and read token accuracy as what it is: a smoother loss.
 #
 # ### Perplexity
@@ -802,7 +802,8 @@ for training, curve in runs:
     assert training[-1] < 0.3
 
 # %% [markdown]
-# **Read.** First *both* fall: the form of an answer is general. What is left to learn are 24 facts,
+# **Read.** (A training point is the mean over its epoch.) First *both* fall: the form of an answer is
+# general. What is left to learn are 24 facts,
 # which do not help with others. The model grows sure of answers that it cannot know, and wrong sure
 # answers are expensive.
 #

@@ -33,16 +33,16 @@ PALE_BLUE, PALE_ORANGE = "#E3EEF7", "#FBEBD0"
 
 def draw_rungs() -> Figure:
     """The three functions of the loop, each inside the one that calls it."""
-    figure = new_figure((11.0, 4.2))
+    figure = new_figure((11.0, 3.3))
     ax = figure.subplots()
-    _box(ax, 0.0, 0.0, 11.0, 4.0, "white", "sft: a run", "the order of the examples")
-    ax.text(0.25, 2.75, "the learning rate of every step", color=MUTED, fontsize=12)
-    ax.text(0.25, 0.3, "an evaluation after every epoch", color=MUTED, fontsize=12)
-    _box(ax, 3.6, 0.25, 7.2, 3.3, PALE_BLUE, "step: one update", "counts the graded tokens")
-    ax.text(3.85, 0.5, "clips · sets the rate · AdamW", color=MUTED, fontsize=12)
-    _box(ax, 6.9, 0.6, 3.7, 2.0, PALE_ORANGE, "run_batch: a loss", "forward, shift, mask,")
-    ax.text(7.15, 1.35, "sum of the losses", color=MUTED, fontsize=12)
-    ax.set(xlim=(-0.05, 11.05), ylim=(-0.05, 4.05))
+    _box(ax, 0.0, 0.0, 11.0, 3.0, "white", "sft: a run", "the order of the examples")
+    ax.text(0.25, 1.7, "the learning rate of every step", color=MUTED, fontsize=12)
+    ax.text(0.25, 0.25, "an evaluation after every epoch", color=MUTED, fontsize=12)
+    _box(ax, 3.6, 0.2, 7.2, 2.45, PALE_BLUE, "step: one update", "counts the graded tokens")
+    ax.text(3.85, 0.4, "clips · sets the rate · AdamW", color=MUTED, fontsize=12)
+    _box(ax, 6.9, 0.4, 3.7, 1.6, PALE_ORANGE, "run_batch: a loss", "forward, shift, mask,")
+    ax.text(7.15, 0.65, "sum of the losses", color=MUTED, fontsize=12)
+    ax.set(xlim=(-0.05, 11.05), ylim=(-0.05, 3.05))
     ax.axis("off")
     title_figure(figure, "Three functions, each called by the next")
     return figure
