@@ -1,9 +1,14 @@
 """Wrong answers to the exercises of chapter 04, written from the statements alone."""
 
 import math
+import random
 import statistics
 
 import torch
+import torch.nn.functional as F
+
+from sft_lab.batches import pad_batch
+from sft_lab.course import plain_loop
 
 
 def adamw(
@@ -120,6 +125,227 @@ def clip_with_a_slack(gradients, max_norm):
     )
 
 
+# 4.7
+def _batch(rows="next", divisor=False, masked=True, count="graded", detach=False, base=1.0):
+    def run_batch(model, batch):
+        given = {"attention_mask": batch["attention_mask"]} if masked else {}
+        logits = model(batch["input_ids"], **given).logits
+        labels = batch["labels"]
+        if rows == "next":
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        elif rows == "two":
+            logits, labels = logits[:, :-2], labels[:, 2:]
+        keep = labels != -100
+        if rows == "all":
+            logits = model(batch["input_ids"], **given).logits[:, :-1]
+            labels = batch["input_ids"][:, 1:]
+            keep = batch["attention_mask"][:, 1:] == 1
+        total = F.cross_entropy(logits[keep], labels[keep], reduction="sum") / base
+        number = {
+            "graded": int(keep.sum()),
+            "float": float(keep.sum()),
+            "tensor": keep.sum(),
+            "tokens": int(batch["attention_mask"].sum()),
+            "rows": len(labels),
+            "first": int((batch["labels"] != -100).sum()),
+        }[count]
+        total = total / max(number, 1) if divisor else total
+        return (total.detach() if detach else total), number
+
+    return run_batch
+
+
+def _batch_of_hf(model, batch):
+    out = model(batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"])
+    number = int((batch["labels"][:, 1:] != -100).sum())
+    return out.loss * number, number
+
+
+def _batch_of_means(model, batch):
+    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    labels = batch["labels"][:, 1:]
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten()), int((labels != -100).sum())
+
+
+# 4.8
+def _step(
+    cleared=True,
+    weight="tokens",
+    clip="once",
+    limit=1.0,
+    rated=True,
+    first=False,
+    loss="mean",
+    late=False,
+):
+    def step(model, optimizer, batches, rate, run_batch):
+        if cleared:
+            optimizer.zero_grad()
+        total = sum(int((batch["labels"][:, 1:] != -100).sum()) for batch in batches)
+        sums, counts, kept = 0.0, 0, []
+        for batch in batches:
+            summed, number = run_batch(model, batch)
+            by = {
+                "tokens": total,
+                "batches": max(number, 1) * len(batches),
+                "none": 1,
+                "own": max(number, 1),
+            }
+            part = summed / by[weight]
+            kept.append(part)
+            if not late and part.requires_grad:
+                part.backward()
+            sums, counts = sums + summed.item(), counts + number
+            if clip == "each":
+                torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+        if late:
+            sum(kept).backward()
+        if clip == "once":
+            torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+        if clip == "value":
+            torch.nn.utils.clip_grad_value_(model.parameters(), limit)
+        if clip == "weight":
+            for one in model.parameters():
+                torch.nn.utils.clip_grad_norm_([one], limit)
+        for number, group in enumerate(optimizer.param_groups):
+            if rated and (not first or number == 0):
+                group["lr"] = rate
+        optimizer.step()
+        return {
+            "mean": sums / counts,
+            "sum": sums,
+            "batch": sums / len(batches),
+            "tensor": torch.tensor(sums / counts),
+        }[loss]
+
+    return step
+
+
+def _step_twice(model, optimizer, batches, rate, run_batch):
+    found = [_step()(model, optimizer, [batch], rate, run_batch) for batch in batches]
+    return sum(found) / len(found)
+
+
+def _step_first_batch(model, optimizer, batches, rate, run_batch):
+    return _step()(model, optimizer, batches[:1], rate, run_batch)
+
+
+def _step_reads_twice(model, optimizer, batches, rate, run_batch):
+    total = sum(run_batch(model, batch)[1] for batch in batches)
+    optimizer.zero_grad()
+    sums = 0.0
+    for batch in batches:
+        loss, number = run_batch(model, batch)
+        if number:
+            (loss / total).backward()
+        sums += loss.item()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return sums / total
+
+
+def _step_rate_after(model, optimizer, batches, rate, run_batch):
+    loss = _step(rated=False)(model, optimizer, batches, rate, run_batch)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return loss
+
+
+# 4.9
+def _rate(at, total, peak, warmup=None):
+    warmup = math.ceil(total / 10) if warmup is None else warmup
+    if at < warmup:
+        return peak * at / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (at - warmup) / (total - warmup)))
+
+
+def _sft(
+    shuffled="epoch",
+    rest=True,
+    rate=_rate,
+    evals=("before", "after"),
+    modes=True,
+    fresh=False,
+    decay=0.0,
+    short=False,
+    total_of="steps",
+    result="both",
+    optimizer_of=torch.optim.AdamW,
+):
+    def sft(
+        model,
+        examples,
+        pad_token_id,
+        step,
+        evaluate,
+        *,
+        epochs,
+        batch_size,
+        accumulation,
+        peak,
+        seed,
+    ):
+        optimizer = optimizer_of(model.parameters(), weight_decay=decay)
+        count = math.ceil(len(examples) / batch_size)
+        total = math.ceil(count / accumulation) * epochs
+        total = {"steps": total, "batches": count * epochs, "epoch": total // epochs}[total_of]
+        rng, losses, scores = random.Random(seed if shuffled != "unseeded" else None), [], []
+
+        def measure():
+            if modes:
+                model.eval()
+            scores.append(evaluate(model))
+
+        if "before" in evals:
+            measure()
+        rows = list(examples)
+        if shuffled == "once":
+            rng.shuffle(rows)
+        for _ in range(epochs):
+            if shuffled in ("epoch", "unseeded"):
+                rng.shuffle(rows)
+            if shuffled == "same":
+                rows = list(examples)
+                random.Random(seed).shuffle(rows)
+            if shuffled == "drawn":
+                rows = rng.choices(examples, k=len(examples))
+            if fresh:
+                optimizer = optimizer_of(model.parameters(), weight_decay=decay)
+            batches = [
+                pad_batch(rows[at : at + batch_size], pad_token_id)
+                for at in range(0, len(rows), batch_size)
+                if not short or at + batch_size <= len(rows)
+            ]
+            for at in range(0, len(batches), accumulation):
+                some = batches[at : at + accumulation]
+                if not rest and len(some) < accumulation:
+                    continue
+                if modes:
+                    model.train()
+                now = min(len(losses), total) if total_of != "epoch" else len(losses) % total
+                losses.append(step(model, optimizer, some, rate(now, total, peak)))
+                if "step" in evals:
+                    measure()
+            if "after" in evals:
+                measure()
+        return {
+            "both": (losses, scores),
+            "losses": losses,
+            "swapped": (scores, losses),
+            "means": (sum(losses) / len(losses), scores),
+        }[result]
+
+    return sft
+
+
+# 4.10
+def _three(run_batch=plain_loop.run_batch, step=plain_loop.step, sft=plain_loop.sft, **settings):
+    usual = {"epochs": 2, "batch_size": 8, "accumulation": 1, "peak": 2e-3}
+    return run_batch, step, sft, usual | settings
+
+
 OTHER_WRONG_ANSWERS = {
     "4.1": [
         adamw(slope=lambda g, w, decay: g + decay * w, decay=lambda w, new, lr, rate: new),
@@ -229,5 +455,83 @@ OTHER_WRONG_ANSWERS = {
         clip_with_a_slack,
         lambda gs, limit: clip(gs, norm_of(gs) + 1e-2, limit),
         lambda gs, limit: clip(gs, max(1.0, norm_of(gs)), limit),
+    ],
+    "4.7": [
+        _batch(rows="same"),
+        _batch(rows="two"),
+        _batch(rows="all"),
+        _batch(divisor=True),
+        _batch(masked=False),
+        _batch(count="float"),
+        _batch(count="tensor"),
+        _batch(count="tokens"),
+        _batch(count="rows"),
+        _batch(count="first"),
+        _batch(detach=True),
+        _batch(base=math.log(2)),
+        _batch_of_hf,
+        _batch_of_means,
+        lambda model, batch: _batch()(model, batch)[0],
+        lambda model, batch: _batch()(model, batch)[::-1],
+    ],
+    "4.8": [
+        _step(cleared=False),
+        _step(weight="batches"),
+        _step(weight="none"),
+        _step(weight="own"),
+        _step(clip="each"),
+        _step(clip="none"),
+        _step(clip="value"),
+        _step(clip="weight"),
+        _step(limit=0.5),
+        _step(rated=False),
+        _step(first=True),
+        _step(loss="sum"),
+        _step(loss="batch"),
+        _step(loss="tensor"),
+        _step(late=True),
+        _step_twice,
+        _step_first_batch,
+        _step_reads_twice,
+        _step_rate_after,
+    ],
+    "4.9": [
+        _sft(shuffled="never"),
+        _sft(shuffled="once"),
+        _sft(shuffled="same"),
+        _sft(shuffled="drawn"),
+        _sft(shuffled="unseeded"),
+        _sft(rest=False),
+        _sft(short=True),
+        _sft(rate=lambda at, total, peak: _rate(at + 1, total, peak)),
+        _sft(rate=lambda at, total, peak: _rate(at, total, peak, total // 10)),
+        _sft(rate=lambda at, total, peak: _rate(at, total, peak, 0)),
+        _sft(rate=lambda at, total, peak: peak),
+        _sft(evals=("before",)),
+        _sft(evals=("after",)),
+        _sft(evals=("before", "step")),
+        _sft(modes=False),
+        _sft(fresh=True),
+        _sft(decay=0.01),
+        _sft(total_of="batches"),
+        _sft(total_of="epoch"),
+        _sft(result="losses"),
+        _sft(result="swapped"),
+        _sft(result="means"),
+        _sft(optimizer_of=torch.optim.Adam),
+    ],
+    "4.10": [
+        _three(peak=1e-5),
+        _three(peak=0.5),
+        _three(epochs=3),
+        _three(epochs=0),
+        _three(batch_size=480),
+        _three(batch_size=4),
+        _three(peak=2),
+        _three(batch_size=8.0),
+        _three(accumulation=60),
+        _three(epochs=1, peak=1e-4),
+        (*_three()[:3], {"epochs": 2, "batch_size": 8, "peak": 2e-3}),
+        _three()[3],
     ],
 }
