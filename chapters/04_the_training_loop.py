@@ -110,7 +110,7 @@ assert losses[-1] < 0.5 * losses[0]
 # $$w \leftarrow w - \eta \lambda w - \eta\, \frac{\hat m}{\sqrt{\hat v} + 10^{-8}}$$
 #
 # Here $\eta$ is the learning rate, $\lambda$ the weight decay and $t$ the number of the step, from
-# 1. Both means start at 0; the hats correct for that.
+# 1. Both means start at 0; the hats, $\hat m$ and $\hat v$, correct for that.
 #
 # **Predict.** How far does a weight move in the first step: in proportion to its gradient, or
 # about $\eta$ whatever the gradient?
@@ -404,6 +404,7 @@ def gradient_of(micro_batches: list, divisors: list[float]) -> torch.Tensor:
     return torch.cat([w.grad.flatten() for w in model.parameters()]).double()
 
 
+# %%
 def count(rows: list[Example]) -> int:
     """Graded tokens of the rows."""
     return sum(label != IGNORE_INDEX for row in rows for label in row.labels)
@@ -441,7 +442,8 @@ _ = draw_rungs()
 # `model(input_ids, attention_mask=…).logits` is (B, T, V), and row t predicts token t + 1. Return
 # two things: the **sum** of the losses of the graded tokens in nats (a tensor of one number, through
 # which a gradient flows), and their number, an int. A label in the first column is never predicted,
-# so it counts for nothing. In a batch without a graded token both are 0, and no nan appears.
+# so it counts for nothing. In a batch without a graded token both are 0: no nan, and `backward`
+# still works.
 #
 # Labels `[[-100, -100, 7, 2]]`: tokens 7 and 2 are graded. If the model gives them ½ and ¼, return
 # ln 2 + ln 4 = 2.08 and 2. The masked mean is their quotient, 1.04 nats.
