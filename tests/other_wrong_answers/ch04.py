@@ -126,9 +126,9 @@ def clip_with_a_slack(gradients, max_norm):
 
 
 # 4.7
-def _batch(rows="next", divisor=False, masked=True, count="graded", detach=False, base=1.0):
+def _batch(rows="next", divisor=False, count="graded", detach=False, base=1.0):
     def run_batch(model, batch):
-        given = {"attention_mask": batch["attention_mask"]} if masked else {}
+        given = {"attention_mask": batch["attention_mask"]}
         logits = model(batch["input_ids"], **given).logits
         labels = batch["labels"]
         if rows == "next":
@@ -461,7 +461,6 @@ OTHER_WRONG_ANSWERS = {
         _batch(rows="two"),
         _batch(rows="all"),
         _batch(divisor=True),
-        _batch(masked=False),
         _batch(count="float"),
         _batch(count="tensor"),
         _batch(count="tokens"),

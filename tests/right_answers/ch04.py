@@ -307,7 +307,7 @@ def sft_by_torch(
 ):
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(params=list(model.parameters()), lr=peak, weight_decay=0.0)
-    per_epoch = -(-(-(-len(examples) // batch_size)) // accumulation)
+    per_epoch = math.ceil(math.ceil(len(examples) / batch_size) / accumulation)
     rates = [cosine_rate(at, epochs * per_epoch, peak) for at in range(epochs * per_epoch)]
 
     def measure():
@@ -452,10 +452,10 @@ RIGHT_ANSWERS = {
     ],
     "4.9": [sft_plain, sft_by_torch, sft_by_length, sft_as_a_generator, sft_with_numpy],
     "4.10": [
-        three_of(epochs=2, batch_size=8, accumulation=1, peak=1e-3),
-        three_of(epochs=2, batch_size=16, accumulation=1, peak=2e-3),
-        three_of(epochs=2, batch_size=4, accumulation=2, peak=2e-3),
-        three_of(epochs=2, batch_size=8, accumulation=1, peak=2e-3),
-        three_of(epochs=2, batch_size=10, accumulation=1, peak=0.0015),
+        three_of(epochs=2, batch_size=16, accumulation=1, peak=1e-3),
+        three_of(epochs=2, batch_size=16, accumulation=1, peak=8e-4),
+        three_of(epochs=2, batch_size=8, accumulation=1, peak=6e-4),
+        three_of(epochs=2, batch_size=10, accumulation=1, peak=8e-4),
+        three_of(epochs=2, batch_size=8, accumulation=2, peak=9e-4),
     ],
 }

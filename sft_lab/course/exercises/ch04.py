@@ -323,6 +323,11 @@ def run_batch(attempt: Callable) -> str:
 
     def count(found: Any) -> int:
         _, value = unpack(found, "the summed loss", "the number of graded tokens")
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise Mistake(
+                f"the number of graded tokens is {value!r}, of type "
+                f"{type(value).__name__}: return an int"
+            )
         return need_whole(value, "the number of graded tokens", low=0)
 
     need_finite(
@@ -481,7 +486,10 @@ class _Watched:
         self.runs += 1
         loss, graded = plain_loop.run_batch(model, batch)
         loss = self.scale * loss
-        loss.register_hook(self._reach)
+        if graded:
+            loss.register_hook(self._reach)
+        else:  # without a gradient, it may be left out
+            self.reached += 1
         return loss, graded
 
     def _reach(self, slope: torch.Tensor) -> None:
