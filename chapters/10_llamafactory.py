@@ -886,7 +886,7 @@ show_widget(explore_factory(*start), draw_factory(*start))
 # ![LLaMA-Factory's page of buttons](../docs/llamafactory_webui.png)
 #
 # **`python code/sft.py`**, the walk-through's last line, is a file that its text does not contain.
-# Chapter 04 is that script.
+# [examples/sft.py](../examples/sft.py), the loop of chapter 04, is that script.
 #
 # ## What to remember
 #

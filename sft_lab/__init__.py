@@ -101,6 +101,8 @@ course     course.progress        the list of exercises, and what the reader has
            course.moment_runs     chapter 00: a training looked at on its way, a form of answer
            course.label_runs      chapter 03: runs that differ in their labels, and what they read
            course.mask_runs       chapter 03b: what the prompt weighs, trained to the end
+           course.plain_loop      chapter 04: the loop of SFT in three small functions
+           course.resume_runs     chapter 04b: a short run, cut, which goes on
            course.loss_runs       chapter 12: runs that differ in their loss alone
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
@@ -141,6 +143,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.mask      chapter 03b: what the prompt weighs, and the runs of each weight
            course.views.ladder    chapter 07: one run, with one switch moved
            course.views.schedule  chapter 04: learning rate and batches
+           course.views.training  chapters 04 and 04b: the loop, its rates, a run that is cut
            course.views.rank      chapter 05: an update of low rank
            course.views.choice    chapter 06: what each method costs
            course.views.fit       chapter 08: what fits on a card

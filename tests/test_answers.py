@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from sft_lab import judges
-from sft_lab.course import curve_runs, probe_runs, reward_runs
+from sft_lab.course import curve_runs, plain_loop, probe_runs, reward_runs
 from sft_lab.course.checks import check
 from sft_lab.course.progress import list_exercises
 
@@ -29,6 +29,7 @@ SLOW = {
     "0.4": 1,
     "3.6": 1,
     "3b.4": 1,
+    "4.10": 1,
     "13.3": 1,
     "13b.6": 1,
     "14b.6": 1,
@@ -153,6 +154,9 @@ def test_no_answer_is_kept_for_an_exercise_that_is_gone():
 @pytest.mark.parametrize(
     ("exercise_id", "working"),
     [
+        ("4.7", plain_loop.run_batch),
+        ("4.8", plain_loop.step),
+        ("4.9", plain_loop.sft),
         ("16d.1", judges.swap_test),
         ("16d.3", judges.cohen_kappa),
         ("16d.5", judges.both_orders),

@@ -61,19 +61,40 @@ def run(cell: Cell, namespace: dict[str, Any], chapter: str) -> None:
     exec(compile("\n" * cell.line + cell.source, str(CHAPTERS[chapter]), "exec"), namespace)
 
 
+def exercises_of(chapter: str) -> dict[str, list[Cell]]:
+    """The cells of each exercise of a chapter, by its id, in the order of the chapter."""
+    groups = find_exercises(read_chapter(CHAPTERS[chapter]), CHAPTERS[chapter])
+    return {parse_heading(group[0].source.splitlines()[0]).id: group for group in groups}
+
+
 def parts_of(exercise_id: str) -> tuple[list[Cell], str]:
     chapter, _ = sort_key(exercise_id)
-    for cells in find_exercises(read_chapter(CHAPTERS[chapter]), CHAPTERS[chapter]):
-        if parse_heading(cells[0].source.splitlines()[0]).id == exercise_id:
-            return cells, chapter
-    raise AssertionError(f"no exercise {exercise_id} in chapter {chapter}")
+    return exercises_of(chapter)[exercise_id], chapter
+
+
+def namespace_of(exercise_id: str) -> dict[str, Any]:
+    """What stands before an exercise: the set-up, and the solutions of earlier exercises of its
+    chapter whose functions its check takes."""
+    chapter, _ = sort_key(exercise_id)
+    namespace, groups = dict(setup_of(chapter)), exercises_of(chapter)
+    asked = {
+        node.id
+        for node in ast.walk(ast.parse(groups[exercise_id][3].source))
+        if isinstance(node, ast.Name)
+    }
+    for earlier, (_, stub, solution, *_) in groups.items():
+        if earlier == exercise_id:
+            return namespace
+        if stub.names() & asked:
+            run(solution, namespace, chapter)
+    raise KeyError(exercise_id)
 
 
 @pytest.mark.parametrize("exercise_id", EXERCISES)
 def test_the_solution_passes_its_check(exercise_id, monkeypatch, capsys):
     monkeypatch.setenv("SFT_LAB_STRICT", "1")
     (_, _, solution, check_cell, *_), chapter = parts_of(exercise_id)
-    namespace = dict(setup_of(chapter))
+    namespace = namespace_of(exercise_id)
     run(solution, namespace, chapter)
     for _ in range(DRAWS):
         run(check_cell, namespace, chapter)
@@ -106,7 +127,7 @@ def test_a_stub_is_signature_docstring_and_an_error(exercise_id):
 def test_the_stub_is_not_attempted_yet(exercise_id, monkeypatch, capsys):
     monkeypatch.delenv("SFT_LAB_STRICT", raising=False)
     (_, stub, _, check_cell, *_), chapter = parts_of(exercise_id)
-    namespace = dict(setup_of(chapter))
+    namespace = namespace_of(exercise_id)
     run(stub, namespace, chapter)
     run(check_cell, namespace, chapter)
     assert f"{exercise_id} not attempted yet" in capsys.readouterr().out

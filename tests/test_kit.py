@@ -383,3 +383,23 @@ def test_the_type_of_an_answer_is_asked_for(ask, good, bad, message):
     assert kit.same(ask(good), good) is None
     with pytest.raises(Mistake, match=message):
         ask(bad)
+
+
+def test_a_model_may_be_trained_only_where_the_check_says_so():
+    def train(model, rows):
+        model.weight.data.add_(1)
+        return 1
+
+    model = torch.nn.Linear(2, 1)
+    assert watch(train, may_train=True)(model, [1]) == 1
+    with pytest.raises(Mistake, match="changed `model` in place"):
+        watch(train)(model, [1])
+
+
+def test_a_check_that_trains_still_sees_other_arguments_changed():
+    def train(model, rows):
+        rows.append(2)
+        return 1
+
+    with pytest.raises(Mistake, match="changed `rows` in place"):
+        watch(train, may_train=True)(torch.nn.Linear(2, 1), [1])

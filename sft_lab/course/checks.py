@@ -74,7 +74,10 @@ def _judge(chosen: Check, attempt: Any) -> tuple[str, str, Exception | None]:
         return NOT_ATTEMPTED, "not attempted yet", None
     try:
         with _fresh_random_numbers():
-            shown = chosen.run(watch(attempt, may_return_none=chosen.may_return_none))
+            watched = watch(
+                attempt, may_return_none=chosen.may_return_none, may_train=chosen.may_train
+            )
+            shown = chosen.run(watched)
     except Exception as error:  # whatever the reader's code raises becomes one line
         if is_untouched(attempt, error):
             return NOT_ATTEMPTED, "not attempted yet", error

@@ -1,5 +1,4 @@
-"""Chapter 04 in the browser: sliders train anew and show what the plain functions say, and
-TensorBoard opens."""
+"""Chapter 04 in the browser: sliders train anew and show what the plain functions say."""
 
 import random
 
@@ -12,7 +11,7 @@ from sft_lab.course.head_training import make_head_task, train_head
 from sft_lab.course.views.schedule import describe_schedule, draw_schedule
 from sft_lab.labels import encode_conversations
 
-SCHEDULE, TENSORBOARD = 0, 1
+SCHEDULE = 0
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +69,3 @@ def test_the_largest_rate_diverges_and_the_view_says_so(page):
 
 def test_the_view_is_sound_after_all_this(page):
     find_view(page, SCHEDULE).check("ch04")
-
-
-def test_tensorboard_opens_inside_the_notebook_with_both_losses(page):
-    view = find_view(page, TENSORBOARD)
-    board = view.root.frame_locator('iframe[title="TensorBoard"]')
-    for tag in ("train/loss", "eval/loss"):
-        expect(board.get_by_text(tag, exact=True).first).to_be_visible(timeout=30_000)

@@ -1,10 +1,14 @@
 """Wrong answers to the exercises of chapter 04, written from the statements alone."""
 
 import math
+import random
 import statistics
 
 import torch
 import torch.nn.functional as F
+
+from sft_lab.batches import pad_batch
+from sft_lab.course import plain_loop
 
 
 def adamw(
@@ -113,170 +117,6 @@ def clip_replaces_the_list(gradients, max_norm):
     return gradients
 
 
-def micro_divisors(divide):
-    """Each sum by its own divisor: divide(own count, all counts)."""
-
-    def micro_losses(token_losses):
-        counts = [len(losses) for losses in token_losses]
-        return [p.sum() / divide(n, counts) for p, n in zip(token_losses, counts, strict=True)]
-
-    return micro_losses
-
-
-def micro_right(token_losses):
-    return micro_divisors(lambda n, counts: sum(counts))(token_losses)
-
-
-def micro_leaves_the_empty_out(token_losses):
-    return micro_right([losses for losses in token_losses if len(losses)])
-
-
-def micro_empties_without_a_graph(token_losses):
-    """A number that backward cannot be called on."""
-    total = sum(map(len, token_losses))
-    return [p.sum() / total if len(p) else torch.tensor(0.0) for p in token_losses]
-
-
-def micro_weighted_means(token_losses):
-    total = sum(map(len, token_losses))
-    return [losses.mean() * (len(losses) / total) for losses in token_losses]
-
-
-def micro_in_place(token_losses):
-    total = sum(map(len, token_losses))
-    for i, losses in enumerate(token_losses):
-        token_losses[i] = losses.sum() / total
-    return token_losses
-
-
-def micro_distinct(token_losses):
-    """Counts equal losses once."""
-    total = len(torch.cat(token_losses).unique())
-    return [losses.sum() / total for losses in token_losses]
-
-
-def graded(logits, labels, start=1, end=-1):
-    """The rows and targets of all graded places; right with the defaults."""
-    logits, labels = logits[:, :end] if end else logits, labels[:, start:]
-    return logits[labels != -100], labels[labels != -100]
-
-
-def measured(logits, labels):
-    rows, targets = graded(logits, labels)
-    loss = F.cross_entropy(rows, targets).item()
-    return loss, (rows.argmax(-1) == targets).double().mean().item(), math.exp(loss)
-
-
-def measures(change):
-    """The three right numbers, changed."""
-    return lambda logits, labels: change(*measured(logits, labels))
-
-
-def with_loss(measure):
-    def measure_logits(logits, labels):
-        loss = float(measure(logits, labels))
-        return loss, measured(logits, labels)[1], math.exp(loss)
-
-    return measure_logits
-
-
-def with_accuracy(measure):
-    def measure_logits(logits, labels):
-        loss, _, perplexity = measured(logits, labels)
-        return loss, float(measure(logits, labels)), perplexity
-
-    return measure_logits
-
-
-def with_perplexity(measure):
-    return lambda x, y: (*measured(x, y)[:2], float(measure(x, y)))
-
-
-def losses_of(logits, labels):
-    rows, targets = graded(logits, labels)
-    return F.cross_entropy(rows, targets, reduction="none")
-
-
-def row_losses(logits, labels):
-    pairs = zip(logits, labels, strict=True)
-    return torch.stack([losses_of(x[None], y[None]).mean() for x, y in pairs])
-
-
-def unshifted(logits, labels):
-    rows, targets = graded(logits, labels, start=0, end=None)
-    loss = F.cross_entropy(rows, targets).item()
-    return loss, (rows.argmax(-1) == targets).double().mean().item(), math.exp(loss)
-
-
-def measures_in_place(logits, labels):
-    result = measured(logits, labels)
-    labels[labels == -100] = 0
-    return result
-
-
-def measures_without_zero(logits, labels):
-    return measured(logits, labels.masked_fill(labels == 0, -100))
-
-
-def stop(
-    losses,
-    patience,
-    *,
-    better=lambda loss, best: loss < best,
-    reset=True,
-    enough=lambda waited, patience: waited == patience,
-    versus_previous=False,
-    first=math.inf,
-):
-    """Right with the defaults; every keyword is a mistake."""
-    lowest, best, waited, epoch = first, 0, 0, 0
-    for epoch, loss in enumerate(losses):
-        if better(loss, lowest):
-            lowest, best, waited = loss, epoch, 0 if reset else waited
-        else:
-            waited += 1
-            if versus_previous:
-                lowest = loss
-            if enough(waited, patience):
-                break
-    return best, epoch
-
-
-def stops(**mistakes):
-    return lambda losses, patience: stop(losses, patience, **mistakes)
-
-
-def stopped(change):
-    """The right indices, changed."""
-    return lambda losses, patience: change(*stop(losses, patience), losses)
-
-
-def stop_at_the_overall_best(losses, patience):
-    return losses.index(min(losses)), stop(losses, patience)[1]
-
-
-def stop_counts_rises_in_a_row(losses, patience):
-    """Compares with the epoch before."""
-    waited = 0
-    for epoch in range(1, len(losses)):
-        waited = waited + 1 if losses[epoch] >= losses[epoch - 1] else 0
-        if waited == patience:
-            return losses.index(min(losses[: epoch + 1])), epoch
-    return losses.index(min(losses)), len(losses) - 1
-
-
-def stop_in_place(losses, patience):
-    best, last = stop(losses, patience)
-    del losses[last + 1 :]
-    return best, last
-
-
-def last_of_equals(losses, patience):
-    _, last = stop(losses, patience)
-    seen = losses[: last + 1]
-    return max(i for i, loss in enumerate(seen) if loss == min(seen)), last
-
-
 def clip_with_a_slack(gradients, max_norm):
     return (
         clip(gradients, norm_of(gradients), max_norm)
@@ -285,15 +125,225 @@ def clip_with_a_slack(gradients, max_norm):
     )
 
 
-def micro_counts_no_zeros(token_losses):
-    """A token whose loss is exactly 0 is a token too."""
-    total = sum(int((losses > 0).sum()) for losses in token_losses)
-    return [losses.sum() / total for losses in token_losses]
+# 4.7
+def _batch(rows="next", divisor=False, count="graded", detach=False, base=1.0):
+    def run_batch(model, batch):
+        given = {"attention_mask": batch["attention_mask"]}
+        logits = model(batch["input_ids"], **given).logits
+        labels = batch["labels"]
+        if rows == "next":
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        elif rows == "two":
+            logits, labels = logits[:, :-2], labels[:, 2:]
+        keep = labels != -100
+        if rows == "all":
+            logits = model(batch["input_ids"], **given).logits[:, :-1]
+            labels = batch["input_ids"][:, 1:]
+            keep = batch["attention_mask"][:, 1:] == 1
+        total = F.cross_entropy(logits[keep], labels[keep], reduction="sum") / base
+        number = {
+            "graded": int(keep.sum()),
+            "float": float(keep.sum()),
+            "tensor": keep.sum(),
+            "tokens": int(batch["attention_mask"].sum()),
+            "rows": len(labels),
+            "first": int((batch["labels"] != -100).sum()),
+        }[count]
+        total = total / max(number, 1) if divisor else total
+        return (total.detach() if detach else total), number
+
+    return run_batch
 
 
-def micro_none_for_the_empty(token_losses):
-    total = sum(map(len, token_losses))
-    return [losses.sum() / total if len(losses) else None for losses in token_losses]
+def _batch_of_hf(model, batch):
+    out = model(batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"])
+    number = int((batch["labels"][:, 1:] != -100).sum())
+    return out.loss * number, number
+
+
+def _batch_of_means(model, batch):
+    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    labels = batch["labels"][:, 1:]
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten()), int((labels != -100).sum())
+
+
+# 4.8
+def _step(
+    cleared=True,
+    weight="tokens",
+    clip="once",
+    limit=1.0,
+    rated=True,
+    first=False,
+    loss="mean",
+    late=False,
+):
+    def step(model, optimizer, batches, rate, run_batch):
+        if cleared:
+            optimizer.zero_grad()
+        total = sum(int((batch["labels"][:, 1:] != -100).sum()) for batch in batches)
+        sums, counts, kept = 0.0, 0, []
+        for batch in batches:
+            summed, number = run_batch(model, batch)
+            by = {
+                "tokens": total,
+                "batches": max(number, 1) * len(batches),
+                "none": 1,
+                "own": max(number, 1),
+            }
+            part = summed / by[weight]
+            kept.append(part)
+            if not late and part.requires_grad:
+                part.backward()
+            sums, counts = sums + summed.item(), counts + number
+            if clip == "each":
+                torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+        if late:
+            sum(kept).backward()
+        if clip == "once":
+            torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+        if clip == "value":
+            torch.nn.utils.clip_grad_value_(model.parameters(), limit)
+        if clip == "weight":
+            for one in model.parameters():
+                torch.nn.utils.clip_grad_norm_([one], limit)
+        for number, group in enumerate(optimizer.param_groups):
+            if rated and (not first or number == 0):
+                group["lr"] = rate
+        optimizer.step()
+        return {
+            "mean": sums / counts,
+            "sum": sums,
+            "batch": sums / len(batches),
+            "tensor": torch.tensor(sums / counts),
+        }[loss]
+
+    return step
+
+
+def _step_twice(model, optimizer, batches, rate, run_batch):
+    found = [_step()(model, optimizer, [batch], rate, run_batch) for batch in batches]
+    return sum(found) / len(found)
+
+
+def _step_first_batch(model, optimizer, batches, rate, run_batch):
+    return _step()(model, optimizer, batches[:1], rate, run_batch)
+
+
+def _step_reads_twice(model, optimizer, batches, rate, run_batch):
+    total = sum(run_batch(model, batch)[1] for batch in batches)
+    optimizer.zero_grad()
+    sums = 0.0
+    for batch in batches:
+        loss, number = run_batch(model, batch)
+        if number:
+            (loss / total).backward()
+        sums += loss.item()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return sums / total
+
+
+def _step_rate_after(model, optimizer, batches, rate, run_batch):
+    loss = _step(rated=False)(model, optimizer, batches, rate, run_batch)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return loss
+
+
+# 4.9
+def _rate(at, total, peak, warmup=None):
+    warmup = math.ceil(total / 10) if warmup is None else warmup
+    if at < warmup:
+        return peak * at / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (at - warmup) / (total - warmup)))
+
+
+def _sft(
+    shuffled="epoch",
+    rest=True,
+    rate=_rate,
+    evals=("before", "after"),
+    modes=True,
+    fresh=False,
+    decay=0.0,
+    short=False,
+    total_of="steps",
+    result="both",
+    optimizer_of=torch.optim.AdamW,
+):
+    def sft(
+        model,
+        examples,
+        pad_token_id,
+        step,
+        evaluate,
+        *,
+        epochs,
+        batch_size,
+        accumulation,
+        peak,
+        seed,
+    ):
+        optimizer = optimizer_of(model.parameters(), weight_decay=decay)
+        count = math.ceil(len(examples) / batch_size)
+        total = math.ceil(count / accumulation) * epochs
+        total = {"steps": total, "batches": count * epochs, "epoch": total // epochs}[total_of]
+        rng, losses, scores = random.Random(seed if shuffled != "unseeded" else None), [], []
+
+        def measure():
+            if modes:
+                model.eval()
+            scores.append(evaluate(model))
+
+        if "before" in evals:
+            measure()
+        rows = list(examples)
+        if shuffled == "once":
+            rng.shuffle(rows)
+        for _ in range(epochs):
+            if shuffled in ("epoch", "unseeded"):
+                rng.shuffle(rows)
+            if shuffled == "same":
+                rows = list(examples)
+                random.Random(seed).shuffle(rows)
+            if shuffled == "drawn":
+                rows = rng.choices(examples, k=len(examples))
+            if fresh:
+                optimizer = optimizer_of(model.parameters(), weight_decay=decay)
+            batches = [
+                pad_batch(rows[at : at + batch_size], pad_token_id)
+                for at in range(0, len(rows), batch_size)
+                if not short or at + batch_size <= len(rows)
+            ]
+            for at in range(0, len(batches), accumulation):
+                some = batches[at : at + accumulation]
+                if not rest and len(some) < accumulation:
+                    continue
+                if modes:
+                    model.train()
+                now = min(len(losses), total) if total_of != "epoch" else len(losses) % total
+                losses.append(step(model, optimizer, some, rate(now, total, peak)))
+                if "step" in evals:
+                    measure()
+            if "after" in evals:
+                measure()
+        return {
+            "both": (losses, scores),
+            "losses": losses,
+            "swapped": (scores, losses),
+            "means": (sum(losses) / len(losses), scores),
+        }[result]
+
+    return sft
+
+
+# 4.10
+def _three(run_batch=plain_loop.run_batch, step=plain_loop.step, sft=plain_loop.sft, **settings):
+    usual = {"epochs": 2, "batch_size": 8, "accumulation": 1, "peak": 2e-3}
+    return run_batch, step, sft, usual | settings
 
 
 OTHER_WRONG_ANSWERS = {
@@ -406,127 +456,81 @@ OTHER_WRONG_ANSWERS = {
         lambda gs, limit: clip(gs, norm_of(gs) + 1e-2, limit),
         lambda gs, limit: clip(gs, max(1.0, norm_of(gs)), limit),
     ],
-    "4.4": [
-        micro_divisors(lambda n, counts: n),
-        micro_divisors(lambda n, counts: max(n, 1)),
-        micro_divisors(lambda n, counts: max(n, 1) * len(counts)),
-        micro_divisors(lambda n, counts: max(n, 1) * sum(c > 0 for c in counts)),
-        micro_divisors(lambda n, counts: len(counts)),
-        micro_divisors(lambda n, counts: sum(c > 0 for c in counts)),
-        micro_divisors(lambda n, counts: 1),
-        micro_divisors(lambda n, counts: max(counts)),
-        micro_divisors(lambda n, counts: max(counts) * len(counts)),
-        micro_divisors(lambda n, counts: counts[0] * len(counts)),
-        micro_divisors(lambda n, counts: sum(max(1, c) for c in counts)),
-        micro_divisors(lambda n, counts: sum(counts) ** 2),
-        micro_leaves_the_empty_out,
-        micro_empties_without_a_graph,
-        micro_weighted_means,
-        micro_in_place,
-        micro_distinct,
-        lambda parts: [x.item() for x in micro_right(parts)],
-        lambda parts: [x.detach() for x in micro_right(parts)],
-        lambda parts: [torch.tensor(x.item(), requires_grad=True) for x in micro_right(parts)],
-        lambda parts: sum(micro_right(parts)),
-        lambda parts: [sum(micro_right(parts))],
-        lambda parts: [x / sum(map(len, parts)) for x in parts],
-        lambda parts: [x[None] for x in micro_right(parts)],
-        lambda parts: micro_right(parts)[::-1],
-        lambda parts: [-x for x in micro_right(parts)],
-        lambda parts: [x.sum() / sum(len(p) for p in parts[: i + 1]) for i, x in enumerate(parts)],
-        micro_counts_no_zeros,
-        micro_none_for_the_empty,
+    "4.7": [
+        _batch(rows="same"),
+        _batch(rows="two"),
+        _batch(rows="all"),
+        _batch(divisor=True),
+        _batch(count="float"),
+        _batch(count="tensor"),
+        _batch(count="tokens"),
+        _batch(count="rows"),
+        _batch(count="first"),
+        _batch(detach=True),
+        _batch(base=math.log(2)),
+        _batch_of_hf,
+        _batch_of_means,
+        lambda model, batch: _batch()(model, batch)[0],
+        lambda model, batch: _batch()(model, batch)[::-1],
     ],
-    "4.5": [
-        unshifted,
-        measures_in_place,
-        measures_without_zero,
-        with_loss(lambda x, y: losses_of(x, y).sum()),
-        with_loss(lambda x, y: row_losses(x, y).mean()),
-        with_loss(lambda x, y: F.cross_entropy(*graded(x, y, start=0, end=None))),
-        with_loss(lambda x, y: losses_of(x, y).sum() / (y != -100).sum()),
-        with_loss(lambda x, y: losses_of(x, y).sum() / y[:, 1:].numel()),
-        with_loss(lambda x, y: losses_of(x, y).mean() / math.log(2)),
-        with_loss(lambda x, y: losses_of(x, y).median()),
-        with_accuracy(lambda x, y: (x[:, :-1].argmax(-1) == y[:, 1:]).double().mean()),
-        with_accuracy(lambda x, y: (x[:, :-1].argmax(-1) == y[:, 1:]).sum() / (y != -100).sum()),
-        with_accuracy(lambda x, y: (x.argmax(-1) == y)[y != -100].double().mean()),
-        with_accuracy(
-            lambda x, y: (x[:, :-1].argmin(-1) == y[:, 1:])[y[:, 1:] != -100].double().mean()
-        ),
-        with_accuracy(lambda x, y: (losses_of(x, y) < math.log(2)).double().mean()),
-        with_accuracy(lambda x, y: (-losses_of(x, y)).exp().mean()),
-        with_accuracy(
-            lambda x, y: statistics.mean(
-                measured(a[None], b[None])[1] for a, b in zip(x, y, strict=True)
-            )
-        ),
-        with_accuracy(
-            lambda x, y: (
-                ((x[:, :-1].argmax(-1) == y[:, 1:]) & (y[:, 1:] > 0)).sum()
-                / (y[:, 1:] != -100).sum()
-            )
-        ),
-        with_perplexity(lambda x, y: losses_of(x, y).exp().mean()),
-        with_perplexity(lambda x, y: row_losses(x, y).exp().mean()),
-        with_perplexity(lambda x, y: 2 ** losses_of(x, y).mean()),
-        with_perplexity(lambda x, y: (-losses_of(x, y).mean()).exp()),
-        with_perplexity(lambda x, y: losses_of(x, y).sum().exp()),
-        with_perplexity(lambda x, y: losses_of(x, y).mean()),
-        measures(lambda loss, accuracy, perplexity: (loss, 100 * accuracy, perplexity)),
-        measures(lambda loss, accuracy, perplexity: (loss, 1 - accuracy, perplexity)),
-        measures(lambda loss, accuracy, perplexity: (accuracy, loss, perplexity)),
-        measures(lambda loss, accuracy, perplexity: (loss, perplexity, accuracy)),
-        measures(lambda loss, accuracy, perplexity: (loss, accuracy)),
-        measures(lambda loss, accuracy, perplexity: (-loss, accuracy, perplexity)),
-        measures(lambda loss, accuracy, perplexity: torch.tensor([loss, accuracy, perplexity])),
-        measures(lambda *three: tuple(map(torch.tensor, three))),
-        measures(lambda *three: [round(x, 2) for x in three]),
-        measures(lambda *three: {"loss": three[0], "accuracy": three[1], "perplexity": three[2]}),
-        with_loss(lambda x, y: losses_of(x, y).clamp(max=-math.log(1e-9)).mean()),
-        with_loss(lambda x, y: -(losses_of(x, y).neg().exp() + 1e-12).log().mean()),
-        with_loss(lambda x, y: -losses_of(x, y).neg().exp().log().mean()),
-        with_loss(lambda x, y: losses_of(x.clamp(-50, 50), y).mean()),
-        with_loss(lambda x, y: losses_of(x.exp().clamp(max=3e38).log(), y).mean()),
+    "4.8": [
+        _step(cleared=False),
+        _step(weight="batches"),
+        _step(weight="none"),
+        _step(weight="own"),
+        _step(clip="each"),
+        _step(clip="none"),
+        _step(clip="value"),
+        _step(clip="weight"),
+        _step(limit=0.5),
+        _step(rated=False),
+        _step(first=True),
+        _step(loss="sum"),
+        _step(loss="batch"),
+        _step(loss="tensor"),
+        _step(late=True),
+        _step_twice,
+        _step_first_batch,
+        _step_reads_twice,
+        _step_rate_after,
     ],
-    "4.6": [
-        stop_at_the_overall_best,
-        stop_counts_rises_in_a_row,
-        stop_in_place,
-        last_of_equals,
-        stops(better=lambda loss, best: loss <= best),
-        stops(better=lambda loss, best: loss > best, first=-math.inf),
-        stops(better=lambda loss, best: loss < best - 0.05),
-        stops(better=lambda loss, best: round(loss, 1) < round(best, 1), first=1e9),
-        stops(reset=False),
-        stops(enough=lambda waited, patience: waited > patience),
-        stops(enough=lambda waited, patience: waited >= patience - 1),
-        stops(enough=lambda waited, patience: waited == 2),
-        stops(enough=lambda waited, patience: False),
-        stops(enough=lambda waited, patience: True),
-        stops(versus_previous=True),
-        stops(first=1.0),
-        stops(first=10.0),
-        stopped(lambda best, last, losses: (last, best)),
-        stopped(lambda best, last, losses: (best + 1, last + 1)),
-        stopped(lambda best, last, losses: (best, last + 1)),
-        stopped(lambda best, last, losses: (best, last - 1)),
-        stopped(lambda best, last, losses: (losses[best], losses[last])),
-        stopped(lambda best, last, losses: (losses[best], last)),
-        stopped(lambda best, last, losses: best),
-        stopped(lambda best, last, losses: (float(best), float(last))),
-        stopped(lambda best, last, losses: (best, len(losses) - 1)),
-        stopped(lambda best, last, losses: (best, best)),
-        lambda losses, patience: (losses.index(min(losses)), len(losses) - 1),
-        lambda losses, patience: (
-            losses.index(min(losses)),
-            min(losses.index(min(losses)) + patience, len(losses) - 1),
-        ),
-        lambda losses, patience: stop(losses, patience + 1),
-        lambda losses, patience: stop(losses[1:], patience),
-        lambda losses, patience: stop(sorted(losses), patience),
-        stops(better=lambda loss, best: loss < best - 1e-3),
-        stops(better=lambda loss, best: loss < best - 1e-4),
-        stops(better=lambda loss, best: round(loss, 4) < round(best, 4), first=1e9),
+    "4.9": [
+        _sft(shuffled="never"),
+        _sft(shuffled="once"),
+        _sft(shuffled="same"),
+        _sft(shuffled="drawn"),
+        _sft(shuffled="unseeded"),
+        _sft(rest=False),
+        _sft(short=True),
+        _sft(rate=lambda at, total, peak: _rate(at + 1, total, peak)),
+        _sft(rate=lambda at, total, peak: _rate(at, total, peak, total // 10)),
+        _sft(rate=lambda at, total, peak: _rate(at, total, peak, 0)),
+        _sft(rate=lambda at, total, peak: peak),
+        _sft(evals=("before",)),
+        _sft(evals=("after",)),
+        _sft(evals=("before", "step")),
+        _sft(modes=False),
+        _sft(fresh=True),
+        _sft(decay=0.01),
+        _sft(total_of="batches"),
+        _sft(total_of="epoch"),
+        _sft(result="losses"),
+        _sft(result="swapped"),
+        _sft(result="means"),
+        _sft(optimizer_of=torch.optim.Adam),
+    ],
+    "4.10": [
+        _three(peak=1e-5),
+        _three(peak=0.5),
+        _three(epochs=3),
+        _three(epochs=0),
+        _three(batch_size=480),
+        _three(batch_size=4),
+        _three(peak=2),
+        _three(batch_size=8.0),
+        _three(accumulation=60),
+        _three(epochs=1, peak=1e-4),
+        (*_three()[:3], {"epochs": 2, "batch_size": 8, "peak": 2e-3}),
+        _three()[3],
     ],
 }

@@ -1,10 +1,14 @@
 """Right answers to the exercises of chapter 04, in different styles."""
 
 import math
+import random
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from sft_lab.batches import pad_batch
+from sft_lab.course import plain_loop
 
 
 def adamw_by_the_book(w, g, m, v, t, lr, weight_decay):
@@ -116,125 +120,303 @@ def clip_or_give_back(gradients, max_norm):
     return gradients if norm <= max_norm else [max_norm * g / norm for g in gradients]
 
 
-def micro_by_total(token_losses):
-    total = sum(len(losses) for losses in token_losses)
-    return [losses.sum() / total for losses in token_losses]
+# 4.7
+def batch_by_loop(model, batch):
+    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    total, count = logits.sum() * 0, 0
+    for row, labels in zip(logits.log_softmax(-1), batch["labels"].tolist(), strict=True):
+        for t, label in enumerate(labels[1:]):
+            if label != -100:
+                total, count = total - row[t, label], count + 1
+    return total, count
 
 
-def micro_by_cat(token_losses):
-    whole = torch.cat(token_losses)
-    return [part.sum() for part in (whole / whole.numel()).split([len(p) for p in token_losses])]
+def batch_by_cross_entropy(model, batch):
+    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    labels = batch["labels"][:, 1:]
+    total = F.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="sum"
+    )
+    return total, int((labels != -100).sum())
 
 
-def micro_by_weighted_means(token_losses):
-    total = sum(losses.numel() for losses in token_losses)
-    return [
-        losses.mean() * len(losses) / total if len(losses) else losses.sum()
-        for losses in token_losses
-    ]
-
-
-def micro_by_dot(token_losses):
-    total = sum(map(len, token_losses))
-    return [losses @ torch.full_like(losses, 1 / total) for losses in token_losses]
-
-
-def micro_with_a_zero_of_its_own(token_losses):
-    total = sum(losses.shape[0] for losses in token_losses)
-    zero = torch.zeros((), dtype=token_losses[0].dtype, requires_grad=True)
-    return [losses.div(total).sum() if len(losses) else zero * 1.0 for losses in token_losses]
-
-
-def measure_by_mask(logits, labels):
-    mask = labels[:, 1:] != -100
-    rows, targets = logits[:, :-1][mask], labels[:, 1:][mask]
-    loss = F.cross_entropy(rows, targets).item()
-    return loss, (rows.argmax(-1) == targets).float().mean().item(), math.exp(loss)
-
-
-def measure_by_cross_entropy(logits, labels):
-    logits, labels = logits[:, :-1], labels[:, 1:]
-    loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+def batch_by_gather(model, batch):
+    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    labels = batch["labels"][:, 1:]
     graded = labels.ne(-100)
-    right = ((logits.argmax(dim=-1) == labels) & graded).sum() / graded.sum()
-    return [float(loss), float(right), float(loss.exp())]
+    chosen = logits[:, :-1].log_softmax(-1).gather(2, labels.clamp(min=0)[..., None])[..., 0]
+    return -(chosen * graded).sum(), graded.sum().item()
 
 
-def measure_by_loop(logits, labels):
-    total, right, count = 0.0, 0, 0
-    for row, row_labels in zip(logits.log_softmax(-1), labels.tolist(), strict=True):
-        for t, label in enumerate(row_labels[1:]):
-            if label == -100:
-                continue
-            total -= row[t][label].item()
-            right += int(row[t].argmax()) == label
-            count += 1
-    return total / count, right / count, math.exp(total / count)
+def batch_by_places(model, batch):
+    out = model(batch["input_ids"], attention_mask=batch["attention_mask"])
+    rows, places = (batch["labels"][:, 1:] != -100).nonzero(as_tuple=True)
+    log_probs = torch.log_softmax(out.logits[rows, places], dim=-1)
+    targets = batch["labels"][rows, places + 1]
+    return -log_probs[torch.arange(len(targets)), targets].sum(), len(targets)
 
 
-def measure_by_gather(logits, labels):
-    targets = labels[:, 1:]
-    graded = (targets != -100).double()
-    safe = targets.clamp(min=0)
-    picked = logits[:, :-1].log_softmax(-1).gather(-1, safe[..., None]).squeeze(-1)
-    loss = -(picked * graded).sum() / graded.sum()
-    hits = (logits[:, :-1].argmax(-1) == targets).sum() / graded.sum()
-    return loss.item(), hits.item(), loss.exp().item()
+def batch_by_logsumexp(model, batch):
+    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    labels = batch["labels"][:, 1:]
+    keep = labels != -100
+    kept, targets = logits[keep], labels[keep]
+    return (
+        kept.logsumexp(-1) - kept.gather(1, targets[:, None]).squeeze(1)
+    ).sum(), keep.sum().item()
 
 
-def measure_by_numpy(logits, labels):
-    x, y = logits.numpy()[:, :-1], labels.numpy()[:, 1:]
-    x, y = x[y != -100], y[y != -100]
-    x = x - x.max(-1, keepdims=True)
-    loss = np.mean(np.log(np.exp(x).sum(-1)) - x[np.arange(len(y)), y])
-    return loss, np.mean(x.argmax(-1) == y), np.exp(loss)
+# 4.8
+def step_counts_first(model, optimizer, batches, rate, run_batch):
+    graded = [int((batch["labels"][:, 1:] != -100).sum()) for batch in batches]
+    optimizer.zero_grad()
+    total = 0.0
+    for batch in batches:
+        loss, _ = run_batch(model, batch)
+        if loss.requires_grad:
+            (loss / sum(graded)).backward()
+        total += loss.item()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return total / sum(graded)
 
 
-def stop_by_best(losses, patience):
-    best = 0
-    for epoch, loss in enumerate(losses):
-        if loss < losses[best]:
-            best = epoch
-        if epoch - best >= patience:
-            return best, epoch
-    return best, len(losses) - 1
+def step_divides_afterwards(model, optimizer, batches, rate, run_batch):
+    optimizer.zero_grad(set_to_none=True)
+    total, count = 0.0, 0
+    for batch in batches:
+        loss, number = run_batch(model, batch)
+        if number:
+            loss.backward()
+        total, count = total + loss.item(), count + number
+    for weight in model.parameters():
+        if weight.grad is not None:
+            weight.grad /= count
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return total / count
 
 
-def stop_by_counter(losses, patience):
-    lowest, best, waited, epoch = math.inf, 0, 0, 0
-    for epoch, loss in enumerate(losses):
-        if loss < lowest:
-            lowest, best, waited = loss, epoch, 0
-        else:
-            waited += 1
-            if waited == patience:
-                break
-    return best, epoch
+def step_clips_by_hand(model, optimizer, batches, rate, run_batch):
+    for weight in model.parameters():
+        weight.grad = None
+    sums, counts = [], []
+    for batch in batches:
+        loss, number = run_batch(model, batch)
+        if loss.requires_grad:
+            loss.backward()
+        sums.append(float(loss.detach()))
+        counts.append(number)
+    grads = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    for grad in grads:
+        grad.div_(sum(counts))
+    norm = torch.stack([grad.norm() for grad in grads]).norm()
+    if norm > 1:
+        for grad in grads:
+            grad.div_(norm)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad()
+    return sum(sums) / sum(counts)
 
 
-def stop_by_prefixes(losses, patience):
-    for last in range(len(losses)):
-        seen = losses[: last + 1]
-        best = seen.index(min(seen))
-        if last - best == patience or last == len(losses) - 1:
-            return best, last
-    raise ValueError("no epoch")
+def step_sets_the_rate_first(model, optimizer, batches, rate, run_batch):
+    for group in optimizer.param_groups:
+        group.update(lr=rate)
+    model.zero_grad()
+    summed = torch.zeros(())
+    tokens = 0
+    for batch in batches:
+        loss, number = run_batch(model, batch)
+        if number > 0:
+            loss.backward()
+            summed = summed + loss.detach()
+            tokens = tokens + number
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.grad is not None:
+                weight.grad.copy_(weight.grad / tokens)
+    torch.nn.utils.clip_grad_norm_(list(model.parameters()), max_norm=1.0)
+    optimizer.step()
+    return (summed / tokens).item()
 
 
-def stop_by_numpy(losses, patience):
-    so_far = np.minimum.accumulate(losses)
-    bests = [int(np.argmax(so_far == low)) for low in so_far]
-    ends = [i for i, best in enumerate(bests) if i - best >= patience]
-    last = ends[0] if ends else len(losses) - 1
-    return bests[last], last
+def step_keeps_its_own_sums(model, optimizer, batches, rate, run_batch):
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    kept = [torch.zeros_like(weight) for weight in weights]
+    total, count = 0.0, 0
+    for batch in batches:
+        for weight in weights:
+            weight.grad = None
+        loss, number = run_batch(model, batch)
+        if number:
+            loss.backward()
+            for grad, weight in zip(kept, weights, strict=True):
+                if weight.grad is not None:
+                    grad += weight.grad
+        total, count = total + loss.item(), count + number
+    for grad, weight in zip(kept, weights, strict=True):
+        weight.grad = grad / count
+    torch.nn.utils.clip_grad_norm_(weights, 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return total / count
 
 
-def stop_by_records(losses, patience):
-    records = [i for i in range(len(losses)) if all(losses[i] < x for x in losses[:i])]
-    for here, following in zip(records, [*records[1:], math.inf], strict=True):
-        if following - here > patience and here + patience < len(losses):
-            return here, here + patience
-    return records[-1], len(losses) - 1
+# 4.9
+def cosine_rate(at, total, peak):
+    warmup = math.ceil(total / 10)
+    if at < warmup:
+        return peak * at / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (at - warmup) / (total - warmup)))
+
+
+def sft_plain(
+    model, examples, pad_token_id, step, evaluate, *, epochs, batch_size, accumulation, peak, seed
+):
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    batches = math.ceil(len(examples) / batch_size)
+    total = epochs * math.ceil(batches / accumulation)
+    rng = random.Random(seed)
+    model.eval()
+    losses, scores = [], [evaluate(model)]
+    for _ in range(epochs):
+        order = rng.sample(range(len(examples)), len(examples))
+        rows = [examples[i] for i in order]
+        made = [
+            pad_batch(rows[at : at + batch_size], pad_token_id)
+            for at in range(0, len(rows), batch_size)
+        ]
+        for at in range(0, len(made), accumulation):
+            model.train()
+            rate = cosine_rate(len(losses), total, peak)
+            losses.append(step(model, optimizer, made[at : at + accumulation], rate))
+        model.eval()
+        scores.append(evaluate(model))
+    return losses, scores
+
+
+def sft_by_torch(
+    model, examples, pad_token_id, step, evaluate, *, epochs, batch_size, accumulation, peak, seed
+):
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(params=list(model.parameters()), lr=peak, weight_decay=0.0)
+    per_epoch = math.ceil(math.ceil(len(examples) / batch_size) / accumulation)
+    rates = [cosine_rate(at, epochs * per_epoch, peak) for at in range(epochs * per_epoch)]
+
+    def measure():
+        model.eval()
+        score = evaluate(model)
+        model.train()
+        return score
+
+    losses, scores = [], []
+    scores.append(measure())
+    for epoch in range(epochs):
+        order = torch.randperm(len(examples), generator=generator).split(batch_size)
+        for number in range(per_epoch):
+            some = order[number * accumulation : (number + 1) * accumulation]
+            batches = [
+                pad_batch([examples[i] for i in part.tolist()], pad_token_id) for part in some
+            ]
+            losses.append(step(model, optimizer, batches, rates[epoch * per_epoch + number]))
+        scores.append(measure())
+    return losses, scores
+
+
+def sft_by_length(
+    model, examples, pad_token_id, step, evaluate, *, epochs, batch_size, accumulation, peak, seed
+):
+    """Rows of like length meet; the order of the batches is drawn."""
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    steps = math.ceil(math.ceil(len(examples) / batch_size) / accumulation)
+    losses = []
+    evaluations = [evaluate(model.eval())]
+    for epoch in range(epochs):
+        rng = np.random.default_rng([seed, epoch])
+        order = rng.permutation(len(examples)).tolist()
+        chunk = batch_size * accumulation
+        model.train()
+        for at in range(0, len(order), chunk):
+            some = sorted(order[at : at + chunk], key=lambda i: len(examples[i].input_ids))
+            batches = []
+            while some:
+                taken, some = some[:batch_size], some[batch_size:]
+                batches.append(pad_batch([examples[i] for i in taken], pad_token_id))
+            rate = cosine_rate(len(losses), epochs * steps, peak)
+            losses.append(step(model, optimizer, batches, rate))
+        evaluations.append(evaluate(model.eval()))
+    return losses, evaluations
+
+
+def sft_as_a_generator(
+    model, examples, pad_token_id, step, evaluate, *, epochs, batch_size, accumulation, peak, seed
+):
+    def steps_of(epoch):
+        rows = list(examples)
+        random.Random(1000 * seed + epoch).shuffle(rows)
+        batch, step_batches = [], []
+        for row in rows:
+            batch.append(row)
+            if len(batch) == batch_size:
+                step_batches.append(pad_batch(batch, pad_token_id))
+                batch = []
+            if len(step_batches) == accumulation:
+                yield step_batches
+                step_batches = []
+        if batch:
+            step_batches.append(pad_batch(batch, pad_token_id))
+        if step_batches:
+            yield step_batches
+
+    total = sum(1 for epoch in range(epochs) for _ in steps_of(epoch))
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0)
+    losses, found = [], []
+    model.eval()
+    found.append(float(evaluate(model)))
+    for epoch in range(epochs):
+        for batches in steps_of(epoch):
+            model.train()
+            losses.append(step(model, optimizer, batches, cosine_rate(len(losses), total, peak)))
+            model.eval()
+        found.append(float(evaluate(model)))
+    return losses, found
+
+
+def sft_with_numpy(
+    model, examples, pad_token_id, step, evaluate, *, epochs, batch_size, accumulation, peak, seed
+):
+    rng = np.random.RandomState(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    count = math.ceil(len(examples) / batch_size)
+    total = math.ceil(count / accumulation) * epochs
+    scores, losses, done = [evaluate(model.eval())], [], 0
+    for _ in range(epochs):
+        parts = [
+            [examples[i] for i in part]
+            for part in np.split(
+                rng.permutation(len(examples)), range(batch_size, len(examples), batch_size)
+            )
+        ]
+        model.train()
+        while parts:
+            now, parts = parts[:accumulation], parts[accumulation:]
+            batches = [pad_batch(part, pad_token_id) for part in now]
+            losses += [step(model, optimizer, batches, cosine_rate(done, total, peak))]
+            done += 1
+        scores += [evaluate(model.eval())]
+    return losses, scores
+
+
+# 4.10
+def three_of(**settings):
+    return plain_loop.run_batch, plain_loop.step, plain_loop.sft, settings
 
 
 RIGHT_ANSWERS = {
@@ -254,19 +436,26 @@ RIGHT_ANSWERS = {
         clip_by_numpy,
         clip_or_give_back,
     ],
-    "4.4": [
-        micro_by_total,
-        micro_by_cat,
-        micro_by_weighted_means,
-        micro_by_dot,
-        micro_with_a_zero_of_its_own,
+    "4.7": [
+        batch_by_loop,
+        batch_by_cross_entropy,
+        batch_by_gather,
+        batch_by_places,
+        batch_by_logsumexp,
     ],
-    "4.5": [
-        measure_by_mask,
-        measure_by_cross_entropy,
-        measure_by_loop,
-        measure_by_gather,
-        measure_by_numpy,
+    "4.8": [
+        step_counts_first,
+        step_divides_afterwards,
+        step_clips_by_hand,
+        step_sets_the_rate_first,
+        step_keeps_its_own_sums,
     ],
-    "4.6": [stop_by_best, stop_by_counter, stop_by_prefixes, stop_by_numpy, stop_by_records],
+    "4.9": [sft_plain, sft_by_torch, sft_by_length, sft_as_a_generator, sft_with_numpy],
+    "4.10": [
+        three_of(epochs=2, batch_size=16, accumulation=1, peak=1e-3),
+        three_of(epochs=2, batch_size=16, accumulation=1, peak=8e-4),
+        three_of(epochs=2, batch_size=8, accumulation=1, peak=6e-4),
+        three_of(epochs=2, batch_size=10, accumulation=1, peak=8e-4),
+        three_of(epochs=2, batch_size=8, accumulation=2, peak=9e-4),
+    ],
 }

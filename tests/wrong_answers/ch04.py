@@ -1,10 +1,14 @@
 """Wrong answers to the exercises of chapter 04, each with the words that must name its mistake."""
 
 import math
+import random
 from functools import partial
 
 import torch
 import torch.nn.functional as F
+
+from sft_lab.batches import pad_batch
+from sft_lab.course import plain_loop
 
 
 def _adamw(hats=True, l2=False, shrink=True, root=True, sign=1.0, keep_hats=False, plain=False):
@@ -77,81 +81,145 @@ def _clip_in_place(gradients, max_norm):
     return gradients
 
 
-def _shares(parts):
-    return [part.sum() / sum(map(len, parts)) for part in parts]
+def _scores(model, batch):
+    return model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
 
 
-def _weighs_means(parts):
-    return [part.mean() * len(part) / sum(map(len, parts)) for part in parts]
+def _sums(model, batch, reduction="sum"):
+    targets = batch["labels"][:, 1:]
+    graded = targets != -100
+    loss = F.cross_entropy(
+        _scores(model, batch)[:, :-1][graded], targets[graded], reduction=reduction
+    )
+    return loss, int(graded.sum())
 
 
-def _shifted(logits, labels):
-    graded = labels[:, 1:] != -100
-    return logits[:, :-1][graded], labels[:, 1:][graded]
+def _empty_is_left_out(model, batch):
+    loss, graded = _sums(model, batch)
+    return (loss, graded) if graded else (torch.tensor(0.0), 0)
 
 
-def _three(logits, targets, perplexity=None):
-    loss = F.cross_entropy(logits, targets)
-    accuracy = (logits.argmax(dim=-1) == targets).float().mean()
-    return loss.item(), accuracy.item(), math.exp(loss) if perplexity is None else perplexity
+def _unshifted(model, batch):
+    logits = _scores(model, batch).transpose(1, 2)
+    return F.cross_entropy(logits, batch["labels"], reduction="sum"), _sums(model, batch)[1]
 
 
-def _all_positions(logits, labels):
-    loss, _, perplexity = _three(*_shifted(logits, labels))
-    return loss, (logits[:, :-1].argmax(dim=-1) == labels[:, 1:]).float().mean().item(), perplexity
+def _all_graded(model, batch):
+    return _sums(model, {**batch, "labels": batch["input_ids"]})[0], _sums(model, batch)[1]
 
 
-def _mean_of_exp(logits, labels):
-    kept = _shifted(logits, labels)
-    return _three(*kept, perplexity=F.cross_entropy(*kept, reduction="none").exp().mean().item())
+def _counts_all_labels(model, batch):
+    return _sums(model, batch)[0], int((batch["labels"] != -100).sum())
 
 
-def _power_of_2(logits, labels):
-    kept = _shifted(logits, labels)
-    return _three(*kept, perplexity=2 ** F.cross_entropy(*kept).item())
+def _grades_padding(model, batch):
+    batch["labels"].masked_fill_(batch["attention_mask"] == 0, 0)
+    return _sums(model, batch)
 
 
-def _stops(losses, patience, late=0):
-    best = 0
-    for epoch, loss in enumerate(losses):
-        if loss < losses[best]:
-            best = epoch
-        if epoch - best == patience + late:
-            return best, epoch
-    return best, len(losses) - 1
+def _step(
+    divisor=lambda counts, n: sum(counts),
+    zero=True,
+    clip="once",
+    rated=lambda groups: groups,
+    all_at_once=False,
+    value=lambda loss, counts: loss / sum(counts),
+    update=True,
+):
+    def step(model, optimizer, batches, rate, run_batch):
+        counts = [int((batch["labels"][:, 1:] != -100).sum()) for batch in batches]
+        if zero:
+            optimizer.zero_grad()
+        total, waiting = 0.0, []
+        for batch, n in zip(batches, counts, strict=True):
+            loss, _ = run_batch(model, batch)
+            total += loss.item()
+            waiting.append(loss / divisor(counts, n))
+            if not all_at_once:
+                waiting.pop().backward()
+            if clip == "each":
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if all_at_once:
+            sum(waiting).backward()
+        if clip == "once":
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in rated(optimizer.param_groups):
+            group["lr"] = rate
+        if update:
+            optimizer.step()
+        return value(total, counts)
+
+    return step
 
 
-def _looks_ahead(losses, patience):
-    return losses.index(min(losses)), _stops(losses, patience)[1]
+def _runs_twice(model, optimizer, batches, rate, run_batch):
+    counted = []
+    for batch in batches:
+        loss, graded = run_batch(model, batch)
+        (0 * loss).backward()
+        counted.append(graded)
+    return _step()(model, optimizer, batches, rate, run_batch)
 
 
-def _counts_rises(losses, patience):
-    rises = 0
-    for epoch in range(1, len(losses)):
-        rises = rises + 1 if losses[epoch] > losses[epoch - 1] else 0
-        if rises == patience:
-            return losses.index(min(losses[: epoch + 1])), epoch
-    return losses.index(min(losses)), len(losses) - 1
+def _schedule(step, total, warmup, peak):
+    return peak * (step / warmup if step < warmup else _cosine(_done(step, warmup, total)))
 
 
-def _equal_is_new(losses, patience):
-    best = 0
-    for epoch, loss in enumerate(losses):
-        if loss <= losses[best]:
-            best = epoch
-        if epoch - best == patience:
-            return best, epoch
-    return best, len(losses) - 1
+def _sft(
+    order=lambda rows, rng: rng.sample(rows, len(rows)),
+    drawn=lambda seed, epoch: f"{seed} {epoch}",
+    warm=lambda total: math.ceil(0.1 * total),
+    decay=0.0,
+    last=True,
+    anew=False,
+    modes=(True, True),
+    first=0,
+    judge_first=True,
+    flat=False,
+):
+    def sft(model, examples, pad, step, evaluate, *, epochs, batch_size, accumulation, peak, seed):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=decay)
+        total = epochs * math.ceil(math.ceil(len(examples) / batch_size) / accumulation)
+        warmup, losses, values = warm(total), [], []
+
+        def judge():
+            if modes[0]:
+                model.eval()
+            values.append(evaluate(model))
+            if modes[1]:
+                model.train()
+
+        if judge_first:
+            judge()
+        model.train(modes[1])
+        for epoch in range(epochs):
+            if anew:
+                optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=decay)
+            rows = order(examples, random.Random(drawn(seed, epoch)))
+            cut = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+            batches = [pad_batch(few, pad) for few in cut if last or len(few) == batch_size]
+            for i in range(0, len(batches), accumulation):
+                now = peak if flat else _schedule(len(losses) + first, total, warmup, peak)
+                losses.append(step(model, optimizer, batches[i : i + accumulation], now))
+            judge()
+        return losses, values
+
+    return sft
 
 
-def _none_for_the_empty(parts):
-    return [share if len(p) else None for share, p in zip(_shares(parts), parts, strict=True)]
+def _shuffle_in_place(rows, rng):
+    rng.shuffle(rows)
+    return rows
 
 
-def _log_of_softmax(logits, labels):
-    rows, targets = _shifted(logits, labels)
-    loss = -rows.softmax(-1).log()[range(len(targets)), targets].mean().item()
-    return loss, (rows.argmax(-1) == targets).double().mean().item(), math.exp(loss)
+def _rungs(**settings):
+    """The three functions of the course, with other settings."""
+    sound = {"epochs": 2, "batch_size": 16, "accumulation": 1, "peak": 1e-3}
+    return plain_loop.run_batch, plain_loop.step, plain_loop.sft, sound | settings
+
+
+def _not_written(*given, **settings):
+    raise NotImplementedError
 
 
 WRONG_ANSWERS = {
@@ -188,33 +256,73 @@ WRONG_ANSWERS = {
         (_divides_by_no_norm, "nan where every slope is 0"),
         (_clip_in_place, "changed `gradients` in place"),
     ],
-    "4.4": [
-        (lambda parts: [part.sum() for part in parts], "nothing is divided"),
-        (lambda parts: [part.mean() / len(parts) for part in parts], "this is the mean of means"),
-        (lambda parts: [part.mean() for part in parts], "divided by its own tokens"),
-        (lambda parts: [part.sum() / len(parts) for part in parts], "the number of micro-batches"),
-        (lambda parts: [part / len(parts) for part in _shares(parts)], "once too often"),
-        (lambda parts: [part.detach() for part in _shares(parts)], "no gradient flows"),
-        (lambda parts: torch.cat(parts).mean(), "a list of 4 numbers"),
-        (_weighs_means, "gave nan"),
-        (_none_for_the_empty, "one of your numbers is None"),
+    "4.7": [
+        (partial(_sums, reduction="mean"), "nan where no token is graded"),
+        (
+            lambda model, batch: (
+                _sums(model, batch)[0] / max(1, _sums(model, batch)[1]),
+                _sums(model, batch)[1],
+            ),
+            "this is the mean",
+        ),
+        (_unshifted, "no shift"),
+        (_all_graded, "prompts and padding are graded"),
+        (_counts_all_labels, "the first label of a row is counted"),
+        (
+            lambda model, batch: (_sums(model, batch)[0], batch["labels"][:, 1:].numel()),
+            "all positions are counted",
+        ),
+        (
+            lambda model, batch: (_sums(model, batch)[0].detach(), _sums(model, batch)[1]),
+            "no gradient flows",
+        ),
+        (lambda model, batch: _sums(model, batch)[0], "return two things"),
+        (_empty_is_left_out, "no gradient flows"),
+        (_grades_padding, "changed `batch` in place"),
     ],
-    "4.5": [
-        (lambda logits, labels: _three(logits[labels != -100], labels[labels != -100]), "no shift"),
-        (_all_positions, "divided by all positions"),
-        (_mean_of_exp, "the exponential comes last"),
-        (_power_of_2, "the loss is in nats"),
-        (lambda logits, labels: _three(*_shifted(logits, labels))[:2], "return three things, loss"),
-        (_log_of_softmax, "take log_softmax"),
+    "4.8": [
+        (_step(lambda counts, n: max(1, n) * len(counts)), "the mean of means"),
+        (_step(lambda counts, n: max(1, n)), "by its own tokens"),
+        (_step(lambda counts, n: n), "divided by its own tokens"),
+        (_step(lambda counts, n: 1), "nothing is divided"),
+        (_step(lambda counts, n: len(counts)), "the number of batches"),
+        (_step(zero=False), "the gradient that was there before"),
+        (_step(clip="each"), "clipped after every batch"),
+        (_step(clip="not"), "is not clipped"),
+        (_step(rated=lambda groups: []), "the rate is not set"),
+        (_step(rated=lambda groups: groups[:1]), "the first group alone"),
+        (_step(all_at_once=True), "lie in memory at once"),
+        (_step(update=False), "call optimizer.step()"),
+        (_step(value=lambda loss, counts: loss), "you return the sum"),
+        (_step(value=lambda loss, counts: None), "returns None"),
+        (_runs_twice, "once for each"),
     ],
-    "4.6": [
-        (_looks_ahead, "epochs seen by then"),
-        (lambda *x: (_stops(*x)[1],) * 2, "not the last one's"),
-        (lambda *x: (_stops(*x)[0],) * 2, "is the last epoch run"),
-        (partial(_stops, late=1), "one epoch too late"),
-        (lambda *x: tuple(epoch + 1 for epoch in _stops(*x)), "epochs count from 0"),
-        (_equal_is_new, "an equal loss is no new lowest"),
-        (_counts_rises, "you compare with the epoch before"),
-        (lambda *x: _stops(*x)[0], "return two things, the best epoch"),
+    "4.9": [
+        (_sft(order=lambda rows, rng: rows), "nothing is shuffled"),
+        (_sft(order=_shuffle_in_place), "changed `examples` in place"),
+        (_sft(drawn=lambda seed, epoch: seed), "every epoch has the same order"),
+        (_sft(drawn=lambda seed, epoch: None), "one seed have different orders"),
+        (_sft(drawn=lambda seed, epoch: epoch), "another seed gives the same order"),
+        (_sft(order=lambda rows, rng: rng.choices(rows, k=len(rows))), "takes an example twice"),
+        (_sft(last=False), "steps, expected"),
+        (_sft(decay=0.01), "weight decay is on"),
+        (_sft(anew=True), "a new optimizer"),
+        (_sft(modes=(False, True)), "in training mode in an evaluation"),
+        (_sft(modes=(True, False)), "in eval mode in a step"),
+        (_sft(judge_first=False), "one before the first step"),
+        (_sft(flat=True), "the rate stays at the peak"),
+        (_sft(warm=lambda total: 0), "there is no warm-up"),
+        (_sft(warm=lambda total: int(0.1 * total)), "is rounded up"),
+        (_sft(first=1), "count from 0"),
+    ],
+    "4.10": [
+        (_rungs(peak=1e-5), "the rate is too low"),
+        (_rungs(peak=0.1), "the rate is too high"),
+        (_rungs(epochs=3), "at most 960"),
+        (_rungs(batch_size=4), "at most 120"),
+        (_rungs(peak=5), "lies between 0 and 1"),
+        ((*_rungs()[:3], {"epochs": 1}), "a dict with the keys"),
+        ((*_rungs()[:2], _not_written, _rungs()[3]), "sft (4.9) is not attempted yet"),
+        ((_not_written, *_rungs()[1:]), "run_batch (4.7) is not attempted yet"),
     ],
 }

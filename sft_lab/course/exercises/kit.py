@@ -43,11 +43,14 @@ COUNTS = ("no", "one", "two", "three", "four", "five")
 Hints = Sequence[tuple[Any, str]]  # (the value that a usual mistake gives, the name of the mistake)
 
 
-def checks(exercise_id: str, *, may_return_none: bool = False) -> Callable[[Callable], Callable]:
+def checks(
+    exercise_id: str, *, may_return_none: bool = False, may_train: bool = False
+) -> Callable[[Callable], Callable]:
     """Make the decorated function the check of an exercise.
 
     `may_return_none=True` where None can be a right answer. Everywhere else a function that returns
-    None is told that its `return` is missing. ValueError when two checks claim one id.
+    None is told that its `return` is missing. `may_train=True` where the answer trains a model that
+    it is given: elsewhere a changed weight is a mistake. ValueError when two checks claim one id.
     """
     sort_key(exercise_id)  # ValueError for an id that is not CHAPTER.NUMBER
 
@@ -59,7 +62,7 @@ def checks(exercise_id: str, *, may_return_none: bool = False) -> Callable[[Call
                 f"exercise {exercise_id} has two checks: {other.__qualname__}, "
                 f"{function.__qualname__}"
             )
-        CHECKS[exercise_id] = Check(function, may_return_none)
+        CHECKS[exercise_id] = Check(function, may_return_none, may_train)
         return function
 
     return register
@@ -68,9 +71,9 @@ def checks(exercise_id: str, *, may_return_none: bool = False) -> Callable[[Call
 # how answers are watched and compared
 
 
-def watch(attempt: Any, *, may_return_none: bool = False) -> Any:
+def watch(attempt: Any, *, may_return_none: bool = False, may_train: bool = False) -> Any:
     """The same function, which raises Mistake when it changes an argument or returns None; a class
-    or a value as it is."""
+    or a value as it is. With `may_train` it may change the models among its arguments."""
     if not (inspect.isroutine(attempt) or isinstance(attempt, functools.partial)):
         return attempt
 
@@ -80,6 +83,12 @@ def watch(attempt: Any, *, may_return_none: bool = False) -> Any:
             given = inspect.signature(attempt).bind(*args, **kwargs).arguments
         except (TypeError, ValueError):  # a built-in without a signature, or a call that must fail
             given = {"its input": (args, kwargs)}
+        if may_train:
+            given = {
+                name: value
+                for name, value in given.items()
+                if not isinstance(value, torch.nn.Module)
+            }
         before = {name: _copy(value) for name, value in given.items()}
         result = attempt(*args, **kwargs)
         for name, value in given.items():
@@ -570,10 +579,12 @@ def random_conversation(rounds: int, *, system: bool = True) -> list[dict[str, s
 
 @dataclass(frozen=True)
 class Check:
-    """The check of an exercise, and whether None may be an answer to it."""
+    """The check of an exercise; whether None may be an answer to it, and whether the answer trains
+    a model that it is given."""
 
     run: Callable[[Any], str | None]
     may_return_none: bool
+    may_train: bool = False
 
 
 class Mistake(AssertionError):

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from sft_lab.course.head_training import HeadRun, HeadTask, describe_outcome, train_head
 from sft_lab.course.views.widgets import Answer, frame, redraw_on
-from sft_lab.plots import BLUE, INK, MUTED, PROMPT, VERMILLION, new_figure, title_figure
+from sft_lab.plots import ANSWER, BLUE, INK, MUTED, PROMPT, VERMILLION, new_figure, title_figure
 
 # Ends of the axes, fixed: two settings can be compared by eye.
 MOST_STEPS, LEAST_NATS, MOST_NATS = 150, 0.25, 50.0
@@ -64,6 +64,27 @@ def draw_schedule(run: HeadRun, previous: HeadRun | None = None) -> Figure:
         f"{outcome}: {run.before:.2f} → {run.after:.2f} nats per token in {len(run.losses)} steps",
     )
     return figure
+
+
+def draw_shape(rates: Sequence[float], warmup: int) -> Axes:
+    """The learning rate of every step, with its start, its peak and its middle marked."""
+    ax = new_figure((8.5, 3.4)).subplots()
+    ax.plot(range(len(rates)), rates, color=BLUE)
+    half = warmup + (len(rates) - warmup) // 2
+    notes = {
+        0: f"step 0: rate {rates[0]:g}",
+        warmup: "warm-up ends: the peak",
+        half: "half-way down: half the peak",
+    }
+    for step, words in notes.items():
+        place = (step, rates[step])
+        ax.scatter(*place, s=60, color=ANSWER, edgecolor=INK, zorder=3, clip_on=False)
+        ax.annotate(words, place, (12, 2), textcoords="offset points")
+    ax.set(xlabel="step", ylabel="learning rate", xlim=(-1, len(rates)))
+    ax.set_ylim(0, 1.12 * max(rates))
+    ax.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    ax.set_title("Rise in a line, fall along a cosine")
+    return ax
 
 
 def smooth(losses: Sequence[float]) -> np.ndarray:
