@@ -59,7 +59,7 @@ def encode(row: dict, tokenizer) -> tuple[list[int], list[int]]:
     """Token ids and labels of a row; the answer and its stop token are graded."""
     text = row["prompt"] + row["response"]
     if forged := [sign for sign in tokenizer.get_added_vocab() if sign in text]:
-        raise ValueError(f"{forged} in {text:.60!r} would end the turn: remove it from the row")
+        raise ValueError(f"{forged} in {text[:60]!r} would end the turn: remove it from the row")
     keys = {"user": "prompt", "assistant": "response"}
     turns = [{"role": role, "content": row[key]} for role, key in keys.items()]
     prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
