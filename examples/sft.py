@@ -137,7 +137,7 @@ def main() -> None:
         model, tokenizer = load(options.model)
         examples = [encode(row, tokenizer) for row in learned]
     except (OSError, ValueError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(f"{options.model}, {options.data}: {' '.join(str(error).split())}")
     examine("before", model, tokenizer, asked)
     sft(model, examples, tokenizer.pad_token_id)
     examine("after", model, tokenizer, asked)
