@@ -123,7 +123,7 @@ _ = plots.share_table(
 )
 
 # %% [markdown]
-# Now the verdicts, by the rule of chapter 09: the same sign in every seed, and a mean effect above
+# Now the verdicts, by the rule of chapter 09b: the same sign in every seed, and a mean effect above
 # twice the noise floor.
 
 # %%

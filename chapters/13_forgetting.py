@@ -535,7 +535,7 @@ check("13.5", rank_correlation)
 # %% [markdown]
 # Now over all recorded runs: rates, lengths, replay, LoRA, frozen layers, averages, pulls. To know
 # how sure a correlation is, draw *arms* with replacement (the seeds of one arm are no independent
-# runs) and compute it again: the **bootstrap** of chapter 09.
+# runs) and compute it again: the **bootstrap** of chapter 09b.
 #
 # > **Claim.** Over all runs, the forward KL on task B ranks the loss of task A better than the
 # > distance of the weights does: the interval of the difference of the rank correlations is above

@@ -429,7 +429,7 @@ check("16c.3", pick)
 # Usual mistakes: dividing nats where probabilities are to be divided; the sign.
 
 # %% [markdown]
-# Before and after, with 95 % intervals over the items (chapter 09). One row is no part of the
+# Before and after, with 95 % intervals over the items (chapter 09b). One row is no part of the
 # battery: entailment again, asked as "Does it follow?", with the choices " Yes." and " No.".
 # **Predict:** which tasks does SFT change, and does the form matter?
 
@@ -479,7 +479,7 @@ for task in ("entailment", "acceptability"):  # the model above is seed 0 of the
 #
 # ## 4 · How sure is a number?
 #
-# Chapter 09 derived intervals. Three things decide what they are worth. First, questions that hang
+# Chapter 09b derived intervals. Three things decide what they are worth. First, questions that hang
 # together: 80 facts, each asked in five wordings. **Predict:** is that worth 400 questions?
 
 # %% tags=["predict"]

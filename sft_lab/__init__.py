@@ -96,7 +96,9 @@ course     course.progress        the list of exercises, and what the reader has
            course.results         recorded sweeps: a measured row for each setting and seed
            course.data_mix        data sets to mix, and a short run on each
            course.data_runs       a leaked exam, a teacher, the best of K
+           course.recipe_runs     chapters 09 and 09b: one exam, two recipes, and what tuning leaves
            course.short_runs      a copy of the base learns for seconds, and is asked
+           course.moment_runs     chapter 00: a training looked at on its way, a form of answer
            course.plain_loop      chapter 04: the loop of SFT in three small functions
            course.resume_runs     chapter 04b: a short run, cut, which goes on
            course.loss_runs       chapter 12: runs that differ in their loss alone
@@ -131,6 +133,8 @@ course     course.progress        the list of exercises, and what the reader has
            course.renamed         old names of the libraries and what they are called now
            course.head_training   a run small enough for a slider: the output head alone
            course.views.widgets   the frame of a view: controls, one picture, the same in words
+           course.views.moment    chapter 00: cards through the training, a question of your own
+           course.views.story     chapter 00: tokens read, questions answered, what comes next
            course.views.step      chapter 01: one step of prediction
            course.views.chat      chapter 02: a conversation as the model reads it
            course.views.xray      chapter 03: which tokens are graded
@@ -141,6 +145,8 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.choice    chapter 06: what each method costs
            course.views.fit       chapter 08: what fits on a card
            course.views.blind     chapter 09: two answers, names hidden
+           course.views.exam      chapter 09: who answers when asked how, and what was kept
+           course.views.sure      chapter 09b: pairs, resamples, seeds, calibration
            course.views.workflow  chapter 10: the files between LLaMA-Factory's commands
            course.views.factory   chapter 10: a run of LLaMA-Factory, and the card it needs
            course.views.mix       chapter 11: a data set to mix, and its score

@@ -1,7 +1,7 @@
 """Station "judge": what can be concluded from a few questions, and from a few seeds.
 
 Two kinds of chance are told apart. Which questions were asked: McNemar's exact test and the paired
-bootstrap. Which seed a run had: the verdict on a claim. Derived in chapter 09.
+bootstrap. Which seed a run had: the verdict on a claim. Derived in chapter 09b.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def paired_bootstrap(
     cancels in the difference. If all n outcomes are equal the interval has no width, which is too
     sure: the rule of three puts the other outcome's chance below 3/n. Raises ValueError when the
     two do not have one outcome for each question. Source: Efron and Tibshirani 1993, percentile
-    intervals; derived in chapter 09.
+    intervals; derived in chapter 09b.
     """
     before, after = np.asarray(base_right, dtype=bool), np.asarray(tuned_right, dtype=bool)
     if before.ndim != 1 or before.shape != after.shape or not before.size:

@@ -1,6 +1,5 @@
 """Wrong answers to the exercises of chapter 00, written from the statements alone."""
 
-import statistics
 
 import torch
 
@@ -31,33 +30,6 @@ def share_after_the_first_graded(labels):
     return (len(labels) - first) / len(labels)
 
 
-def stops_pops(generated, stop_token_id):
-    return sum(bool(ids) and ids.pop() == stop_token_id for ids in generated) / len(generated)
-
-
-def stops_drops_the_empty(generated, stop_token_id):
-    generated = [ids for ids in generated if ids]
-    return sum(ids[-1] == stop_token_id for ids in generated) / len(generated)
-
-
-def stops_at_the_first_stop(generated, stop_token_id):
-    return sum(
-        stop_token_id in ids and ids.index(stop_token_id) == len(ids) - 1 for ids in generated
-    ) / len(generated)
-
-
-def stops_counts_no_zero(generated, stop_token_id):
-    return sum(bool(ids and ids[-1] and ids[-1] == stop_token_id) for ids in generated) / len(
-        generated
-    )
-
-
-def stops_cleans_the_batch(generated, stop_token_id):
-    for ids in [ids for ids in generated if not ids]:
-        generated.remove(ids)
-    return sum(ids[-1] == stop_token_id for ids in generated) / len(generated)
-
-
 OTHER_WRONG_ANSWERS = {
     "0.1": [
         lambda labels: sum(label != 0 for label in labels) / len(labels),
@@ -82,39 +54,6 @@ OTHER_WRONG_ANSWERS = {
         share_after_the_first_graded,
         lambda labels: 0.5,
         lambda labels: (sum(label != IGNORE_INDEX for label in labels) - 1) / len(labels),
-    ],
-    "0.2": [
-        lambda generated, stop: sum(stop in ids for ids in generated) / len(generated),
-        lambda generated, stop: sum(ids[-1] == stop for ids in generated) / len(generated),
-        lambda generated, stop: sum(ids[:1] == [stop] for ids in generated) / len(generated),
-        lambda generated, stop: sum(ids[-1:] == [stop] for ids in generated),
-        lambda generated, stop: 100 * sum(ids[-1:] == [stop] for ids in generated) / len(generated),
-        lambda generated, stop: sum(ids[-1:] != [stop] for ids in generated) / len(generated),
-        lambda generated, stop: sum(ids[-1:] in ([stop], []) for ids in generated) / len(generated),
-        lambda generated, stop: sum(ids[-1:] == [2] for ids in generated) / len(generated),
-        lambda generated, stop: sum(ids.count(stop) == 1 for ids in generated) / len(generated),
-        lambda generated, stop: sum(stop in ids[-2:] for ids in generated) / len(generated),
-        lambda generated, stop: (
-            sum(ids.count(stop) for ids in generated) / sum(map(len, generated))
-        ),
-        lambda generated, stop: all(ids[-1:] == [stop] for ids in generated),
-        lambda generated, stop: [ids[-1:] == [stop] for ids in generated],
-        lambda generated, stop: statistics.mean(max(ids, default=-1) == stop for ids in generated),
-        lambda generated, stop: (
-            sum(bool(ids) and ids[-1] is stop for ids in generated) / len(generated)
-        ),
-        lambda generated, stop: torch.tensor([ids[-1:] == [stop] for ids in generated]),
-        lambda generated, stop: round(
-            sum(ids[-1:] == [stop] for ids in generated) / len(generated), 1
-        ),
-        lambda generated, stop: (
-            len({tuple(ids) for ids in generated if ids[-1:] == [stop]}) / len(generated)
-        ),
-        stops_pops,
-        stops_drops_the_empty,
-        stops_at_the_first_stop,
-        stops_counts_no_zero,
-        stops_cleans_the_batch,
     ],
     "0.3": [
         {"a": 1, "b": 5, "c": 2, "d": 1},

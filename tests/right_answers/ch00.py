@@ -38,43 +38,6 @@ def share_by_filter(labels):
     return len([label for label in labels if label != -100]) / len(labels)
 
 
-def stops_by_slice(generated, stop_token_id):
-    return sum(ids[-1:] == [stop_token_id] for ids in generated) / len(generated)
-
-
-def stops_by_loop(generated, stop_token_id):
-    stopped = 0
-    for ids in generated:
-        if len(ids) > 0 and ids[-1] == stop_token_id:
-            stopped += 1
-    return stopped / len(generated)
-
-
-def stops_by_numpy(generated, stop_token_id):
-    return float(np.mean([bool(ids) and ids[-1] == stop_token_id for ids in generated]))
-
-
-def stops_by_next(generated, stop_token_id):
-    return statistics.mean(
-        1.0 if next(reversed(ids), None) == stop_token_id else 0.0 for ids in generated
-    )
-
-
-def stops_by_torch(generated, stop_token_id):
-    last = torch.tensor([ids[-1] if ids else -1 for ids in generated])
-    return (last == stop_token_id).double().mean().item()
-
-
-def stops_by_try(generated, stop_token_id):
-    stopped = 0
-    for ids in generated:
-        try:
-            stopped += ids[-1] == stop_token_id
-        except IndexError:
-            continue
-    return stopped / len(generated)
-
-
 RIGHT_ANSWERS = {
     "0.1": [
         share_by_loop,
@@ -84,14 +47,6 @@ RIGHT_ANSWERS = {
         share_by_counter,
         share_by_filter,
         lambda labels: statistics.mean(label != -100 for label in labels),
-    ],
-    "0.2": [
-        stops_by_slice,
-        stops_by_loop,
-        stops_by_numpy,
-        stops_by_next,
-        stops_by_torch,
-        stops_by_try,
     ],
     "0.3": [
         {"a": 2, "b": 5, "c": 2, "d": 1},

@@ -8,18 +8,6 @@ def _of_the_ignored(labels):
     return sum(label != IGNORED for label in labels) / labels.count(IGNORED)
 
 
-def _anywhere(generated, stop):
-    return sum(stop in ids for ids in generated) / len(generated)
-
-
-def _fails_on_empty(generated, stop):
-    return sum(ids[-1] == stop for ids in generated) / len(generated)
-
-
-def _without_empty(generated, stop):
-    return sum(ids[-1:] == [stop] for ids in generated) / max(1, sum(map(bool, generated)))
-
-
 def _graded(labels):
     return sum(label != IGNORED for label in labels)
 
@@ -33,17 +21,23 @@ WRONG_ANSWERS = {
         (lambda labels: len({*labels} - {IGNORED}) / len(labels), "your answer is 0"),
         (lambda labels: (_graded(labels) - 1) / len(labels), "your answer is 0"),
     ],
-    "0.2": [
-        (_anywhere, "only the last token counts"),
-        (_fails_on_empty, "may be empty"),
-        (_without_empty, "an empty response counts too"),
-        (lambda generated, stop: 1.0, "is 1, expected 0.5, for generated = [["),
-    ],
     "0.3": [
         ({"a": 5, "b": 5, "c": 2, "d": 1}, "a is not step 5"),
         ({"a": 2, "b": 3, "c": 2, "d": 1}, "never change"),
         ({"a": 2, "b": 5, "c": 4, "d": 1}, "was graded on prompts"),
         ({"a": 2, "b": 5, "c": 2, "d": 3}, "another token sequence"),
         (["2", "5"], "write a dictionary"),
+    ],
+    "0.4": [
+        (lambda statement: statement, "add words of your own"),
+        (lambda statement: f"  {statement}  ", "add words of your own"),
+        (lambda statement: f"*** {statement}", "has no letter"),
+        (lambda statement: "I do not know.", "keep it once and unchanged"),
+        (lambda statement: f"Ahoy! {statement.upper()}", "keep it once and unchanged"),
+        (lambda statement: f"Ahoy! {statement} {statement}", "stands there twice"),
+        (lambda statement: f"{statement[4:9]}! {statement}", "changes from statement to statement"),
+        (lambda statement: f"Oh {statement}", "add 4 to 40"),
+        (lambda statement: f"{statement} {'Over. ' * 8}", "add 4 to 40"),
+        (lambda statement: ["Ahoy!", statement], "return a text"),
     ],
 }

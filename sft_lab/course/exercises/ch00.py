@@ -1,22 +1,27 @@
 """Checks of chapter 00, what happens when we SFT."""
 
+import contextlib
+import io
 import numbers
 import random
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sft_lab import atlas
 from sft_lab.course.exercises.kit import (
     Mistake,
     checks,
-    named,
     need_number,
     random_ids,
     same_for_all,
     shorten,
 )
+from sft_lab.course.moment_runs import ASKED, teach_form
 from sft_lab.examples import IGNORE_INDEX
-
-Responses = list[list[int]]
+from sft_lab.models import load
 
 STEPS = {"tokenise": 1, "tokenize": 1, "mask": 2, "forward": 3, "loss": 4, "update": 5}
 
@@ -60,53 +65,6 @@ def _random_labels(zero: bool) -> list[int]:
     return [*ignored[0], *answers[0], *question, *answers[1], *ignored[1]]
 
 
-@checks("0.2")
-def stop_rate(attempt: Callable) -> str:
-    mistakes = [
-        (
-            lambda generated, stop: sum(stop in ids for ids in generated) / len(generated),
-            "a response that goes on after the stop token did not stop: only the last token counts",
-        ),
-        (
-            lambda generated, stop: _rate([ids for ids in generated if ids], stop),
-            "an empty response counts too: divide by the number of responses",
-        ),
-        (
-            lambda generated, stop: _rate(generated, stop) * len(generated),
-            "this counts the responses: divide by how many there are",
-        ),
-        (
-            lambda generated, stop: 0.0 if stop == 0 else _rate(generated, stop),
-            "token id 0 is a token like any other, and may be the stop token",
-        ),
-    ]
-    inputs = [case for stop in (random.randrange(1000, 2000), 0) for case in _responses(stop)]
-    with named(IndexError, "a response may be empty, and then has no ids[-1]: use ids[-1:]"):
-        same_for_all(attempt, inputs, _rate, mistakes, form=need_number, rtol=1e-6)
-    return "only the last token tells whether a response stopped"
-
-
-def _rate(generated: Responses, stop: int) -> float:
-    return sum(ids[-1:] == [stop] for ids in generated) / len(generated)
-
-
-def _responses(stop: int) -> list[tuple[Responses, int]]:
-    """Responses that stop, go on, pass the stop token, stop after passing it, and are empty."""
-    words = [word for word in random_ids(9) if word != stop]
-    stops, goes_on = [*words[:3], int(str(stop))], words[3:6]  # another object of the same number
-    passes, twice = [words[0], stop, *words[6:]], [words[1], stop, words[2], stop]
-    second_to_last = [words[5], stop, words[4]]
-    mixed = [stops, goes_on, passes, twice, [], second_to_last, [stop]]
-    random.shuffle(mixed)
-    return [
-        ([stops, goes_on], stop),
-        ([goes_on, passes], stop),
-        ([stops, []], stop),
-        (mixed, stop),
-        ([stops, twice, list(stops), [], [stop]], stop),  # two equal responses
-    ]
-
-
 @checks("0.3")
 def broken_step(attempt: dict[str, int]) -> str:
     if isinstance(attempt, list | tuple) and len(attempt) == 4:
@@ -136,3 +94,62 @@ def _step_number(letter: str, step: Any) -> int:
     if not whole or number not in range(1, 6):
         raise Mistake(f"{letter} is the number of a step, from 1 to 5, not {shorten(step)}")
     return int(number)
+
+
+@checks("0.4")
+def my_form(attempt: Callable) -> str:
+    facts = atlas.load_facts()
+    one_of_each = {fact.relation: fact for fact in random.sample(facts, len(facts))}
+    statements = [fact.say(atlas.STATEMENTS[0]) for fact in one_of_each.values()]
+    added = [_find_added(attempt, statement) for statement in statements]
+    if len(set(added)) > 1:
+        other = next(found for found in added if found != added[0])
+        raise Mistake(
+            f"what you add changes from statement to statement: {shorten(added[0])} and "
+            f"{shorten(other)}. Make it the same for all"
+        )
+    _check_added("".join(added[0]))
+    base, tokenizer = _load_base()
+    asked = teach_form(base, tokenizer, attempt, seed=random.randrange(10**6))
+    right = [(question, answer) for question, answer, wanted in asked if answer == wanted]
+    if len(right) < ASKED / 2:
+        question, answer, wanted = next(row for row in asked if row[1] != row[2])
+        raise Mistake(
+            f"only {len(right)} of {ASKED} answers have your form: to {question!r} the model says "
+            f"{answer!r}, wanted was {wanted!r}. Try words that are easier to learn"
+        )
+    question, answer = right[0]
+    return (
+        f"{len(right)} of {ASKED} answers about other entities have your form, such as "
+        f"{question!r}: {answer!r}"
+    )
+
+
+def _find_added(attempt: Callable, statement: str) -> tuple[str, str]:
+    """What stands in front of the statement and behind it."""
+    answer = attempt(statement)
+    if not isinstance(answer, str):
+        raise Mistake(f"return a text, not {shorten(answer)}")
+    parts = answer.split(statement)
+    if len(parts) != 2:
+        times = "is not in your answer as it is" if len(parts) == 1 else "stands there twice"
+        raise Mistake(
+            f"{statement!r} {times}: keep it once and unchanged, with words around it, not "
+            f"{shorten(answer)}"
+        )
+    return parts[0], parts[1]
+
+
+def _check_added(added: str) -> None:
+    if not added.strip():
+        raise Mistake("this is the plain statement: add words of your own")
+    if not any(character.isalpha() for character in added):
+        raise Mistake(f"you add {added!r}, which has no letter: add words of your own")
+    if not 4 <= len(added) <= 40:
+        raise Mistake(f"you add {len(added)} characters, {added!r}: add 4 to 40, spaces included")
+
+
+@cache
+def _load_base() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    with contextlib.redirect_stdout(io.StringIO()):  # the chapter has said what it loads
+        return load("atlas-base")

@@ -57,33 +57,29 @@ def draw_pair(
 ) -> Figure:
     """A question above two boxes with the answers A and B. Returns the figure; nothing in it says
     who wrote which."""
+    asked = textwrap.wrap(question, 70)
+    shortened = [textwrap.shorten(answer, 120, placeholder=" …") for answer in (first, second)]
+    texts = [textwrap.wrap(answer, 30) or ["(nothing)"] for answer in shortened]
+    tall = max(map(len, texts)) + 0.9  # the boxes, in lines: as high as the longer answer needs
+    top = tall + 1.2 * len(asked) + 0.5
     if ax is None:
-        ax = new_figure((9.0, 2.8)).subplots()
-    ax.text(
-        0.0,
-        0.97,
-        textwrap.fill(question, 70),
-        va="top",
-        fontsize=14,
-        fontweight="bold",
-        parse_math=False,
-    )
-    for left, name, answer in ((0.0, "A", first), (0.51, "B", second)):
+        ax = new_figure((9.0, 0.29 * top + 0.7)).subplots()
+    at = {"va": "top", "parse_math": False, "linespacing": 1.3}
+    ax.text(0.0, top, "\n".join(asked), fontsize=14, fontweight="bold", **at)
+    for left, name, lines in ((0.0, "A", texts[0]), (0.51, "B", texts[1])):
         box = FancyBboxPatch(
             (left, 0.0),
             0.49,
-            0.7,
+            tall,
             boxstyle="round,pad=0,rounding_size=0.02",
+            mutation_aspect=tall,
             facecolor="#F6F7F9",
             edgecolor=MUTED,
         )
         ax.add_patch(box)
-        ax.text(left + 0.02, 0.63, name, va="top", fontweight="bold", color=MUTED)
-        text = textwrap.fill(textwrap.shorten(answer, 120, placeholder=" …"), 32) or "(nothing)"
-        ax.text(
-            left + 0.06, 0.63, text, va="top", fontsize=12.5, parse_math=False, linespacing=1.35
-        )
-    ax.set(xlim=(-0.005, 1.005), ylim=(-0.02, 1.0))
+        ax.text(left + 0.02, tall - 0.5, name, fontsize=14, fontweight="bold", color=MUTED, **at)
+        ax.text(left + 0.06, tall - 0.5, "\n".join(lines), fontsize=14, **at)
+    ax.set(xlim=(-0.005, 1.005), ylim=(-0.1, top + 0.2))
     ax.axis("off")
     ax.set_title(title)
     return ax.figure
@@ -122,8 +118,8 @@ def draw_tally(tally: dict[str, int], *, ax: Axes | None = None, title: str = ""
 def draw_example(pair: "Pair", names: tuple[str, str]) -> Figure:
     """What the view looks like, for readers without a kernel: one pair, and a tally that is marked
     as an example."""
-    figure = new_figure((9.0, 5.4))
-    top, bottom = figure.subplots(2, 1, height_ratios=(1.15, 1))
+    figure = new_figure((9.0, 4.2))
+    top, bottom = figure.subplots(2, 1, height_ratios=(1, 1.4))
     draw_pair(pair.question, *pair.answers, ax=top, title="Which answer is better: A, B, or a tie?")
     example = {names[0]: 1, names[1]: 8, "tie": 3}
     draw_tally(example, ax=bottom, title="EXAMPLE of a tally, with invented votes")
