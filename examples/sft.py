@@ -59,7 +59,7 @@ def encode(row: dict, tokenizer) -> tuple[list[int], list[int]]:
     """Token ids and labels of a row; the answer and its stop token are graded."""
     text = row["prompt"] + row["response"]
     if forged := [sign for sign in tokenizer.get_added_vocab() if sign in text]:
-        raise ValueError(f"{forged} in {text:.60!r} would end the turn: remove it from the row")
+        raise ValueError(f"{forged} in {text[:60]!r} would end the turn: remove it from the row")
     keys = {"user": "prompt", "assistant": "response"}
     turns = [{"role": role, "content": row[key]} for role, key in keys.items()]
     prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
@@ -137,7 +137,7 @@ def main() -> None:
         model, tokenizer = load(options.model)
         examples = [encode(row, tokenizer) for row in learned]
     except (OSError, ValueError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(f"{options.model}, {options.data}: {' '.join(str(error).split())}")
     examine("before", model, tokenizer, asked)
     sft(model, examples, tokenizer.pad_token_id)
     examine("after", model, tokenizer, asked)
