@@ -142,6 +142,14 @@ def _never_start(reference, losses, limit=1e-5):
     return "same" if _close(reference, losses, limit) == "same" else "drift"
 
 
+MENDED = {
+    "A": {"lr_scheduler_type": "cosine"},
+    "B": {"assistant_only_loss": True},
+    "C": {"train_sampling_strategy": "sequential"},
+    "D": {"bf16": False},
+    "E": {"max_length": None},
+}
+
 WRONG_ANSWERS = {
     "7.1": [
         (_config("bf16"), "half precision is on"),
@@ -199,5 +207,18 @@ WRONG_ANSWERS = {
         (lambda *x: _close(*x) == "same", 'return one of "same", "start", "drift"'),
         (_same_lengths, "the steps that both runs"),
         (_never_start, "is another start"),
+    ],
+    "7.6": [
+        (MENDED | {"A": {"warmup_steps": 0.1}}, "had our value already"),
+        (MENDED | {"A": {"learning_rate": 7e-5}}, "compare its learning rates"),
+        (MENDED | {"B": {"completion_only_loss": True}}, "read which text it grades"),
+        (MENDED | {"C": {"bf16": False}}, "had our value already"),
+        (MENDED | {"C": {"shuffle_dataset": True}}, "what else can a first loss depend on"),
+        (MENDED | {"D": {"fp16": False}}, "as many digits as a number format keeps"),
+        (MENDED | {"E": {"max_length": 26}}, "the fault, with another value"),
+        (MENDED | {"E": {"max_length": None, "bf16": False}}, "exactly one is wrong"),
+        (MENDED | {"D": "bf16"}, "a dict such as"),
+        ({"A": {"lr_scheduler_type": "cosine"}}, "the runs are"),
+        (MENDED | {"A": {"learning_rate_schedule": "cosine"}}, "no keyword of SFTConfig"),
     ],
 }

@@ -1,6 +1,8 @@
 """Checks of chapter 07, the same run in TRL and PEFT."""
 
+import contextlib
 import inspect
+import io
 import math
 import numbers
 import random
@@ -470,3 +472,65 @@ def _pairs_of_logs() -> list[tuple[str, list[float], list[float], tuple[float, .
         ("one step 0.02 off, limit 0.01", reference, moved(reference, {late: 0.02}), (0.01,)),
         ("losses below 0.05, 0.005 off, limit 0.01", small, [x + 0.005 for x in small], (0.01,)),
     ]
+
+
+@checks("7.6")
+def mended(attempt: dict) -> str:
+    from trl import SFTConfig
+
+    from sft_lab.course import same_run
+    from sft_lab.models import load
+
+    _need_one_keyword_each(attempt, same_run.FAULTS, SFTConfig)
+    with contextlib.redirect_stdout(io.StringIO()):  # it says which model it loads
+        base, tokenizer = load("atlas-base")
+    seed, steps = random.randint(10, 99), same_run.SHOWN_STEPS
+    rows = same_run.short_rows_of(seed, same_run.FAULTY_ROWS, tokenizer)
+    ours = same_run.plain_losses(base, tokenizer, rows, steps)
+    for name, fault in same_run.FAULTS.items():
+        ((keyword, value),) = attempt[name].items()
+        changed = fault | {keyword: value}
+        found = same_run.trl_run(base, tokenizer, rows, changed, steps).losses
+        apart = [abs(a - b) for a, b in zip(found, ours, strict=False)]
+        if len(apart) == steps and max(apart) <= 1e-5:
+            continue
+        step = next((i + 1 for i, gap in enumerate(apart) if not gap <= 1e-5), len(apart) + 1)
+        also = "; it is the fault, with another value" if keyword in fault else ""
+        raise Mistake(
+            f"{name} is another run with {keyword}={value!r}, from step {step} on: "
+            f"{_where_to_look(fault, same_run.SAME, keyword, value)}{also}"
+        )
+    return "five keywords mended: five times our losses, on rows that were drawn now"
+
+
+def _need_one_keyword_each(attempt: Any, names: Any, config: type) -> None:
+    """Raise Mistake unless the answer has one keyword of the config for every name."""
+    if not isinstance(attempt, dict):
+        raise Mistake(f"mended is a dict of five runs, not {shorten(attempt)}")
+    if set(attempt) != set(names):
+        raise Mistake(f"mended has {sorted(map(str, attempt))}, the runs are {sorted(names)}")
+    known = inspect.signature(config).parameters
+    for name, blamed in attempt.items():
+        if not isinstance(blamed, dict):
+            raise Mistake(f'{name}: a dict such as {{"weight_decay": 0.0}}, not {shorten(blamed)}')
+        if len(blamed) != 1:
+            raise Mistake(f"{name} blames {len(blamed)} keywords: exactly one is wrong")
+        for keyword in blamed:
+            if keyword not in known or keyword == "output_dir":
+                raise Mistake(f"{name}: {keyword} is no keyword of SFTConfig that changes a run")
+
+
+def _where_to_look(fault: dict, same: dict, keyword: str, value: Any) -> str:
+    """The evidence that the reader should read again, by the kind of fault."""
+    if keyword in same and same[keyword] == value and keyword not in fault:
+        return "that keyword had our value already"
+    evidence = {
+        "lr_scheduler_type": "compare its learning rates with ours",
+        "assistant_only_loss": "read which text it grades",
+        "train_sampling_strategy": "all that is graded and all rates are ours: what else can a "
+        "first loss depend on?",
+        "bf16": "its first loss is off by some thousandths before any update: as many digits as a "
+        "number format keeps",
+        "max_length": "count its rows and graded tokens, and read where its text ends",
+    }
+    return evidence[next(iter(fault))]
