@@ -1,7 +1,7 @@
 """Chapter 07: runs of TRL's trainer that repeat our loop, and five with one keyword wrong.
 
 `trl_run` is the plain call, `SFTTrainer(model, SFTConfig(…), …)`, on rows of messages with the
-keywords that make it our run (`SAME`). `FAULTS` holds what each run of exercise 7.6 has wrong: who
+keywords that make it our run (`SAME`, and `assistant_only_loss`). `FAULTS` holds what each run of exercise 7.6 has wrong: who
 wants to find it from its evidence does not read on.
 """
 
@@ -38,7 +38,6 @@ SAME = {
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.1,
     "train_sampling_strategy": "sequential",
-    "assistant_only_loss": True,
     "bf16": False,
     "activation_checkpointing": False,
     "use_cpu": True,
@@ -120,12 +119,14 @@ def trl_run(
     changed: Mapping[str, Any],
     steps: int,
 ) -> Evidence:
-    """The first steps of SFTTrainer on a copy of `base`, with SAME and what is changed."""
+    """The first steps of SFTTrainer on a copy of `base`: SAME, the answers graded, and what is
+    changed."""
+    keywords = SAME | {"assistant_only_loss": True} | dict(changed)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about this machine, and names that TRL itself uses
         trainer = SFTTrainer(
             model=copy.deepcopy(base),
-            args=SFTConfig(output_dir=folder, **(SAME | dict(changed))),
+            args=SFTConfig(output_dir=folder, **keywords),
             train_dataset=Dataset.from_list([{"messages": row} for row in rows]),
             processing_class=copy.deepcopy(tokenizer),
             callbacks=[StopAfter(steps)],
@@ -155,6 +156,17 @@ def faulty_run(
     """Run `name` of FAULTS on rows drawn by `seed`, with its fault, and `mended` laid over it."""
     rows = short_rows_of(seed, FAULTY_ROWS, tokenizer)
     return trl_run(base, tokenizer, rows, FAULTS[name] | dict(mended or {}), steps)
+
+
+def describe(name: str, evidence: Evidence) -> str:
+    """A run's evidence as three lines of text."""
+    losses = " ".join(f"{loss:.4f}" for loss in evidence.losses)
+    rates = " ".join(f"{1e5 * rate:.2f}" for rate in evidence.rates)
+    return (
+        f"{name:5}losses {losses}, rates {rates} (e-5)\n"
+        f"     {evidence.rows} rows, {evidence.graded} tokens graded\n"
+        f"     {evidence.text!r}"
+    )
 
 
 def _graded(labels: Sequence[int]) -> list[int]:

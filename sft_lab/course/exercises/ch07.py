@@ -478,7 +478,7 @@ def _pairs_of_logs() -> list[tuple[str, list[float], list[float], tuple[float, .
 def mended(attempt: dict) -> str:
     from trl import SFTConfig
 
-    from sft_lab.course import same_run
+    from sft_lab.course import same_run  # seconds to import, as above
     from sft_lab.models import load
 
     _need_one_keyword_each(attempt, same_run.FAULTS, SFTConfig)
@@ -498,7 +498,7 @@ def mended(attempt: dict) -> str:
         also = "; it is the fault, with another value" if keyword in fault else ""
         raise Mistake(
             f"{name} is another run with {keyword}={value!r}, from step {step} on: "
-            f"{_where_to_look(fault, same_run.SAME, keyword, value)}{also}"
+            f"{_where_to_look(fault, keyword, value)}{also}"
         )
     return "five keywords mended: five times our losses, on rows that were drawn now"
 
@@ -520,8 +520,11 @@ def _need_one_keyword_each(attempt: Any, names: Any, config: type) -> None:
                 raise Mistake(f"{name}: {keyword} is no keyword of SFTConfig that changes a run")
 
 
-def _where_to_look(fault: dict, same: dict, keyword: str, value: Any) -> str:
+def _where_to_look(fault: dict, keyword: str, value: Any) -> str:
     """The evidence that the reader should read again, by the kind of fault."""
+    from sft_lab.course.same_run import SAME
+
+    same = SAME | {"assistant_only_loss": True}
     if keyword in same and same[keyword] == value and keyword not in fault:
         return "that keyword had our value already"
     evidence = {
