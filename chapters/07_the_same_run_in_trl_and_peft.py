@@ -553,28 +553,31 @@ for name, value in largest.items():
 others = encode_conversations(same_run.short_rows_of(1, 40, tokenizer), tokenizer)
 models = {name: trainers[name].model for name in runs if name != "bf16"}
 models |= {"reference": our_loop(10)[1], "the base, before": base}
-losses = {name: evaluate(model, tokenizer, others)["loss"] for name, model in models.items()}
-for name, value in sorted(losses.items(), key=lambda item: item[1]):
+on_others = {name: evaluate(model, tokenizer, others)["loss"] for name, model in models.items()}
+for name, value in sorted(on_others.items(), key=lambda item: item[1]):
     print(f"{name:28} {value:.2f} nats per graded token of 40 other rows")
-wrong_lesson = [losses["Qwen3's template"], losses["everything graded"]]
-same_lesson = [losses[name] for name in ("reference", "linear schedule", "random order")]
+wrong_lesson = [on_others["Qwen3's template"], on_others["everything graded"]]
+same_lesson = [on_others[name] for name in ("reference", "linear schedule", "random order")]
 assert min(wrong_lesson) > max(same_lesson) + 0.1
 
 # %% [markdown]
 # **Read.** Schedule and order leave the model near the reference. With Qwen3's template a part of
 # each step teaches a think block; with everything graded it teaches the questions.
 #
-# **Predict.** At which step does the linear schedule part from the cosine? Choose it below.
+# **Predict.** Warm-up takes two steps. In which step do the losses of the linear schedule part from
+# the reference's? Choose it below.
 
-# %%
+# %% tags=["predict"]
 switches = rungs | runs
 shown_first = "sft_lab.train"
 picture = draw_ladder(shown_first, reference, switches[shown_first])
 show_widget(explore_ladder(reference, switches), picture)
+far = differences(reference, runs["linear schedule"]) > TOLERANCE
+assert not far[:4].any() and far[4:].all()
 
 # %% [markdown]
-# **Read.** At the fourth step. Both warm up over two steps and then fall; a loss shows the updates
-# before it.
+# **Read.** In the fifth. The rate climbs in steps 1 and 2 and has its peak in step 3. From step 4 on
+# the rates differ, and a loss shows only the updates before it.
 #
 # ### Five runs that went wrong
 #
@@ -705,15 +708,15 @@ formats = {
     "prompt + completion, as messages": sft(pairs[:1]),
     "text": sft(text),
 }
-rows = {name: trainer.train_dataset[0] for name, trainer in formats.items()}
+one_row = {name: trainer.train_dataset[0] for name, trainer in formats.items()}
 
 # %% tags=["predict"]
 figure = plots.new_figure((10, 8.6))
-for ax, (name, row) in zip(figure.subplots(len(rows)), rows.items(), strict=True):
+for ax, (name, row) in zip(figure.subplots(4), one_row.items(), strict=True):
     count = sum(label != IGNORE_INDEX for label in row["labels"])
     tokens = [tokenizer.decode([token_id]) for token_id in row["input_ids"]]
     plots.token_strip(tokens, row["labels"], title=f"{name}: {count} graded", ax=ax)
-of_messages, of_texts, _, of_text = rows.values()
+of_messages, of_texts, _, of_text = one_row.values()
 assert of_texts["labels"] == of_messages["labels"][:-1]
 end = [tokenizer.eos_token_id]
 assert of_text["labels"] == of_text["input_ids"] == of_messages["input_ids"] + end
@@ -900,7 +903,7 @@ print(yaml)
 # **Predict.** In a terminal the command is `trl sft --config sft.yaml`. Are its losses ours?
 
 # %% tags=["predict"]
-command = [sys.executable, *"-m trl.cli.main sft --config sft.yaml".split()]
+command = [sys.executable, "-m", "trl.cli.main", "sft", "--config", "sft.yaml"]
 offline = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 cache = {"HF_DATASETS_CACHE": str(work / "cache")}
 environment = os.environ | offline | cache

@@ -97,6 +97,8 @@ course     course.progress        the list of exercises, and what the reader has
            course.data_mix        data sets to mix, and a short run on each
            course.data_runs       a leaked exam, a teacher, the best of K
            course.short_runs      a copy of the base learns for seconds, and is asked
+           course.same_run        chapter 07: TRL's trainer as our run, and five wrong ones
+           course.time_runs       chapter 07b: one run in several ways, timed against each other
            course.loss_runs       chapter 12: runs that differ in their loss alone
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
@@ -133,6 +135,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.chat      chapter 02: a conversation as the model reads it
            course.views.xray      chapter 03: which tokens are graded
            course.views.ladder    chapter 07: one run, with one switch moved
+           course.views.way       chapter 07b: what each change of a training loop wins
            course.views.schedule  chapter 04: learning rate and batches
            course.views.rank      chapter 05: an update of low rank
            course.views.choice    chapter 06: what each method costs

@@ -25,7 +25,7 @@ LINK = re.compile(r"(?<!!)\[([^\]\[]*)\]\((?!https?:|#|mailto:)([^)\s]+)\)")  # 
 SHOWN = {"setup": "hide-input", "predict": "hide-output"}
 PARTS = [
     ("What happens when we fine-tune", "00 01 02 03 04"),
-    ("Fewer weights, other tools, real machines", "05 06 07 08 09 10"),
+    ("Fewer weights, other tools, real machines", "05 06 07 07b 08 09 10"),
     ("What you show, and what you grade", "11 11b 12"),
     ("What goes wrong in the model", "13 13b 14 14b 15 15b"),
     ("How you know", "16 16b 16c 16d"),

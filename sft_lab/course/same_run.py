@@ -1,11 +1,12 @@
 """Chapter 07: runs of TRL's trainer that repeat our loop, and five with one keyword wrong.
 
 `trl_run` is the plain call, `SFTTrainer(model, SFTConfig(…), …)`, on rows of messages with the
-keywords that make it our run (`SAME`, and `assistant_only_loss`). `FAULTS` holds what each run of exercise 7.6 has wrong: who
-wants to find it from its evidence does not read on.
+keywords that make it our run (`SAME`, and `assistant_only_loss`). `FAULTS` holds what each run of
+exercise 7.6 has wrong: who wants to find it from its evidence does not read on.
 """
 
 import copy
+import math
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -78,12 +79,14 @@ class Evidence:
     text: str
 
 
-def short_rows_of(seed: int, count: int, tokenizer: PreTrainedTokenizerBase) -> list[Conversation]:
-    """`count` of the course's conversations with at most 40 tokens, in batches of BATCH of similar
-    length, drawn by `seed`."""
+def short_rows_of(
+    seed: int, count: int, tokenizer: PreTrainedTokenizerBase, *, longest: int = 40
+) -> list[Conversation]:
+    """`count` of the course's conversations with at most `longest` tokens, in batches of BATCH of
+    similar length, drawn by `seed`."""
     drawn = atlas.training_conversations(seed=seed)[: 5 * count]
     lengths = [len(encode_chat(conversation, tokenizer)) for conversation in drawn]
-    short = [place for place, length in enumerate(lengths) if length <= 40][:count]
+    short = [place for place, length in enumerate(lengths) if length <= longest][:count]
     if len(short) < count:
         raise ValueError(f"{len(short)} of {len(drawn)} conversations are short, {count} asked for")
     batches = group_by_length([lengths[place] for place in short], BATCH, seed=seed)
@@ -95,14 +98,16 @@ def plain_losses(
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Conversation],
     steps: int,
+    batch_size: int = BATCH,
 ) -> list[float]:
-    """The losses of the first steps of our own loop on these rows, BATCH a step, in their order."""
+    """The losses of the first steps of our own loop on these rows, in their order."""
     model, examples = copy.deepcopy(base).train(), encode_conversations(rows, tokenizer)
-    starts, losses = range(0, len(examples), BATCH), []
+    starts, losses = range(0, len(examples), batch_size), []
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
-    schedule = get_cosine_schedule_with_warmup(optimizer, len(starts) // 10, len(starts))
+    warmup = math.ceil(SAME["warmup_steps"] * len(starts))
+    schedule = get_cosine_schedule_with_warmup(optimizer, warmup, len(starts))
     for start in starts[:steps]:
-        loss = model(**pad_batch(examples[start : start + BATCH], tokenizer.pad_token_id)).loss
+        loss = model(**pad_batch(examples[start : start + batch_size], tokenizer.pad_token_id)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -49,24 +49,6 @@ def _as_training_arguments(folder, learning_rate, batch_size, accumulation_steps
     return TrainingArguments(output_dir=folder, learning_rate=learning_rate, use_cpu=True)
 
 
-def _places(messages):
-    return [place for place, turn in enumerate(messages) if turn["role"] == "assistant"]
-
-
-def _row(prompt, completion):
-    return {"prompt": prompt, "completion": completion}
-
-
-def _rows(form):
-    """One row for each answer, made of the messages and the answer's place."""
-    return lambda messages: [form(messages, place) for place in _places(messages)]
-
-
-def _without_system(messages):
-    rest = [turn for turn in messages if turn["role"] != "system"]
-    return [_row(rest[:place], [rest[place]]) for place in _places(rest)]
-
-
 def _masked(ids, masks, quantifier=all):
     return [
         token if quantifier(mask[i] for mask in masks) else IGNORE for i, token in enumerate(ids)
@@ -165,15 +147,6 @@ WRONG_ANSWERS = {
         (_config(weight_decay=0.01), "no weight decay"),
         (_as_training_arguments, "return an SFTConfig"),
         (lambda folder, rate, batch, steps, share: dict(learning_rate=rate), "return an SFTConfig"),
-    ],
-    "7.2": [
-        (lambda m: [{"prompt": m[:-1], "completion": m[-1:]}], "every assistant turn makes one"),
-        (_rows(lambda m, i: {"prompt": m[:i], "completion": m[i]}), "is a list of turns"),
-        (_rows(lambda m, i: _row(m[i - 1 : i], [m[i]])), "only the turn before"),
-        (_rows(lambda m, i: _row(m[: i + 1], [m[i]])), "holds the answer itself"),
-        (_rows(lambda m, i: _row(m[:i], m[i : i + 2])), "the completion"),
-        (_rows(lambda m, i: {"prompt": m[:i], "response": [m[i]]}), "TRL wants prompt and"),
-        (_without_system, "the system turn is lost"),
     ],
     "7.3": [
         (_labels(lambda ids, masks: _masked(ids, masks, any)), "one mask is not enough"),

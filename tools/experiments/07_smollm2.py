@@ -17,7 +17,8 @@ from sft_lab.labels import encode_conversations
 from sft_lab.models import load
 
 NAME = "07_smollm2"
-STEPS, ROWS = 3, 24  # three steps of eight rows
+STEPS, BATCH, LONGEST = 3, 4, 64  # rows of at most 64 tokens, three steps of four
+ROWS = STEPS * BATCH
 ARMS = {
     "our loop": None,
     "TRL, token ids": {},
@@ -29,7 +30,7 @@ ARMS = {
 
 def make_rows(tokenizer: PreTrainedTokenizerBase, seed: int, kind: str) -> list[dict]:
     """The rows of a seed as token ids and labels, as messages, or as prompt and completion."""
-    conversations = short_rows_of(seed, ROWS, tokenizer)
+    conversations = short_rows_of(seed, ROWS, tokenizer, longest=LONGEST)
     if kind == "messages":
         return [{"messages": one} for one in conversations]
     if kind == "prompt–completion":
@@ -41,12 +42,12 @@ def make_rows(tokenizer: PreTrainedTokenizerBase, seed: int, kind: str) -> list[
 def measure(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, arm: str, seed: int) -> dict:
     """The losses of three steps, and how many tokens are graded; or why TRL refuses the rows."""
     if arm == "our loop":
-        conversations = short_rows_of(seed, ROWS, tokenizer)
+        conversations = short_rows_of(seed, ROWS, tokenizer, longest=LONGEST)
         examples = encode_conversations(conversations, tokenizer)
         graded = sum(label >= 0 for one in examples for label in one.labels)
-        losses = plain_losses(base, tokenizer, conversations, STEPS)
+        losses = plain_losses(base, tokenizer, conversations, STEPS, BATCH)
         return {"losses": losses, "graded": graded, "refused": ""}
-    changed = {"assistant_only_loss": False} | ARMS[arm]
+    changed = {"assistant_only_loss": False, "per_device_train_batch_size": BATCH} | ARMS[arm]
     rows = make_rows(tokenizer, seed, changed.pop("rows", "token ids"))
     changed["assistant_only_loss"] = bool(changed["assistant_only_loss"])
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

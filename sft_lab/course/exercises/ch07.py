@@ -17,7 +17,6 @@ from sft_lab.course.exercises.kit import (
     checks,
     need_list,
     need_word,
-    random_conversation,
     random_ids,
     same,
     same_for_all,
@@ -102,94 +101,6 @@ def _fields_of_the_run(
     from trl import SFTConfig
 
     return {name: setting for name, setting in named.items() if hasattr(SFTConfig, name)}
-
-
-@checks("7.2")
-def to_prompt_completion(attempt: Callable) -> str:
-    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": 2}}}
-    conversations = [
-        random_conversation(1, system=False),
-        random_conversation(3),
-        [*random_conversation(2, system=False), {"role": "user", "content": "and then?"}],
-        random_conversation(1, system=False) * 2,  # the same question and answer twice
-        [*random_conversation(1), {"role": "assistant", "content": "one answer more"}],
-        [*random_conversation(1), {"role": "tool", "content": "3"}, *random_conversation(1)[1:]],
-        [{"role": "assistant", "content": "Hello!"}, *random_conversation(1, system=False)],
-        [
-            *random_conversation(1)[:2],
-            {"role": "assistant", "content": "", "tool_calls": [call]},
-            {"role": "tool", "name": "add", "content": "3"},
-            {"role": "assistant", "content": "It is 3."},
-        ],
-    ]
-    counts, prompts, completions = [], [], []
-    for messages in conversations:
-        places = [place for place, turn in enumerate(messages) if turn["role"] == "assistant"]
-        given = "turns of " + ", ".join(turn["role"] for turn in messages)
-        rows = _rows_of_turns(attempt(messages))
-        hints = [
-            (1, "this is one row: every assistant turn makes one"),
-            (sum(turn["role"] != "user" for turn in messages), "only assistant turns make a row"),
-            (
-                sum(place > 0 for place in places),
-                "an answer that opens makes a row too",
-            ),
-            (
-                sum(bool(messages[place]["content"]) for place in places),
-                "an answer without text makes a row as well: here it calls a tool",
-            ),
-        ]
-        counts.append(Case(len(rows), len(places), hints, given))
-        for number, (row, place) in enumerate(zip(rows, places, strict=False), 1):
-            of_row = f"row {number} of {given}"
-            before, answer = messages[:place], [messages[place]]
-            prompts.append(Case(row["prompt"], before, _wrong_prompts(messages, place), of_row))
-            hints = [(messages[place:], "the completion is one answer: what follows has rows too")]
-            completions.append(Case(row["completion"], answer, hints, of_row))
-    same_in_all(counts, what="the number of rows")
-    same_in_all(prompts, what="the prompt")
-    same_in_all(completions, what="the completion")
-    return "one row an answer, everything before it as the prompt; an open question makes no row"
-
-
-def _wrong_prompts(messages: list[dict], place: int) -> list[tuple[list[dict], str]]:
-    """What usual mistakes take as the prompt of the answer at this place."""
-    before = messages[:place]
-    return [
-        (
-            messages[: place + 1],
-            "the prompt holds the answer itself: end it before the assistant turn",
-        ),
-        (
-            messages[place - 1 : place],
-            "the prompt is only the turn before: all turns before the answer belong to it",
-        ),
-        (
-            [turn for turn in before if turn["role"] != "system"],
-            "the system turn is lost: it belongs to the prompt",
-        ),
-        (
-            [turn for turn in before if turn["role"] != "assistant"],
-            "earlier answers are lost: they belong to the prompt",
-        ),
-        (
-            messages[: messages.index(messages[place])],
-            "equal turns are taken for one another: go by place, not by content",
-        ),
-    ]
-
-
-def _rows_of_turns(found: Any) -> list[dict]:
-    """The rows, when each has a prompt and a completion that are lists of turns."""
-    rows = need_list(found, dict, "rows, each a dict with prompt and completion")
-    for row in rows:
-        if set(row) != {"prompt", "completion"}:
-            raise Mistake(f"a row has the keys {sorted(row)}; TRL wants prompt and completion")
-        if isinstance(row["completion"], dict | str):
-            raise Mistake("the completion is a list of turns, even for one answer: [answer]")
-        for name, turns in row.items():
-            need_list(turns, dict, f"turns as the {name}")
-    return rows
 
 
 DROPPED = "None (the row is dropped)"

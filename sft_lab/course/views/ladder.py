@@ -126,7 +126,7 @@ def draw_differences(
         )
         side = 1 if value > TOLERANCE else -1
         ax.annotate(
-            f"{value:.0e}".replace("e-0", "e-") if value else "0",
+            f"{value:.1g}".replace("e-0", "e-"),
             (end, row),
             (6 * side, 0),
             textcoords="offset points",
@@ -134,10 +134,13 @@ def draw_differences(
             ha="left" if side > 0 else "right",
         )
     ax.axvline(TOLERANCE, color=INK, linewidth=1.5)
-    ax.set(xscale="log", xlim=(SMALLEST / 8, 60), ylim=(len(runs) - 0.4, -1.2))
+    ax.set(
+        xscale="log",
+        xlim=(SMALLEST / 8, 20 * max(10 * TOLERANCE, runs[-1][1])),
+        ylim=(len(runs) - 0.4, -1.2),
+    )
     ax.text(TOLERANCE / 1.3, -0.8, "← rounding", ha="right", va="center", color=MUTED)
     ax.text(TOLERANCE * 1.3, -0.8, "another run →", va="center", color=MUTED)
-    ax.set_xticks([1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1])
     ax.set_xticks([], minor=True)
     ax.set_yticks(range(len(runs)), [name for name, _ in runs])
     ax.tick_params(axis="y", length=0)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
-from sft_lab.plots import BLUE, INK, MUTED, VERMILLION, new_figure
+from sft_lab.plots import BLUE, INK, MUTED, VERMILLION, new_figure, title_figure
 
 
 def wins(seconds: Mapping[str, float]) -> dict[str, float]:
@@ -46,5 +46,6 @@ def draw_way(seconds: Mapping[str, float], ax: Axes | None = None) -> Axes:
     ax.set_xlabel("time before the change / time after it (1: nothing won)")
     names = list(seconds)
     total = seconds[names[0]] / seconds[names[-1]]
-    ax.set_title(f"All together {total:.1f} times as fast; most by: {next(iter(won))}", x=-0.3)
+    finding = f"All together {total:.1f} times as fast; most by: {next(iter(won))}"
+    title_figure(ax.figure, finding)
     return ax
