@@ -116,8 +116,8 @@ print("loss:", " ".join(f"{entry['loss']:.2f}" for entry in log))
 assert log[-1]["loss"] < log[0]["loss"] - 0.3
 
 # %% [markdown]
-# It runs, and the loss falls. **Predict.** What does the tuned model say about the capital of
-# Kenya: the right sentence, a wrong city, or no sentence at all?
+# The loss falls. **Predict.** What does the tuned model say about the capital of Kenya: the right
+# sentence, a wrong city, or no sentence at all?
 
 # %% tags=["predict"]
 question = ["What is the capital of Kenya?"]
@@ -147,18 +147,19 @@ assert IGNORE_INDEX not in labels
 # %% tags=["predict"]
 config.assistant_only_loss = True
 config.learning_rate = 10 * RATE
-model = copy.deepcopy(base)
+model = copy.deepcopy(base)  # from the start again
 trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
 trainer.remove_callback(PrinterCallback)
 _ = trainer.train()
+
+# %% tags=["predict"]
 right = share_right(model, tokenizer, exam)
 print(generate_responses(model, tokenizer, question, max_new_tokens=20), f"{right:.0%} right")
 assert right > plain_right + 0.3
 
 # %% [markdown]
-# **Read.** Twenty steps, and it answers. Both calls looked alike from outside. The rest of the
-# chapter takes them apart: first every default is set to what our loop does, then one field at a
-# time is moved.
+# **Read.** Twenty steps, and it answers. The rest of the chapter takes the call apart: first every
+# field is set to what our loop does, then one field at a time is moved.
 #
 # ## 2 · Rung by rung: our loop, Trainer, SFTTrainer, PEFT
 #
@@ -169,6 +170,7 @@ assert right > plain_right + 0.3
 examples = encode_conversations(conversations, tokenizer)
 
 
+# %%
 def our_loop(steps: int) -> tuple[list[float], torch.nn.Module]:
     """The losses of the first steps, and the model after them."""
     model = copy.deepcopy(base).train()
@@ -204,17 +206,18 @@ def same_as(losses: list[float], others: list[float]) -> bool:
 # graded. How far do its 20 losses lie from these: 0, about 1e-6, or about 1e-3 nats? Near 3,
 # neighbouring float32 numbers are 2.4e-7 apart.
 
+
+# %%
+def train_ours(model: torch.nn.Module, rate: float) -> list[float]:
+    """The losses of sft_lab.train, which groups the rows by length itself."""
+    own = encode_conversations(found, tokenizer)
+    history = train(model, tokenizer, own, batch_size=BATCH, learning_rate=rate, progress=False)
+    return history.losses
+
+
 # %% tags=["predict"]
-history = train(
-    copy.deepcopy(base),
-    tokenizer,
-    encode_conversations(found, tokenizer),
-    batch_size=BATCH,
-    learning_rate=RATE,
-    progress=False,
-)
-rungs = {"sft_lab.train": history.losses}
-close = same_as(reference, history.losses)
+rungs = {"sft_lab.train": train_ours(copy.deepcopy(base), RATE)}
+close = same_as(reference, rungs["sft_lab.train"])
 print(f"{STEPS} losses, each less than {TOLERANCE:g} apart: {close}")
 assert close
 
@@ -303,8 +306,8 @@ print(f"{sum(equal)} of {len(equal)} rows; the same run:", same_as(reference, ru
 assert all(equal) and same_as(reference, rungs["SFTTrainer"])
 
 # %% [markdown]
-# **Read.** Token by token the same labels, step by step the same losses. The chain from text to
-# update is checked against code that nobody here wrote.
+# **Read.** The same labels, token by token, and the same losses. The chain from text to update is
+# checked against code that nobody here wrote.
 #
 # ### … and PEFT
 #
@@ -318,6 +321,7 @@ lora = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CA
 trainer = sft(messages, lora=lora, assistant_only_loss=True, learning_rate=2e-3, steps=STEPS)
 
 
+# %%
 def copy_start(hand: torch.nn.Module, peft_model: torch.nn.Module) -> None:
     """Give PEFT's layers the A of ours; B is zero in both."""
     for name, layer in hand.named_modules():
@@ -329,14 +333,7 @@ def copy_start(hand: torch.nn.Module, peft_model: torch.nn.Module) -> None:
 copy_start(hand, trainer.model)
 
 # %%
-by_hand = train(
-    hand,
-    tokenizer,
-    encode_conversations(found, tokenizer),
-    batch_size=BATCH,
-    learning_rate=2e-3,
-    progress=False,
-).losses
+by_hand = train_ours(hand, 2e-3)
 by_peft = losses_of(trainer)
 print(f"LoRA by hand: from {by_hand[0]:.2f} to {by_hand[-1]:.2f} nats")
 assert by_hand[-1] < by_hand[0] - 0.5 and same_as(by_hand, by_peft)
@@ -414,6 +411,8 @@ print(f"{'field':29}{'transformers':>18}{'TRL':>18}{'here':>12}")
 for name in FIELDS:
     here = str(SAME.get(name, "·"))
     print(f"{name:29}{shown(of_hf, name):>18}{shown(of_trl, name):>18}{here:>12}")
+
+# %%
 shared = [name for name in FIELDS if hasattr(of_hf, name)]
 unlike = {name for name in shared if shown(of_hf, name) != shown(of_trl, name)}
 assert unlike == {"learning_rate", "logging_steps", "bf16", "activation_checkpointing"}
@@ -529,6 +528,8 @@ largest = {name: differences(reference, losses).max() for name, losses in runs.i
 _ = draw_differences(
     largest, "Four switches change nothing, eight make another run", grey=elsewhere
 )
+
+# %%
 nothing = ["8 × 1 accumulated", "checkpointing", "padding-free", "prompt–completion, text"]
 for name, value in largest.items():
     assert (value < TOLERANCE) == (name in nothing), (name, value)
@@ -556,6 +557,8 @@ models |= {"reference": our_loop(10)[1], "the base, before": base}
 on_others = {name: evaluate(model, tokenizer, others)["loss"] for name, model in models.items()}
 for name, value in sorted(on_others.items(), key=lambda item: item[1]):
     print(f"{name:28} {value:.2f} nats per graded token of 40 other rows")
+
+# %%
 wrong_lesson = [on_others["Qwen3's template"], on_others["everything graded"]]
 same_lesson = [on_others[name] for name in ("reference", "linear schedule", "random order")]
 assert min(wrong_lesson) > max(same_lesson) + 0.1
@@ -674,6 +677,7 @@ def count_graded(text: str, response_template: str, limit: int = 1000) -> int:
     return sum(label != IGNORE_INDEX for label in labels)
 
 
+# %%
 alpaca = "What is the capital of Japan?\n### Response:\nThe capital of Japan is Tokyo."
 two_rounds = [*conversations[0], *conversations[1]]
 chat = render(two_rounds, tokenizer)
@@ -716,6 +720,8 @@ for ax, (name, row) in zip(figure.subplots(4), one_row.items(), strict=True):
     count = sum(label != IGNORE_INDEX for label in row["labels"])
     tokens = [tokenizer.decode([token_id]) for token_id in row["input_ids"]]
     plots.token_strip(tokens, row["labels"], title=f"{name}: {count} graded", ax=ax)
+
+# %%
 of_messages, of_texts, _, of_text = one_row.values()
 assert of_texts["labels"] == of_messages["labels"][:-1]
 end = [tokenizer.eos_token_id]
@@ -785,12 +791,15 @@ try:
 except ValueError as error:
     refused = str(error)
 print("unknown template:", textwrap.shorten(refused, 100))
+assert refused
+
+# %% tags=["predict"]
 swapped = sft(messages[:1], template=qwen3, assistant_only_loss=True)
 training = (templates / "qwen3_training.jinja").read_text(encoding="utf-8")
 print("Qwen3's template was replaced:", swapped.chat_template == training)
 graded = [label for label in swapped.train_dataset[0]["labels"] if label != IGNORE_INDEX]
 print("graded:", repr(tokenizer.decode(graded)))
-assert refused and swapped.chat_template == training and not tag.search(qwen3)
+assert swapped.chat_template == training and not tag.search(qwen3)
 assert tokenizer.decode(graded).startswith("<think>\n\n</think>\n\n")
 
 # %% [markdown]
@@ -909,6 +918,8 @@ cache = {"HF_DATASETS_CACHE": str(work / "cache")}
 environment = os.environ | offline | cache
 done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
 assert done.returncode == 0, done.stderr[-2000:]
+
+# %% tags=["predict"]
 state_file = work / "tuned" / f"checkpoint-{STEPS}" / "trainer_state.json"
 state = json.loads(state_file.read_text(encoding="utf-8"))
 from_file = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
@@ -932,9 +943,34 @@ assert same_as(reference, from_file)
 #
 # ## 6 · On a real model
 #
-# Recorded beforehand.
+# SmolLM2-135M is a chat model with thirty layers. Three steps of four rows, three seeds, were
+# recorded by the command that the cell prints.
+#
+# **Predict.** How far is TRL from our loop here? And its template has no generation tags: what
+# becomes of messages?
+
+# %% tags=["predict"]
+real = read_results("07_smollm2")
+print(real.made, "·", real.machine, "·", real.command)
+first = real.select(arm="our loop")
+gaps, more = {}, {}
+for arm in ("TRL, token ids", "TRL, token ids, bf16", "TRL, prompt and completion"):
+    pairs_of = list(zip(first, real.select(arm=arm), strict=True))
+    gaps[arm] = [differences(one["losses"], other["losses"]).max() for one, other in pairs_of]
+    more[arm] = {other["graded"] - one["graded"] for one, other in pairs_of}
+    print(f"{arm:27} at most {max(gaps[arm]):.0e} nats apart, tokens more graded: {more[arm]}")
+
+# %% tags=["predict"]
+refused = real.select(arm="TRL, messages")[0]["refused"]
+print("TRL, messages:", textwrap.shorten(refused, 100))
+assert max(gaps["TRL, token ids"]) < 1e-4 and min(gaps["TRL, token ids, bf16"]) > 1e-3
+assert more["TRL, prompt and completion"] == {12} and refused
 
 # %% [markdown]
+# **Read.** With the same labels it is the same run, to about 1e-5 nats: thirty layers round more
+# often than our four. bf16 is a thousand times as far. Messages are refused, for TRL does not know this
+# template. Prompt and completion work, and grade the line break of each of the 12 rows.
+#
 # ## What to remember
 #
 # - Hand loop, `sft_lab.train`, `Trainer`, `SFTTrainer`, PEFT and `trl sft`: one run, within
