@@ -47,14 +47,14 @@ def test_trl_repeats_our_loop_and_leaves_its_evidence(atlas, rows, ours):
 
 
 @pytest.mark.parametrize("name", same_run.FAULTS)
-def test_each_planted_keyword_makes_another_run(atlas, ours, name):
-    found = same_run.faulty_run(name, *atlas, seed=3)
+def test_each_planted_keyword_makes_another_run(atlas, rows, ours, name):
+    found = same_run.faulty_run(name, *atlas, rows)
     assert differences(ours, found.losses).max() > 20 * TOLERANCE
     right = (same_run.SAME | {"assistant_only_loss": True, "max_length": 1024})[
         next(iter(same_run.FAULTS[name]))
     ]
     mended = dict.fromkeys(same_run.FAULTS[name], right)
-    again = same_run.faulty_run(name, *atlas, seed=3, mended=mended)
+    again = same_run.faulty_run(name, *atlas, rows, mended)
     assert differences(ours, again.losses).max() < TOLERANCE
 
 

@@ -153,14 +153,11 @@ def faulty_run(
     name: str,
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    seed: int = 0,
+    rows: Sequence[Conversation],
     mended: Mapping[str, Any] | None = None,
-    steps: int = SHOWN_STEPS,
 ) -> Evidence:
-    """Run `name` of FAULTS on rows drawn by `seed`, with its fault, and `mended` laid over it."""
-    rows = short_rows_of(seed, FAULTY_ROWS, tokenizer)
-    return trl_run(base, tokenizer, rows, FAULTS[name] | dict(mended or {}), steps)
+    """The first SHOWN_STEPS of run `name` of FAULTS, with its fault, and `mended` laid over it."""
+    return trl_run(base, tokenizer, rows, FAULTS[name] | dict(mended or {}), SHOWN_STEPS)
 
 
 def describe(name: str, evidence: Evidence) -> str:

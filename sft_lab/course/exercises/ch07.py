@@ -400,8 +400,7 @@ def mended(attempt: dict) -> str:
     ours = same_run.plain_losses(base, tokenizer, rows, steps)
     for name, fault in same_run.FAULTS.items():
         ((keyword, value),) = attempt[name].items()
-        changed = fault | {keyword: value}
-        found = same_run.trl_run(base, tokenizer, rows, changed, steps).losses
+        found = same_run.faulty_run(name, base, tokenizer, rows, attempt[name]).losses
         apart = [abs(a - b) for a, b in zip(found, ours, strict=False)]
         if len(apart) == steps and max(apart) <= 1e-5:
             continue
