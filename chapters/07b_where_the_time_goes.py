@@ -249,9 +249,10 @@ _ = draw_way(seconds)
 
 # %% [markdown]
 # **Read.** Each bar is the time before a change over the time after it. Which one is longest depends
-# on the processor. Similar lengths halve the positions, and fewer operations help anywhere.
-# bfloat16 is emulated, many times slower, by a processor without instructions for it; one that has
-# them may lose by switching it off. The head, the memory and the small operations change no loss
+# on the processor. Similar lengths take a quarter of the positions away, and fewer positions help
+# anywhere. The trainer itself costs too: it also measures entropy and accuracy for its log. bfloat16 is
+# emulated, many times slower, by a processor without instructions for it; one that has them may
+# lose by switching it off. The head, the memory and the small operations change no loss
 # beyond rounding: chapter 07's first rung uses all three.
 #
 # The order matters: a saving wins less once another has taken its work away. Savings also act on

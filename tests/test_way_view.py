@@ -23,5 +23,5 @@ def test_bars_lie_to_the_right_of_1_where_a_change_wins_and_to_the_left_where_it
     colours = [bar.get_facecolor() for bar in ax.patches]
     wanted = [BLUE, BLUE, VERMILLION]
     assert all(map(matplotlib.colors.same_color, colours, wanted))
-    assert "6.0 times as fast; most by: three" in ax.figure.get_suptitle()
+    assert "6.0 times as fast; the longest step: three" in ax.figure.get_suptitle()
     matplotlib.pyplot.close("all")

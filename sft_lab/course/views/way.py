@@ -36,7 +36,9 @@ def draw_way(seconds: Mapping[str, float], ax: Axes | None = None) -> Axes:
     low, high = min(1.0, *won.values()), max(1.0, *won.values())
     ax.axvline(1, color=INK, linewidth=1.5)
     ax.set(xscale="log", xlim=(low / 1.25, high * 1.3), ylim=(len(won) - 0.4, -0.6))
-    ax.set_xticks([tick for tick in (0.5, 1, 2, 3, 5, 10, 20) if low / 1.25 < tick < high * 1.3])
+    ax.set_xticks(
+        [tick for tick in (0.5, 0.7, 1, 1.4, 2, 3, 5, 10, 20) if low / 1.25 < tick < high * 1.3]
+    )
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set_xticks([], minor=True)
     ax.set_yticks(range(len(won)), list(won))
@@ -46,6 +48,6 @@ def draw_way(seconds: Mapping[str, float], ax: Axes | None = None) -> Axes:
     ax.set_xlabel("time before the change / time after it (1: nothing won)")
     names = list(seconds)
     total = seconds[names[0]] / seconds[names[-1]]
-    finding = f"All together {total:.1f} times as fast; most by: {next(iter(won))}"
+    finding = f"All together {total:.1f} times as fast; the longest step: {next(iter(won))}"
     title_figure(ax.figure, finding)
     return ax
