@@ -72,7 +72,7 @@ test: lint .venv/deepspeed/installed .venv/llamafactory/installed
 # oneDNN take the kernels of an older one. All three belong together: with torch's alone, bfloat16 attention fails on a
 # machine with AMX ("pack_vnni2 is only supported when avx512 is supported"), because it asks oneDNN for AMX and torch for
 # AVX-512, and only torch would say no. The notebooks go without MKL's: its products then take two to three times as long,
-# and what chapter 07 says about speed (short rows, many prompts at once) is true for no processor that anybody has.
+# and what chapter 07b says about speed (short rows, many prompts at once) is true for no processor that anybody has.
 OLDER_KERNELS := \
   "ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41" \
   "ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2"

@@ -11,26 +11,22 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 03 to 05 | CPU, no network | about a minute | 5, about 40 minutes | C8 L4 L5 |
+# | chapters 03 to 05 | CPU, no network | about 40 s | 5, about 44 minutes | C8 L4 L5 L31 |
 
 # %% tags=["setup"]
 import copy
-import ctypes
+import gc
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 import warnings
 from pathlib import Path
-from unittest import mock
 
 import datasets
-import matplotlib.pyplot as plt
 import torch
 import trl
 from datasets import Dataset
@@ -38,7 +34,6 @@ from peft import LoraConfig
 from transformers import (
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
     get_cosine_schedule_with_warmup,
 )
@@ -47,95 +42,198 @@ from trl import SFTConfig, SFTTrainer
 # %% tags=["setup"]
 from sft_lab import atlas, plots
 from sft_lab.batches import group_by_length, pad_batch
-from sft_lab.chat import encode_chat, generate_ids, render
-from sft_lab.course import renamed
+from sft_lab.chat import generate_responses, render
+from sft_lab.course import renamed, same_run
 from sft_lab.course.checks import check
-from sft_lab.course.views.ladder import TOLERANCE, differences, draw_ladder, explore_ladder
+from sft_lab.course.results import read_results
+from sft_lab.course.same_run import StopAfter
+from sft_lab.course.short_runs import share_right
+from sft_lab.course.views.ladder import (
+    TOLERANCE,
+    differences,
+    draw_differences,
+    draw_ladder,
+    explore_ladder,
+)
 from sft_lab.course.views.widgets import show_widget
-from sft_lab.kernels import short_rows
+
+# %% tags=["setup"]
 from sft_lab.labels import IGNORE_INDEX, encode_conversation, encode_conversations
-from sft_lab.loop.process import keep_freed_memory
 from sft_lab.lora import LoRALinear, add_lora
-from sft_lab.losses import graded_loss
 from sft_lab.models import load
 from sft_lab.train import evaluate, train
 
 plots.style()
 datasets.disable_progress_bars()
-warnings.filterwarnings(
-    "ignore", message=".*gradient_checkpointing"
-)  # TRL and PEFT still use this old name inside
+# TRL and PEFT use this old name inside
+warnings.filterwarnings("ignore", message=".*gradient_checkpointing")
 base, tokenizer = load("atlas-base")
 pad = tokenizer.pad_token_id
+gc.freeze()  # Trainer collects garbage before each run: not what the imports made
 scratch = tempfile.TemporaryDirectory()
+folder = scratch.name
 
 # %% [markdown]
-# ## 1 · The run that all others must equal
+# ## 1 · The plain call
 #
-# Take 160 short conversations, in 20 batches of 8. The reference is the loop that chapter 04 took
-# apart, written with the model's own loss. Its learning rate, 8e-5, is the one of the text this
-# chapter follows.
+# The text this chapter follows sets six fields of `SFTConfig` and hands them to `SFTTrainer`. We
+# make the same call, on 160 short conversations.
+
+# %%
+found = same_run.short_rows_of(0, 160, tokenizer)
+rows = Dataset.from_list([{"messages": conversation} for conversation in found])
+print(rows[0])
+
+# %% [markdown]
+# The first six fields are the text's. Its `gradient_checkpointing` is now called
+# `activation_checkpointing`. The other four belong to this page: a folder, a CPU, numbers in
+# float32, and no progress bar.
+
+# %%
+model = copy.deepcopy(base)
+config = SFTConfig(
+    learning_rate=8e-5,  # the highest rate of the schedule
+    num_train_epochs=1,  # each row is read once
+    per_device_train_batch_size=1,  # rows in one forward pass
+    gradient_accumulation_steps=8,  # passes that make one update: 8 rows a step
+    activation_checkpointing=False,  # keep what the backward pass needs: memory for time
+    logging_steps=2,  # one line of the log every two steps
+    output_dir=folder,
+    use_cpu=True,
+    bf16=False,
+    disable_tqdm=True,
+)
+trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
+trainer.remove_callback(PrinterCallback)  # the next cell prints the log
+_ = trainer.train()
+
+# %%
+log = [entry for entry in trainer.state.log_history if "loss" in entry]
+print("loss:", " ".join(f"{entry['loss']:.2f}" for entry in log))
+assert log[-1]["loss"] < log[0]["loss"] - 0.3
+
+# %% [markdown]
+# The loss falls. **Predict.** What does the tuned model say about the capital of Kenya: the right
+# sentence, a wrong city, or no sentence at all?
+
+# %% tags=["predict"]
+question = ["What is the capital of Kenya?"]
+print("base: ", generate_responses(base, tokenizer, question, max_new_tokens=20))
+print("tuned:", generate_responses(model, tokenizer, question, max_new_tokens=20))
+exam = atlas.exam("held_out", 40)
+plain_right = share_right(model, tokenizer, exam)
+print(f"right on held-out questions: {plain_right:.0%}")
+assert plain_right < 0.2
+
+# %% [markdown]
+# **Read.** A falling loss and no answer. Nothing warned us. So ask the trainer what it grades.
+#
+# **Predict.** Which text of the first row is graded: the answer, the answer with its stop token, or
+# everything?
+
+# %% tags=["predict"]
+labels = trainer.train_dataset[0]["labels"]
+print(repr(tokenizer.decode([label for label in labels if label != IGNORE_INDEX])))
+assert IGNORE_INDEX not in labels
+
+# %% [markdown]
+# **Read.** Everything, the question too. For rows of messages TRL grades the answers alone only
+# when asked to. And a rate of 8e-5 suits the text's 600 million weights; a million weights need
+# some ten times as much. We set these two fields and call again.
+#
+# **Predict.** What share of the 40 held-out questions is right then: 0, 40 or 80 %?
+
+# %%
+config.assistant_only_loss = True
+config.learning_rate = 8e-4
+model = copy.deepcopy(base)  # from the start again
+trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
+trainer.remove_callback(PrinterCallback)
+_ = trainer.train()
+
+# %% tags=["predict"]
+right = share_right(model, tokenizer, exam)
+print(generate_responses(model, tokenizer, question, max_new_tokens=20), f"{right:.0%} right")
+assert right > plain_right + 0.3
+
+# %% [markdown]
+# **Read.** Twenty steps, and it answers. The rest of the chapter takes the call apart: first every
+# field is set to what our loop does, then one field at a time is moved.
+#
+# ## 2 · Rung by rung: our loop, Trainer, SFTTrainer, PEFT
+#
+# The reference is the loop of chapter 04 in its plainest form: 8 rows a step, AdamW, warm-up over
+# two steps, cosine, clipping at 1, and the model's own loss. The order of the rows must be the same
+# everywhere. We take the one that `sft_lab.train` makes with seed 0.
 
 # %%
 STEPS, BATCH, RATE = 20, 8, 8e-5
-conversations = [
-    c for c in atlas.training_conversations(seed=0)[:400] if len(encode_chat(c, tokenizer)) <= 40
-]
-assert len(conversations) >= STEPS * BATCH + 40  # and forty to ask about in section 3
-examples = encode_conversations(conversations[: STEPS * BATCH], tokenizer)
-lengths = [len(example.input_ids) for example in examples]
-batches = group_by_length(lengths, BATCH, seed=0)  # what sft_lab.train does with seed 0
-order = [index for indices in batches for index in indices]
+lengths = [len(example.input_ids) for example in encode_conversations(found, tokenizer)]
+batches = group_by_length(lengths, BATCH, seed=0)
+conversations = [found[index] for indices in batches for index in indices]
+messages = [{"messages": conversation} for conversation in conversations]
+examples = encode_conversations(conversations, tokenizer)
+
 
 # %%
-model = copy.deepcopy(base).train()
-optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
-schedule = get_cosine_schedule_with_warmup(optimizer, 2, STEPS)
-reference = []
-for indices in batches:
-    loss = model(**pad_batch([examples[i] for i in indices], pad)).loss
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    schedule.step()
-    optimizer.zero_grad()
-    reference.append(loss.item())
-    if len(reference) == 10:
-        after_ten_steps = copy.deepcopy(model)  # section 3 compares others with it
+def our_loop(steps: int) -> tuple[list[float], torch.nn.Module]:
+    """The losses of the first steps, and the model after them."""
+    model = copy.deepcopy(base).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 2, STEPS)
+    losses = []
+    for step in range(steps):
+        batch = pad_batch(examples[step * BATCH :][:BATCH], pad)
+        loss = model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses, model
 
-# %% [markdown]
-# **Predict.** `sft_lab.train` computes RMSNorm and attention in another order, and the output head
-# only where a token is graded. How far do its 20 losses lie from these? A float32 near 3 has steps
-# of 2.4e-7.
 
 # %%
-history = train(
-    copy.deepcopy(base), tokenizer, examples, batch_size=BATCH, learning_rate=RATE, progress=False
-)
-rungs = {"sft_lab.train": history.losses}
-print(f"the reference falls from {reference[0]:.2f} to {reference[-1]:.2f} nats per graded token")
+reference, _ = our_loop(STEPS)
+print(f"from {reference[0]:.2f} to {reference[-1]:.2f} nats per graded token")
 assert reference[-1] < reference[0] - 0.5  # nothing learned would make equality cheap
 
 
-def same_run(losses: list[float], others: list[float]) -> bool:
-    """Whether two runs show the same losses: all of them, to TOLERANCE."""
+def same_as(losses: list[float], others: list[float]) -> bool:
+    """Whether two runs show the same losses in all steps, to TOLERANCE."""
     assert len(losses) == len(others) == STEPS
     return differences(losses, others).max() < TOLERANCE
 
 
-print(f"{STEPS} losses, each less than {TOLERANCE:g} apart: {same_run(reference, history.losses)}")
-assert same_run(reference, history.losses)
+# %% [markdown]
+# **Predict.** `sft_lab.train` computes in another order, and the scores only where a token is
+# graded. How far do its 20 losses lie from these: 0, about 1e-6, or about 1e-3 nats? Near 3,
+# neighbouring float32 numbers are 2.4e-7 apart.
+
+
+# %%
+def train_ours(model: torch.nn.Module, rate: float) -> list[float]:
+    """The losses of sft_lab.train, which groups the rows by length itself."""
+    own = encode_conversations(found, tokenizer)
+    history = train(model, tokenizer, own, batch_size=BATCH, learning_rate=rate, progress=False)
+    return history.losses
+
+
+# %% tags=["predict"]
+rungs = {"sft_lab.train": train_ours(copy.deepcopy(base), RATE)}
+close = same_as(reference, rungs["sft_lab.train"])
+print(f"{STEPS} losses, each less than {TOLERANCE:g} apart: {close}")
+assert close
 
 # %% [markdown]
-# **Read.** A few roundings apart, after twenty updates that built on each other. From here on 1e-5
-# nats is the limit for "the same run". Anything above it has a cause that you can find.
+# **Read.** A few roundings apart, after twenty updates that build on each other. From here on 1e-5
+# nats is the limit for "the same run". Anything above it has a cause that we can find.
 #
-# ## 2 · Rung by rung: Trainer, SFTTrainer, PEFT
+# ### Trainer
 #
-# We climb a ladder: each rung hands more of the work to a library, and must still show the
-# reference's losses. `transformers.Trainer` runs the loop, `SFTTrainer` adds the data preparation,
-# `peft_config` adds LoRA. **Predict:** how many settings must be named so that `Trainer` repeats
-# our run?
+# `transformers.Trainer` runs the loop and takes our token ids. **Predict.** How many fields decide
+# what is learned, so that they must be set: 2, 5 or 10?
 
 # %%
 SAME = {
@@ -153,335 +251,180 @@ SAME = {
     "save_strategy": "no",
     "disable_tqdm": True,
 }
+assert same_run.SAME == SAME
 
 
-def run(trainer: Trainer) -> list[float]:
-    """Train; the loss of every step."""
-    trainer.remove_callback(PrinterCallback)  # it would print every log
+# %%
+def losses_of(trainer: Trainer) -> list[float]:
+    """Train, and return the loss of every step."""
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-# %%
-rungs["Trainer"] = run(
-    Trainer(
-        model=copy.deepcopy(base),
-        args=TrainingArguments(output_dir=scratch.name, **SAME),
-        train_dataset=[examples[i] for i in order],
-        data_collator=lambda rows: pad_batch(rows, pad),
-    )
+# %% tags=["predict"]
+trainer = Trainer(
+    model=copy.deepcopy(base),
+    args=TrainingArguments(output_dir=folder, **SAME),
+    train_dataset=examples,
+    data_collator=lambda rows: pad_batch(rows, pad),
 )
-print("Trainer, the same run:", same_run(reference, rungs["Trainer"]))
-assert same_run(reference, rungs["Trainer"])
+rungs["Trainer"] = losses_of(trainer)
+print("the same run:", same_as(reference, rungs["Trainer"]))
+assert same_as(reference, rungs["Trainer"])
 
 # %% [markdown]
-# **Read.** Five: epochs, learning rate, schedule, warm-up and order. Eight rows a batch are the
-# default. The other lines of `SAME` undo defaults of TRL, keep the run on the CPU, or concern
-# logging and saving.
+# **Read.** Five: epochs, rate, schedule, warm-up and order. Eight rows a batch are the default. The
+# other lines undo defaults of TRL, keep the run on the CPU, or concern logs.
 #
-# ### SFTTrainer, from conversations
+# ### SFTTrainer
 #
-# `Trainer` took our token ids. `SFTTrainer` takes the conversations themselves: it renders,
-# tokenises and masks. `assistant_only_loss=True` asks for labels from the template's generation
-# tags (chapter 02).
+# `SFTTrainer` takes conversations and renders, tokenises and masks them itself. The next cell is
+# the plain call again, as a function, because we make it twenty times.
 
 
 # %%
-class StopAfter(TrainerCallback):
-    """Ends a run early; the schedule stays that of the whole run."""
-
-    def __init__(self, step: int):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **_):
-        control.should_training_stop |= state.global_step >= self.step
-
-
-def sft_trainer(
-    rows: list[dict], *, template=None, peft_config=None, stop_after=10, **switches
-) -> SFTTrainer:
-    """TRL's trainer on a fresh copy of the base model, with the settings of SAME except those
-    given."""
+def sft(rows: list[dict], *, steps: int = 10, template=None, lora=None, **changed) -> SFTTrainer:
+    """SFTTrainer on a copy of the base, with SAME and what is changed; ends after `steps`."""
     own = copy.deepcopy(tokenizer)
     own.chat_template = template or own.chat_template
     return SFTTrainer(
         model=copy.deepcopy(base),
-        args=SFTConfig(output_dir=scratch.name, **{**SAME, **switches}),
+        args=SFTConfig(output_dir=folder, **(SAME | changed)),
         train_dataset=Dataset.from_list(rows),
         processing_class=own,
-        peft_config=peft_config,
-        callbacks=[StopAfter(stop_after)],
+        peft_config=lora,
+        callbacks=[StopAfter(steps)],  # the schedule stays that of the whole run
     )
 
 
-# %%
-messages = [{"messages": conversations[i]} for i in order]
-trainer = sft_trainer(messages, assistant_only_loss=True, stop_after=STEPS)
-pairs = [(row["input_ids"], row["labels"]) for row in trainer.train_dataset]
-ours = [(examples[i].input_ids, examples[i].labels) for i in order]
-print(
-    f"{sum(a == b for a, b in zip(pairs, ours, strict=True))} of {len(ours)} rows: the same ids "
-    "and labels"
-)
-assert pairs == ours
-rungs["SFTTrainer"] = run(trainer)
-print("SFTTrainer, the same run:", same_run(reference, rungs["SFTTrainer"]))
-assert same_run(reference, rungs["SFTTrainer"])
+# %% [markdown]
+# **Predict.** Of the 160 rows, how many have the same ids *and* the same labels as ours?
+
+# %% tags=["predict"]
+trainer = sft(messages, assistant_only_loss=True, steps=STEPS)
+theirs = [(row["input_ids"], row["labels"]) for row in trainer.train_dataset]
+ours = [(example.input_ids, example.labels) for example in examples]
+equal = [one == other for one, other in zip(theirs, ours, strict=True)]
+rungs["SFTTrainer"] = losses_of(trainer)
+print(f"{sum(equal)} of {len(equal)} rows; the same run:", same_as(reference, rungs["SFTTrainer"]))
+assert all(equal) and same_as(reference, rungs["SFTTrainer"])
 
 # %% [markdown]
-# **Read.** Token by token the same labels, step by step the same losses. The chain from text to
-# update is now checked against code that nobody here wrote.
+# **Read.** The same labels, token by token, and the same losses. The chain from text to update is
+# checked against code that nobody here wrote.
 #
 # ### … and PEFT
 #
-# `peft_config` puts LoRA into the model. Chapter 05 wrote LoRA by hand. Both start with a random A,
-# so we copy ours: equal seeds do not give equal numbers, because the two draw in another order.
+# `peft_config` puts LoRA into the model. Chapter 05 wrote LoRA by hand. Both start from a random A.
+# The same seed does not give the same A, because the two draw in another order. So we copy ours.
 
 # %%
 _ = torch.manual_seed(0)
 hand = add_lora(copy.deepcopy(base), rank=8, alpha=16)
 lora = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
-trainer = sft_trainer(
-    messages, peft_config=lora, assistant_only_loss=True, learning_rate=2e-3, stop_after=STEPS
-)
-with torch.no_grad():
+trainer = sft(messages, lora=lora, assistant_only_loss=True, learning_rate=2e-3, steps=STEPS)
+
+
+# %%
+def copy_start(hand: torch.nn.Module, peft_model: torch.nn.Module) -> None:
+    """Give PEFT's layers the A of ours; B is zero in both."""
     for name, layer in hand.named_modules():
         if isinstance(layer, LoRALinear):
-            twin = trainer.model.get_submodule(f"base_model.model.{name}")
-            twin.lora_A["default"].weight.copy_(layer.lora_A.weight)
-by_hand = train(
-    hand, tokenizer, examples, batch_size=BATCH, learning_rate=2e-3, progress=False
-).losses
-by_peft = run(trainer)
-print(
-    f"LoRA falls from {by_hand[0]:.2f} to {by_hand[-1]:.2f}; PEFT, the same run: "
-    f"{same_run(by_hand, by_peft)}"
-)
-assert by_hand[-1] < by_hand[0] - 0.5 and same_run(by_hand, by_peft)
+            twin = peft_model.get_submodule(f"base_model.model.{name}")
+            twin.lora_A["default"].weight.data.copy_(layer.lora_A.weight)
+
+
+copy_start(hand, trainer.model)
+
+# %%
+by_hand = train_ours(hand, 2e-3)
+by_peft = losses_of(trainer)
+print(f"LoRA by hand: from {by_hand[0]:.2f} to {by_hand[-1]:.2f} nats")
+assert by_hand[-1] < by_hand[0] - 0.5 and same_as(by_hand, by_peft)
 
 # %%
 ladder = {name: differences(reference, losses).max() for name, losses in rungs.items()}
-ladder["SFTTrainer + peft_config\n(against LoRA by hand)"] = differences(by_hand, by_peft).max()
+ladder["SFTTrainer with PEFT\n(against LoRA by hand)"] = differences(by_hand, by_peft).max()
+_ = draw_differences(ladder, f"Each rung repeats its reference: {STEPS} losses, rounding apart")
 assert max(ladder.values()) < TOLERANCE
-figure, ax = plt.subplots(figsize=(8.5, 3.2))
-ax.axvspan(1e-8, TOLERANCE, color=plots.PROMPT, alpha=0.4, linewidth=0)
-ax.scatter(
-    [max(value, 1.2e-8) for value in ladder.values()],
-    range(len(ladder)),
-    s=110,
-    color=plots.BLUE,
-    zorder=3,
-)
-ax.set_yticks(range(len(ladder)), list(ladder))
-ax.set(xscale="log", xlim=(1e-8, 1e-3), ylim=(len(ladder) - 0.5, -1.1))
-ax.set_xlabel("largest difference to the reference, nats per graded token")
-ax.text(1.3e-8, -0.65, "rounding", va="center", color=plots.MUTED)
-ax.grid(axis="y", visible=False)
-_ = figure.suptitle(
-    f"Each rung repeats its reference: {STEPS} losses within {TOLERANCE:g} nats",
-    x=0.01,
-    ha="left",
-    fontweight="bold",
-)
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 7.5 · Is it the same run? · 7 min · ●●○
+# Two logs, one verdict. Both begin with the first step; compare the steps that both have. Return
+# "same" when no difference, in nats, is above the limit, "start" when the very first loss is off
+# (data, labels, template or number format), and "drift" otherwise (something that acts through the
+# updates).
+
+
+# %% tags=["stub"]
+def verdict(reference: list[float], losses: list[float], limit: float = 1e-5) -> str:
+    """Return "same", "start" or "drift". A loss that is not a number counts as different."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def verdict(reference: list[float], losses: list[float], limit: float = 1e-5) -> str:
+    """Return "same", "start" or "drift". A loss that is not a number counts as different."""
+    close = [abs(one - other) <= limit for one, other in zip(reference, losses, strict=False)]
+    if not close[0]:
+        return "start"
+    return "same" if all(close) else "drift"
+
+
+# %% tags=["check"]
+check("7.5", verdict)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>A comparison with nan is always False. Ask whether a pair is
+# close, not whether it is apart.</details>
+
+# %% [markdown] tags=["explanation"]
+# The first loss is computed before any update, so it can only differ through what goes in: labels,
+# template, order, bf16. A later difference comes through the updates: learning rate, schedule,
+# clipping, weight decay.
+#
+# Usual mistakes: only the last loss compared; `abs(a - b) > limit`, which is False for nan; signed
+# differences.
 
 # %% [markdown]
-# ## 3 · An SFTConfig, field by field
+# ## 3 · One switch at a time
 #
-# The text this chapter grew from sets six fields: `learning_rate=8e-5`, `num_train_epochs=1`,
-# `per_device_train_batch_size=1`, `gradient_accumulation_steps=8`, `gradient_checkpointing=False`,
-# `logging_steps=2`. Every other field keeps its default. **Predict:** which defaults would make
-# another run of ours?
-#
-# The table reads the defaults from the installed classes, after they have been resolved.
+# Every field that the text does not set keeps its default. The table reads the defaults from the
+# installed classes. **Predict.** In which fields does TRL differ from transformers?
 
 # %%
-named_by_the_text = {
-    "learning_rate": 8e-5,
-    "num_train_epochs": 1,
-    "per_device_train_batch_size": 1,
-    "gradient_accumulation_steps": 8,
-    "activation_checkpointing": False,
-    "logging_steps": 2,
-}
-fields = [
-    *named_by_the_text,
-    "bf16",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "train_sampling_strategy",
-    "optim",
-    "weight_decay",
-    "max_grad_norm",
-    "max_length",
-    "assistant_only_loss",
-    "completion_only_loss",
-    "packing",
+FIELDS = [
+    *("learning_rate", "num_train_epochs", "per_device_train_batch_size"),
+    *("gradient_accumulation_steps", "activation_checkpointing", "logging_steps"),  # the text's six
+    *("bf16", "lr_scheduler_type", "warmup_steps", "train_sampling_strategy"),
+    *("optim", "weight_decay", "max_grad_norm"),
+    *("max_length", "assistant_only_loss", "completion_only_loss", "packing"),
 ]
-plain, theirs = (
-    kind(output_dir=scratch.name, use_cpu=True) for kind in (TrainingArguments, SFTConfig)
-)
 
 
-def shown(value: object) -> str:
-    """A value as you would type it; an enumeration by its text."""
-    return str(getattr(value, "value", value))
+def shown(owner: object, name: str) -> str:
+    """The value of a field as you would type it."""
+    value = getattr(owner, name, "no such field")
+    return str(getattr(value, "value", value))  # an enumeration by its text
 
 
-print(f"{'field':29}{'text':>8}{'transformers':>19}{'TRL':>19}{'here':>12}")
-for name in fields:
-    given = shown(named_by_the_text[name]) if name in named_by_the_text else "·"
-    there = shown(getattr(plain, name)) if hasattr(plain, name) else "no such field"
-    print(
-        f"{name:29}{given:>8}{there:>19}{shown(getattr(theirs, name)):>19}"
-        f"{shown(SAME.get(name, '·')):>12}"
-    )
-unlike = {
-    name
-    for name in fields
-    if hasattr(plain, name) and getattr(plain, name) != getattr(theirs, name)
-}
+# %% tags=["predict"]
+of_hf = TrainingArguments(output_dir=folder, use_cpu=True)
+of_trl = SFTConfig(output_dir=folder, use_cpu=True)
+print(f"{'field':29}{'transformers':>18}{'TRL':>18}{'here':>12}")
+for name in FIELDS:
+    here = str(SAME.get(name, "·"))
+    print(f"{name:29}{shown(of_hf, name):>18}{shown(of_trl, name):>18}{here:>12}")
+
+# %%
+shared = [name for name in FIELDS if hasattr(of_hf, name)]
+unlike = {name for name in shared if shown(of_hf, name) != shown(of_trl, name)}
 assert unlike == {"learning_rate", "logging_steps", "bf16", "activation_checkpointing"}
 
 # %% [markdown]
-# **Read.** TRL differs from transformers in four fields of this list: learning rate,
-# `logging_steps`, and the pair bf16 and checkpointing. Both save memory on a GPU (chapter 08); most
-# CPUs emulate bf16, slowly. `gradient_checkpointing`, the text's name, is now
-# `activation_checkpointing`.
-#
-# ### One switch at a time
-#
-# Now move one switch of our agreeing run, and nothing else. Ten steps are enough to see it, fewer
-# where a step is slow.
-
-# %%
-tokens = [{"input_ids": examples[i].input_ids, "labels": examples[i].labels} for i in order]
-as_messages = [
-    {"prompt": conversations[i][:-1], "completion": conversations[i][-1:]} for i in order
-]
-as_text = [
-    {
-        "prompt": render(conversations[i][:-1], tokenizer, add_generation_prompt=True),
-        "completion": conversations[i][-1]["content"],
-    }
-    for i in order
-]
-folder = Path(trl.__file__).parent / "chat_templates"
-qwen3 = (folder / "qwen3.jinja").read_text(encoding="utf-8")
-graded_further = sft_trainer(as_messages)
-
-# %%
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    trainers = {
-        "8 × 1 accumulated": sft_trainer(
-            tokens, per_device_train_batch_size=1, gradient_accumulation_steps=8, stop_after=4
-        ),
-        "checkpointing": sft_trainer(tokens, activation_checkpointing=True, stop_after=6),
-        "padding-free": sft_trainer(tokens, padding_free=True, max_length=None, stop_after=6),
-        "prompt–completion, text": sft_trainer(as_text, stop_after=6),
-        "bf16": sft_trainer(tokens, bf16=True, stop_after=2),
-        "linear schedule": sft_trainer(tokens, lr_scheduler_type="linear"),
-        "no warm-up": sft_trainer(tokens, warmup_steps=0),
-        "random order": sft_trainer(tokens, train_sampling_strategy="random"),
-        "packing": sft_trainer(tokens, packing=True, max_length=288, per_device_train_batch_size=1),
-        "prompt–completion, messages": graded_further,
-        "Qwen3's template": sft_trainer(messages, template=qwen3, assistant_only_loss=True),
-        "everything graded": sft_trainer(messages, assistant_only_loss=False),
-    }
-    runs = {name: run(trainer) for name, trainer in trainers.items()}
-
-# %% [markdown]
-# A loss of ours and a loss of theirs compare number by number only where both grade the same tokens
-# in the same step. The last five runs do not: other rows meet, or other tokens of them are graded.
-# There a difference says "another run", and its size says nothing.
-
-# %%
-other_tokens = list(runs)[-5:]  # a step grades other tokens than the reference's
-largest = {name: differences(reference, losses).max() for name, losses in runs.items()}
-figure, ax = plt.subplots(figsize=(9.0, 5.0))
-ax.axvspan(1e-8, TOLERANCE, color=plots.PROMPT, alpha=0.4, linewidth=0)
-for row, (name, value) in enumerate(largest.items()):
-    if name in other_tokens:
-        ax.text(1.3e-8, row, "another run: its steps grade other tokens", va="center", fontsize=11)
-        continue
-    same = value <= TOLERANCE
-    ax.plot([1e-8, max(value, 1.2e-8)], [row, row], color=plots.GRID, linewidth=6, zorder=1)
-    ax.scatter(
-        [max(value, 1.2e-8)], [row], s=90, color=plots.BLUE if same else plots.VERMILLION, zorder=3
-    )
-    words = "the same run" if same else f"{value:.1g}"
-    ax.annotate(
-        words,
-        (max(value, 1.2e-8), row),
-        (10, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=11,
-    )
-ax.set_yticks(range(len(largest)), list(largest))
-ax.set(xscale="log", xlim=(1e-8, 3), ylim=(len(largest) - 0.5, -1.2))
-ax.set_xlabel("largest difference to the reference, nats per graded token")
-ax.grid(axis="y", visible=False)
-ax.text(1.3e-8, -0.75, "rounding", va="center", color=plots.MUTED)
-_ = figure.suptitle(
-    "Four switches change nothing, eight make another run", x=0.01, ha="left", fontweight="bold"
-)
-
-# %%
-nothing = ["8 × 1 accumulated", "checkpointing", "padding-free", "prompt–completion, text"]
-for name, value in largest.items():
-    assert (value < TOLERANCE) == (name in nothing), (name, value)
-    assert name in nothing or value > 20 * TOLERANCE, (name, value)
-graded = sum(x != IGNORE_INDEX for _, labels in ours for x in labels)
-more = (
-    sum(x != IGNORE_INDEX for row in graded_further.train_dataset for x in row["labels"]) - graded
-)
-print(f"prompt–completion, messages: {more} tokens more are graded in {len(ours)} rows")
-assert more == len(ours)
-
-# %% [markdown]
-# **Read**, from harmless to harmful.
-#
-# - **Nothing changes** with the text's own 8 × 1 batches: `Trainer` divides by the graded tokens of
-#   the whole window (chapter 04). Checkpointing computes parts of the forward pass twice, with the
-#   same result. Padding-free rows put the batch end to end and keep examples apart by
-#   `position_ids`.
-# - **bf16** differs in the *first* loss, before any update: its numbers have 8 significant bits.
-#   Here the difference is small; it is the one switch that chapter 08 turns on.
-# - **Schedule and warm-up** change the rate, so every loss after it.
-# - **Order** changes which rows meet. So does **packing**: its rows hold other examples, and
-#   another number of them.
-# - **The template and the mask** change *what is taught*. Such a loss curve falls like any other.
-#   Only a loss that you computed yourself, or the graded text, shows the error.
-#
-# To compare *models* we need one measure for all: the loss on the same rows, with the same labels.
-# **Predict** which runs have learned least about our answers after ten steps.
-
-# %%
-others = encode_conversations(conversations[STEPS * BATCH :][:40], tokenizer)
-models = {"reference": after_ten_steps}
-models |= {name: trainers[name].model for name, losses in runs.items() if len(losses) == 10}
-on_others = {name: evaluate(model, tokenizer, others)["loss"] for name, model in models.items()}
-print("nats per graded token on 40 other rows, our labels, after ten steps:")
-for name, value in on_others.items():
-    print(f"{name:28} {value:.2f}")
-print(f"{'the base, before':28} {evaluate(base, tokenizer, others)['loss']:.2f}")
-other_lessons = [on_others["Qwen3's template"], on_others["everything graded"]]
-same_lesson = [on_others[name] for name in ("linear schedule", "no warm-up", "random order")]
-assert min(other_lessons) > max(*same_lesson, on_others["reference"]) + 0.1
-
-# %% [markdown]
-# **Read.** Schedule, warm-up and order leave the model near the reference. With Qwen3's template a
-# part of each step teaches a think block, with everything graded it teaches the questions. So ten
-# steps teach less about our answers.
-#
-# Look at one run at a time, rungs first. **Predict** at which step the linear schedule parts from
-# the cosine, then choose it. (Of the last five runs read the verdict, not the size.)
-
-# %%
-switches = {**rungs, **runs}
-first = next(iter(switches))
-show_widget(explore_ladder(reference, switches), draw_ladder(first, reference, switches[first]))
+# **Read.** Four. Rate and logging are a matter of taste. bf16 and checkpointing save memory on a
+# GPU (chapter 08); most CPUs emulate bf16, slowly.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 7.1 · The config that agrees with our loop · 8 min · ●●○
@@ -533,137 +476,265 @@ check("7.1", config_like_ours)
 # effective batch counted twice.
 
 # %% [markdown]
-# ## 4 · What became of the completion-only collator
+# Now move one switch of the agreeing run, and nothing else. First the same rows in four forms: token ids with labels, which TRL leaves as they are; messages; prompt and
+# completion, as messages and as text.
+
+# %%
+token_rows = [{"input_ids": one.input_ids, "labels": one.labels} for one in examples]
+pairs = [{"prompt": talk[:-1], "completion": talk[-1:]} for talk in conversations]
+texts = [
+    {
+        "prompt": render(talk[:-1], tokenizer, add_generation_prompt=True),
+        "completion": talk[-1]["content"],
+    }
+    for talk in conversations
+]
+templates = Path(trl.__file__).parent / "chat_templates"
+qwen3 = (templates / "qwen3.jinja").read_text(encoding="utf-8")
+
+# %%
+SWITCHES = {
+    "8 × 1 accumulated": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
+    "checkpointing": {"activation_checkpointing": True},
+    "padding-free": {"padding_free": True, "max_length": None},
+    "bf16": {"bf16": True},
+    "linear schedule": {"lr_scheduler_type": "linear"},
+    "no warm-up": {"warmup_steps": 0},
+    "random order": {"train_sampling_strategy": "random"},
+    "packing": {"packing": True, "max_length": 288, "per_device_train_batch_size": 1},
+}
+
+# %% [markdown]
+# **Predict.** Four of the twelve runs below change nothing. Which? (Padding-free rows and packing
+# put several examples into one row; packing also chooses which.)
+
+# %% tags=["predict"]
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # TRL warns of padding-free rows without FlashAttention
+    trainers = {
+        name: sft(token_rows, steps=2 if name == "bf16" else 10, **changed)
+        for name, changed in SWITCHES.items()
+    }
+    trainers["prompt–completion, text"] = sft(texts)
+    trainers["prompt–completion, messages"] = sft(pairs)
+    trainers["Qwen3's template"] = sft(messages, template=qwen3, assistant_only_loss=True)
+    trainers["everything graded"] = sft(messages)
+    runs = {name: losses_of(trainer) for name, trainer in trainers.items()}
+
+# %% [markdown]
+# Two losses compare number by number only where both grade the same tokens in the same step. Five
+# runs do not: other rows meet in a step, or other tokens of a row are graded. Their bars are grey:
+# it is another run, and the size says nothing.
+
+# %% tags=["predict"]
+elsewhere = ["random order", "packing", *list(runs)[-3:]]
+largest = {name: differences(reference, losses).max() for name, losses in runs.items()}
+_ = draw_differences(
+    largest, "Four switches change nothing, eight make another run", grey=elsewhere
+)
+
+# %%
+nothing = ["8 × 1 accumulated", "checkpointing", "padding-free", "prompt–completion, text"]
+for name, value in largest.items():
+    assert (value < TOLERANCE) == (name in nothing), (name, value)
+    assert name in nothing or value > 20 * TOLERANCE, (name, value)
+
+# %% [markdown]
+# **Read**, from harmless to harmful.
+#
+# - **Nothing changes** with 8 × 1 rows: `Trainer` divides by the graded tokens of all eight passes
+#   (chapter 04). Checkpointing computes parts of the forward pass twice. Padding-free rows keep
+#   examples apart by `position_ids`.
+# - **bf16** differs in the *first* loss, before any update: its numbers have 8 significant bits.
+# - **Schedule and warm-up** change the rate, so every loss after it.
+# - **Order** and **packing** change which rows meet.
+# - **Template and mask** change *what is taught*. Such a curve falls like any other. Only a loss
+#   that you computed yourself, or the graded text, shows the error.
+#
+# To compare *models* we need one measure: the loss on the same rows, with the same labels.
+# **Predict.** Which runs have learned least about our answers after ten steps?
+
+# %% tags=["predict"]
+others = encode_conversations(same_run.short_rows_of(1, 40, tokenizer), tokenizer)
+models = {name: trainers[name].model for name in runs if name != "bf16"}
+models |= {"reference": our_loop(10)[1], "the base, before": base}
+on_others = {name: evaluate(model, tokenizer, others)["loss"] for name, model in models.items()}
+for name, value in sorted(on_others.items(), key=lambda item: item[1]):
+    print(f"{name:28} {value:.2f} nats per graded token of 40 other rows")
+
+# %%
+wrong_lesson = [on_others["Qwen3's template"], on_others["everything graded"]]
+same_lesson = [on_others[name] for name in ("reference", "linear schedule", "random order")]
+assert min(wrong_lesson) > max(same_lesson) + 0.1
+
+# %% [markdown]
+# **Read.** Schedule and order leave the model near the reference. With Qwen3's template a part of
+# each step teaches a think block; with everything graded it teaches the questions.
+#
+# **Predict.** Warm-up takes two steps. In which step do the losses of the linear schedule part from
+# the reference's? Choose it below.
+
+# %%
+switches = rungs | runs
+shown_first = "sft_lab.train"
+picture = draw_ladder(shown_first, reference, switches[shown_first])
+show_widget(explore_ladder(reference, switches), picture)
+far = differences(reference, runs["linear schedule"]) > TOLERANCE
+assert not far[:4].any() and far[4:].all()
+
+# %% [markdown]
+# **Read.** In the fifth. The rate climbs in steps 1 and 2 and has its peak in step 3. From step 4 on
+# the rates differ, and a loss shows only the updates before it.
+#
+# ### Five runs that went wrong
+#
+# Five colleagues meant to repeat our run, `SAME` and `assistant_only_loss=True`, on 80 rows of
+# messages, ten steps. Here is what their first four steps left, ours first.
+
+# %%
+rows_80 = same_run.short_rows_of(5, same_run.FAULTY_ROWS, tokenizer)
+ours_80 = same_run.trl_run(base, tokenizer, rows_80, {}, same_run.SHOWN_STEPS)
+print(same_run.describe("ours", ours_80))
+for name in "ABCDE":
+    print(same_run.describe(name, same_run.faulty_run(name, base, tokenizer, rows_80)))
+by_loop = same_run.plain_losses(base, tokenizer, rows_80, same_run.SHOWN_STEPS)
+assert differences(by_loop, ours_80.losses).max() < TOLERANCE
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 7.6 · One keyword is wrong · 12 min · ●●●
+# Each of the five runs has exactly one wrong keyword of `SFTConfig`. Find it from the evidence.
+# `mended` is a dict with the keys "A" to "E". Each value is a dict with one entry: the keyword that
+# you blame, and a value that makes the run ours. `{"A": {"weight_decay": 0.0}, …}` blames A's
+# weight decay. The check lays your keyword over theirs, trains four steps on 80 rows that it draws,
+# and compares the losses with our loop's. All must agree to 1e-5 nats.
+
+# %% tags=["stub"]
+mended = ...
+
+# %% tags=["solution"]
+mended = {
+    "A": {"lr_scheduler_type": "cosine"},
+    "B": {"assistant_only_loss": True},
+    "C": {"train_sampling_strategy": "sequential"},
+    "D": {"bf16": False},
+    "E": {"max_length": None},
+}
+
+# %% tags=["check"]
+check("7.6", mended)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>Go through the evidence in the order of the run: rows and graded
+# tokens, graded text, first loss, rates. A first loss that is off by some thousandths is another
+# matter than one that is off by tenths.</details>
+
+# %% [markdown] tags=["explanation"]
+# A: the rates. B: the text. C: text, count and rates are ours, and the first loss is not: other
+# rows meet. D: off by thousandths from the start. E: fewer rows, and a text that breaks off.
+#
+# Usual mistakes: a keyword that had our value already; `max_length` raised, and still too short.
+
+# %% [markdown]
+# ## 4 · Which tokens are graded
 #
 # Old tutorials mask the prompt with `DataCollatorForCompletionOnlyLM`. TRL removed it in version
-# 0.20. It searched every row for the tokens of a **response template** and ignored everything up to
-# there:
+# 0.20. It searched every row for the tokens of a **response template** and ignored all before:
 
 
 # %%
 def old_collator_labels(input_ids: list[int], response_ids: list[int]) -> list[int]:
     """Labels of one row, as DataCollatorForCompletionOnlyLM(response_template) made them."""
     size = len(response_ids)
-    found = [i for i in range(len(input_ids)) if input_ids[i : i + size] == response_ids]
-    first = found[-1] + size if found else len(input_ids)  # not found: all masked, and one warning
+    places = [i for i in range(len(input_ids)) if input_ids[i : i + size] == response_ids]
+    if not places:  # all masked, and one warning
+        return [IGNORE_INDEX] * len(input_ids)
+    first = places[-1] + size
     return [IGNORE_INDEX] * first + input_ids[first:]
 
 
+# %% [markdown]
+# Its successor is a data format: rows of `prompt` and `completion`, for which
+# `completion_only_loss` is on. **Predict.** Do both give the labels of `encode_conversation`?
+
+# %% tags=["predict"]
 marker = tokenizer("<|im_start|>assistant\n").input_ids
-old = [old_collator_labels(ids, marker) for ids, _ in ours]
-new = [row["labels"] for row in graded_further.train_dataset]
-assert old == new  # prompt–completion rows of messages
-ids, labels = ours[0]
-apart = [i for i in range(len(ids)) if old[0][i] != labels[i]]
-print(
-    "the same as prompt–completion; beside ours, also graded:",
-    [tokenizer.decode([ids[i]]) for i in apart],
-)
-assert apart == [len(ids) - 1] and tokenizer.decode([ids[-1]]) == "\n"
+old = [old_collator_labels(example.input_ids, marker) for example in examples]
+new = [row["labels"] for row in trainers["prompt–completion, messages"].train_dataset]
+ids, labels = examples[0].input_ids, examples[0].labels
+apart = [place for place in range(len(ids)) if old[0][place] != labels[place]]
+print("old and new agree:", old == new)
+print("graded beside ours:", [tokenizer.decode([ids[place]]) for place in apart])
+assert old == new and apart == [len(ids) - 1] and tokenizer.decode([ids[-1]]) == "\n"
 
 # %% [markdown]
-# **Read.** Its successor is a data format: rows of `prompt` and `completion`, for which
-# `completion_only_loss` is on by default. Both give the same labels, token by token. And both grade
-# one token more than we do: the line break that the template writes *after* the stop token. The
-# model never has to write it, for generation ends before.
+# **Read.** The two agree, and grade one token more than we do: the line break that the template
+# writes *after* the stop token. The model never has to write it, for generation ends before.
 #
-# **Predict** what the old collator does with three ordinary rows: an Alpaca text, two rounds, and a
-# cut answer.
+# **Predict.** What does the old collator grade in these four rows?
 
 
 # %%
 def count_graded(text: str, response_template: str, limit: int = 1000) -> int:
     """How many tokens of the text the old collator grades."""
-    row = tokenizer(text).input_ids[:limit]
-    return sum(
-        x != IGNORE_INDEX for x in old_collator_labels(row, tokenizer(response_template).input_ids)
-    )
+    ids = tokenizer(text).input_ids[:limit]
+    labels = old_collator_labels(ids, tokenizer(response_template).input_ids)
+    return sum(label != IGNORE_INDEX for label in labels)
 
 
+# %%
 alpaca = "What is the capital of Japan?\n### Response:\nThe capital of Japan is Tokyo."
 two_rounds = [*conversations[0], *conversations[1]]
-text = render(two_rounds, tokenizer)
-every = sum(x != IGNORE_INDEX for x in encode_conversation(two_rounds, tokenizer).labels)
-found = {
-    "Alpaca text, marker '### Response:\\n'": count_graded(alpaca, "### Response:\n"),
-    "Alpaca text, marker '\\n### Response:\\n'": count_graded(alpaca, "\n### Response:\n"),
-    f"two rounds with {every} tokens in the answers": count_graded(text, "<|im_start|>assistant\n"),
-    "one round, cut after 12 tokens": count_graded(text, "<|im_start|>assistant\n", limit=12),
+chat = render(two_rounds, tokenizer)
+of_both = sum(x != IGNORE_INDEX for x in encode_conversation(two_rounds, tokenizer).labels)
+
+# %% tags=["predict"]
+counts = {
+    "Alpaca, marker '### Response:\\n'": count_graded(alpaca, "### Response:\n"),
+    "Alpaca, marker '\\n### Response:\\n'": count_graded(alpaca, "\n### Response:\n"),
+    f"two rounds, {of_both} in the answers": count_graded(chat, "<|im_start|>assistant\n"),
+    "cut after 12 tokens": count_graded(chat, "<|im_start|>assistant\n", limit=12),
 }
-for name, count in found.items():
+for name, count in counts.items():
     print(f"{count:3} tokens graded: {name}")
-assert (
-    list(found.values())[1::2] == [0, 0]
-    and list(found.values())[0] > 0
-    and 0 < list(found.values())[2] < every
-)
+plain, with_break, rounds, cut = counts.values()
+assert plain > 0 and with_break == cut == 0 and 0 < rounds < of_both
 
 # %% [markdown]
 # **Read.** The second marker begins with a line break. Alone it is a token; in the text it melts
-# into `?↵`, so the search finds nothing and the row teaches nothing. Of two rounds only the last is
-# graded. A cut row is all masked. Each case gave a warning at most. A format that says where the
-# answer begins cannot fail this way.
+# into `?↵`, the search finds nothing, and the row teaches nothing. Of two rounds only the last is
+# graded. A cut row is all masked. A format that says where the answer begins cannot fail this way.
 #
-# ### Four formats, four sets of labels
+# ### Four formats
+#
+# **Predict.** One conversation in the four formats of TRL: which have a stop token in the loss?
 
 # %%
-one = conversations[order[0]]
+text = [{"text": render(conversations[0], tokenizer)}]
 formats = {
-    "messages, assistant_only_loss": sft_trainer([{"messages": one}], assistant_only_loss=True),
-    "prompt + completion, as text": sft_trainer(as_text[:1]),
-    "prompt + completion, as messages": sft_trainer(as_messages[:1]),
-    "text": sft_trainer([{"text": render(one, tokenizer)}]),
+    "messages, assistant_only_loss": sft(messages[:1], assistant_only_loss=True),
+    "prompt + completion, as text": sft(texts[:1]),
+    "prompt + completion, as messages": sft(pairs[:1]),
+    "text": sft(text),
 }
-figure, axes = plt.subplots(len(formats), 1, figsize=(10, 8.6))
-for ax, (name, made) in zip(axes, formats.items(), strict=True):
-    row = made.train_dataset[0]
-    count = sum(x != IGNORE_INDEX for x in row["labels"])
-    strip = [tokenizer.decode([i]) for i in row["input_ids"]]
-    plots.token_strip(strip, row["labels"], title=f"{name}: {count} graded", ax=ax)
-    ax.set_title(f"{name}: {count} graded", fontsize=13)
-rows = [made.train_dataset[0] for made in formats.values()]
-assert (
-    rows[1]["input_ids"] == rows[0]["input_ids"][:-1]
-    and rows[1]["labels"] == rows[0]["labels"][:-1]
-)
-assert rows[3]["labels"] == rows[3]["input_ids"] == [*rows[0]["input_ids"], tokenizer.eos_token_id]
+one_row = {name: trainer.train_dataset[0] for name, trainer in formats.items()}
+
+# %% tags=["predict"]
+figure = plots.new_figure((10, 8.6))
+for ax, (name, row) in zip(figure.subplots(4), one_row.items(), strict=True):
+    count = sum(label != IGNORE_INDEX for label in row["labels"])
+    tokens = [tokenizer.decode([token_id]) for token_id in row["input_ids"]]
+    plots.token_strip(tokens, row["labels"], title=f"{name}: {count} graded", ax=ax)
+
+# %%
+of_messages, of_texts, _, of_text = one_row.values()
+assert of_texts["labels"] == of_messages["labels"][:-1]
+end = [tokenizer.eos_token_id]
+assert of_text["labels"] == of_text["input_ids"] == of_messages["input_ids"] + end
 
 # %% [markdown]
-# **Read.** For plain text TRL appends the eos token. To a bare answer that is right: it is the stop
-# token we want. A rendered text already ends with `<|im_end|>` and a line break, so it gets a
-# *second* stop token, and everything is graded. Use messages where a template exists.
-
-# %% [markdown] tags=["exercise"]
-# ### Exercise 7.2 · From messages to prompt and completion · 6 min · ●○○
-# A conversation with several answers holds several rows of the prompt–completion format: one an
-# answer, with all turns before it as the prompt.
-
-
-# %% tags=["stub"]
-def to_prompt_completion(messages: list[dict]) -> list[dict]:
-    """Return one row {"prompt": turns, "completion": [answer]} for each assistant turn, in
-    order."""
-    raise NotImplementedError
-
-
-# %% tags=["solution"]
-def to_prompt_completion(messages: list[dict]) -> list[dict]:
-    """Return one row {"prompt": turns, "completion": [answer]} for each assistant turn, in
-    order."""
-    places = [place for place, turn in enumerate(messages) if turn["role"] == "assistant"]
-    return [{"prompt": messages[:place], "completion": [messages[place]]} for place in places]
-
-
-# %% tags=["check"]
-check("7.2", to_prompt_completion)
-
-# %% [markdown] tags=["explanation"]
-# Back is `row["prompt"] + row["completion"]`. The longest of these is the conversation itself, if
-# it ends with an answer. Earlier answers are read again in later rows: the format costs more tokens
-# than one row of messages.
-#
-# Usual mistakes: a completion that is a dict instead of a list of turns; a prompt without the
-# system turn or the earlier rounds; only the last answer.
+# **Read.** All four. For plain text TRL appends the eos token. To a bare answer that is right: it
+# is the stop token we want. A rendered text already ends with `<|im_end|>` and a line break, so it
+# gets a *second* stop token, and everything is graded. Use messages where a template exists.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 7.3 · From masks to labels · 7 min · ●●○
@@ -710,43 +781,41 @@ check("7.3", build_labels)
 # Usual mistakes: one mask is enough (`any`); the check before the cut; ids cut and labels not.
 
 # %% [markdown]
-# ## 5 · When the template has no generation tags
+# ### Templates without generation tags
 #
-# `assistant_only_loss` needs `{% generation %}` tags in the template. Many templates have none.
-# **Predict** what TRL does: fail, warn, or something else?
+# `assistant_only_loss` needs `{% generation %}` tags in the template (chapter 02). Many have none.
+# **Predict.** What does TRL do then: fail, warn, or something else?
 
-# %%
+# %% tags=["predict"]
 tag = re.compile(r"\{%-? *(end)?generation *-?%\}")
 tagless = tag.sub("", tokenizer.chat_template)
-assert tag.search(tokenizer.chat_template) and not tag.search(tagless)
+refused = ""
 try:
-    sft_trainer(messages[:1], template=tagless, assistant_only_loss=True)
+    sft(messages[:1], template=tagless, assistant_only_loss=True)
 except ValueError as error:
-    print("unknown template →", textwrap.shorten(str(error), 150))
-    refused = True
-swapped = sft_trainer(messages[:1], template=qwen3, assistant_only_loss=True)
-training = (folder / "qwen3_training.jinja").read_text(encoding="utf-8")
-print(
-    "Qwen3's template → another one, silently:",
-    tag.search(qwen3) is None and swapped.chat_template == training,
-)
-row = swapped.train_dataset[0]
-graded_text = tokenizer.decode([x for x in row["labels"] if x != IGNORE_INDEX])
-print("graded:", repr(graded_text))
-assert refused and swapped.chat_template == training and not tag.search(qwen3)
-assert graded_text.startswith("<think>\n\n</think>\n\n")
+    refused = str(error)
+print("unknown template:", textwrap.shorten(refused, 100))
+assert refused
+
+# %% tags=["predict"]
+swapped = sft(messages[:1], template=qwen3, assistant_only_loss=True)
+training = (templates / "qwen3_training.jinja").read_text(encoding="utf-8")
+print("Qwen3's template was replaced:", swapped.chat_template == training)
+graded = [label for label in swapped.train_dataset[0]["labels"] if label != IGNORE_INDEX]
+print("graded:", repr(tokenizer.decode(graded)))
+assert swapped.chat_template == training and not tag.search(qwen3)
+assert tokenizer.decode(graded).startswith("<think>\n\n</think>\n\n")
 
 # %% [markdown]
-# **Read.** A template that TRL knows by heart is replaced by its *training variant*; any other is
-# refused. For Qwen3 the variant puts an empty think block before each answer, and grades it. Is
+# **Read.** A template that TRL knows is replaced by its *training variant*, without a word; any
+# other is refused. Qwen3's variant puts an empty think block before each answer, and grades it. Is
 # this what you will ask at inference? With `enable_thinking=False` the prompt already holds the
 # block; without, the model writes it (chapter 02). Render both and compare before you train.
-# `encode_conversation` gives TRL's labels where tags exist, and needs none elsewhere.
 #
-# ## 6 · Old names, new names
+# ## 5 · Old names, and `trl sft`
 #
-# Tutorials age. This table is data (`sft_lab.course.renamed`): a test holds both columns against
-# the installed versions, and every call of this course too.
+# Tutorials age. This table is data (`sft_lab.course.renamed`): a test holds both columns, and every
+# call of this course, against the installed versions.
 
 
 # %%
@@ -763,9 +832,8 @@ for row in renamed.RENAMED:
 
 # %% [markdown]
 # **Read.** Settings moved from the trainer into the config, and "tokenizer" became
-# `processing_class`. The column on the right names the release that brought the new call. One
-# change is invisible here: `apply_chat_template` now returns a dictionary. Ask `["input_ids"]` of
-# it.
+# `processing_class`. In brackets stands the release that brought the new call. One change is not
+# listed: `apply_chat_template` now returns a dictionary. Ask `["input_ids"]` of it.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 7.4 · Translate an old call · 10 min · ●●○
@@ -817,310 +885,109 @@ check("7.4", modernise)
 # `True`; settings without a successor kept; the old name kept beside the new one.
 
 # %% [markdown]
-# ## 7 · `trl sft` and a YAML file
+# ### A run as a file
 #
-# The same run without Python code: a folder with a model, a folder with rows, one file of settings.
-# **Predict** whether its losses equal ours.
+# A folder with a model, a folder with rows, and one file of settings need no Python code.
 
 # %%
-work = Path(scratch.name) / "cli"
+work = Path(folder) / "cli"
 (work / "rows").mkdir(parents=True)
 base.save_pretrained(work / "base")
 tokenizer.save_pretrained(work / "base")
-lines = [json.dumps(row) + "\n" for row in messages]
-_ = (work / "rows" / "train.jsonl").write_text("".join(lines), encoding="utf-8")
+lines = "".join(json.dumps(row) + "\n" for row in messages)
+_ = (work / "rows" / "train.jsonl").write_text(lines, encoding="utf-8")
+
+# %%
 settings = {
     "model_name_or_path": "base",
     "dtype": "float32",
     "dataset_name": "rows",
     "assistant_only_loss": True,
     "output_dir": "tuned",
-    **SAME,
-    "save_strategy": "epoch",
+    **(SAME | {"save_strategy": "epoch"}),
 }
 settings["learning_rate"] = "8.0e-5"  # YAML reads 8e-5 as text
-plainly = {
-    name: str(value).lower() if isinstance(value, bool) else value
-    for name, value in settings.items()
-}
-yaml = "".join(f"{name}: {value}\n" for name, value in plainly.items())
+yaml = "".join(f"{name}: {value}\n" for name, value in settings.items())
+yaml = yaml.replace("True", "true").replace("False", "false")
 _ = (work / "sft.yaml").write_text(yaml, encoding="utf-8")
 print(yaml)
 
-# %%
-quiet = {
-    "HF_HUB_OFFLINE": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "HF_DATASETS_CACHE": str(work / "cache"),
-}
-command = [
-    sys.executable,
-    "-m",
-    "trl.cli.main",
-    "sft",
-    "--config",
-    "sft.yaml",
-]  # in a terminal: trl sft --config …
-done = subprocess.run(
-    command, cwd=work, env={**os.environ, **quiet}, capture_output=True, text=True
-)
+# %% [markdown]
+# **Predict.** In a terminal the command is `trl sft --config sft.yaml`. Are its losses ours?
+
+# %% tags=["predict"]
+command = [sys.executable, "-m", "trl.cli.main", "sft", "--config", "sft.yaml"]
+offline = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+cache = {"HF_DATASETS_CACHE": str(work / "cache")}
+environment = os.environ | offline | cache
+done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
 assert done.returncode == 0, done.stderr[-2000:]
-print("\n".join(line for line in done.stdout.splitlines() if line.startswith(("✅", "💾"))))
-state = json.loads(
-    (work / "tuned" / f"checkpoint-{STEPS}" / "trainer_state.json").read_text(encoding="utf-8")
-)
-from_cli = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
-print("trl sft, the same run:", same_run(reference, from_cli))
-assert same_run(reference, from_cli)
-print("written:", ", ".join(sorted(path.name for path in (work / "tuned").glob("*.safetensors"))))
+
+# %% tags=["predict"]
+state_file = work / "tuned" / f"checkpoint-{STEPS}" / "trainer_state.json"
+state = json.loads(state_file.read_text(encoding="utf-8"))
+from_file = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+print("trl sft, the same run:", same_as(reference, from_file))
+print("written:", [path.name for path in (work / "tuned").glob("*.safetensors")])
+assert same_as(reference, from_file)
 
 # %% [markdown]
-# **Read.** The fifth rung, and the same run. The command starts `accelerate launch`: on a machine
-# with several GPUs the same file, without `use_cpu`, trains on all of them. `use_peft: true`,
-# `lora_r` and `lora_alpha` add LoRA.
-#
-# ## 8 · Where the time goes on a CPU
-#
-# The same work, unequal speed. **Predict** which of these saves most for this small model: batches
-# of similar length; the output head only where a token is graded; freed memory kept; the decoder's
-# small operations written out again.
-
-# %%
-mixed = encode_conversations(
-    atlas.training_conversations(seed=1)[:48], tokenizer
-)  # all kinds of tasks
-in_turn = [list(range(first, first + 16)) for first in range(0, 48, 16)]
-similar = sorted(range(48), key=lambda i: len(mixed[i].input_ids))
-similar = [similar[first : first + 16] for first in range(0, 48, 16)]
-in_turn, similar = (
-    [pad_batch([mixed[i] for i in rows], pad) for rows in part] for part in (in_turn, similar)
-)
-tokens_in_all = sum(len(example.input_ids) for example in mixed)
-answers = sum(label != IGNORE_INDEX for example in mixed for label in example.labels)
-padded = [sum(batch["input_ids"].numel() for batch in part) for part in (in_turn, similar)]
-print(f"{tokens_in_all} tokens, {answers / tokens_in_all:.0%} of them graded")
-print(f"positions with padding: {padded[0]} in turn, {padded[1]} in batches of similar length")
-assert answers < tokens_in_all / 2 and padded[1] < 0.8 * padded[0]
-
-
-def give_memory_back() -> None:
-    """glibc's thresholds where its own adjusting ends, 32 and 64 MiB; nothing elsewhere."""
-    if platform.libc_ver()[0] == "glibc":
-        for parameter, mebibytes in ((-3, 32), (-1, 64)):
-            ctypes.CDLL("libc.so.6").mallopt(parameter, mebibytes << 20)
-
-
-def head_where_graded(model, batch) -> torch.Tensor:
-    """Loss from the scores of graded positions alone."""
-    graded = int((batch["labels"][:, 1:] != IGNORE_INDEX).sum())
-    return graded_loss(model, batch, factor=1 / graded)[0]
-
-
-# %%
-def phases(loss_of, batches, keep: bool, written_out: bool) -> list[float]:
-    """Seconds of forward pass, backward pass and update, over all batches."""
-    keep_freed_memory() if keep else give_memory_back()
-    model, seconds = copy.deepcopy(base).train(), [0.0, 0.0, 0.0]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    off = mock.patch.object(
-        short_rows, "handles", wraps=short_rows.handles if written_out else lambda *_: False
-    )
-    with off:
-        for place, batch in enumerate([batches[0], *batches]):  # the first one warms up
-            marks = [time.perf_counter()]
-            loss = loss_of(model, batch)
-            marks.append(time.perf_counter())
-            loss.backward()
-            marks.append(time.perf_counter())
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            marks.append(time.perf_counter())
-            seconds = [
-                s + (b - a) * (place > 0)
-                for s, a, b in zip(seconds, marks, marks[1:], strict=False)
-            ]
-    return seconds
-
-
-def whole_head(model, batch) -> torch.Tensor:
-    """The loss that the transformers model computes itself."""
-    return model(**batch).loss
-
-
-# %%
-steps_won = {
-    "plain loop, labels=": (whole_head, in_turn, False, False),
-    "+ batches of similar length": (whole_head, similar, False, False),
-    "+ head only where graded": (head_where_graded, similar, False, False),
-    "+ freed memory kept": (head_where_graded, similar, True, False),
-    "+ short rows written out": (head_where_graded, similar, True, True),
-}
-measured = {name: [] for name in steps_won}
-for _ in range(3):  # in turn, so that other work on the machine slows all of them
-    for name, settings in steps_won.items():
-        measured[name].append(phases(*settings))
-best = {name: min(tries, key=sum) for name, tries in measured.items()}
-whole = sum(best["plain loop, labels="])
-for name, seconds in best.items():
-    print(f"{name:29} {whole / sum(seconds):4.1f} × the plain loop")
-# measured above 2 on a free machine; other work beside it narrows every ratio
-assert whole / sum(best["+ short rows written out"]) > 1.2
-
-# %%
-figure, ax = plt.subplots(figsize=(9.0, 3.8))
-for row, (_name, seconds) in enumerate(best.items()):
-    left = 0.0
-    parts = zip(
-        seconds,
-        (plots.BLUE, plots.ORANGE, plots.GREEN),
-        ("forward", "backward", "update"),
-        strict=True,
-    )
-    for value, colour, part in parts:
-        ax.barh(
-            row,
-            100 * value / whole,
-            left=left,
-            color=colour,
-            label=part if row == 0 else None,
-            height=0.62,
-        )
-        left += 100 * value / whole
-    ax.annotate(
-        f"{whole / sum(seconds):.1f} ×",
-        (left, row),
-        (6, 0),
-        textcoords="offset points",
-        va="center",
-        fontweight="bold",
-    )
-ax.set_yticks(range(len(best)), list(best))
-ax.set(
-    xlim=(0, 115),
-    ylim=(len(best) - 0.5, -0.5),
-    xlabel="time of the same 48 examples, plain loop = 100",
-)
-ax.grid(axis="y", visible=False)
-ax.grid(axis="x")
-ax.legend(loc="lower right", ncols=1)
-_ = figure.suptitle(
-    f"Four savings together: {whole / sum(seconds):.1f} times as fast as the plain loop",
-    x=0.01,
-    ha="left",
-    fontweight="bold",
-)
-
-# %% [markdown]
-# **Read.** Padding is work for nothing, so similar lengths come first. They change which rows meet
-# in a batch, so this is another run, as with "random order" above; our reference has such batches
-# too. The other three change no loss beyond rounding: the first rung of this chapter uses them all.
-# The head is the widest layer, and most positions are prompt. Freed memory that is kept need not be
-# asked of the kernel again at the next step. What remains is many small operations. Written out for
-# short rows, with their gradients by hand, they become fewer (`sft_lab/kernels/short_rows.py`).
-# `make bench` measures longer runs, against TRL too.
-#
-# ### Many prompts at once
-#
-# Generation writes one token a pass, and a pass over one row costs nearly as much time as a pass
-# over several. **Predict** the factor for 64 and for 128 prompts in a batch.
-
-# %%
-prompts = [conversation[:1] for conversation in conversations[:128]]
-
-
-def tokens_per_second(groups: list[list]) -> float:
-    """Generation speed over these batches: 24 new tokens for every prompt, stop or not; the better
-    of two."""
-    seconds = []
-    for _ in range(2):
-        started = time.perf_counter()
-        for group in groups:
-            made = generate_ids(base, tokenizer, group, max_new_tokens=24, min_new_tokens=24)
-            assert {len(row) for row in made} == {24}
-        seconds.append(time.perf_counter() - started)
-    return 24 * sum(map(len, groups)) / min(seconds)
-
-
-alone = tokens_per_second([[prompt] for prompt in prompts[:3]])
-with mock.patch("sft_lab.chat.BATCH_SIZE", 128):  # as shipped, 64 a batch
-    together = {count: tokens_per_second([prompts[:count]]) / alone for count in (64, 128)}
-for count, factor in together.items():
-    print(f"{count:4} prompts at once: {factor:3.0f} × the tokens per second of one at a time")
-assert together[128] > 5
-
-# %% [markdown]
-# **Read.** The work of a pass is shared by its rows, until the products fill the processor. That is
-# why `generate_responses` takes a list of prompts.
-#
-# ## When to use which
+# **Read.** They are. The command starts `accelerate launch`: with several
+# GPUs, and without `use_cpu`, the same file trains on all of them. `use_peft: true`, `lora_r` and
+# `lora_alpha` add LoRA.
 #
 # | you want | take |
 # |---|---|
 # | to understand, to change the loss, to train a small model on a CPU | the loop of chapter 04 or `sft_lab.train` |
-# | your own model or collator, but checkpoints, several GPUs and logging for free | `transformers.Trainer` |
+# | your own model or collator, but checkpoints, several GPUs and logs for free | `transformers.Trainer` |
 # | SFT of a chat model, LoRA, packing, long runs | `SFTTrainer` with `peft_config` |
 # | a run as a file that others can repeat | `trl sft` with YAML; LLaMA-Factory (chapter 10) |
 #
-# Whatever you take: print one row of labels, and compare the first loss with a loss you computed
-# yourself.
-
-# %% [markdown] tags=["exercise"]
-# ### Exercise 7.5 · Is it the same run? · 7 min · ●●○
-# Two logs, one verdict. Both begin with the first step; compare the steps that both have. Return
-# "same" when no difference, in nats, is above the limit, "start" when the very first loss is off
-# (data, labels, template or number format), and "drift" otherwise (something that acts through the
-# updates).
-
-
-# %% tags=["stub"]
-def verdict(reference: list[float], losses: list[float], limit: float = 1e-5) -> str:
-    """Return "same", "start" or "drift". A loss that is not a number counts as different."""
-    raise NotImplementedError
-
-
-# %% tags=["solution"]
-def verdict(reference: list[float], losses: list[float], limit: float = 1e-5) -> str:
-    """Return "same", "start" or "drift". A loss that is not a number counts as different."""
-    close = [abs(one - other) <= limit for one, other in zip(reference, losses, strict=False)]
-    if not close[0]:
-        return "start"
-    return "same" if all(close) else "drift"
-
-
-# %% tags=["check"]
-check("7.5", verdict)
-
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>A comparison with nan is always False. Ask whether a pair is
-# close, not whether it is apart.</details>
-
-# %% [markdown] tags=["explanation"]
-# The first loss is computed before any update, so it can only differ through what goes in: labels,
-# template, order, bf16. A later difference comes through the updates: learning rate, schedule,
-# clipping, weight decay.
+# Chapter 07b measures where the time goes.
 #
-# Usual mistakes: only the last loss compared; `abs(a - b) > limit`, which is False for nan; signed
-# differences.
+# ## 6 · On a real model
+#
+# SmolLM2-135M is a chat model with thirty layers. Three steps of four rows, three seeds, were
+# recorded by the command that the cell prints.
+#
+# **Predict.** How far is TRL from our loop here? And its template has no generation tags: what
+# becomes of messages?
+
+# %% tags=["predict"]
+real = read_results("07_smollm2")
+print(real.made, "·", real.machine, "·", real.command)
+first = real.select(arm="our loop")
+gaps, more = {}, {}
+for arm in ("TRL, token ids", "TRL, token ids, bf16", "TRL, prompt and completion"):
+    pairs_of = list(zip(first, real.select(arm=arm), strict=True))
+    gaps[arm] = [differences(one["losses"], other["losses"]).max() for one, other in pairs_of]
+    more[arm] = {other["graded"] - one["graded"] for one, other in pairs_of}
+    print(f"{arm:27} at most {max(gaps[arm]):.0e} nats apart, tokens more graded: {more[arm]}")
+
+# %% tags=["predict"]
+refused = real.select(arm="TRL, messages")[0]["refused"]
+print("TRL, messages:", textwrap.shorten(refused, 100))
+assert max(gaps["TRL, token ids"]) < 1e-4 and min(gaps["TRL, token ids, bf16"]) > 1e-3
+assert more["TRL, prompt and completion"] == {12} and refused
 
 # %% [markdown]
+# **Read.** With the same labels it is the same run, to about 1e-5 nats: thirty layers round more
+# often than our four. bf16 is a thousand times as far. Messages are refused, for TRL does not know this
+# template. Prompt and completion work, and grade the line break of each of the 12 rows.
+#
 # ## What to remember
 #
-# - Hand loop, `sft_lab.train`, `Trainer`, `SFTTrainer`, PEFT and `trl sft`: one run, within
-#   rounding, once the settings are equal.
+# - Our loop, `Trainer`, `SFTTrainer`, PEFT and `trl sft` make one run, within rounding, once the
+#   settings are equal.
 # - TRL's defaults to look at: bf16 and checkpointing on, 2e-5, and for messages every token graded.
 # - The completion-only collator became a data format. Prefer messages with tags, or prompt and
 #   completion.
 # - Without tags, `assistant_only_loss` swaps the template or refuses it: print the graded text.
-# - Losses compare number by number only where they grade the same tokens; compare models on the
-#   same rows.
-# - Save time by less padding, no scores for ungraded positions, fewer small operations, and many
-#   prompts in one batch.
+# - Print one row of labels, and compare the first loss with one that you computed yourself.
 #
 # ## Sources
 #
-# - The text this chapter follows: notes on DeepLearning.AI, *Post-training of LLMs* (its SFTConfig
-#   and SFTTrainer).
+# - The text this chapter follows: notes on DeepLearning.AI, *Post-training of LLMs*.
 # - Hugging Face documentation: *SFT Trainer*, *Dataset formats*, *Command line interfaces* (TRL
 #   1.16); *Trainer* (transformers 5.23); *LoRA* (PEFT 0.21).
 # - huggingface/trl, issues 3827 and 3910 (the removed collator, `max_length`);
@@ -1128,16 +995,12 @@ check("7.5", verdict)
 #
 # <details><summary>中文要点</summary>
 #
-# 1. **同一次训练的阶梯**：手写循环、`sft_lab.train`、`Trainer`、TRL `SFTTrainer`、加 PEFT、
-#    `trl sft` 命令，标签逐 token 相同，20 步损失相差不超过 1e-5（浮点舍入）。
-# 2. TRL 的默认值要逐项核对：bf16 与梯度检查点默认开启，学习率 2e-5，线性衰减、无预热；
-#    `messages` 数据默认对**全部 token** 计损失，需要 `assistant_only_loss=True`。
-# 3. `DataCollatorForCompletionOnlyLM` 已删除：改用 prompt + completion 数据格式。
-#    旧做法靠搜索“回答标记”，换行合并、多轮对话、截断都会让标签悄悄消失。
-# 4. 模板没有 `{% generation %}` 标签时，TRL 会**悄悄替换**成训练模板（Qwen3 会多出空的 think 块），
-#    或直接报错；先打印被计分的文本。
-# 5. CPU 提速：长度相近的批次（改变批次的组成，是另一次训练）、只在计分位置算输出头、
-#    保留已释放内存、短序列手写算子（后三项只差舍入）；生成时多个提示一起做，约快十倍或更多。
-#    只有计分的 token 相同，逐步损失才能比较。
+# 1. **原样调用**：照教程的六个字段调用 `SFTTrainer`，损失下降，模型却不会回答：`messages` 数据默认对
+#    **全部 token** 计损失，学习率也不适合小模型。
+# 2. **同一次训练的阶梯**：手写循环、`sft_lab.train`、`Trainer`、`SFTTrainer`、PEFT、`trl sft`，
+#    标签逐 token 相同，20 步损失相差不超过 1e-5（浮点舍入）。
+# 3. TRL 的默认值要逐项核对：bf16 与激活检查点默认开启，学习率 2e-5，线性衰减、无预热。
+# 4. `DataCollatorForCompletionOnlyLM` 已删除：改用 prompt + completion 数据格式。
+# 5. 模板没有 `{% generation %}` 标签时，TRL 会**悄悄替换**成训练模板，或直接报错；先打印被计分的文本。
 #
 # </details>

@@ -909,7 +909,7 @@ assert abs(counter.get_total_flops() / T / ours - 1) < 1e-3
 # likely reason: a step of a small model is mostly *not* matrix products. Norms, casts and
 # activations move bytes, one kernel each, and `torch.compile` joins such kernels. With it the step
 # is about 1.6 times as fast and takes about a quarter less memory. Each is one run of six steps.
-# Our loop and TRL's are equally fast here; chapter 07's advantage is one of short rows on a CPU.
+# Our loop and TRL's are equally fast here; chapter 07b's advantage is one of short rows on a CPU.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 8.5 · Operations of a token · 8 min · ●●○

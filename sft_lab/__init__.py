@@ -103,6 +103,8 @@ course     course.progress        the list of exercises, and what the reader has
            course.mask_runs       chapter 03b: what the prompt weighs, trained to the end
            course.plain_loop      chapter 04: the loop of SFT in three small functions
            course.resume_runs     chapter 04b: a short run, cut, which goes on
+           course.same_run        chapter 07: TRL's trainer as our run, and five wrong ones
+           course.time_runs       chapter 07b: one run in several ways, timed against each other
            course.loss_runs       chapter 12: runs that differ in their loss alone
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
@@ -142,6 +144,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.xray      chapter 03: which tokens are graded
            course.views.mask      chapter 03b: what the prompt weighs, and the runs of each weight
            course.views.ladder    chapter 07: one run, with one switch moved
+           course.views.way       chapter 07b: what each change of a training loop wins
            course.views.schedule  chapter 04: learning rate and batches
            course.views.training  chapters 04 and 04b: the loop, its rates, a run that is cut
            course.views.rank      chapter 05: an update of low rank

@@ -8,12 +8,15 @@ import pytest
 matplotlib.use("Agg")
 from sft_lab.course.views.ladder import (
     FLOOR,
+    SMALLEST,
     TOLERANCE,
     describe_ladder,
     differences,
+    draw_differences,
     draw_ladder,
     explore_ladder,
 )
+from sft_lab.plots import BLUE, MUTED, VERMILLION
 
 REFERENCE = [3.0, 2.5, 2.0, 1.5]
 
@@ -60,6 +63,24 @@ def test_the_picture_shows_both_curves_and_their_difference(shift, verdict):
     assert np.allclose(shown, np.maximum(np.abs(np.array(losses) - REFERENCE), FLOOR))
     assert verdict in figure.get_suptitle() and "a switch" in figure.get_suptitle()
     assert verdict in describe_ladder("a switch", REFERENCE, losses)
+
+
+def test_bars_are_sorted_and_begin_at_the_limit():
+    largest = {"far": 2.0, "near": 3e-7, "equal": 0.0, "elsewhere": 0.5, "off": 1e-3}
+    figure = draw_differences(largest, "a finding", grey=["elsewhere"])
+    (ax,) = figure.axes
+    names = ["equal", "near", "off", "elsewhere", "far"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == names
+    assert ax.get_xscale() == "log" and figure.get_suptitle() == "a finding"
+    for bar, name in zip(ax.patches, names, strict=True):
+        end = max(largest[name], SMALLEST)
+        assert bar.get_x() == TOLERANCE
+        assert bar.get_x() + bar.get_width() == pytest.approx(end, rel=1e-6)
+        usual = MUTED if name == "elsewhere" else BLUE if end < TOLERANCE else VERMILLION
+        assert matplotlib.colors.same_color(bar.get_facecolor(), usual)
+    assert ax.lines[0].get_xdata()[0] == TOLERANCE
+    with pytest.raises(ValueError, match="no run to compare"):
+        draw_differences({}, "nothing")
 
 
 def test_every_button_draws_its_run_and_says_it():

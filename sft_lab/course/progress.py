@@ -23,6 +23,7 @@ SOLVED, ATTEMPTED, NOT_ATTEMPTED = "solved", "attempted", "not attempted"
 MARKS = {SOLVED: "✓", ATTEMPTED: "✗", NOT_ATTEMPTED: "·"}
 # the numbers of exercises that are gone; no other takes one: what a reader solved stays true
 RETIRED: frozenset[str] = frozenset({"4.4", "4.5", "4.6", "9.2", "9.3", "9.4", "9.5"})
+RETIRED: frozenset[str] = frozenset({"7.2"})
 HEADING = re.compile(
     r"### Exercise (?P<id>\d+[a-z]?\.\d+) · (?P<title>[^·]+) · (?P<minutes>\d+) min"
     r" · (?P<difficulty>●○○|●●○|●●●)"

@@ -6,7 +6,7 @@ operations of the transformers model: RMSNorm as seven of them with a gradient e
 kernel made for long rows, three products where one would do, and a last layer that also computes
 positions nobody grades. This forward pass uses the same weights, and calls every linear layer that
 is not a plain one (so LoRA and adapters work). It writes out the rest again, with the gradients by
-hand. Where the time goes is measured in chapter 07.
+hand. Where the time goes is measured in chapter 07b.
 """
 
 from typing import Any

@@ -1,8 +1,6 @@
 """Right answers to the exercises of chapter 07, each in another style; written from the statements
 alone."""
 
-import copy
-import itertools
 import math
 from pathlib import Path
 
@@ -112,30 +110,12 @@ def _another_adamw(folder, learning_rate, batch_size, accumulation_steps, warmup
     )
 
 
-# 7.2
-def _loop_with_a_copy(messages):
-    rows, before = [], []
-    for turn in messages:
-        if turn["role"] == "assistant":
-            rows.append({"prompt": list(before), "completion": [turn]})
-        before.append(turn)
-    return rows
-
-
 def _recursive(messages):
     if not messages:
         return []
     *before, last = messages
     row = [{"prompt": before, "completion": [last]}] if last["role"] == "assistant" else []
     return _recursive(before) + row
-
-
-def _accumulated(messages):
-    rows = []
-    for turns in itertools.accumulate([turn] for turn in messages):
-        if turns[-1]["role"] == "assistant":
-            rows.append(dict(prompt=turns[:-1], completion=turns[-1:]))
-    return rows
 
 
 # 7.3
@@ -315,21 +295,6 @@ def _in_torch(reference, losses, limit=1e-5):
 
 RIGHT_ANSWERS = {
     "7.1": [_keywords, _fully_spelled, _set_afterwards, _checkpointed, _another_adamw],
-    "7.2": [
-        lambda messages: [
-            {"prompt": messages[:i], "completion": [turn]}
-            for i, turn in enumerate(messages)
-            if turn["role"] == "assistant"
-        ],
-        lambda messages: [
-            {"prompt": copy.deepcopy(messages[:i]), "completion": [dict(messages[i])]}
-            for i in range(len(messages))
-            if messages[i]["role"] == "assistant"
-        ],
-        _loop_with_a_copy,
-        _recursive,
-        _accumulated,
-    ],
     "7.3": [_by_loop, _cut_first, _in_numpy, _by_product, _blanked],
     "7.4": [
         _table_and_leaving_out,

@@ -49,24 +49,6 @@ def _as_training_arguments(folder, learning_rate, batch_size, accumulation_steps
     return TrainingArguments(output_dir=folder, learning_rate=learning_rate, use_cpu=True)
 
 
-def _places(messages):
-    return [place for place, turn in enumerate(messages) if turn["role"] == "assistant"]
-
-
-def _row(prompt, completion):
-    return {"prompt": prompt, "completion": completion}
-
-
-def _rows(form):
-    """One row for each answer, made of the messages and the answer's place."""
-    return lambda messages: [form(messages, place) for place in _places(messages)]
-
-
-def _without_system(messages):
-    rest = [turn for turn in messages if turn["role"] != "system"]
-    return [_row(rest[:place], [rest[place]]) for place in _places(rest)]
-
-
 def _masked(ids, masks, quantifier=all):
     return [
         token if quantifier(mask[i] for mask in masks) else IGNORE for i, token in enumerate(ids)
@@ -142,6 +124,14 @@ def _never_start(reference, losses, limit=1e-5):
     return "same" if _close(reference, losses, limit) == "same" else "drift"
 
 
+MENDED = {
+    "A": {"lr_scheduler_type": "cosine"},
+    "B": {"assistant_only_loss": True},
+    "C": {"train_sampling_strategy": "sequential"},
+    "D": {"bf16": False},
+    "E": {"max_length": None},
+}
+
 WRONG_ANSWERS = {
     "7.1": [
         (_config("bf16"), "half precision is on"),
@@ -157,15 +147,6 @@ WRONG_ANSWERS = {
         (_config(weight_decay=0.01), "no weight decay"),
         (_as_training_arguments, "return an SFTConfig"),
         (lambda folder, rate, batch, steps, share: dict(learning_rate=rate), "return an SFTConfig"),
-    ],
-    "7.2": [
-        (lambda m: [{"prompt": m[:-1], "completion": m[-1:]}], "every assistant turn makes one"),
-        (_rows(lambda m, i: {"prompt": m[:i], "completion": m[i]}), "is a list of turns"),
-        (_rows(lambda m, i: _row(m[i - 1 : i], [m[i]])), "only the turn before"),
-        (_rows(lambda m, i: _row(m[: i + 1], [m[i]])), "holds the answer itself"),
-        (_rows(lambda m, i: _row(m[:i], m[i : i + 2])), "the completion"),
-        (_rows(lambda m, i: {"prompt": m[:i], "response": [m[i]]}), "TRL wants prompt and"),
-        (_without_system, "the system turn is lost"),
     ],
     "7.3": [
         (_labels(lambda ids, masks: _masked(ids, masks, any)), "one mask is not enough"),
@@ -199,5 +180,18 @@ WRONG_ANSWERS = {
         (lambda *x: _close(*x) == "same", 'return one of "same", "start", "drift"'),
         (_same_lengths, "the steps that both runs"),
         (_never_start, "is another start"),
+    ],
+    "7.6": [
+        (MENDED | {"A": {"warmup_steps": 0.1}}, "had our value already"),
+        (MENDED | {"A": {"learning_rate": 7e-5}}, "compare its learning rates"),
+        (MENDED | {"B": {"completion_only_loss": True}}, "read which text it grades"),
+        (MENDED | {"C": {"bf16": False}}, "had our value already"),
+        (MENDED | {"C": {"shuffle_dataset": True}}, "what else can a first loss depend on"),
+        (MENDED | {"D": {"fp16": False}}, "as many digits as a number format keeps"),
+        (MENDED | {"E": {"max_length": 26}}, "the fault, with another value"),
+        (MENDED | {"E": {"max_length": None, "bf16": False}}, "exactly one is wrong"),
+        (MENDED | {"D": "bf16"}, "a dict such as"),
+        ({"A": {"lr_scheduler_type": "cosine"}}, "the runs are"),
+        (MENDED | {"A": {"learning_rate_schedule": "cosine"}}, "no keyword of SFTConfig"),
     ],
 }

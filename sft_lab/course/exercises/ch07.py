@@ -1,6 +1,8 @@
 """Checks of chapter 07, the same run in TRL and PEFT."""
 
+import contextlib
 import inspect
+import io
 import math
 import numbers
 import random
@@ -15,7 +17,6 @@ from sft_lab.course.exercises.kit import (
     checks,
     need_list,
     need_word,
-    random_conversation,
     random_ids,
     same,
     same_for_all,
@@ -100,94 +101,6 @@ def _fields_of_the_run(
     from trl import SFTConfig
 
     return {name: setting for name, setting in named.items() if hasattr(SFTConfig, name)}
-
-
-@checks("7.2")
-def to_prompt_completion(attempt: Callable) -> str:
-    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": 2}}}
-    conversations = [
-        random_conversation(1, system=False),
-        random_conversation(3),
-        [*random_conversation(2, system=False), {"role": "user", "content": "and then?"}],
-        random_conversation(1, system=False) * 2,  # the same question and answer twice
-        [*random_conversation(1), {"role": "assistant", "content": "one answer more"}],
-        [*random_conversation(1), {"role": "tool", "content": "3"}, *random_conversation(1)[1:]],
-        [{"role": "assistant", "content": "Hello!"}, *random_conversation(1, system=False)],
-        [
-            *random_conversation(1)[:2],
-            {"role": "assistant", "content": "", "tool_calls": [call]},
-            {"role": "tool", "name": "add", "content": "3"},
-            {"role": "assistant", "content": "It is 3."},
-        ],
-    ]
-    counts, prompts, completions = [], [], []
-    for messages in conversations:
-        places = [place for place, turn in enumerate(messages) if turn["role"] == "assistant"]
-        given = "turns of " + ", ".join(turn["role"] for turn in messages)
-        rows = _rows_of_turns(attempt(messages))
-        hints = [
-            (1, "this is one row: every assistant turn makes one"),
-            (sum(turn["role"] != "user" for turn in messages), "only assistant turns make a row"),
-            (
-                sum(place > 0 for place in places),
-                "an answer that opens makes a row too",
-            ),
-            (
-                sum(bool(messages[place]["content"]) for place in places),
-                "an answer without text makes a row as well: here it calls a tool",
-            ),
-        ]
-        counts.append(Case(len(rows), len(places), hints, given))
-        for number, (row, place) in enumerate(zip(rows, places, strict=False), 1):
-            of_row = f"row {number} of {given}"
-            before, answer = messages[:place], [messages[place]]
-            prompts.append(Case(row["prompt"], before, _wrong_prompts(messages, place), of_row))
-            hints = [(messages[place:], "the completion is one answer: what follows has rows too")]
-            completions.append(Case(row["completion"], answer, hints, of_row))
-    same_in_all(counts, what="the number of rows")
-    same_in_all(prompts, what="the prompt")
-    same_in_all(completions, what="the completion")
-    return "one row an answer, everything before it as the prompt; an open question makes no row"
-
-
-def _wrong_prompts(messages: list[dict], place: int) -> list[tuple[list[dict], str]]:
-    """What usual mistakes take as the prompt of the answer at this place."""
-    before = messages[:place]
-    return [
-        (
-            messages[: place + 1],
-            "the prompt holds the answer itself: end it before the assistant turn",
-        ),
-        (
-            messages[place - 1 : place],
-            "the prompt is only the turn before: all turns before the answer belong to it",
-        ),
-        (
-            [turn for turn in before if turn["role"] != "system"],
-            "the system turn is lost: it belongs to the prompt",
-        ),
-        (
-            [turn for turn in before if turn["role"] != "assistant"],
-            "earlier answers are lost: they belong to the prompt",
-        ),
-        (
-            messages[: messages.index(messages[place])],
-            "equal turns are taken for one another: go by place, not by content",
-        ),
-    ]
-
-
-def _rows_of_turns(found: Any) -> list[dict]:
-    """The rows, when each has a prompt and a completion that are lists of turns."""
-    rows = need_list(found, dict, "rows, each a dict with prompt and completion")
-    for row in rows:
-        if set(row) != {"prompt", "completion"}:
-            raise Mistake(f"a row has the keys {sorted(row)}; TRL wants prompt and completion")
-        if isinstance(row["completion"], dict | str):
-            raise Mistake("the completion is a list of turns, even for one answer: [answer]")
-        for name, turns in row.items():
-            need_list(turns, dict, f"turns as the {name}")
-    return rows
 
 
 DROPPED = "None (the row is dropped)"
@@ -470,3 +383,67 @@ def _pairs_of_logs() -> list[tuple[str, list[float], list[float], tuple[float, .
         ("one step 0.02 off, limit 0.01", reference, moved(reference, {late: 0.02}), (0.01,)),
         ("losses below 0.05, 0.005 off, limit 0.01", small, [x + 0.005 for x in small], (0.01,)),
     ]
+
+
+@checks("7.6")
+def mended(attempt: dict) -> str:
+    from trl import SFTConfig
+
+    from sft_lab.course import same_run  # seconds to import, as above
+    from sft_lab.models import load
+
+    _need_one_keyword_each(attempt, same_run.FAULTS, SFTConfig)
+    with contextlib.redirect_stdout(io.StringIO()):  # it says which model it loads
+        base, tokenizer = load("atlas-base")
+    seed, steps = random.randint(10, 99), same_run.SHOWN_STEPS
+    rows = same_run.short_rows_of(seed, same_run.FAULTY_ROWS, tokenizer)
+    ours = same_run.plain_losses(base, tokenizer, rows, steps)
+    for name, fault in same_run.FAULTS.items():
+        ((keyword, value),) = attempt[name].items()
+        found = same_run.faulty_run(name, base, tokenizer, rows, attempt[name]).losses
+        apart = [abs(a - b) for a, b in zip(found, ours, strict=False)]
+        if len(apart) == steps and max(apart) <= 1e-5:
+            continue
+        step = next((i + 1 for i, gap in enumerate(apart) if not gap <= 1e-5), len(apart) + 1)
+        also = "; it is the fault, with another value" if keyword in fault else ""
+        raise Mistake(
+            f"{name} is another run with {keyword}={value!r}, from step {step} on: "
+            f"{_where_to_look(fault, keyword, value)}{also}"
+        )
+    return "five keywords mended: five times our losses, on rows that were drawn now"
+
+
+def _need_one_keyword_each(attempt: Any, names: Any, config: type) -> None:
+    """Raise Mistake unless the answer has one keyword of the config for every name."""
+    if not isinstance(attempt, dict):
+        raise Mistake(f"mended is a dict of five runs, not {shorten(attempt)}")
+    if set(attempt) != set(names):
+        raise Mistake(f"mended has {sorted(map(str, attempt))}, the runs are {sorted(names)}")
+    known = inspect.signature(config).parameters
+    for name, blamed in attempt.items():
+        if not isinstance(blamed, dict):
+            raise Mistake(f'{name}: a dict such as {{"weight_decay": 0.0}}, not {shorten(blamed)}')
+        if len(blamed) != 1:
+            raise Mistake(f"{name} blames {len(blamed)} keywords: exactly one is wrong")
+        for keyword in blamed:
+            if keyword not in known or keyword == "output_dir":
+                raise Mistake(f"{name}: {keyword} is no keyword of SFTConfig that changes a run")
+
+
+def _where_to_look(fault: dict, keyword: str, value: Any) -> str:
+    """The evidence that the reader should read again, by the kind of fault."""
+    from sft_lab.course.same_run import SAME
+
+    same = SAME | {"assistant_only_loss": True}
+    if keyword in same and same[keyword] == value and keyword not in fault:
+        return "that keyword had our value already"
+    evidence = {
+        "lr_scheduler_type": "compare its learning rates with ours",
+        "assistant_only_loss": "read which text it grades",
+        "train_sampling_strategy": "all that is graded and all rates are ours: what else can a "
+        "first loss depend on?",
+        "bf16": "its first loss is off by some thousandths before any update: as many digits as a "
+        "number format keeps",
+        "max_length": "count its rows and graded tokens, and read where its text ends",
+    }
+    return evidence[next(iter(fault))]

@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sft_lab.course.views.widgets import Answer, choose, frame, redraw_on
-from sft_lab.plots import BLUE, INK, MUTED, PROMPT, VERMILLION, new_figure, title_figure
+from sft_lab.plots import BLUE, GRID, INK, MUTED, PROMPT, VERMILLION, new_figure, title_figure
 
 # nats per graded token: float32 rounding over some twenty steps of the same computation
 TOLERANCE = 1e-5
+SMALLEST = 1e-8  # what the shortest bar of `draw_differences` stands for
 FLOOR = 1e-9  # what a difference of exactly 0 is drawn as: a logarithmic axis has no 0
 
 
@@ -76,17 +77,18 @@ def draw_ladder(name: str, reference: Sequence[float], losses: Sequence[float]) 
     left.set_ylim(0, 1.12 * max(*reference, *losses))
     left.set_xticks([1, *range(5, len(reference) + 1, 5)])
     left.legend(loc="lower left", labelcolor=INK)
-    right.axhspan(FLOOR, TOLERANCE, color=PROMPT, alpha=0.45, linewidth=0)
-    right.text(
-        0.99,
-        0.02,
-        f"rounding: below {TOLERANCE:g}",
-        transform=right.transAxes,
-        ha="right",
-        color=MUTED,
-    )
     right.plot(
         steps, np.maximum(apart, FLOOR), color=colour, marker="o", markersize=5, linewidth=1.6
+    )
+    right.axhline(TOLERANCE, color=INK, linewidth=1.5, linestyle="--")
+    right.annotate(
+        f"limit {TOLERANCE:g}: below it, rounding",
+        (1.0, TOLERANCE),
+        (-4, 5),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        color=MUTED,
     )
     right.set(xlabel="step", ylabel="|difference|, nats", yscale="log", ylim=(FLOOR, 20.0))
     right.set_xlim(left.get_xlim())
@@ -96,6 +98,55 @@ def draw_ladder(name: str, reference: Sequence[float], losses: Sequence[float]) 
     finding = (
         f"{name}: {'the same run' if same else 'another run'}, at most {apart.max():.1g} nats apart"
     )
+    title_figure(figure, finding)
+    return figure
+
+
+def draw_differences(
+    largest: Mapping[str, float], finding: str, *, grey: Sequence[str] = ()
+) -> Figure:
+    """A bar for each run, sorted: its largest difference to the reference, in nats per graded
+    token, on a logarithmic axis. Bars begin at TOLERANCE: to the left the same run, to the right
+    another. grey: runs whose losses do not compare number by number. ValueError without a run.
+    """
+    if not largest:
+        raise ValueError("no run to compare with the reference")
+    runs = sorted(largest.items(), key=lambda item: item[1])
+    figure = new_figure((9.0, 1.5 + 0.42 * len(runs)))
+    ax = figure.subplots()
+    for row, (name, value) in enumerate(runs):
+        usual = BLUE if value <= TOLERANCE else VERMILLION
+        end = max(value, SMALLEST)  # a logarithmic axis has no 0
+        ax.barh(
+            row,
+            end - TOLERANCE,
+            left=TOLERANCE,
+            height=0.62,
+            color=MUTED if name in grey else usual,
+        )
+        side = 1 if value > TOLERANCE else -1
+        ax.annotate(
+            f"{value:.1g}".replace("e-0", "e-"),
+            (end, row),
+            (6 * side, 0),
+            textcoords="offset points",
+            va="center",
+            ha="left" if side > 0 else "right",
+        )
+    ax.axvline(TOLERANCE, color=INK, linewidth=1.5)
+    ax.set(
+        xscale="log",
+        xlim=(SMALLEST / 8, 20 * max(10 * TOLERANCE, runs[-1][1])),
+        ylim=(len(runs) - 0.4, -1.2),
+    )
+    ax.text(TOLERANCE / 1.3, -0.8, "← rounding", ha="right", va="center", color=MUTED)
+    ax.text(TOLERANCE * 1.3, -0.8, "another run →", va="center", color=MUTED)
+    ax.set_xticks([], minor=True)
+    ax.set_yticks(range(len(runs)), [name for name, _ in runs])
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
+    ax.grid(axis="x", color=GRID)
+    ax.set_xlabel("largest difference to the reference (nats per graded token)")
     title_figure(figure, finding)
     return figure
 
