@@ -176,26 +176,6 @@ OTHER_WRONG_ANSWERS = {
         _unscale(finite=lambda gradient: gradient.abs().max() < 65_504),
         _unscale(finite=lambda gradient: gradient.min() > -65_504),
     ],
-    "8.2": [
-        lambda frozen, trained: 16 * (frozen + trained),
-        lambda frozen, trained: 2 * frozen + 12 * trained,
-        lambda frozen, trained: 2 * frozen + 14 * trained,
-        lambda frozen, trained: 2 * frozen + 8 * trained,
-        lambda frozen, trained: 2 * frozen + 18 * trained,
-        lambda frozen, trained: 2 * frozen + 4 * trained,
-        lambda frozen, trained: 4 * frozen + 16 * trained,
-        lambda frozen, trained: 16 * frozen + 2 * trained,
-        lambda frozen, trained: 16 * trained,
-        lambda frozen, trained: 2 * (frozen + trained) + 16 * trained,
-        lambda frozen, trained: 2 * frozen + 10 * trained,
-        lambda frozen, trained: frozen + 4 * trained,
-        lambda frozen, trained: 4 * frozen + 12 * trained,
-        lambda frozen, trained: 8 * (frozen + trained) - 6 * frozen,
-        lambda frozen, trained: 2.0 * frozen + 16.0 * trained,
-        lambda frozen, trained: (2 * frozen + 16 * trained) / 2**30,
-        lambda frozen, trained: (2 * frozen, 16 * trained),
-        lambda frozen, trained: str(2 * frozen + 16 * trained),
-    ],
     "8.3": [
         _rows(room=lambda card, reserve: card),
         _rows(room=lambda card, reserve: card + reserve),
@@ -254,53 +234,5 @@ OTHER_WRONG_ANSWERS = {
         lambda layers, kept, handed: float(_best(_memory)(layers, kept, handed)),
         lambda layers, kept, handed: 1,
         lambda layers, kept, handed: layers,
-    ],
-    "8.5": [
-        lambda weights, lora, L, D, T: 6 * weights + 6 * L * D * T,
-        lambda weights, lora, L, D, T: 4 * weights + 6 * lora + 6 * L * D * T,
-        lambda weights, lora, L, D, T: 6 * weights + 6 * lora + 6 * L * D * T,
-        lambda weights, lora, L, D, T: 6 * (lora or weights) + 6 * L * D * T,
-        lambda weights, lora, L, D, T: 4 * weights + 6 * lora if lora else 6 * weights,
-        *(
-            lambda weights, lora, L, D, T, m=m: (
-                m * L * D * T + (4 * weights + 6 * lora if lora else 6 * weights)
-            )
-            for m in (1, 2, 3, 4, 12, 24)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * D * T + (4 * weights + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * D + (4 * weights + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * T * T + (4 * weights + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * D * T * T + (4 * weights + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            T * (6 * L * D * T + (4 * weights + 6 * lora if lora else 6 * weights))
-        ),
-        lambda weights, lora, L, D, T: (
-            (6 * L * D * T if not lora else 4 * L * D * T)
-            + (4 * weights + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * D * T + (4 * weights + 4 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * D * T + (4 * weights + 2 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * D * T + (2 * weights + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * D * T + (4 * (weights - lora) + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: 2 * L * D * T + 2 * (weights + lora),
-        lambda weights, lora, L, D, T: (
-            (6 * L * D * T + (4 * weights + 6 * lora if lora else 6 * weights)) / 1e9
-        ),
     ],
 }
