@@ -24,7 +24,6 @@ from sft_lab.kernels.head import HeadLoss
 from sft_lab.lora import LoRALinear, add_lora
 from sft_lab.memory import PARTS, check_settings
 
-
 PHASES = ("forward", "backward", "optimizer step")
 
 
