@@ -5,13 +5,13 @@
 # How many bytes does a training step take, and which of them can you avoid?
 #
 # **By the end you can**
-# - *predict* the peak memory of a step, part by part, to a few per cent, without a GPU;
+# - *predict* the peak memory of a step to a few per cent, without a GPU;
 # - *change* a plan until it fits a card, and say what each change costs;
-# - *run* the same cells on a CPU, on a free T4 and on an H100.
+# - *run* the same cells on a CPU, a free T4 and an H100.
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | chapters 04 and 05 | CPU, or any CUDA card | about 30 s on a CPU | 5, about 52 minutes | B5 B8 B10 B11 L12 L13 |
+# | chapters 04 and 05 | CPU, or any CUDA card | about 30 s on a CPU | 4, about 42 minutes | B5 B8 B10 B11 L12 L13 |
 
 # %% tags=["setup"]
 import copy
@@ -69,8 +69,8 @@ def total_gib(parts: dict[str, int]) -> float:
 
 
 # %% [markdown]
-# A real model takes the instruction rows of this course. The embedded one takes questions about the
-# atlas: that is what it can learn. Give `load_conversations` your own file to tune on your rows.
+# A real model takes this course's instruction rows, the embedded one questions about the atlas. For
+# your own rows, give `load_conversations` a file.
 
 
 # %% tags=["real"]
@@ -94,8 +94,7 @@ mean_length = sum(len(example.input_ids) for example in examples) / len(examples
 print(f"{len(examples)} rows to train on, {mean_length:.0f} tokens each; {len(held_out)} held out")
 
 # %% [markdown]
-# Before we train, we ask. On a GPU two packed rows of 1,024 tokens make a batch (chapter 04), and
-# we predict whether a T4 can hold them.
+# First we ask, and predict: can a T4 hold two packed rows of 1,024 tokens (chapter 04)?
 
 # %% tags=["real"]
 asked = [turns[:-1] for turns in questions[:3]]
@@ -141,13 +140,11 @@ assert not IS_ATLAS or abs(gap) < 0.4
 # %% [markdown]
 # **Read.** The embedded base writes scraps. Tuned, it answers in a sentence, often rightly: its
 # pretraining text held the facts. The **gap** between held-out and training loss stays small,
-# because every row was read once. A gap that grows is over-fitting (chapter 04); a low training
-# loss alone says nothing about new questions.
+# because every row was read once. A gap that grows is over-fitting (chapter 04).
 #
 # ### What a real one did
 #
-# There is no text by Qwen here: where this course was made, the hub was out of reach. What was
-# recorded, and what was real in it:
+# No text by Qwen stands here: the hub was out of reach. Recorded:
 
 # %%
 h100 = json.loads((ROOT / "docs" / "h100.json").read_text("utf-8"))
@@ -163,9 +160,8 @@ print(
 )
 
 # %% [markdown]
-# On a CPU, `smollm2-135m` read 64 short English rows once, with three seeds. **Claim:** answers to
-# other questions become shorter, as these rows are. Primary measure: mean tokens of 12 answers, cut
-# at 60.
+# On a CPU, `smollm2-135m` read 64 short English rows once, three seeds. **Claim:** answers to other
+# questions become shorter. Primary measure: mean tokens of 12 answers, cut at 60.
 
 # %% tags=["predict"]
 recorded = read_results("08_smollm2")
@@ -196,8 +192,8 @@ print(f"answers that end: base {base_run['ended']:.0%}, tuned", [f"{one:.0%}" fo
 # **activations** that the backward pass needs, and **logits**, a score for every token of the
 # vocabulary at every position.
 #
-# The first three do not depend on the data. AdamW trains in float32: weight, gradient and two
-# averages take 4 bytes each, 16 in all. A frozen weight stands in bf16: 2 bytes.
+# AdamW trains in float32: weight, gradient and two averages take 4 bytes each, 16 in all. A frozen
+# weight stands in bf16: 2 bytes.
 
 # %%
 counts = count_parameters(qwen, rank=16)
@@ -214,21 +210,20 @@ print(
 # %% [markdown]
 # ### Activations, counted by hand
 #
-# Autograd keeps what a gradient formula will ask for. Let D be the width, Q and K the widths of all
-# queries and all keys, I that of the MLP. In bf16, one token leaves in one layer of full tuning:
+# Autograd keeps what a gradient formula will ask for. D is the width, Q and K are the widths of all
+# queries and all keys (for k, read K for Q), I is that of the MLP. In full tuning with bf16
+# products, a token leaves in a layer:
 #
 # | part | what its gradient needs | bytes a token |
 # |---|---|---|
-# | each norm | input and normalised input in float32, one scale | 8 D + 4 |
-# | q, with its norm | its input in bf16; q in float32 and, normalised, in bf16; a scale a head | 2 D + 6 Q + 4 · heads |
-# | k, with its norm | the same for k | 2 D + 6 K + 4 · key heads |
-# | v | its input in bf16, and v | 2 D + 2 K |
-# | attention | rotated q and k, the result, one number a head | 4 Q + 2 K + 4 · heads |
-# | gate | its input in bf16, gate, silu(gate) | 2 D + 4 I |
-# | up, down | inputs of both, and up | 2 D + 4 I |
+# | each norm | input and normalised input, float32; a scale | 8 D + 4 |
+# | q, k, each with a norm | its input; itself in float32 and, normalised, in bf16; a scale a head | 2 D + 6 Q + 4 · heads |
+# | v | its input, and v | 2 D + 2 K |
+# | attention | rotated q and k, the result, a number a head | 4 Q + 2 K + 4 · heads |
+# | gate, up, down | their inputs, gate, silu(gate), up | 4 D + 8 I |
 #
-# **Predict.** For Qwen3-0.6B, D = 1,024, Q = 2,048, K = 1,024, I = 3,072. Does one token leave
-# about 8, 30 or 80 kB in one layer? The input that a layer hands to the next takes 4 kB.
+# **Predict.** For Qwen3-0.6B, D = 1,024, Q = 2,048, K = 1,024, I = 3,072. Is that about 8, 30
+# or 80 kB? What a layer hands to the next takes 4 kB.
 
 # %%
 D, Q, K, inner, heads, key_heads = 1024, 2048, 1024, 3072, 16, 8
@@ -257,22 +252,20 @@ print(f"28 layers × 2,048 tokens: {activations / GIB:.2f} GiB")
 assert 80e3 < a_token < 85e3
 
 # %% [markdown]
-# **Read.** Twenty times what the layer hands on. Norms and copies in another number format, which
-# no diagram of a transformer shows, take more than half of it.
+# **Read.** Twenty times what the layer hands on. Norms, and copies in another number format, take
+# more than half of it.
 #
-# **Logits** follow from one product, tokens × vocabulary. A plain loop, `model(labels=…)`, holds
-# bf16 scores, float32 log-softmax, and two float32 gradients at once: 14 bytes a score. For 2,048
-# tokens and 151,936 words that is 4.06 GiB.
+# **Logits.** `model(labels=…)` holds bf16 scores, float32 log-softmax, and two float32 gradients at
+# once: 14 bytes a score. For 2,048 tokens and a vocabulary of 151,936 that is 4.06 GiB.
 #
 # ### The timeline of a step
 #
-# `measure_memory` runs a step and adds up every tensor from the operation that makes it until it is
-# freed. It uses **fake tensors**, which have a shape and no content: PyTorch goes through the same
+# `measure_memory` runs a step and counts every tensor from the operation that makes it until it is
+# freed. With **fake tensors**, which have a shape and no content, PyTorch goes through the same
 # operations and allocates nothing. So any laptop measures a step of 16 GiB.
 #
-# **Predict.** Full tuning, one row of 2,048 tokens. When is most memory held: at the end of the
-# forward pass, early in the backward pass, or in the optimizer step? And which part is largest
-# then?
+# **Predict.** Full tuning, one row of 2,048 tokens. When is most memory held: in the forward pass,
+# early in the backward pass, or in the optimizer step? Which part is largest then?
 
 # %% tags=["predict"]
 timelines = {"full": [], "LoRA": [], "LoRA, lean": []}
@@ -290,12 +283,12 @@ assert max(PARTS, key=peak.__getitem__) == "activations"
 
 # %% [markdown]
 # **Read.** At the peak, all activations and logits are there. Gradients of weights are not: they
-# grow while activations are freed. LoRA removes gradients and averages, and leaves activations and
-# logits nearly as they were. The last row adds two switches. **Checkpointing** keeps the input of
-# each layer and computes the layer again in the backward pass, which costs a forward pass.
-# **Scoring the graded positions alone, in chunks,** removes the logits.
+# grow while activations are freed. LoRA removes gradients and averages, and leaves the rest nearly
+# as it was. *Lean* adds two switches. **Checkpointing** keeps the input of each layer and computes
+# the layer again in the backward pass. **Scoring graded positions alone, in chunks,** removes the
+# logits.
 #
-# `predict_memory` adds the counts at each moment that can be the peak. Is it as good as measuring?
+# `predict_memory` adds the counts at each moment that can be the peak:
 
 # %%
 predicted = {
@@ -311,17 +304,13 @@ for name in measured:
 moments = predict_moments(qwen, method="full")
 print("the moment of the peak:", max(moments, key=lambda name: total_gib(moments[name])))
 
-# %% [markdown]
-# Tests repeat this on random small models with every method, and compare the meter with PyTorch's
-# own allocator: the same bytes.
-
 # %% [markdown] tags=["exercise"]
 # ### Exercise 8.7 · The peak is one moment · 10 min · ●●○
 # Write the heart of the meter. `events` is a list of pairs `(part, size)` in the order of time:
 # `size` bytes, a whole number, are allocated for this part, or freed where it is negative. At the
-# start nothing is held. The sum over all parts is highest after one of the events; if several are
-# equal, take the first. Return a dict: for **every** part that occurs in `events`, the bytes it
-# holds at that moment, 0 where it holds nothing. There is at least one event; the first allocates.
+# start nothing is held; the first event allocates. After which event is the sum over all parts
+# highest? If several are equal, take the first. Return a dict: for **every** part that occurs in
+# `events`, the bytes it holds at that moment, or 0.
 #
 # `[("weights", 4), ("activations", 6), ("activations", -5), ("gradients", 4)]` has the sums 4, 10,
 # 5, 9 and gives `{"weights": 4, "activations": 6, "gradients": 0}`.
@@ -349,15 +338,15 @@ def peak_parts(events: list[tuple[str, int]]) -> dict[str, int]:
 check("8.7", peak_parts)
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: the maximum of each part by itself, which may stand at different moments; what is
-# held at the end; what is freed, forgotten; `peak = held` without a copy.
+# Usual mistakes: the maximum of each part by itself; what is held at the end; what is freed,
+# forgotten; `peak = held` without a copy.
 
 # %% [markdown]
 # ## 3 · Against a card
 #
-# A meter that we wrote ourselves proves little. So eight steps ran on an H100, with random weights.
-# PyTorch's own counter, `torch.cuda.max_memory_allocated`, gave the peak. **Predict:** how far is
-# arithmetic from the card: 20 %, 5 % or 1 %?
+# Eight steps ran on an H100, with random weights. PyTorch's own counter,
+# `torch.cuda.max_memory_allocated`, gave the peak. **Predict:** how far is arithmetic from the
+# card: 20 %, 5 % or 1 %?
 
 
 # %%
@@ -379,10 +368,9 @@ assert all(abs(gap) < 0.02 for name, gap in gaps.items() if name.endswith("grade
 assert all(-0.08 < gap < 0 for name, gap in gaps.items() if name.endswith("all"))
 
 # %% [markdown]
-# **Read.** The last word says which positions are scored. Where only the *graded* ones are, the
-# card is within two per cent. Where *all* are, it needs less, by up to 7 %.
-#
-# **Predict.** Divide the missing bytes by the number of scores. Which number format comes out?
+# **Read.** Where only *graded* positions are scored, the card is within two per cent. Where *all*
+# are, it needs less, by up to 7 %. **Predict.** Divide the missing bytes by the number of scores.
+# Which number format comes out?
 
 # %% tags=["predict"]
 dropped = {}
@@ -396,12 +384,10 @@ assert all(1.3 < size <= 2 for size in dropped.values())
 # %% [markdown]
 # **Read.** Almost two bytes: one bf16 number. The loops of this course keep the model's output,
 # with its scores, until the step is over, and so does the prediction. On the card the step was
-# written `loss = model(…).loss`. Nobody holds the output, and PyTorch frees the scores. One name in
-# a program was worth up to 2.3 GiB.
+# written `loss = model(…).loss`: nobody holds the output, and PyTorch frees the scores.
 #
-# What no tensor holds is still missing: the CUDA context and libraries, 0.5 to 1 GB, which
-# `nvidia-smi` shows, and fragmentation, free gaps that no tensor fits. We allow 1 GiB; that is a
-# custom, not a measurement.
+# What no tensor holds is still missing: the CUDA libraries, 0.5 to 1 GB, and free gaps that no
+# tensor fits. We allow 1 GiB: a custom, not a measurement.
 #
 # One step broke the prediction: LoRA with products in **float32**.
 
@@ -419,12 +405,12 @@ assert abs(switched["peak_gib"] / guesses["eager"] - 1) < 0.02
 # %% [markdown]
 # **Read.** **Eager** attention stores the scores of every token with every other; **sdpa** never
 # builds them. We asked for sdpa and got the memory of eager, without a word: the fast kernels of a
-# card want bf16 or float16. The wrong number format can more than double the memory.
+# card want bf16 or float16.
 #
 # ## 4 · The card decides the number format
 #
-# A card has a *compute capability*, a version number of its circuits. **Predict:** a T4 has 7.5 and
-# an L4 has 8.9. On which of them does bf16 run in hardware?
+# *Compute capability* is the version number of a card's circuits. **Predict:** a T4 has 7.5 and an
+# L4 has 8.9. On which does bf16 run in hardware?
 
 # %% tags=["predict"]
 cards = {"T4": (7, 5), "L4": (8, 9), "A100": (8, 0), "H100": (9, 0)}
@@ -435,9 +421,8 @@ assert set(chosen.values()) == {torch.bfloat16}
 assert choose_device(None) == (torch.device("cpu"), torch.float32)
 
 # %% [markdown]
-# **Read.** bf16 came with capability 8.0. PyTorch accepts it on a T4 too and emulates it, slowly.
-# So a T4 gets float16, which spends its 16 bits otherwise. **Predict:** which of these four
-# gradients survive in it?
+# **Read.** bf16 came with 8.0. PyTorch accepts it on a T4 too and emulates it, slowly. So a T4 gets
+# float16, which spends its 16 bits otherwise. **Predict:** which of four gradients survive in it?
 
 # %% tags=["predict"]
 tiny = torch.tensor([1e-3, 1e-5, 1e-7, 1e-8])
@@ -502,34 +487,26 @@ def unscale(gradients: list[torch.Tensor], scale: float) -> tuple[list[torch.Ten
 # %% tags=["check"]
 check("8.1", unscale)
 
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>isfinite</code> is false for inf, −inf and nan. First
-# convert, then divide.</details>
-
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: dividing in float16, where the quotient becomes 0; looking for inf only (inf − inf
-# is nan); looking at the first tensor only; keeping the scale after an overflow.
+# Usual mistakes: dividing in float16; looking for inf only; looking at the first tensor only;
+# keeping the scale after an overflow.
 
 # %% [markdown]
 # ## 5 · Make the plan fit
 #
-# Choose a model, a card and a method; move the rows and their length. The sentence names the first
-# change that would make it fit. **Predict** first: Qwen3-0.6B with LoRA on a free T4, 8 rows of
-# 1,024 tokens.
+# The sentence in this view names the first change that would make a plan fit. **Predict:** does
+# Qwen3-0.6B with LoRA and 8 rows of 1,024 tokens fit a T4?
 
 # %% tags=["predict"]
 show_widget(explore_fit(), draw_fit("Qwen3-0.6B", "T4", "lora", 8, 1024, False, "all"))
 
 # %% [markdown]
 # **Read.** It does not fit, although the weights take less than a tenth of the card. Changes are
-# tried in the order of what they cost: graded positions only (nothing), fewer rows with
-# accumulation (the same gradient, chapter 04), checkpointing (a forward pass), LoRA, QLoRA, shorter
-# rows.
+# tried in the order of their price: graded positions only (nothing), fewer rows with accumulation
+# (the same gradient, chapter 04), checkpointing (a forward pass), LoRA, QLoRA, shorter rows.
 #
-# **QLoRA** holds the frozen layers in 4 bits, half a byte. Each group of 64 weights also shares a
-# scale, a number to multiply by; scales are stored compactly too. Together: 0.516 bytes a weight.
-#
-# **Predict.** Which step of a 7B model fits a T4?
+# **QLoRA** holds the frozen layers in 4 bits, half a byte. Each 64 weights share a scale to multiply
+# by. Together: 0.516 bytes a weight. **Predict:** with which method does a 7B model fit a T4?
 
 
 # %% tags=["predict"]
@@ -550,8 +527,7 @@ assert table["Qwen3-0.6B, lora"][1] > 30 > 6 > table["Qwen3-0.6B, lora"][3]
 assert table["Qwen2.5-7B, full"][3] > 80 > 21 > table["Qwen2.5-7B, lora"][3]
 
 # %% [markdown]
-# **Read.** QLoRA alone, and with small batches or both switches. Compare across: for the small
-# models the batch decides; for the large ones the method.
+# **Read.** Only with QLoRA. For small models the batch decides; for large ones the method.
 #
 # ### The text's claim
 #
@@ -580,16 +556,14 @@ assert 16 < plain[2] < 20 < plain[3] < plain[4] and plain[4] > 24
 assert chunked[3] < 20 < chunked[4] < 22
 
 # %% [markdown]
-# **Read.** Half right. With short rows the claim holds. With the rows that the configuration
-# allows, a plain loop needs about 27 GB, more than a 4090 has; in chunks about 21. A memory claim
-# without batch and length says little.
+# **Read.** Half right: with short rows. With the rows that the configuration allows, a plain loop
+# needs about 27 GB, more than a 4090 has; in chunks about 21.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 8.3 · How many rows fit · 8 min · ●○○
-# You measured the peak with one row and with two, `peak_2 > peak_1`. Memory is a fixed part plus the
-# same part for each row. Return, as an int, the largest number of rows for which `reserve` stays
-# free on the card, and 0 where not even one row fits. All sizes in GiB. A peak that fills the card
-# exactly, less the reserve, fits.
+# You measured the peak with one row and with two, `peak_2 > peak_1`, in GiB. Memory is a fixed part
+# plus the same part for each row. Return the largest number of rows, an int, that leaves `reserve`
+# free on the card, and 0 where no row fits. What fills the rest exactly fits.
 #
 # Peaks 5 and 7, card 16, reserve 1: the fixed part is 3, a row takes 2, and 3 + 6 · 2 = 15, so 6.
 
@@ -612,39 +586,7 @@ def rows_that_fit(peak_1: float, peak_2: float, card: float, reserve: float) -> 
 check("8.3", rows_that_fit)
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: `card // peak_1`, which counts the weights anew for each row; rounding up; a
-# negative count.
-
-# %% [markdown] tags=["exercise"]
-# ### Exercise 8.4 · Where to put checkpoints · 10 min · ●●●
-# Checkpointing need not cut at every layer. Cut every k layers: keep the input of each group, and
-# compute one group at a time again. Kept are ⌈`layers` / k⌉ inputs of `handed` bytes and, for a
-# moment, k whole layers of `kept` bytes. Return the k from 1 to `layers` with the least memory; any
-# of them if several are equal.
-#
-# 4 layers, kept 3, handed 2: k = 1, 2, 3, 4 take 11, 10, 13, 14, so 2.
-
-
-# %% tags=["stub"]
-def best_interval(layers: int, kept: float, handed: float) -> int:
-    """The k with the least memory."""
-    raise NotImplementedError
-
-
-# %% tags=["solution"]
-def best_interval(layers: int, kept: float, handed: float) -> int:
-    """The k with the least memory."""
-    return min(range(1, layers + 1), key=lambda k: math.ceil(layers / k) * handed + k * kept)
-
-
-# %% tags=["check"]
-check("8.4", best_interval)
-
-# %% [markdown] tags=["explanation"]
-# A transformer layer keeps about twenty times what it hands on (section 2), so k is 1 for all but
-# very deep models: the libraries' default.
-#
-# Usual mistake: √L, the textbook answer, which holds where a layer keeps as much as it hands on.
+# Usual mistakes: `card // peak_1`, which counts the weights for each row; a negative count.
 
 # %% [markdown]
 # ### A plan that does not fit
@@ -667,18 +609,18 @@ print(f"needs {total_gib(parts) + 1:.0f} GiB with the allowance, a T4 has {CARDS
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 8.6 · Make it fit a T4 · 15 min · ●●○
-# Write `plan`, a dict with the same eight keys and values of the same kinds, whose predicted peak
-# and 1 GiB of allowance are at most 14.7 GiB. Half of the positions are graded; LoRA has rank 16.
-# Keep what was asked for:
+# Write `plan`, a dict with the same eight keys and values of the same kinds. Its predicted peak and
+# 1 GiB of allowance are at most 14.7 GiB; half of the positions are graded, LoRA has rank 16. Keep
+# what was asked for:
 #
 # - 16 rows an update: `rows` × `accumulation`;
 # - rows of 2,048 tokens, uncut;
-# - products in a 16-bit format that a T4 has in hardware, and no gradient lost to it; loss scaling
-#   off where the format does not need it;
-# - no 4-bit weights, which are unpacked again in every step: LoRA can be made to fit.
+# - products in a 16-bit format that a T4 has in hardware, with no gradient lost to it; loss scaling
+#   only where the format needs it;
+# - no 4-bit weights: they are unpacked again in every step, and LoRA can be made to fit.
 #
-# The check predicts the memory, and names what does not fit and what was thrown away. Several plans
-# are right. Their plan with `rows` 1 and `accumulation` 16 still needs 71.0 GiB.
+# The check names what does not fit and what was thrown away. Several plans are right. With `rows` 1
+# and `accumulation` 16 alone, 71.0 GiB are needed.
 
 
 # %% tags=["stub"]
@@ -699,25 +641,20 @@ plan = {
 # %% tags=["check"]
 check("8.6", plan)
 
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Change one key, run the check, and read which part is largest. The
-# view above has this model, too.</details>
-
 # %% [markdown] tags=["explanation"]
 # No single change is enough: weights need LoRA, activations checkpointing, logits few rows or
 # graded positions.
 #
-# Usual mistakes: fewer rows without accumulation, which is another run; shorter rows, which cut
-# answers; float16 without loss scaling.
+# Usual mistakes: fewer rows without accumulation; shorter rows; float16 without loss scaling.
 
 # %% [markdown]
 # ### More than one card
 #
-# One command turns one process into many; script and settings stay:
+# One command turns one process into many:
 # `accelerate launch --config_file configs/fsdp.yaml tools/distributed_sft.py --model qwen3-0.6b-base`,
 # or `configs/zero2.yaml`. **DDP** gives every card a copy of all. DeepSpeed's **ZeRO-2** divides
-# gradients and averages among the cards; PyTorch's **FSDP** divides weights, too. **Predict:** what
-# does each of 8 cards hold of full tuning's 16 bytes a weight?
+# gradients and averages among the cards, PyTorch's **FSDP** weights, too. **Predict:** which of the
+# 16 bytes a weight does each of 8 cards hold?
 
 # %% tags=["predict"]
 bytes_a_weight = {
@@ -729,29 +666,24 @@ for name, each in bytes_a_weight.items():
     print(f"{name:8}", {cards: round(each(cards), 2) for cards in (1, 2, 8, 100)})
 
 # %% [markdown]
-# **Read.** No engine divides activations and logits: they follow the rows *on this card*.
-#
-# The loss is divided by the graded tokens of *all* processes. A test runs two CPU processes and
-# finds the losses of one, to 1e-4 nats. Speed on several cards: unmeasured by us.
+# **Read.** No engine divides activations and logits: they follow the rows *on this card*. The loss
+# is divided by the graded tokens of *all* processes: two CPU processes find the losses of one, to
+# 1e-4 nats (a test). Speed on several cards: unmeasured by us.
 #
 # <details><summary>How fast must the link between cards be?</summary>
 #
-# In a step, FSDP sends about 6 bytes for every weight. Computing takes about 6 operations for every
-# weight and *token*. Both grow with the number of weights, so a larger model makes neither of them
-# longer than the other. What counts is the number of tokens on a card in a step: with more tokens,
-# computing lasts longer, and the sending has time. At 40 % of an H100's peak (4 · 10¹⁴ operations a
-# second) and 50 GB/s for each card, both take equally long at 7,900 tokens. On a slower link, put
-# more tokens on a card. `configs/README.md` has the arithmetic for a hundred cards.
+# In a step, FSDP sends about 6 bytes for each weight. Computing takes about 6 operations for each
+# weight and *token*. In a larger model both last longer, by the same factor. So the size of the model
+# does not matter, the number of tokens on a card does: with more of them, computing lasts longer
+# and hides the sending. On a slower link, put more tokens on a card (`configs/README.md`).
 # </details>
 #
 # ## 6 · On a real model: how fast, and why not faster
 #
 # A product with P weights takes 2 P operations a token forward, 2 P for the gradient of its input,
-# and 2 P for the gradient of the weights, unless they are frozen. Causal attention looks at half of
-# the row on average.
-#
-# **Predict.** LoRA trains 1.7 % of the weights. Is its step 60 times cheaper than full tuning, 3
-# times, or 1.4 times?
+# and 2 P for that of the weights, unless they are frozen. Causal attention looks at half of the row
+# on average. **Predict:** LoRA trains 1.7 % of the weights. Is its step 60, 3 or 1.4 times cheaper
+# than full tuning?
 
 
 # %%
@@ -784,9 +716,8 @@ ours = operations_a_token(matrices, 0, 28, 2048, T) + square
 assert abs(counter.get_total_flops() / T / ours - 1) < 1e-3
 
 # %% [markdown]
-# Now the card. All runs are Qwen3-0.6B's shape with random weights, rows of 2,048 tokens, six steps
-# each. **Predict:** which share of its peak of 989 TFLOP/s does the H100 reach: 80 %, 50 % or
-# 20 %? And which is faster, full tuning or LoRA?
+# Now the card: Qwen3-0.6B's shape, random weights, rows of 2,048 tokens, six steps. **Predict:**
+# which share of its peak of 989 TFLOP/s does the H100 reach: 80 %, 50 % or 20 %? Is LoRA faster?
 
 # %% tags=["predict"]
 card, costs = h100["card"], {"lora": lora_cost, "full": full_cost}
@@ -806,10 +737,9 @@ ratio = lora_run["tokens_per_second"] / h100["methods"]["full"]["sft_lab"]["toke
 assert 0.9 < ratio < 1.1
 
 # %% [markdown]
-# **Read.** By count LoRA is 1.4 times cheaper. On the card it was not faster: it is for memory. No
-# run gets beyond a quarter of the peak. The likely reason: a step of a small model is mostly *not*
-# matrix products. Norms, casts and activations move bytes, one kernel each; `torch.compile` joins
-# such kernels.
+# **Read.** LoRA was not faster on the card: it is for memory. No run gets beyond a quarter of the
+# peak. The likely reason: a step of a small model is mostly *not* matrix products. Norms and casts
+# move bytes, one kernel each; `torch.compile` joins such kernels.
 #
 # **Predict.** Switch one thing at a time. Which costs most speed, and which saves most memory?
 
@@ -824,27 +754,21 @@ assert again["peak_gib"] < 0.15 * plain["peak_gib"]
 assert 0.7 < again["tokens_per_second"] / plain["tokens_per_second"] < 0.8
 
 # %% [markdown]
-# **Read.** float32 costs most. Checkpointing takes an eighth of the memory and three quarters of
-# the speed; counting predicted 69 %. `torch.compile` makes the step 1.6 times as fast. Packing, not
-# shown, trained 1.5 times as many real tokens a second as padded batches. `make gpu` measures all
-# of it on your card, in nine minutes.
+# **Read.** float32 costs most. Checkpointing takes an eighth of the memory and keeps three quarters
+# of the speed. `torch.compile` is 1.6 times as fast. `make gpu` measures all of it on your card.
 #
 # ## What to remember
 #
 # - Below capability 8.0 use float16 with loss scaling, and float32 for what is trained.
-# - 16 bytes a trained weight, 2 a frozen one. Then activations, which grow with the tokens, and
-#   logits, with tokens × vocabulary.
-# - Remedies in the order of their price: graded scores, fewer rows with accumulation,
-#   checkpointing, LoRA, QLoRA.
-# - Predict before you rent; name batch and length with every memory claim.
+# - 16 bytes a trained weight, 2 a frozen one; then activations and logits, which grow with the
+#   tokens.
+# - Take the cheap remedies first; name batch and length with every memory claim.
 #
 # ## Sources
 #
 # - P. Micikevicius et al., *Mixed Precision Training*, 2018. T. Chen et al., *Training Deep Nets
-#   with Sublinear Memory Cost*, 2016: checkpointing. T. Dettmers et al., *QLoRA*, 2023. T. Dao,
-#   *FlashAttention-2*, 2023. S. Rajbhandari et al., *ZeRO*, 2020. Y. Zhao et al., *PyTorch FSDP*,
-#   2023.
-# - NVIDIA's data sheets of the H100 and the T4; `config.json` of each model.
+#   with Sublinear Memory Cost*, 2016. T. Dettmers et al., *QLoRA*, 2023. S. Rajbhandari et al.,
+#   *ZeRO*, 2020. Y. Zhao et al., *PyTorch FSDP*, 2023.
 #
 # <details><summary>中文要点</summary>
 #
@@ -856,7 +780,7 @@ assert 0.7 < again["tokens_per_second"] / plain["tokens_per_second"] < 0.8
 #    否则报错 “Attempting to unscale FP16 gradients”。
 # 4. 不够时的顺序：只算被评分位置的 logits → 减小 batch 并做梯度累积 → **梯度检查点** → LoRA →
 #    QLoRA。 “7B + LoRA 64 ≈ 16～20 GB” 只在一个 batch 约一千个 token 以内成立。
-# 5. LoRA 省显存而不太省计算（每 token 3.15 对 4.28 GFLOP）。H100 的速度和显存是用
+# 5. LoRA 省显存而不太省计算。H100 的速度和显存是用
 #    Qwen3-0.6B 的结构、随机权重测得的。
 #
 # </details>

@@ -2,12 +2,13 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sft_lab.cards import CARDS, GIB
+from sft_lab.cards import ALLOWANCE, CARDS, GIB
 from sft_lab.course.views.fit import LOOKS
 from sft_lab.memory_meter import PHASES, Moment
 from sft_lab.plots import (
@@ -26,57 +27,75 @@ from sft_lab.plots import (
 
 # from what stays to what comes and goes, so that the lower areas are flat
 ORDER = ("weights", "optimizer", "gradients", "activations", "logits")
-SHARES = (3, 4, 1)  # of the width of a picture: forward, backward, optimizer step
-POINTS = 500  # of a phase that are drawn: the highest moment of each group of operations
+# what is drawn beside each other, and the share of the width: the scores of the vocabulary live for
+# a few operations only, so they have a part of the picture of their own
+SPANS = {
+    "forward: the layers": 3,
+    "scores, loss,\nand back to the layers": 2,
+    "backward: the layers": 4,
+    "optimizer\nstep": 1,
+}
+POINTS = 500  # of a span that are drawn: the highest moment of each group of operations
 # GiB of the smallest card on which a step fits: name, colour
 LADDER = (("T4", GREEN), ("RTX 4090", SKY), ("A100 40 GB", ORANGE), ("A100 80 GB", VERMILLION))
 
 
 def draw_timeline(steps: Mapping[str, Sequence[Moment]], finding: str) -> Figure:
     """What is held after each operation, as stacked areas: a row for each step, a column for each
-    phase."""
-    figure = new_figure((11.0, 2.6 * len(steps) + 1.1))
-    grid = figure.subplots(len(steps), len(PHASES), sharey=True, squeeze=False, width_ratios=SHARES)
+    span of it."""
+    figure = new_figure((11.0, 2.3 * len(steps) + 1.4))
+    ratios = list(SPANS.values())
+    grid = figure.subplots(len(steps), len(SPANS), sharey=True, squeeze=False, width_ratios=ratios)
     for panels, (name, moments) in zip(grid, steps.items(), strict=True):
-        for ax, phase in zip(panels, PHASES, strict=True):
-            _draw_phase(ax, [moment.held for moment in moments if moment.phase == phase])
+        spans = split_step(moments)
+        for ax, span in zip(panels, spans, strict=True):
+            _draw_span(ax, [moment.held for moment in span])
         panels[0].set_ylabel(f"{name}\nGiB")
-        _mark_peak(panels, moments)
-    for ax, phase in zip(grid[-1], PHASES, strict=True):
-        ax.set_xlabel(phase if phase == PHASES[2] else f"{phase}: operations in order")
+        _mark_peak(panels, spans)
+    for ax, name in zip(grid[-1], SPANS, strict=True):
+        ax.set_xlabel(name)
     handles, names = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(ORDER))
     title_figure(figure, finding)
     return figure
 
 
-def _draw_phase(ax: Axes, held: Sequence[Mapping[str, int]]) -> None:
+def split_step(moments: Sequence[Moment]) -> list[list[Moment]]:
+    """The moments of each of SPANS. The second begins with the first score of the vocabulary and
+    ends when no more scores are held than at the end of the step."""
+    update = next(i for i, moment in enumerate(moments) if moment.phase == PHASES[2])
+    remaining = moments[-1].held["logits"]
+    scored = [i for i in range(update) if moments[i].held["logits"] > 0]
+    more = [i for i in scored if moments[i].held["logits"] > remaining]
+    borders = [0, scored[0], more[-1] + 1, update, len(moments)]
+    return [list(moments[start:end]) for start, end in pairwise(borders)]
+
+
+def _draw_span(ax: Axes, held: Sequence[Mapping[str, int]]) -> None:
     groups = np.array_split(np.arange(len(held)), min(POINTS, len(held)))
     shown = [held[max(group, key=lambda i: sum(held[i].values()))] for group in groups]
     areas = [[parts[part] / GIB for parts in shown] for part in ORDER]
-    x = np.linspace(0, 1, len(shown))
     colours = [LOOKS[part][0] for part in ORDER]
-    ax.stackplot(x, areas, labels=ORDER, colors=colours, linewidth=0)
+    places = np.linspace(0, 1, len(shown))
+    ax.stackplot(places, areas, labels=ORDER, colors=colours, linewidth=0, step="post")
     ax.set(xlim=(0, 1), xticks=[])
     ax.margins(y=0.12)
 
 
-def _mark_peak(panels: Sequence[Axes], moments: Sequence[Moment]) -> None:
+def _mark_peak(panels: Sequence[Axes], spans: Sequence[Sequence[Moment]]) -> None:
     """A dot and a number where most is held."""
-    best = max(moments, key=lambda moment: sum(moment.held.values()))
-    same = [moment for moment in moments if moment.phase == best.phase]
-    place = next(i for i, moment in enumerate(same) if moment is best) / max(1, len(same) - 1)
-    total = sum(best.held.values()) / GIB
-    ax = panels[PHASES.index(best.phase)]
-    ax.plot(place, total, "o", color=INK, markersize=6, clip_on=False)
-    left = place > 0.5
-    ax.annotate(
-        f"peak {total:.1f}",
-        (place, total),
-        (-8 if left else 8, 2),
+    totals = [[sum(moment.held.values()) / GIB for moment in span] for span in spans]
+    highest = max(max(span) for span in totals)
+    place = next(i for i, span in enumerate(totals) if max(span) == highest)
+    x = totals[place].index(highest) / max(1, len(totals[place]) - 1)
+    panels[place].plot(x, highest, "o", color=INK, markersize=6, clip_on=False)
+    panels[place].annotate(
+        f"peak {highest:.1f}",
+        (x, highest),
+        (7, 3),
         textcoords="offset points",
-        ha="right" if left else "left",
         fontweight="bold",
+        annotation_clip=False,
     )
 
 
@@ -101,11 +120,12 @@ def draw_card(steps: Sequence[tuple[str, float, float]], finding: str) -> Axes:
 def draw_cards_needed(
     table: Mapping[str, Sequence[float]], columns: Sequence[str], finding: str
 ) -> Axes:
-    """GiB of each setting, coloured by the smallest card of LADDER that has so much."""
+    """GiB of each setting, coloured by the smallest card of LADDER that has so much and the
+    allowance."""
     ax = new_figure((9.5, 0.36 * len(table) + 1.7)).subplots()
     for y, sizes in enumerate(table.values()):
         for x, size in enumerate(sizes):
-            colour = next((hue for card, hue in LADDER if size <= CARDS[card]), "white")
+            colour = next((hue for card, hue in LADDER if size + ALLOWANCE <= CARDS[card]), "white")
             ax.barh(y, 0.96, 0.9, left=x - 0.48, color=colour, alpha=0.55)
             ax.text(x, y, f"{size:.1f}", ha="center", va="center", color=INK, fontsize=12)
     ax.set_yticks(range(len(table)), list(table))
@@ -115,8 +135,14 @@ def draw_cards_needed(
     ax.grid(visible=False)
     ax.spines[["left", "bottom"]].set_visible(False)
     keys = [ax.barh(0, 0, color=hue, alpha=0.55) for _, hue in LADDER]
-    names = [f"fits a {card}" for card, _ in LADDER]
-    ax.figure.legend(keys, names, loc="outside lower center", ncols=len(LADDER))
+    names = [card for card, _ in LADDER]
+    ax.figure.legend(
+        keys,
+        names,
+        title="the smallest card, with 1 GiB to spare (white: none of these)",
+        loc="outside lower center",
+        ncols=len(LADDER),
+    )
     return ax
 
 
@@ -174,7 +200,7 @@ def draw_speeds(speeds: Mapping[str, tuple[float, float]], finding: str) -> Axes
     ax.set_title(finding, loc="right")
     ax.grid(axis="x")
     ax.grid(visible=False, axis="y")
-    ax.margins(x=0.22)
+    ax.set_xlim(0, 1.25 * max(values))
     return ax
 
 
