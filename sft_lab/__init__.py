@@ -137,6 +137,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.rank      chapter 05: an update of low rank
            course.views.choice    chapter 06: what each method costs
            course.views.fit       chapter 08: what fits on a card
+           course.views.memory    chapter 08: a step's memory over time; what a card said
            course.views.blind     chapter 09: two answers, names hidden
            course.views.workflow  chapter 10: the files between LLaMA-Factory's commands
            course.views.factory   chapter 10: a run of LLaMA-Factory, and the card it needs

@@ -89,14 +89,24 @@ def measure_memory(
                 loss = output.loss
             else:
                 loss = _graded_loss(model, inputs, scored)
-        meter.phase = "backward"
-        loss.backward()
-        meter.phase = "optimizer step"
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        meter.note()
+        _update(loss, optimizer, trained, meter)
     return {part: meter.peak[part] for part in PARTS}
+
+
+def _update(
+    loss: torch.Tensor,
+    optimizer: torch.optim.Optimizer,
+    trained: list[nn.Parameter],
+    meter: "_Meter",
+) -> None:
+    """The rest of the step: backward, clipping, the optimizer's step, gradients dropped."""
+    meter.phase = "backward"
+    loss.backward()
+    meter.phase = "optimizer step"
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    meter.note()  # dropping is no operation, so the meter has not seen it
 
 
 def _check_measurable(config: PreTrainedConfig, method: str, fake: bool) -> None:
