@@ -149,7 +149,10 @@ WRONG_ANSWERS = {
         (_at_the_end, "held at the end"),
         (_nothing_freed, "must leave the sum"),
         (partial(_peak, last=True), "the first one was asked for"),
-        (lambda events: {part: n for part, n in _peak(events).items() if n}, "with 0"),
+        (
+            lambda events: {part: n for part, n in _peak(events).items() if n},
+            "stands in the result with 0",
+        ),
         (lambda events: sum(_peak(events).values()), "return the bytes of each part"),
         (lambda events: _peak(events[:-1]), "the bytes of each part at the peak"),
     ],
