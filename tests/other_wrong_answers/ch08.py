@@ -94,22 +94,6 @@ def _powers_of_two(peak_1, peak_2, card, reserve):
     return 1 << (rows.bit_length() - 1) if rows else 0
 
 
-# 8.4
-def _best(memory, candidates=lambda layers: range(1, layers + 1), choose=min):
-    def answer(layers, kept, handed):
-        return choose(candidates(layers), key=lambda k: memory(k, layers, kept, handed))
-
-    return answer
-
-
-def _memory(k, layers, kept, handed):
-    return math.ceil(layers / k) * handed + k * kept
-
-
-def _divisors(layers):
-    return [k for k in range(1, layers + 1) if layers % k == 0]
-
-
 OTHER_WRONG_ANSWERS = {
     "8.1": [
         _unscale(true=lambda gradient, scale: (gradient / scale).float()),
@@ -202,37 +186,5 @@ OTHER_WRONG_ANSWERS = {
         _at_most_a_hundred,
         _strictly_less,
         _powers_of_two,
-    ],
-    "8.4": [
-        _best(lambda k, L, kept, handed: L // k * handed + k * kept),
-        _best(lambda k, L, kept, handed: L / k * handed + k * kept),
-        _best(lambda k, L, kept, handed: (L // k + 1) * handed + k * kept),
-        _best(lambda k, L, kept, handed: round(L / k) * handed + k * kept),
-        _best(lambda k, L, kept, handed: math.ceil(L / k) * kept + k * handed),
-        _best(lambda k, L, kept, handed: math.ceil(L / k) + k),
-        _best(lambda k, L, kept, handed: math.ceil(L / k) * handed + kept),
-        _best(lambda k, L, kept, handed: math.ceil(L / k) * handed + k * (kept - handed)),
-        _best(lambda k, L, kept, handed: math.ceil(L / k) * (handed + kept)),
-        _best(lambda k, L, kept, handed: max(math.ceil(L / k) * handed, k * kept)),
-        _best(lambda k, L, kept, handed: k * kept),
-        _best(_memory, choose=max),
-        _best(_memory, lambda layers: range(1, layers)),
-        _best(_memory, lambda layers: range(2, layers + 1)),
-        _best(_memory, _divisors),
-        _best(_memory, lambda layers: [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= layers]),
-        _best(_memory, lambda layers: range(1, max(2, math.isqrt(layers) + 1))),
-        _best(_memory, lambda layers: range(1, max(2, layers // 2 + 1))),
-        lambda layers, kept, handed: round(layers**0.5),
-        lambda layers, kept, handed: max(1, min(layers, round((layers * handed / kept) ** 0.5))),
-        lambda layers, kept, handed: max(1, min(layers, int((layers * handed / kept) ** 0.5))),
-        lambda layers, kept, handed: (layers * handed / kept) ** 0.5,
-        lambda layers, kept, handed: min(
-            _memory(k, layers, kept, handed) for k in range(1, layers + 1)
-        ),
-        lambda layers, kept, handed: _best(_memory)(layers, kept, handed) - 1,
-        lambda layers, kept, handed: math.ceil(layers / _best(_memory)(layers, kept, handed)),
-        lambda layers, kept, handed: float(_best(_memory)(layers, kept, handed)),
-        lambda layers, kept, handed: 1,
-        lambda layers, kept, handed: layers,
     ],
 }

@@ -4,7 +4,6 @@ alone."""
 import math
 from fractions import Fraction
 
-import numpy as np
 import torch
 
 
@@ -76,30 +75,6 @@ def _bisection(peak_1, peak_2, card, reserve):
     return low
 
 
-# 8.4
-def _loop(layers, kept, handed):
-    best, least = None, float("inf")
-    for k in range(1, layers + 1):
-        memory = (layers + k - 1) // k * handed + k * kept
-        if memory < least:
-            best, least = k, memory
-    return best
-
-
-def _in_arrays(layers, kept, handed):
-    k = np.arange(1, layers + 1)
-    return int(k[np.argmin(np.ceil(layers / k) * handed + k * kept)])
-
-
-def _the_last_of_the_best(layers, kept, handed):
-    return min(range(layers, 0, -1), key=lambda k: len(range(0, layers, k)) * handed + k * kept)
-
-
-def _sorted(layers, kept, handed):
-    pairs = sorted((-(-layers // k) * handed + k * kept, k) for k in range(1, layers + 1))
-    return pairs[0][1]
-
-
 RIGHT_ANSWERS = {
     "8.1": [_look_first, _convert_first, _joined, _by_the_largest, _in_double],
     "8.3": [
@@ -113,14 +88,5 @@ RIGHT_ANSWERS = {
         _in_fractions,
         _two_unknowns,
         _bisection,
-    ],
-    "8.4": [
-        lambda layers, kept, handed: min(
-            range(1, layers + 1), key=lambda k: math.ceil(layers / k) * handed + k * kept
-        ),
-        _loop,
-        _in_arrays,
-        _the_last_of_the_best,
-        _sorted,
     ],
 }

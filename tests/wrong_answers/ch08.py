@@ -6,14 +6,6 @@ from functools import partial
 import torch
 
 
-def _best(layers, kept, handed):
-    return min(range(1, layers + 1), key=lambda k: math.ceil(layers / k) * handed + k * kept)
-
-
-def _upside_down(layers, kept, handed):
-    return max(1, round(math.sqrt(layers * kept / handed)) % layers)
-
-
 def _unscale(gradients, scale, *, finite=torch.isfinite, after=0.5, divide=None):
     if not all(finite(part).all() for part in gradients):
         return None, scale * after
@@ -115,14 +107,6 @@ WRONG_ANSWERS = {
         (lambda *sizes: math.floor(_rows(*sizes)), "is at least 0, not -"),
         (lambda *sizes: max(0.0, _rows(*sizes)), "rounded down, is a whole number"),
         (_first_row_twice, "holds one row already"),
-    ],
-    "8.4": [
-        (lambda layers, kept, handed: 1, "sometimes fewer inputs"),
-        (lambda layers, kept, handed: round(math.sqrt(layers)), "√L is right only where"),
-        (lambda layers, kept, handed: layers, "all of it is kept"),
-        (lambda layers, *sizes: min(layers, _best(layers, *sizes) + 3), "the best interval is"),
-        (lambda layers, kept, handed: math.sqrt(layers * handed / kept), "is a whole number"),
-        (_upside_down, "the best interval is"),
     ],
     "8.6": [
         (PLAN | {"rows": 16, "accumulation": 1}, "it does not fit"),

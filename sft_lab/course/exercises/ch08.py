@@ -174,54 +174,6 @@ def _cards() -> list[tuple[float, float, float, float]]:
     ]
 
 
-@checks("8.4")
-def best_interval(attempt: Callable) -> str:
-    def memory(k: int, layers: int, kept: float, handed: float) -> float:
-        return math.ceil(layers / k) * handed + k * kept
-
-    def best(layers, kept, handed):
-        return min(range(1, layers + 1), key=lambda k: memory(k, layers, kept, handed))
-
-    def found(layers, kept, handed):
-        """The interval of the answer; the best one for another that is as good."""
-        sizes = (layers, kept, handed)
-        interval = need_int(attempt(*sizes), "an interval", low=1, high=layers)
-        right = best(*sizes)
-        as_good = memory(interval, *sizes) <= memory(right, *sizes) * (1 + 1e-9)
-        return right if as_good else interval
-
-    mistakes = [
-        (
-            lambda layers, kept, handed, rounded=rounded: rounded(math.sqrt(layers)),
-            "√L is right only where a layer keeps as much as it hands on: weigh the two",
-        )
-        for rounded in (round, int, math.ceil)
-    ]
-    mistakes += [
-        (
-            lambda layers, kept, handed: 1,
-            "1 keeps every layer's input; sometimes fewer inputs and more recomputing are less",
-        ),
-        (
-            lambda layers, kept, handed: layers,
-            "one interval of all layers recomputes everything at once: then all of it is kept",
-        ),
-    ]
-    same_for_all(found, _depths(), best, mistakes, what="the best interval")
-    return "the least memory for random layers, kept and handed bytes"
-
-
-def _depths() -> list[tuple[int, float, float]]:
-    """Layers, kept and handed: one layer; where all layers make the best interval; random ones."""
-    handed = random.uniform(1.0, 3.0)
-    depths = [(1, 20.0, 1.0), (random.randint(7, 12), 0.02 * handed, handed)]
-    for _ in range(40):
-        ratio = random.choice([(0.05, 1.0), (1.5, 4.0), (6.0, 40.0)])
-        handed = random.uniform(1.0, 3.0)
-        depths.append((random.randint(5, 90), handed * random.uniform(*ratio), handed))
-    return depths
-
-
 @checks("8.6")
 def fit_plan(attempt: object) -> str:
     plan = _read_plan(attempt)
