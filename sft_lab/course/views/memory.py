@@ -205,11 +205,16 @@ def draw_speeds(speeds: Mapping[str, tuple[float, float]], finding: str) -> Axes
 
 
 def answer_table(
-    questions: Sequence[str], base: Sequence[str], tuned: Sequence[str], *, width: int = 30
+    questions: Sequence[str],
+    before: Sequence[str],
+    after: Sequence[str],
+    *,
+    names: tuple[str, str] = ("base", "tuned"),
+    width: int = 30,
 ) -> str:
-    """Question, base and tuned answer in three columns of text; an empty answer is "(nothing)"."""
-    columns, lines = ("question", "base", "tuned"), []
-    for row in [columns, *zip(questions, base, tuned, strict=True)]:
+    """A question and two answers in three columns of text; an empty answer is "(nothing)"."""
+    columns, lines = ("question", *names), []
+    for row in [columns, *zip(questions, before, after, strict=True)]:
         cells = [" ".join(text.split()) or "(nothing)" for text in row]
         wrapped = [textwrap.wrap(textwrap.shorten(cell, 4 * width), width) for cell in cells]
         for place in range(max(map(len, wrapped))):
