@@ -263,7 +263,7 @@ assert 80e3 < a_token < 85e3
 #
 # `measure_memory` runs a step and counts every tensor from the operation that makes it until it is
 # freed. With **fake tensors**, which have a shape and no content, PyTorch goes through the same
-# operations and allocates nothing. So any laptop measures a step of 16 GiB.
+# operations and allocates nothing. So a laptop measures 16 GiB.
 #
 # **Predict.** Full tuning, one row of 2,048 tokens. When is most memory held: in the forward pass,
 # early in the backward pass, or in the optimizer step? Which part is largest then?
@@ -668,7 +668,7 @@ for name, each in bytes_a_weight.items():
 # %% [markdown]
 # **Read.** No engine divides activations and logits: they follow the rows *on this card*. The loss
 # is divided by the graded tokens of *all* processes: two CPU processes find the losses of one, to
-# 1e-4 nats (a test). Speed on several cards: unmeasured by us.
+# 1e-4 nats (a test). Speed there: unmeasured.
 #
 # <details><summary>How fast must the link between cards be?</summary>
 #
