@@ -179,7 +179,7 @@ base_texts, tuned_texts = ([reply["text"] for reply in run] for run in replies)
 print(f"RECORDED {small['date']}, {small['device']}, held-out loss {small['held_out_loss']}")
 print(answer_table(small["questions"], base_texts, tuned_texts, names=("as shipped", "tuned")))
 ended = [sum(reply["ended"] for reply in run) for run in replies]
-print(f"answers that end within 60 tokens: base {ended[0]}, tuned {ended[1]} of 5")
+print(f"answers that end within 60 tokens: as shipped {ended[0]}, tuned {ended[1]} of 5")
 assert ended == [4, 3] and small["held_out_loss"][1] < small["held_out_loss"][0] - 0.15
 
 # %% [markdown]
