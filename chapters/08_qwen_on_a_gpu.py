@@ -142,7 +142,7 @@ assert loss_after < loss_before - (1.5 if IS_ATLAS else 0.05)
 # %%
 gap = history.evaluations[-1]["loss"] - sum(history.losses[-10:]) / 10
 before_step_1 = {"step": 0, "loss": loss_before}
-title = f"At the end the gap is {gap:+.2f} nats"
+title = f"Held-out minus training loss at the end: {gap:+.2f} nats"
 _ = draw_run(history.losses, [before_step_1, *history.evaluations], title)
 assert not IS_ATLAS or abs(gap) < 0.4
 
