@@ -150,6 +150,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.rank      chapter 05: an update of low rank
            course.views.choice    chapter 06: what each method costs
            course.views.fit       chapter 08: what fits on a card
+           course.views.memory    chapter 08: a step's memory over time; what a card said
            course.views.blind     chapter 09: two answers, names hidden
            course.views.exam      chapter 09: who answers when asked how, and what was kept
            course.views.sure      chapter 09b: pairs, resamples, seeds, calibration

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import weakref
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -23,6 +23,15 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from sft_lab.kernels.head import HeadLoss
 from sft_lab.lora import LoRALinear, add_lora
 from sft_lab.memory import PARTS, check_settings
+
+PHASES = ("forward", "backward", "optimizer step")
+
+
+class Moment(NamedTuple):
+    """What is held after one operation of a step."""
+
+    phase: str  # one of PHASES
+    held: dict[str, int]  # bytes of each of PARTS
 
 
 def measure_memory(
@@ -39,12 +48,14 @@ def measure_memory(
     attention: str = "sdpa",
     trained_layers: int = 2,
     fake: bool = True,
+    timeline: list[Moment] | None = None,
 ) -> dict[str, int]:
     """What predict_memory predicts, measured: one step with random weights, every tensor counted
     while it lives.
 
     fake: run it with tensors that have a shape and no content, so that a model of 7 B parameters is
-    measured on a laptop. fake=False computes it for real, on the CPU.
+    measured on a laptop. fake=False computes it for real, on the CPU. timeline: a list to which a
+    Moment is added after every operation of the step.
     """
     check_settings(
         config, method, head, attention, batch_size, length, rank, graded, trained_layers
@@ -54,7 +65,7 @@ def measure_memory(
     config._attn_implementation = attention
     scored = round(graded * batch_size * length)
     mode = FakeTensorMode() if fake else contextlib.nullcontext()
-    with mode, _Meter(config.vocab_size) as meter:
+    with mode, _Meter(config.vocab_size, timeline) as meter:
         # full tuning holds its weights in float32 whatever the products are computed in
         weights = torch.bfloat16 if half and method != "full" else torch.float32
         model = _build(config, method, rank, weights, trained_layers)
@@ -78,10 +89,24 @@ def measure_memory(
                 loss = output.loss
             else:
                 loss = _graded_loss(model, inputs, scored)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
+        _update(loss, optimizer, trained, meter)
     return {part: meter.peak[part] for part in PARTS}
+
+
+def _update(
+    loss: torch.Tensor,
+    optimizer: torch.optim.Optimizer,
+    trained: list[nn.Parameter],
+    meter: "_Meter",
+) -> None:
+    """The rest of the step: backward, clipping, the optimizer's step, gradients dropped."""
+    meter.phase = "backward"
+    loss.backward()
+    meter.phase = "optimizer step"
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    meter.note()  # dropping is no operation, so the meter has not seen it
 
 
 def _check_measurable(config: PreTrainedConfig, method: str, fake: bool) -> None:
@@ -158,9 +183,10 @@ class _Meter(TorchDispatchMode):
     """Counts every tensor from the operation that makes it until it is freed, under the part it
     belongs to."""
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, vocabulary: int, timeline: list[Moment] | None = None) -> None:
         super().__init__()
         self.vocabulary, self.part = vocabulary, "weights"
+        self.timeline, self.phase = timeline, ""  # no phase: the step has not begun
         self.live: dict[int, tuple[str, int]] = {}  # of each storage: its part and bytes
         self.now, self.peak = Counter(), Counter()
 
@@ -171,7 +197,14 @@ class _Meter(TorchDispatchMode):
                 self._add(tensor)
         if self.now.total() > self.peak.total():
             self.peak = Counter(self.now)
+        self.note()
         return made
+
+    def note(self) -> None:
+        """Add this moment to the timeline, if one is kept and the step has begun."""
+        if self.timeline is not None and self.phase:
+            held = {part: self.now[part] for part in PARTS}
+            self.timeline.append(Moment(self.phase, held))
 
     def _add(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()  # views share one, so it counts once
@@ -210,6 +243,8 @@ class _Meter(TorchDispatchMode):
     def start_step(self) -> None:
         """From here on, what is made is activations; what making the model took is forgotten."""
         self.part, self.peak = "activations", Counter(self.now)
+        self.phase = PHASES[0]
+        self.note()
 
 
 class _Unpacked(torch.autograd.Function):

@@ -16,7 +16,7 @@ from transformers import (
 
 from sft_lab.lora import add_lora
 from sft_lab.memory import PARTS, count_layer, predict_memory, predict_moments
-from sft_lab.memory_meter import measure_memory
+from sft_lab.memory_meter import PHASES, measure_memory
 from sft_lab.shapes import SHAPES, count_parameters, named_config
 
 CASES = 4  # random models and settings a row; each runs a training step
@@ -271,6 +271,22 @@ def test_the_peak_is_the_largest_of_the_moments():
         assert total(predict_memory(config, **settings)) == max(
             sum(parts.values()) for parts in moments.values()
         )
+
+
+@pytest.mark.parametrize("head", ["all", "graded"])
+def test_a_timeline_goes_through_the_step_once_and_holds_its_peak(head):
+    config, timeline = random_config(random.Random(3)), []
+    peak = measure_memory(config, method="full", length=32, head=head, timeline=timeline)
+    assert max((moment.held for moment in timeline), key=total) == peak
+    phases = [moment.phase for moment in timeline]
+    assert phases == sorted(phases, key=PHASES.index) and set(phases) == set(PHASES)
+    first, last = timeline[0].held, timeline[-1].held
+    for part in ("weights", "optimizer", "gradients"):
+        assert first[part] == last[part], part
+    assert first["gradients"] == 0 == first["activations"]
+    before_the_update = next(one for one in timeline if one.phase == PHASES[2]).held
+    gradients = before_the_update["gradients"]  # the weights hold a few frequencies besides
+    assert gradients == pytest.approx(before_the_update["weights"], rel=1e-3)
 
 
 @pytest.mark.parametrize("work", [predict_memory, measure_memory], ids=["predict", "measure"])

@@ -94,22 +94,6 @@ def _powers_of_two(peak_1, peak_2, card, reserve):
     return 1 << (rows.bit_length() - 1) if rows else 0
 
 
-# 8.4
-def _best(memory, candidates=lambda layers: range(1, layers + 1), choose=min):
-    def answer(layers, kept, handed):
-        return choose(candidates(layers), key=lambda k: memory(k, layers, kept, handed))
-
-    return answer
-
-
-def _memory(k, layers, kept, handed):
-    return math.ceil(layers / k) * handed + k * kept
-
-
-def _divisors(layers):
-    return [k for k in range(1, layers + 1) if layers % k == 0]
-
-
 OTHER_WRONG_ANSWERS = {
     "8.1": [
         _unscale(true=lambda gradient, scale: (gradient / scale).float()),
@@ -176,26 +160,6 @@ OTHER_WRONG_ANSWERS = {
         _unscale(finite=lambda gradient: gradient.abs().max() < 65_504),
         _unscale(finite=lambda gradient: gradient.min() > -65_504),
     ],
-    "8.2": [
-        lambda frozen, trained: 16 * (frozen + trained),
-        lambda frozen, trained: 2 * frozen + 12 * trained,
-        lambda frozen, trained: 2 * frozen + 14 * trained,
-        lambda frozen, trained: 2 * frozen + 8 * trained,
-        lambda frozen, trained: 2 * frozen + 18 * trained,
-        lambda frozen, trained: 2 * frozen + 4 * trained,
-        lambda frozen, trained: 4 * frozen + 16 * trained,
-        lambda frozen, trained: 16 * frozen + 2 * trained,
-        lambda frozen, trained: 16 * trained,
-        lambda frozen, trained: 2 * (frozen + trained) + 16 * trained,
-        lambda frozen, trained: 2 * frozen + 10 * trained,
-        lambda frozen, trained: frozen + 4 * trained,
-        lambda frozen, trained: 4 * frozen + 12 * trained,
-        lambda frozen, trained: 8 * (frozen + trained) - 6 * frozen,
-        lambda frozen, trained: 2.0 * frozen + 16.0 * trained,
-        lambda frozen, trained: (2 * frozen + 16 * trained) / 2**30,
-        lambda frozen, trained: (2 * frozen, 16 * trained),
-        lambda frozen, trained: str(2 * frozen + 16 * trained),
-    ],
     "8.3": [
         _rows(room=lambda card, reserve: card),
         _rows(room=lambda card, reserve: card + reserve),
@@ -222,85 +186,5 @@ OTHER_WRONG_ANSWERS = {
         _at_most_a_hundred,
         _strictly_less,
         _powers_of_two,
-    ],
-    "8.4": [
-        _best(lambda k, L, kept, handed: L // k * handed + k * kept),
-        _best(lambda k, L, kept, handed: L / k * handed + k * kept),
-        _best(lambda k, L, kept, handed: (L // k + 1) * handed + k * kept),
-        _best(lambda k, L, kept, handed: round(L / k) * handed + k * kept),
-        _best(lambda k, L, kept, handed: math.ceil(L / k) * kept + k * handed),
-        _best(lambda k, L, kept, handed: math.ceil(L / k) + k),
-        _best(lambda k, L, kept, handed: math.ceil(L / k) * handed + kept),
-        _best(lambda k, L, kept, handed: math.ceil(L / k) * handed + k * (kept - handed)),
-        _best(lambda k, L, kept, handed: math.ceil(L / k) * (handed + kept)),
-        _best(lambda k, L, kept, handed: max(math.ceil(L / k) * handed, k * kept)),
-        _best(lambda k, L, kept, handed: k * kept),
-        _best(_memory, choose=max),
-        _best(_memory, lambda layers: range(1, layers)),
-        _best(_memory, lambda layers: range(2, layers + 1)),
-        _best(_memory, _divisors),
-        _best(_memory, lambda layers: [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= layers]),
-        _best(_memory, lambda layers: range(1, max(2, math.isqrt(layers) + 1))),
-        _best(_memory, lambda layers: range(1, max(2, layers // 2 + 1))),
-        lambda layers, kept, handed: round(layers**0.5),
-        lambda layers, kept, handed: max(1, min(layers, round((layers * handed / kept) ** 0.5))),
-        lambda layers, kept, handed: max(1, min(layers, int((layers * handed / kept) ** 0.5))),
-        lambda layers, kept, handed: (layers * handed / kept) ** 0.5,
-        lambda layers, kept, handed: min(
-            _memory(k, layers, kept, handed) for k in range(1, layers + 1)
-        ),
-        lambda layers, kept, handed: _best(_memory)(layers, kept, handed) - 1,
-        lambda layers, kept, handed: math.ceil(layers / _best(_memory)(layers, kept, handed)),
-        lambda layers, kept, handed: float(_best(_memory)(layers, kept, handed)),
-        lambda layers, kept, handed: 1,
-        lambda layers, kept, handed: layers,
-    ],
-    "8.5": [
-        lambda weights, lora, L, D, T: 6 * weights + 6 * L * D * T,
-        lambda weights, lora, L, D, T: 4 * weights + 6 * lora + 6 * L * D * T,
-        lambda weights, lora, L, D, T: 6 * weights + 6 * lora + 6 * L * D * T,
-        lambda weights, lora, L, D, T: 6 * (lora or weights) + 6 * L * D * T,
-        lambda weights, lora, L, D, T: 4 * weights + 6 * lora if lora else 6 * weights,
-        *(
-            lambda weights, lora, L, D, T, m=m: (
-                m * L * D * T + (4 * weights + 6 * lora if lora else 6 * weights)
-            )
-            for m in (1, 2, 3, 4, 12, 24)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * D * T + (4 * weights + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * D + (4 * weights + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * T * T + (4 * weights + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * D * T * T + (4 * weights + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            T * (6 * L * D * T + (4 * weights + 6 * lora if lora else 6 * weights))
-        ),
-        lambda weights, lora, L, D, T: (
-            (6 * L * D * T if not lora else 4 * L * D * T)
-            + (4 * weights + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * D * T + (4 * weights + 4 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * D * T + (4 * weights + 2 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * D * T + (2 * weights + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: (
-            6 * L * D * T + (4 * (weights - lora) + 6 * lora if lora else 6 * weights)
-        ),
-        lambda weights, lora, L, D, T: 2 * L * D * T + 2 * (weights + lora),
-        lambda weights, lora, L, D, T: (
-            (6 * L * D * T + (4 * weights + 6 * lora if lora else 6 * weights)) / 1e9
-        ),
     ],
 }

@@ -4,7 +4,6 @@ alone."""
 import math
 from fractions import Fraction
 
-import numpy as np
 import torch
 
 
@@ -47,21 +46,6 @@ def _in_double(gradients, scale):
     return true, scale
 
 
-# 8.2
-def _part_by_part(frozen, trained):
-    weights = 2 * frozen + 4 * trained
-    gradients = 4 * trained
-    averages = 2 * 4 * trained
-    return weights + gradients + averages
-
-
-def _from_element_sizes(frozen, trained):
-    half, full = (
-        torch.empty(0, dtype=kind).element_size() for kind in (torch.bfloat16, torch.float32)
-    )
-    return frozen * half + trained * full * 4
-
-
 # 8.3
 def _counting_up(peak_1, peak_2, card, reserve):
     rows = 0
@@ -91,55 +75,8 @@ def _bisection(peak_1, peak_2, card, reserve):
     return low
 
 
-# 8.4
-def _loop(layers, kept, handed):
-    best, least = None, float("inf")
-    for k in range(1, layers + 1):
-        memory = (layers + k - 1) // k * handed + k * kept
-        if memory < least:
-            best, least = k, memory
-    return best
-
-
-def _in_arrays(layers, kept, handed):
-    k = np.arange(1, layers + 1)
-    return int(k[np.argmin(np.ceil(layers / k) * handed + k * kept)])
-
-
-def _the_last_of_the_best(layers, kept, handed):
-    return min(range(layers, 0, -1), key=lambda k: len(range(0, layers, k)) * handed + k * kept)
-
-
-def _sorted(layers, kept, handed):
-    pairs = sorted((-(-layers // k) * handed + k * kept, k) for k in range(1, layers + 1))
-    return pairs[0][1]
-
-
-# 8.5
-def _in_two_cases(weights, trained_lora, layers, width, length):
-    attention = 3 * (2 * width * length * layers)
-    if trained_lora == 0:
-        return 6 * weights + attention
-    return 4 * weights + 6 * trained_lora + attention
-
-
-def _forward_and_backward(weights, trained_lora, layers, width, length):
-    scores = layers * 2 * (2 * width) * (length / 2)
-    forward = 2 * (weights + trained_lora) + scores
-    to_inputs = forward
-    to_weights = (2 * trained_lora or 2 * weights) + scores
-    return forward + to_inputs + to_weights
-
-
 RIGHT_ANSWERS = {
     "8.1": [_look_first, _convert_first, _joined, _by_the_largest, _in_double],
-    "8.2": [
-        lambda frozen, trained: 2 * frozen + 16 * trained,
-        lambda frozen, trained: int(np.dot([frozen, trained], [2, 16])),
-        lambda frozen, trained: (frozen << 1) + (trained << 4),
-        _part_by_part,
-        _from_element_sizes,
-    ],
     "8.3": [
         lambda peak_1, peak_2, card, reserve: max(
             0, math.floor((card - reserve - (2 * peak_1 - peak_2)) / (peak_2 - peak_1))
@@ -151,32 +88,5 @@ RIGHT_ANSWERS = {
         _in_fractions,
         _two_unknowns,
         _bisection,
-    ],
-    "8.4": [
-        lambda layers, kept, handed: min(
-            range(1, layers + 1), key=lambda k: math.ceil(layers / k) * handed + k * kept
-        ),
-        _loop,
-        _in_arrays,
-        _the_last_of_the_best,
-        _sorted,
-    ],
-    "8.5": [
-        lambda weights, trained_lora, layers, width, length: (
-            6 * layers * width * length
-            + (4 * weights + 6 * trained_lora if trained_lora else 6 * weights)
-        ),
-        lambda weights, trained_lora, layers, width, length: float(
-            (6 if not trained_lora else 4) * weights
-            + 6.0 * (trained_lora + length * width * layers)
-        ),
-        lambda weights, trained_lora, layers, width, length: (
-            sum(6 * length * width for _ in range(layers))
-            + 4 * weights
-            + 6 * trained_lora
-            + 2 * weights * (trained_lora == 0)
-        ),
-        _in_two_cases,
-        _forward_and_backward,
     ],
 }

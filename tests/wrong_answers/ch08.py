@@ -6,14 +6,6 @@ from functools import partial
 import torch
 
 
-def _best(layers, kept, handed):
-    return min(range(1, layers + 1), key=lambda k: math.ceil(layers / k) * handed + k * kept)
-
-
-def _upside_down(layers, kept, handed):
-    return max(1, round(math.sqrt(layers * kept / handed)) % layers)
-
-
 def _unscale(gradients, scale, *, finite=torch.isfinite, after=0.5, divide=None):
     if not all(finite(part).all() for part in gradients):
         return None, scale * after
@@ -51,13 +43,46 @@ def _first_row_twice(peak_1, peak_2, card, reserve):
     return max(0, int((card - reserve - peak_1) // (peak_2 - peak_1)))
 
 
-def _operations(weights, trained, layers, width, length, *, frozen=4, full=6, attention=3, lora=6):
-    linear = (full if trained == 0 else frozen) * weights + lora * trained
-    return linear + attention * 2 * length * width * layers
+PLAN = {  # a right one
+    "method": "lora",
+    "rows": 4,
+    "accumulation": 4,
+    "length": 2048,
+    "checkpointing": True,
+    "scores": "graded",
+    "format": "float16",
+    "loss_scaling": True,
+}
 
 
-def _forward_alone(weights, trained, layers, width, length):
-    return 2 * (weights + trained) + 2 * length * width * layers
+def _peak(events, *, last=False):
+    held = {part: 0 for part, _ in events}
+    best = dict(held)
+    for part, size in events:
+        held[part] += size
+        gain = sum(held.values()) - sum(best.values())
+        if gain > 0 or (last and gain == 0):
+            best = dict(held)
+    return best
+
+
+def _own_maxima(events):
+    highest = {}
+    for stop in range(len(events)):
+        for part, size in _at_the_end(events[: stop + 1]).items():
+            highest[part] = max(size, highest.get(part, 0))
+    return highest
+
+
+def _at_the_end(events):
+    held = {}
+    for part, size in events:
+        held[part] = held.get(part, 0) + size
+    return held
+
+
+def _nothing_freed(events):
+    return _at_the_end([(part, size) for part, size in events if size > 0])
 
 
 WRONG_ANSWERS = {
@@ -74,14 +99,6 @@ WRONG_ANSWERS = {
         (lambda g, scale: ([part.float() / scale for part in g], scale), "must be left out"),
         (lambda g, scale: [part.float() / scale for part in g][0], "return two things"),
     ],
-    "8.2": [
-        (lambda frozen, trained: 2 * frozen + 12 * trained, "a part of the trained numbers"),
-        (lambda frozen, trained: 2 * frozen + 8 * trained, "these are two of the four numbers"),
-        (lambda frozen, trained: 4 * frozen + 16 * trained, "held in half precision"),
-        (lambda frozen, trained: 16 * (frozen + trained), "no gradient and no averages"),
-        (lambda frozen, trained: 2 * frozen + 14 * trained, "trained weights are held in float32"),
-        (lambda frozen, trained: 16 * trained, "the frozen weights are missing"),
-    ],
     "8.3": [
         (lambda peak_1, peak_2, card, reserve: int(card // peak_1), "only the difference of peaks"),
         (lambda peak_1, _, card, reserve: int((card - reserve) // peak_1), "do not grow with the"),
@@ -91,22 +108,36 @@ WRONG_ANSWERS = {
         (lambda *sizes: max(0.0, _rows(*sizes)), "rounded down, is a whole number"),
         (_first_row_twice, "holds one row already"),
     ],
-    "8.4": [
-        (lambda layers, kept, handed: 1, "sometimes fewer inputs"),
-        (lambda layers, kept, handed: round(math.sqrt(layers)), "√L is right only where"),
-        (lambda layers, kept, handed: layers, "all of it is kept"),
-        (lambda layers, *sizes: min(layers, _best(layers, *sizes) + 3), "the best interval is"),
-        (lambda layers, kept, handed: math.sqrt(layers * handed / kept), "is a whole number"),
-        (_upside_down, "the best interval is"),
+    "8.6": [
+        (PLAN | {"rows": 16, "accumulation": 1}, "it does not fit"),
+        (PLAN | {"checkpointing": False}, "most of it activations"),
+        (PLAN | {"method": "full"}, "most of it optimizer"),
+        (PLAN | {"scores": "all"}, "it does not fit"),
+        (PLAN | {"accumulation": 1}, "accumulate over the rows"),
+        (PLAN | {"length": 1024}, "lose their answers"),
+        (PLAN | {"length": 4096}, "2,048 are enough"),
+        (PLAN | {"format": "bfloat16", "loss_scaling": False}, "no bfloat16 in hardware"),
+        (PLAN | {"loss_scaling": False}, "gradients below 6e-8"),
+        (PLAN | {"format": "float32", "loss_scaling": False}, "16 bits were asked for"),
+        (PLAN | {"format": "bfloat16"}, "loss scaling is for float16"),
+        (PLAN | {"method": "qlora"}, "LoRA can be made to fit"),
+        ({"method": "lora", "rows": 4}, "missing: ['accumulation'"),
+        (PLAN | {"card": "A100"}, "unknown: ['card']"),
+        (PLAN | {"rows": 4.0}, "is the float 4.0"),
+        (PLAN | {"method": "LoRA"}, 'return one of "full"'),
+        (PLAN | {"checkpointing": 1}, "is True or False"),
+        (list(PLAN.values()), "a dict with eight keys"),
     ],
-    "8.5": [
-        (partial(_operations, frozen=6), "need no gradient of their own"),
-        (partial(_operations, attention=0), "attention is missing"),
-        (partial(_operations, attention=6), "half of the row"),
-        (partial(_operations, attention=1), "backward pass too"),
-        (partial(_operations, lora=0), "LoRA's own products"),
-        (partial(_operations, full=4), "with nothing frozen"),
-        (_forward_alone, "the forward pass alone"),
-        (lambda *sizes: _operations(*sizes) / 2, "are two operations"),
+    "8.7": [
+        (_own_maxima, "not largest at the same moment"),
+        (_at_the_end, "held at the end"),
+        (_nothing_freed, "must leave the sum"),
+        (partial(_peak, last=True), "the first one was asked for"),
+        (
+            lambda events: {part: n for part, n in _peak(events).items() if n},
+            "stands in the result with 0",
+        ),
+        (lambda events: sum(_peak(events).values()), "return the bytes of each part"),
+        (lambda events: _peak(events[:-1]), "the bytes of each part at the peak"),
     ],
 }

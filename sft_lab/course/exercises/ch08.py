@@ -3,11 +3,13 @@
 import math
 import operator
 import random
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 
 import torch
 
+from sft_lab.cards import ALLOWANCE, GIB, card_gib
 from sft_lab.course.exercises.kit import (
     Case,
     Mistake,
@@ -15,11 +17,28 @@ from sft_lab.course.exercises.kit import (
     named,
     need_dtype,
     need_list,
-    need_number,
     need_whole,
+    need_word,
     same_for_all,
     same_in_all,
+    shorten,
     unpack,
+)
+from sft_lab.memory import HEADS, METHODS, PARTS, predict_memory
+from sft_lab.shapes import named_config
+
+# Exercise 8.6: what was asked for, and the words a plan may use
+PLAN_MODEL, PLAN_CARD, PLAN_ROWS, PLAN_LENGTH = "Qwen3-4B", "T4", 16, 2048
+FORMATS = ("float32", "bfloat16", "float16")
+PLAN_KEYS = (
+    "method",
+    "rows",
+    "accumulation",
+    "length",
+    "checkpointing",
+    "scores",
+    "format",
+    "loss_scaling",
 )
 
 
@@ -97,36 +116,6 @@ def _overflow(attempt: Callable, scale: float) -> None:
     same_in_all(scales, what="the scale after an overflow")
 
 
-@checks("8.2")
-def static_bytes(attempt: Callable) -> str:
-    frozen, trained = random.randint(400, 9_000) * 1_000_003, random.randint(5, 90) * 1_000_033
-
-    def weighed(of_frozen: int, of_trained: int) -> Callable:
-        return lambda frozen, trained: of_frozen * frozen + of_trained * trained
-
-    mistakes = [
-        (
-            weighed(2, 12),
-            "a part of the trained numbers is missing: weight, gradient, and two averages",
-        ),
-        (weighed(2, 8), "these are two of the four numbers that a trained weight needs"),
-        (weighed(2, 14), "trained weights are held in float32, the frozen are not"),
-        (weighed(2, 10), "gradient and averages are float32 too: 4 bytes each"),
-        (weighed(4, 16), "frozen weights are held in half precision: 2 bytes each"),
-        (weighed(6, 16), "a frozen weight has no gradient"),
-        (weighed(16, 16), "frozen weights have no gradient and no averages"),
-        (weighed(0, 16), "the frozen weights are missing: they fill the card as well"),
-    ]
-    what = "the number of bytes"
-    inputs = [(frozen, trained), (0, trained), (frozen, 0)]
-
-    def form(found):
-        return need_int(found, what, low=0)
-
-    same_for_all(attempt, inputs, weighed(2, 16), mistakes, form=form, what=what)
-    return "2 bytes a frozen weight, 16 a trained one; the same for LoRA and for full tuning"
-
-
 @checks("8.3")
 def rows_that_fit(attempt: Callable) -> str:
     def right(peak_1, peak_2, card, reserve):
@@ -185,83 +174,179 @@ def _cards() -> list[tuple[float, float, float, float]]:
     ]
 
 
-@checks("8.4")
-def best_interval(attempt: Callable) -> str:
-    def memory(k: int, layers: int, kept: float, handed: float) -> float:
-        return math.ceil(layers / k) * handed + k * kept
+@checks("8.6")
+def fit_plan(attempt: object) -> str:
+    plan = _read_plan(attempt)
+    faults = _what_was_thrown_away(plan) + _what_does_not_fit(plan)
+    if faults:
+        raise Mistake("; ".join(faults))
+    need = sum(_plan_gib(plan).values())
+    return (
+        f"{need:.1f} of {card_gib(PLAN_CARD):.1f} GiB, the allowance included, with "
+        f"{PLAN_ROWS} rows an update and every row whole"
+    )
 
-    def best(layers, kept, handed):
-        return min(range(1, layers + 1), key=lambda k: memory(k, layers, kept, handed))
 
-    def found(layers, kept, handed):
-        """The interval of the answer; the best one for another that is as good."""
-        sizes = (layers, kept, handed)
-        interval = need_int(attempt(*sizes), "an interval", low=1, high=layers)
-        right = best(*sizes)
-        as_good = memory(interval, *sizes) <= memory(right, *sizes) * (1 + 1e-9)
-        return right if as_good else interval
-
-    mistakes = [
-        (
-            lambda layers, kept, handed, rounded=rounded: rounded(math.sqrt(layers)),
-            "√L is right only where a layer keeps as much as it hands on: weigh the two",
+def _read_plan(attempt: object) -> dict:
+    """The plan, when it has the eight keys and a value of the right kind for each."""
+    if not isinstance(attempt, dict):
+        raise Mistake(f"a plan is a dict with eight keys, not {shorten(attempt)}")
+    missing = [key for key in PLAN_KEYS if key not in attempt]
+    unknown = [key for key in attempt if key not in PLAN_KEYS]
+    if missing or unknown:
+        raise Mistake(
+            f"a plan has the keys {', '.join(PLAN_KEYS)}; missing: {missing}, unknown: {unknown}"
         )
-        for rounded in (round, int, math.ceil)
+    for key, words in (("method", METHODS), ("scores", HEADS), ("format", FORMATS)):
+        need_word(attempt[key], *words)
+    for key in ("rows", "accumulation", "length"):
+        need_int(attempt[key], f"`{key}`", low=1)
+    for key in ("checkpointing", "loss_scaling"):
+        if not isinstance(attempt[key], bool):
+            raise Mistake(f"`{key}` is True or False, not {shorten(attempt[key])}")
+    return attempt
+
+
+def _what_was_thrown_away(plan: dict) -> list[str]:
+    """What the plan gives up, although it was asked for, in words."""
+    faults, update = [], plan["rows"] * plan["accumulation"]
+    if update != PLAN_ROWS:
+        faults.append(
+            f"{plan['rows']} × {plan['accumulation']} = {update} rows an update, asked for "
+            f"{PLAN_ROWS}: accumulate over the rows that you take away"
+        )
+    if plan["length"] < PLAN_LENGTH:
+        faults.append(f"rows cut to {plan['length']:,} tokens lose their answers: keep 2,048")
+    if plan["length"] > PLAN_LENGTH:
+        faults.append(f"no row has {plan['length']:,} tokens: 2,048 are enough")
+    if plan["format"] == "bfloat16":
+        faults.append("a T4 (capability 7.5) has no bfloat16 in hardware, and emulates it slowly")
+    if plan["format"] == "float32":
+        faults.append("float32 products: 16 bits were asked for")
+    if plan["format"] == "float16" and not plan["loss_scaling"]:
+        faults.append("float16 without loss scaling: gradients below 6e-8 become 0")
+    if plan["format"] != "float16" and plan["loss_scaling"]:
+        faults.append(f"loss scaling is for float16, {plan['format']} has the range it needs")
+    if plan["method"] == "qlora":
+        faults.append("4-bit weights are a price that need not be paid: LoRA can be made to fit")
+    return faults
+
+
+def _what_does_not_fit(plan: dict) -> list[str]:
+    """How much is missing on the card and which part is most of it; nothing where it fits."""
+    parts, has = _plan_gib(plan), card_gib(PLAN_CARD)
+    need = sum(parts.values())
+    if need <= has:
+        return []
+    largest = max(PARTS, key=parts.__getitem__)
+    return [
+        f"it does not fit: {need:.1f} GiB with the allowance, {need - has:.1f} more than the "
+        f"{PLAN_CARD} has; most of it {largest}, {parts[largest]:.1f} GiB"
     ]
-    mistakes += [
-        (
-            lambda layers, kept, handed: 1,
-            "1 keeps every layer's input; sometimes fewer inputs and more recomputing are less",
-        ),
-        (
-            lambda layers, kept, handed: layers,
-            "one interval of all layers recomputes everything at once: then all of it is kept",
-        ),
-    ]
-    same_for_all(found, _depths(), best, mistakes, what="the best interval")
-    return "the least memory for random layers, kept and handed bytes"
 
 
-def _depths() -> list[tuple[int, float, float]]:
-    """Layers, kept and handed: one layer; where all layers make the best interval; random ones."""
-    handed = random.uniform(1.0, 3.0)
-    depths = [(1, 20.0, 1.0), (random.randint(7, 12), 0.02 * handed, handed)]
-    for _ in range(40):
-        ratio = random.choice([(0.05, 1.0), (1.5, 4.0), (6.0, 40.0)])
-        handed = random.uniform(1.0, 3.0)
-        depths.append((random.randint(5, 90), handed * random.uniform(*ratio), handed))
-    return depths
+def _plan_gib(plan: dict) -> dict[str, float]:
+    """GiB of each part at the peak, and the allowance."""
+    parts = predict_memory(
+        named_config(PLAN_MODEL),
+        method=plan["method"],
+        batch_size=plan["rows"],
+        length=plan["length"],
+        half=plan["format"] != "float32",
+        checkpointing=plan["checkpointing"],
+        head=plan["scores"],
+        graded=0.5,
+    )
+    return {part: parts[part] / GIB for part in PARTS} | {"allowance": ALLOWANCE}
 
 
-@checks("8.5")
-def training_operations(attempt: Callable) -> str:
-    def count(frozen=4, full=6, lora=6, attention=3, all_of_it=1.0) -> Callable:
-        def answer(weights, trained_lora, layers, width, length):
-            products = (frozen if trained_lora else full) * weights + lora * trained_lora
-            scores = 2 * length * width * layers  # causal: half of the row, q kᵀ and values
-            return float(all_of_it * (products + attention * scores))
-
-        return answer
-
+@checks("8.7")
+def peak_parts(attempt: Callable) -> str:
     mistakes = [
-        (count(frozen=6), "frozen weights need no gradient of their own: 4 a weight, not 6"),
-        (count(full=4), "with nothing frozen every weight has a gradient of its own: 6 a weight"),
-        (count(attention=0), "attention is missing: q kᵀ and the mean of the values"),
-        (count(attention=6), "causal: a token looks at half of the row on average"),
-        (count(attention=1), "attention has a backward pass too, twice its forward"),
-        (count(lora=0), "LoRA's own products are missing: 6 operations a number"),
-        (count(2, 2, 2, 1), "this is the forward pass alone"),
-        (count(all_of_it=0.5), "a multiplication and an addition are two operations"),
+        (
+            _own_maxima,
+            "each part at its own maximum: the parts are not largest at the same moment",
+        ),
+        (_at_the_end, "this is what is held at the end, not at the peak"),
+        (
+            lambda events: _at_the_peak([(part, size) for part, size in events if size > 0]),
+            "what is freed must leave the sum",
+        ),
+        (
+            lambda events: _at_the_peak(events, last=True),
+            "two moments are equal: the first one was asked for",
+        ),
+        (
+            lambda events: {part: size for part, size in _at_the_peak(events).items() if size},
+            "a part that holds nothing at the peak stands in the result with 0",
+        ),
+        (
+            lambda events: sum(_at_the_peak(events).values()),
+            "this is the sum: return the bytes of each part",
+        ),
     ]
-    inputs = []
-    for width, length in random.sample([(1024, 512), (2048, 4096), (4096, 1024)], 2):
-        weights, lora = random.randint(200, 900) * 10**6, random.randint(2, 30) * 10**6
-        layers = random.randint(4, 30)
-        inputs += [(weights, trained, layers, width, length) for trained in (0, lora)]
+    inputs = [(events,) for events in _memory_events()]
+    what = "the bytes of each part at the peak"
+    same_for_all(attempt, inputs, _at_the_peak, mistakes, form=_read_parts, what=what)
+    return "the parts at the first highest moment, for random steps"
 
-    def form(found):
-        return float(need_number(found, "the operations a token"))
 
-    what = "the operations a token"
-    same_for_all(attempt, inputs, count(), mistakes, form=form, what=what, rtol=1e-6)
-    return "6 a weight in full tuning, 4 a frozen one beside LoRA, and three times causal attention"
+def _read_parts(found: object) -> object:
+    """The answer with plain ints where it is a mapping of whole numbers."""
+    if not isinstance(found, dict):
+        return found
+    return {part: need_int(size, f"the bytes of {part!r}", low=0) for part, size in found.items()}
+
+
+def _at_the_peak(events: list[tuple[str, int]], *, last: bool = False) -> dict[str, int]:
+    held = {part: 0 for part, _ in events}
+    best = dict(held)
+    for part, size in events:
+        held[part] += size
+        total, highest = sum(held.values()), sum(best.values())
+        if total > highest or (last and total == highest):
+            best = dict(held)
+    return best
+
+
+def _own_maxima(events: list[tuple[str, int]]) -> dict[str, int]:
+    held, highest = Counter(), Counter()
+    for part, size in events:
+        held[part] += size
+        highest[part] = max(highest[part], held[part])
+    return {part: highest[part] for part, _ in events}
+
+
+def _at_the_end(events: list[tuple[str, int]]) -> dict[str, int]:
+    held = Counter()
+    for part, size in events:
+        held[part] += size
+    return {part: held[part] for part, _ in events}
+
+
+def _memory_events() -> list[list[tuple[str, int]]]:
+    """Steps like real ones: activations grow and are freed while gradients grow; one with two equal
+    peaks; one in which a part comes after the peak; one event alone; all freed at the end."""
+    steps = []
+    for _ in range(3):
+        weights, layers = random.randint(20, 90), random.randint(3, 6)
+        kept = [random.randint(5, 30) for _ in range(layers)]
+        forward = [("activations", size) for size in kept]
+        logits = random.randint(10, 60)
+        backward = []
+        for size in reversed(kept):
+            backward += [("gradients", random.randint(1, 4)), ("activations", -size)]
+        steps.append(
+            [
+                ("weights", weights),
+                ("optimizer", 2 * weights),
+                *forward,
+                ("logits", logits),
+                ("logits", -logits),
+                *backward,
+            ]
+        )
+    same = random.randint(5, 9)
+    tie = [("weights", 10), ("logits", same), ("logits", -same), ("gradients", same)]
+    freed = [("weights", 7), ("weights", -7), ("gradients", 3), ("gradients", -3)]
+    return [*steps, tie, freed, [("weights", random.randint(1, 99))]]

@@ -24,7 +24,7 @@ from sft_lab.shapes import SHAPES
 
 BATCH_SIZES, LENGTHS = (1, 2, 4, 8, 16, 32), (256, 512, 1024, 2048, 4096, 8192)
 NAMES = {"full": "full tuning", "lora": "LoRA", "qlora": "QLoRA"}
-_LOOKS = {  # colour and hatch: parts are told apart without colour too
+LOOKS = {  # colour and hatch: parts are told apart without colour too
     "weights": (BLUE, ""),
     "gradients": (SKY, "///"),
     "optimizer": (GREEN, "\\\\\\"),
@@ -155,7 +155,7 @@ def explore_fit(
 def draw_stack(ax: Axes, row: int, parts: dict[str, float], *, chosen: bool) -> None:
     """One method's parts in GiB as a stacked bar; pale unless chosen."""
     left = 0.0
-    for part, (colour, hatch) in _LOOKS.items():
+    for part, (colour, hatch) in LOOKS.items():
         ax.barh(
             row,
             parts[part],
