@@ -716,13 +716,6 @@ ours = operations_a_token(matrices, 0, 28, 2048, T) + square
 assert abs(counter.get_total_flops() / T / ours - 1) < 1e-3
 
 # %% [markdown]
-# **Read.** By count, 1.4 times. On the card LoRA was not faster at all. It is for memory.
-#
-# No run gets beyond about a quarter of the peak, although a large bare product reaches 80 %. The
-# likely reason: a step of a small model is mostly *not* matrix products. Norms, casts and
-# activations move bytes, one kernel each, and `torch.compile` joins such kernels. With it the step
-# is about 1.6 times as fast and takes about a quarter less memory. Each is one run of six steps.
-# Our loop and TRL's are equally fast here; chapter 07b's advantage is one of short rows on a CPU.
 # Now the card: Qwen3-0.6B's shape, random weights, rows of 2,048 tokens, six steps. **Predict:**
 # which share of its peak of 989 TFLOP/s does the H100 reach: 80 %, 50 % or 20 %? Is LoRA faster?
 
