@@ -97,6 +97,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.data_mix        data sets to mix, and a short run on each
            course.data_runs       a leaked exam, a teacher, the best of K
            course.short_runs      a copy of the base learns for seconds, and is asked
+           course.part_runs       chapter 06: six ways of tuning on one task
            course.loss_runs       chapter 12: runs that differ in their loss alone
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
@@ -136,6 +137,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.schedule  chapter 04: learning rate and batches
            course.views.rank      chapter 05: an update of low rank
            course.views.choice    chapter 06: what each method costs
+           course.views.parts     chapter 06: what each method learns and disturbs
            course.views.fit       chapter 08: what fits on a card
            course.views.blind     chapter 09: two answers, names hidden
            course.views.workflow  chapter 10: the files between LLaMA-Factory's commands
