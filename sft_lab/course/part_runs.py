@@ -218,7 +218,9 @@ def logits_of_users(
 def operations_of_step(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> int:
     """Operations of one forward and backward pass, counted by PyTorch as they run: a product and a
     sum are two. All methods go through the same code, that of transformers."""
-    plain = patch.object(short_rows, "handles", return_value=False)
-    with plain, FlopCounterMode(display=False) as counter:
-        F.cross_entropy(*graded_logits(model, batch)).backward()
+    with patch.object(short_rows, "handles", return_value=False):
+        with torch.no_grad():
+            graded_logits(model, batch)  # the first call also asks the model how it is to be called
+        with FlopCounterMode(display=False) as counter:
+            F.cross_entropy(*graded_logits(model, batch)).backward()
     return counter.get_total_flops()

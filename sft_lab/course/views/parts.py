@@ -24,7 +24,7 @@ def draw_rates(tried: Mapping[str, Mapping[float, Sequence[float]]]) -> Figure:
     """Share of right answers by learning rate: a panel a method, a dot a seed, a line for the
     mean; the best rate is marked."""
     figure = new_figure((12.0, 3.4))
-    panels = figure.subplots(1, len(tried), sharey=True)
+    panels = figure.subplots(1, len(tried), sharey=True, squeeze=False)[0]
     for ax, (method, shares) in zip(panels, tried.items(), strict=True):
         means = {rate: sum(values) / len(values) for rate, values in shares.items()}
         best = max(means, key=means.get)
@@ -69,8 +69,18 @@ def draw_methods(runs: Runs, trained: Mapping[str, int], before: Mapping[str, fl
         ax.minorticks_off()
         ax.grid(visible=True, axis="both")
         ax.tick_params(axis="y", length=0)
+    panels[0].set_ylim(-0.6, len(order) - 0.4)
     for ax in panels[1:3]:
         ax.set_xticks([0, 0.5, 1.0], ["0 %", "50 %", "100 %"])
+    panels[3].annotate(
+        "base",
+        (before["documents"], len(order) - 1),
+        (6, 0),
+        textcoords="offset points",
+        va="center",
+        color=GREEN,
+        fontsize=11,
+    )
     title_figure(figure, "Changed layers learn the task in 40 steps; added positions follow")
     return figure
 
