@@ -145,14 +145,19 @@ def test_every_point_is_recorded():
         assert len(results.select(**point)) == 1
 
 
-def test_the_rates_of_the_chapter_are_those_with_most_right_answers_on_the_choosing_countries():
+def mean_of(rows, measure: str) -> float:
+    return sum(row[measure] for row in rows) / len(rows)
+
+
+def test_the_rates_of_the_chapter_are_the_best_on_the_choosing_countries():
     experiment, results = load_experiment("06_methods"), read_results("06_methods")
     for method, rate in {**RATES, experiment.RANDOM: RANDOM_RATE}.items():
-        means = {
-            tried: sum(row["choosing"] for row in results.select(method=method, rate=tried)[:3])
-            for tried in experiment.TRIED[method]
+        tried = {
+            one: results.select(method=method, rate=one)[:3] for one in experiment.TRIED[method]
         }
-        assert means[rate] == max(means.values()), method
+        most = max(mean_of(rows, "choosing") for rows in tried.values())
+        near = {one: rows for one, rows in tried.items() if mean_of(rows, "choosing") > most - 0.01}
+        assert rate == min(near, key=lambda one: mean_of(near[one], "choosing_loss")), method
 
 
 def test_a_point_falls_into_the_recorded_band():
@@ -183,9 +188,10 @@ def test_the_better_method_stands_above_and_every_seed_is_a_dot():
     assert sum(len(line.get_xdata()) == 3 for line in figure.axes[1].lines) == 3
 
 
-def test_the_best_rate_is_marked():
-    figure = draw_rates({"full": {1e-4: [0.1, 0.3], 1e-3: [0.6, 0.4], 1e-2: [0.0, 0.2]}})
-    assert "best: 0.001" in figure.axes[0].get_title()
+def test_the_chosen_rate_is_marked():
+    tried = {"full": {1e-4: [0.1, 0.3], 1e-3: [0.6, 0.4], 1e-2: [0.0, 0.2]}}
+    figure = draw_rates(tried, {"full": 1e-3})
+    assert "chosen: 0.001" in figure.axes[0].get_title()
 
 
 def test_a_real_model_is_compared_with_itself_untuned():

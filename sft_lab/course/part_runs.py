@@ -32,13 +32,14 @@ from sft_lab.train import evaluate, train
 QUESTION = "What is the {r} {e}?"
 STEPS, BATCH, ASKED = 40, 8, 150
 RANK, WIDTH = 8, 16
-# chosen by `tools/experiments/06_methods.py` on countries that no result of the chapter asks about
+# chosen from `tools/experiments/06_methods.py` on countries that no result of the chapter asks
+# about: most right answers, and the lowest loss where these are within a percentage point
 RATES = {
-    "full": 5e-4,
-    "LoRA": 5e-3,
-    "adapter": 2e-2,
+    "full": 1e-3,
+    "LoRA": 1e-2,
+    "adapter": 1e-2,
     "prefix": 0.2,
-    "prompt": 0.2,
+    "prompt": 0.1,
     "BitFit": 4e-2,
 }
 RANDOM_RATE = 0.4  # of a prefix that starts from random numbers

@@ -20,19 +20,22 @@ COLOURS = {
 Runs = Mapping[str, Sequence[Mapping[str, float]]]
 
 
-def draw_rates(tried: Mapping[str, Mapping[float, Sequence[float]]]) -> Figure:
+def draw_rates(
+    tried: Mapping[str, Mapping[float, Sequence[float]]], chosen: Mapping[str, float]
+) -> Figure:
     """Share of right answers by learning rate: a panel a method, a dot a seed, a line for the
-    mean; the best rate is marked."""
+    mean; the chosen rate is marked."""
     figure = new_figure((12.0, 3.4))
     panels = figure.subplots(1, len(tried), sharey=True, squeeze=False)[0]
     for ax, (method, shares) in zip(panels, tried.items(), strict=True):
         means = {rate: sum(values) / len(values) for rate, values in shares.items()}
-        best = max(means, key=means.get)
         ax.plot(list(means), list(means.values()), color=COLOURS[method])
         for rate, values in shares.items():
             ax.plot([rate] * len(values), values, "o", color=COLOURS[method], alpha=0.6)
-        ax.axvline(best, color=ORANGE, linestyle=":", linewidth=2)
-        ax.set_title(f"{method}\nbest: {best:g}", fontsize=12, fontweight="normal", pad=6)
+        ax.axvline(chosen[method], color=ORANGE, linestyle=":", linewidth=2)
+        ax.set_title(
+            f"{method}\nchosen: {chosen[method]:g}", fontsize=12, fontweight="normal", pad=6
+        )
         ax.set(xscale="log", ylim=(-0.03, 1.03))
         ax.minorticks_off()
         ax.tick_params(labelsize=10)
@@ -81,7 +84,9 @@ def draw_methods(runs: Runs, trained: Mapping[str, int], before: Mapping[str, fl
         color=GREEN,
         fontsize=11,
     )
-    title_figure(figure, "Changed layers learn the task in 40 steps; added positions follow")
+    title_figure(
+        figure, "Changed layers learn the task in 40 steps; added positions do not keep up"
+    )
     return figure
 
 
