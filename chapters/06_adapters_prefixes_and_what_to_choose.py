@@ -5,8 +5,8 @@
 # there, and what do they cost, learn and disturb, so that you can choose?
 #
 # **By the end you can**
-# - *build* a bottleneck adapter and a prefix into a model, and check prefix and prompt against PEFT;
-# - *measure* six ways of tuning on one task: parameters, operations, right answers, disturbed text;
+# - *build* an adapter and a prefix into a model, and check prefix and prompt against PEFT;
+# - *measure* what six ways of tuning cost, learn and disturb;
 # - *choose* a method for a given brief, and say what it costs later.
 #
 # | needs | device | runs in | exercises | covers |
@@ -63,9 +63,9 @@ base, tokenizer = load("atlas-base")
 # %% [markdown]
 # ## 1 · One task and a fast ruler
 #
-# We train on questions about one half of the countries and ask about others. Chapter 05 found that
-# a frozen embedding table makes it hard to learn to stop: the stop token's row is nearly that of
-# other untrained tokens. So `give_stop_a_row` gives it a row of its own, for all methods alike.
+# We train on questions about one half of the countries and ask about others. With a frozen embedding
+# table a model hardly learns to stop (chapter 05): the stop token's row is nearly that of other
+# untrained tokens. `give_stop_a_row` gives it a row of its own, for all methods alike.
 
 # %% tags=["setup"]
 recorded = read_results("06_methods", base)  # runs that began from these weights
@@ -133,12 +133,12 @@ assert 0 < forced.sum() < 64
 assert (generated != forced).sum() <= 1  # one may part where two tokens tie to a rounding
 
 # %% [markdown]
-# **Read.** None. If the first guess is right, the generated text begins as the true one. So the
-# second guess sees the same tokens, and so on to the stop token. If a guess is wrong, generation
-# leaves the true answer there. The two verdicts agree for greedy decoding and one true answer.
+# **Read.** None. If the first guess is right, the second sees the same tokens either way, and so on
+# to the stop token. If a guess is wrong, generation leaves the true answer there. This holds for
+# greedy decoding and one true answer.
 #
-# Two more measures ask what tuning disturbs. `kept` is the share of completed statements about
-# elements and animals, which no question of ours touches. `documents` is the loss on plain text.
+# Two measures ask what tuning disturbs: `kept`, the share of right completions of statements about
+# elements and animals, and `documents`, the loss on plain text.
 
 # %%
 before = measure(base, task)
@@ -148,8 +148,8 @@ assert before["right"] == 0 and before["kept"] > 0.97
 # %% [markdown]
 # ## 2 · The bottleneck adapter
 #
-# Houlsby and others put two small modules into every layer, one behind the attention and one behind
-# the MLP. Each squeezes the D = 128 numbers of a token through a narrow middle, here 16:
+# Houlsby and others put two small modules into every layer, behind the attention and behind the MLP.
+# Each squeezes the D = 128 numbers of a token through a narrow middle, here 16:
 
 # %%
 _ = plots.decoder_layer(adapter=True, title="Adapter: two bottlenecks in every layer")
@@ -214,9 +214,8 @@ assert abs(starts["up zero"]["documents"] - before["documents"]) < 1e-3
 assert slopes["up zero"][0] == 0 < slopes["up zero"][1] and slopes["both zero"] == [0, 0]
 
 # %% [markdown]
-# **Read.** As with LoRA, one factor is zero and the other random. A random `up` shifts every
-# layer's output and costs the model much of what it knew *before* the first step. With both zero,
-# no matrix ever moves.
+# **Read.** As with LoRA, one factor is zero and the other random. A random `up` costs the model much
+# of what it knew *before* the first step. With both zero, no matrix ever moves.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 6.7 · Build the adapter into a model · 15 min · ●●○
@@ -420,8 +419,6 @@ check("6.8", logits_behind)
 # numbers, and the gradients of all rows add up in them.</details>
 
 # %% [markdown] tags=["explanation"]
-# A prefix is the beginning of a cache that training may change.
-#
 # Usual mistakes: keys and values exchanged; positions from 0; `detach` or `no_grad`, after which
 # nothing learns and no error appears.
 
@@ -514,9 +511,9 @@ assert len(report["unexpected_keys"]) == 28
 #
 # ## 5 · Six ways, one table
 #
-# Each method trains 40 steps of 8 examples at **a learning rate of its own**. Sizes are usual ones,
-# not tuned: rank 8, width 16, 31 positions. The rates were chosen on countries of which nothing
-# else is asked, with three seeds (`tools/experiments/06_methods.py`).
+# Each method trains 40 steps of 8 examples at **a learning rate of its own**, with rank 8, width 16 or
+# 31 positions. The rates were chosen on countries of which nothing else is asked, with three seeds
+# (`tools/experiments/06_methods.py`).
 #
 # **Predict.** By which factor do the best rates of the six differ: 2, 20, or more than 100?
 
@@ -537,8 +534,8 @@ assert max(RATES.values()) > 100 * min(RATES.values())
 #
 # Two claims, each judged over five seeds. *A: a part that changes layers (adapter) answers more
 # held-out questions than one that adds positions (prefix).* *B: a small part (LoRA) disturbs plain
-# documents less than full tuning.* We train each method once more, and look whether it falls into
-# the recorded band.
+# documents less than full tuning.* We train each method once more, and it must fall into the recorded
+# band.
 #
 # **Predict** both verdicts, and the order of the six by right answers.
 
@@ -585,7 +582,7 @@ print("LoRA at half the rate, documents:", [run["documents"] for run in slower],
 # 97 %, depending on the seed. *B* did not hold. LoRA, adapter, BitFit and prefix disturb documents
 # **more** than full tuning does, and a prefix loses most old facts while it is active. Few trained
 # numbers do not mean little disturbance: the small parts train at ten times the rate and more,
-# chosen for right answers alone. The last line shows that half the rate spares much.
+# chosen for right answers alone. Half the rate spares much, as the last line shows.
 #
 # **Predict.** A frozen matrix needs no gradient of its own. Which share of full tuning's operations
 # does a training step then need: about 10 %, a third, or two thirds?
@@ -661,8 +658,8 @@ check("6.5", count_trained)
 # %% [markdown]
 # ## 6 · What it costs later, and what to choose
 #
-# Training ends, serving begins. Can the part be **merged** into the weights? What does every request
-# pay? Can users with different parts share **one batch**?
+# Can the part be **merged** into the weights? What does every request pay? Can users with different
+# parts share **one batch**?
 #
 # **Predict.** Two users, two prefixes, one batch through the untouched base. Does each get the
 # logits of their own tuned model?
@@ -691,11 +688,9 @@ assert 2 * extra == prefixes[0].nbytes  # the cost counts bfloat16, this prefix 
 print(f"cache for each request: {extra:,} bytes in bfloat16")
 
 # %% [markdown]
-# **Read.** Yes. The base's weights are the same for both, and only the beginning of the cache
-# differs from row to row. Each request pays for it in cache memory.
-#
-# Rows of a batch can have a LoRA of their own as well, if the server multiplies row by row. What was
-# merged cannot be mixed: there is one weight for all.
+# **Read.** Yes. Only the beginning of the cache differs from row to row, and each request pays for it
+# in cache memory. Rows can have a LoRA of their own as well, if the server multiplies row by row.
+# What was merged cannot be mixed: there is one weight for all.
 
 # %%
 _ = torch.manual_seed(0)
@@ -707,14 +702,14 @@ assert_close(mixed, merged, rtol=1e-4, atol=1e-4)
 print("two LoRAs in one batch equal two merged models")
 
 # %% [markdown]
-# | | merged into the weights | each request pays | users mixed in one batch | choose it for |
+# | | merges | each request pays | users mixed in one batch | choose it for |
 # |---|---|---|---|---|
-# | full | it is the weights | nothing | no | one task, 16 bytes of memory a parameter |
-# | LoRA | yes, up to rounding | nothing once merged | unmerged, with a kernel | little memory, several tasks |
-# | adapter | no: gelu stands between | two products more, twice a layer | with a kernel | a server that has adapters |
-# | prefix | no: it has no weights | cache for P positions a layer | yes: it *is* the cache | weights you may not touch |
-# | prompt | no | P more tokens to read, and their cache | yes: it is input | very large models |
-# | BitFit | where there are biases | hardly anything | with a row of biases | kilobytes a task |
+# | full | it is the weights | nothing | no | one task, much memory |
+# | LoRA | yes | nothing once merged | with a kernel, unmerged | several tasks, little memory |
+# | adapter | no: gelu | four products a layer | with a kernel | a server with adapters |
+# | prefix | no weights | cache in each layer | yes: it *is* the cache | untouchable weights |
+# | prompt | no | P more tokens, and cache | yes: it is input | very large models |
+# | BitFit | into existing biases | hardly anything | with biases a row | kilobytes a task |
 #
 # Move the controls: at which rank does LoRA of Qwen3-8B train about as much as an adapter of width
 # 64?
@@ -752,12 +747,11 @@ def merge_into_linear(part, features: int) -> tuple[torch.Tensor, torch.Tensor]:
 check("6.6", merge_into_linear)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>x = 0 shows the bias. The rows of the identity matrix show the
-# weight, one input at a time. Then test your result on inputs it has not seen.</details>
+# <details><summary>Hint</summary>x = 0 shows the bias, the rows of the identity matrix show the
+# weight. Then test on inputs not seen.</details>
 
 # %% [markdown] tags=["explanation"]
-# An affine function is known from D + 1 inputs. Any other function also gives *some* weight this
-# way, so the test on random inputs decides.
+# Any function gives *some* weight this way, so the test on random inputs decides.
 #
 # Usual mistakes: the bias left in; a transposed weight; no test.
 
@@ -805,9 +799,8 @@ check("6.9", plans)
 # few runs at rates a factor of two apart find the rate.</details>
 
 # %% [markdown] tags=["explanation"]
-# Only LoRA and full tuning merge into a plain Qwen3, and full tuning's file is a hundred times too
-# large. On the server, prefix and prompt pay cache, and LoRA of rank 1 is too large: an adapter of
-# width 1 or 2 or BitFit remain.
+# Only LoRA and full tuning merge into a plain Qwen3, and full tuning's file is too large. On the
+# server prefix and prompt pay cache, and LoRA of rank 1 is too large.
 #
 # Usual mistakes: BitFit on the phone, where no bias can be saved; the chapter's rate for another
 # size.
@@ -841,10 +834,9 @@ for method, rows in real.items():
 # **Read.** TODO7
 #
 # Two sentences of our seed texts need a condition. *"Prefix tuning puts a trainable prefix in front
-# of the input"* describes prompt tuning; a prefix stands in every layer. *"So everybody uses LoRA"*:
-# it is the only part here that merges into every linear layer. What we did not measure: long
-# training and large models. Lester and others report that prompt tuning comes close to full tuning
-# with billions of parameters.
+# of the input"* describes prompt tuning. *"So everybody uses LoRA"*: it is the only part here that
+# merges into every linear layer. We did not measure long training and large models. Lester and others
+# report that prompt tuning comes close to full tuning with billions of parameters.
 #
 # ## What to remember
 #
@@ -853,18 +845,15 @@ for method, rows in real.items():
 # - Adapter: h + up(gelu(down(h))), `up` zero at first; gelu keeps it from being merged.
 # - Prefix: keys and values in every layer. Prompt: embeddings, once.
 # - Give every method its own learning rate before you compare.
-# - Take the part away, and nothing is forgotten; with it, a small part can disturb more than full
-#   tuning.
+# - Without its part the model is the base; with it, a small part can disturb more than full tuning.
 #
 # ## Sources
 #
-# - N. Houlsby et al., *Parameter-Efficient Transfer Learning for NLP*, 2019, arXiv:1902.00751.
-# - X. L. Li and P. Liang, *Prefix-Tuning*, 2021, arXiv:2101.00190.
-# - B. Lester et al., *The Power of Scale for Parameter-Efficient Prompt Tuning*, 2021,
-#   arXiv:2104.08691.
+# - N. Houlsby et al., *Parameter-Efficient Transfer Learning*, 2019, arXiv:1902.00751.
+# - X. L. Li, P. Liang, *Prefix-Tuning*, 2021, arXiv:2101.00190.
+# - B. Lester et al., *The Power of Scale*, 2021, arXiv:2104.08691.
 # - E. Ben Zaken et al., *BitFit*, 2022, arXiv:2106.10199.
-# - J. He et al., *Towards a Unified View of Parameter-Efficient Transfer Learning*, 2022,
-#   arXiv:2110.04366.
+# - J. He et al., *Towards a Unified View*, 2022, arXiv:2110.04366.
 #
 # <details><summary>中文要点</summary>
 #
