@@ -85,7 +85,8 @@ def draw_methods(runs: Runs, trained: Mapping[str, int], before: Mapping[str, fl
         fontsize=11,
     )
     title_figure(
-        figure, "Changed layers learn the task in 40 steps; added positions do not keep up"
+        figure,
+        "Changed layers learn the task in 40 steps, a prefix in some seeds, a prompt in none",
     )
     return figure
 
