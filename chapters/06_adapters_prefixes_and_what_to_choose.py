@@ -811,8 +811,8 @@ check("6.9", plans)
 # ## 7 · On a real model
 #
 # `smollm2-135m`, a chat model of 135 million weights, trains 12 steps of 4 of our questions
-# (`tools/experiments/06_smollm2.py`). Three methods have a rate of their own, chosen among three on
-# other countries, and three seeds.
+# (`tools/experiments/06_smollm2.py`). Each of three methods has a rate of its own, chosen on other
+# countries, and three seeds.
 #
 # **Predict.** Is the order of LoRA, adapter and prefix by held-out loss that of atlas-base?
 
