@@ -325,9 +325,9 @@ assert_close(weights @ all_v, (1 - share) * (alone @ v) + share * from_prefix)
 # a mixture of prefix values**. Within one head a prefix cannot make a token look elsewhere. It can
 # add something, and make the rest smaller (He and others, 2022).
 #
-# In the whole model the extra keys and values enter like a cache from earlier steps. `add_prefix`
-# lets them begin as those of real tokens, here one solved example. **Predict:** what does the model
-# compute at step 0: the base's logits, or those of the base with the example in front?
+# In the whole model a prefix enters like a **cache**, the stored keys and values of earlier tokens.
+# `add_prefix` begins with those of real tokens, here one solved example. **Predict:** what does the
+# model compute at step 0: the base's logits, or those of the base with the example in front?
 
 # %% tags=["predict"]
 print(repr(tokenizer.decode(task.start)), len(task.start), "tokens")
@@ -533,10 +533,9 @@ assert max(RATES.values()) > 100 * min(RATES.values())
 # highest. At four to eight times its rate, prefix or adapter answers nothing. The prompt writes
 # hardly a whole answer at any rate in 40 steps.
 #
-# Two claims, each judged over five seeds. *A: a part that changes layers (adapter) answers more
-# held-out questions than one that adds positions (prefix).* *B: a small part (LoRA) disturbs plain
-# documents less than full tuning.* We train each method once more, and it must fall into the recorded
-# band.
+# Two claims, each over five seeds. *A: an adapter answers more held-out questions than a prefix.* *B:
+# LoRA disturbs plain documents less than full tuning.* We train each method once more, and it must fall
+# into the recorded band.
 #
 # **Predict** both verdicts, and the order of the six by right answers.
 
@@ -576,6 +575,8 @@ b = judge_claim(measured("full", "documents"), measured("LoRA", "documents"), cl
 print(f"A {a.word}: {a.mean:+.0%} right answers, noise floor {a.floor:.0%}")
 print(f"B {b.word}: {b.mean:+.2f} nats per token, noise floor {b.floor:.2f}")
 assert a.word == "not shown" and min(a.effects) > 0 and b.word == "did not hold"
+changed = [measured(method, "documents") for method in ("LoRA", "adapter", "BitFit", "prefix")]
+assert min(map(min, changed)) > max(measured("full", "documents"))
 slower = recorded.select(method="LoRA", rate=RATES["LoRA"] / 2)
 print("LoRA at half the rate, documents:", [run["documents"] for run in slower], "nats")
 
