@@ -449,7 +449,7 @@ assert verdict.word == "not shown" and verdict.mean < 0
 _ = plots.decoder_layer(prompt=True, title="Prompt: learned vectors before the first layer")
 
 # %% [markdown]
-# In code: put the vectors in front, and grade nothing there. PEFT agrees.
+# Put the vectors in front, and grade nothing there:
 
 # %%
 prompt = base.get_input_embeddings()(torch.tensor(task.start)).detach().requires_grad_()
@@ -714,8 +714,7 @@ print("two LoRAs in one batch equal two merged models")
 # | prompt | no | P more tokens, and cache | yes: it is input | very large models |
 # | BitFit | into existing biases | hardly anything | with biases a row | kilobytes a task |
 #
-# Move the controls: at which rank does LoRA of Qwen3-8B train about as much as an adapter of width
-# 64?
+# At which rank does LoRA of Qwen3-8B train about as much as an adapter of width 64?
 
 # %%
 show_widget(explore_choice("Qwen3-0.6B", "LoRA", 16), draw_choice("Qwen3-0.6B", "LoRA", 16))
@@ -812,18 +811,19 @@ check("6.9", plans)
 # ## 7 · On a real model
 #
 # `smollm2-135m`, a chat model of 135 million weights, trains 12 steps of 4 of our questions
-# (`tools/experiments/06_smollm2.py`). Each of three methods has a rate of its own, chosen on other
-# countries, and three seeds.
+# (`tools/experiments/06_smollm2.py`), each method at a rate of its own, chosen on other countries.
 #
-# **Predict.** Is the order of LoRA, adapter and prefix by held-out loss that of atlas-base?
+# **Predict.** The untuned model's held-out loss is 1.27 nats per graded token. To about what does
+# LoRA bring it: 1.1, 0.6, or 0.3?
 
 # %% tags=["predict"]
 smollm = read_results("06_smollm2")
 untuned = smollm.select(method="none")[0]["loss"]
+tried = [row for row in smollm.rows if row["seed"] == 0 and row["trained"]]
 real = {}
-for method in ("LoRA", "adapter", "prefix"):
-    rates = [row["rate"] for row in smollm.rows if row["method"] == method and row["seed"] == 2]
-    real[method] = smollm.select(method=method, rate=rates[0])
+for row in sorted(tried, key=lambda row: row["choosing_loss"]):  # the best rate comes first
+    best = smollm.select(method=row["method"], rate=row["rate"])
+    real.setdefault(row["method"], best)
 print(f"recorded {smollm.made} on {smollm.machine}")
 _ = draw_real(real, untuned)
 
@@ -834,9 +834,10 @@ for method, rows in real.items():
     assert max(losses) < untuned
 
 # %% [markdown]
-# **Read.** TODO7
+# **Read.** To about 0.3. LoRA trains 1.8 % as many numbers as the model has, the adapter 0.8 %. One
+# seed says nothing of their order.
 #
-# Two sentences of our seed texts need a condition. *"Prefix tuning puts a trainable prefix in front
+# Two sentences of our seeds need a condition. *"Prefix tuning puts a trainable prefix in front
 # of the input"* describes prompt tuning. *"So everybody uses LoRA"*: it is the only part here that
 # merges into every linear layer. We did not measure long training and large models. Lester and others
 # report that prompt tuning comes close to full tuning with billions of parameters.

@@ -171,15 +171,12 @@ def test_a_point_falls_into_the_recorded_band():
             assert min(values) - margin <= found[measure] <= max(values) + margin, (method, measure)
 
 
-def test_on_the_real_model_each_method_has_three_seeds_at_its_best_rate():
-    rows = [row for row in read_results("06_smollm2").rows if row["method"] != "none"]
-    assert {row["method"] for row in rows} == {"LoRA", "adapter", "prefix"}
-    for method in ("LoRA", "adapter", "prefix"):
-        first = [row for row in rows if row["method"] == method and row["seed"] == 0]
-        assert len(first) >= 2
-        best = min(first, key=lambda row: row["choosing_loss"])["rate"]
-        seeds = {row["seed"] for row in rows if row["method"] == method and row["rate"] == best}
-        assert seeds == {0, 1, 2}
+def test_on_the_real_model_every_run_ends_below_the_untuned_model():
+    results = read_results("06_smollm2")
+    untuned = results.select(method="none")[0]["loss"]
+    trained = [row for row in results.rows if row["method"] != "none"]
+    assert len({row["method"] for row in trained}) >= 2
+    assert max(row["loss"] for row in trained) < untuned
 
 
 def test_the_better_method_stands_above_and_every_seed_is_a_dot():
