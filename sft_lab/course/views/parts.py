@@ -104,7 +104,7 @@ def draw_real(runs: Runs, before: float) -> Axes:
     ax.set(xlabel="held-out loss (nats per graded token)", xlim=(0, 1.08 * before))
     ax.set_ylim(-0.6, len(order) - 0.3)
     ax.grid(visible=True, axis="both")
-    ax.set_title("On smollm2-135m, after 12 steps")
+    ax.set_title("On smollm2-135m, 12 steps take most of the loss away")
     return ax
 
 
