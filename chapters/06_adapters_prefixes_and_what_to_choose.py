@@ -2,183 +2,90 @@
 # # 06 · Adapters, prefixes, and what to choose
 #
 # **The question.** LoRA is one way to train few numbers beside a frozen model. Which others are
-# there, and what do they cost, learn and forget, so that you can choose?
+# there, and what do they cost, learn and disturb, so that you can choose?
 #
 # **By the end you can**
-# - *write* a bottleneck adapter, prefix tuning and prompt tuning by hand, and get the numbers that
-#   PEFT gets;
-# - *measure* six ways of tuning on one task: parameters, optimizer bytes, time, right answers,
-#   forgotten facts;
-# - *choose* one, and say what it costs later: merging, storage, cache, many users.
+# - *build* an adapter and a prefix into a model, and check prefix and prompt against PEFT;
+# - *measure* what six ways of tuning cost, learn and disturb;
+# - *choose* a method for a given brief, and say what it costs later.
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | attention, chapters 03 to 05 | CPU, no network | about a minute | 6, about 45 minutes | C5 |
+# | attention, chapters 03 to 05 | CPU, no network | about 30 seconds | 6, about 60 minutes | C5 |
 
 # %% tags=["setup"]
 import copy
-import random
 import tempfile
-import time
 import warnings
-from unittest.mock import patch
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 # %% tags=["setup"]
-from sft_lab import atlas, plots
-from sft_lab.adapters import Adapter, add_adapters, add_biases, add_prefix, add_prompt
+from sft_lab import plots
+from sft_lab.adapters import Adapter, add_biases
 from sft_lab.batches import pad_batch
 from sft_lab.chat import generate_ids
 from sft_lab.costs import method_cost
 from sft_lab.course.checks import check
+from sft_lab.course.part_runs import (
+    RANDOM_RATE,
+    RATES,
+    build,
+    exact_match,
+    give_stop_a_row,
+    load_task,
+    logits_of_users,
+    measure,
+    operations_of_step,
+    share_right,
+    tune,
+)
+
+# %% tags=["setup"]
+from sft_lab.course.results import read_results
 from sft_lab.course.views.choice import draw_choice, explore_choice
+from sft_lab.course.views.parts import draw_methods, draw_rates, draw_real
 from sft_lab.course.views.widgets import show_widget
-from sft_lab.formats import format_count
-from sft_lab.kernels import short_rows
-from sft_lab.labels import IGNORE_INDEX, Example, encode_conversations
-from sft_lab.lora import add_lora
+from sft_lab.labels import IGNORE_INDEX
 from sft_lab.losses import graded_logits
 from sft_lab.models import load
 from sft_lab.shapes import linear_shapes
-from sft_lab.train import evaluate, train
+from sft_lab.significance import judge_claim
 
 plots.style()
 base, tokenizer = load("atlas-base")
-STOP = tokenizer.convert_tokens_to_ids("<|im_end|>")
-SEEDS = (0, 1, 2)
 
 # %% [markdown]
 # ## 1 · One task and a fast ruler
 #
-# We train on questions about one half of the countries and ask about others, as in chapter 05. Its
-# lesson first: the stop token's row in the embedding table is nearly that of many other untrained
-# tokens. A method that freezes the table could hardly learn to stop. So we give it a row of its
-# own, for all methods alike.
+# We train on questions about one half of the countries and ask about others. With a frozen embedding
+# table a model hardly learns to stop (chapter 05): the stop token's row is nearly that of other
+# untrained tokens. `give_stop_a_row` gives it a row of its own, for all methods alike.
+
+# %% tags=["setup"]
+recorded = read_results("06_methods", base)  # runs that began from these weights
+give_stop_a_row(base, tokenizer)
+task = load_task(tokenizer)
 
 # %%
-table = base.get_input_embeddings().weight.detach()
-direction = torch.randn(table.shape[1], generator=torch.Generator().manual_seed(0))
-table[STOP] = direction / direction.norm() * table.norm(dim=1).median()
-
-QUESTION = "What is the {r} {e}?"
-parts = atlas.split(atlas.load_facts())
-train_facts, other_facts = (
-    [fact for fact in parts[name] if fact.domain == "countries"] for name in ("train", "held_out")
-)
-names = sorted({fact.entity for fact in other_facts})
-random.Random(0).shuffle(names)
-for_rates = set(
-    names[: len(names) // 2]
-)  # countries on which the learning rates were chosen; not used below
-test_facts = random.Random(0).sample(
-    [fact for fact in other_facts if fact.entity not in for_rates], 150
-)
-test = atlas.ask(test_facts, template=QUESTION)
-examples = encode_conversations(atlas.ask(train_facts, template=QUESTION), tokenizer)
-held_out = encode_conversations(test, tokenizer)
-print(f"{len(examples)} examples to train on, {len(held_out)} questions about other countries")
-
-
-def tune(model: PreTrainedModel, seed: int, learning_rate: float, steps: int = 40) -> list[float]:
-    """Steps of 8 examples, in place, on whatever requires gradients; returns the loss of every
-    step."""
-    some = random.Random(seed).sample(examples, 8 * steps)
-    return train(
-        model, tokenizer, some, learning_rate=learning_rate, batch_size=8, seed=seed, progress=False
-    ).losses
-
+for message in task.exam[0]:
+    print(f"{message['role']:10}{message['content']}")
+print(len(task.examples), "examples to train on,", len(task.held_out), "questions asked")
 
 # %% [markdown]
-# Generating answers is slow: one forward pass for each new token. Eighteen models wait to be
-# examined, so we look for a shortcut. Teacher forcing (chapter 03) gives the *true* prefix and
-# shows all guesses in **one** pass.
-#
-# **Predict.** When are all guesses of an answer right under teacher forcing, and the generated
-# answer is still wrong?
-
-
-# %%
-@torch.no_grad()
-def exact_match(model: PreTrainedModel, rows: list[Example]) -> torch.Tensor:
-    """(N,) bool: is the most likely token the true one at every graded place of the row?"""
-    right = []
-    for first in range(0, len(rows), 64):
-        batch = pad_batch(rows[first : first + 64], tokenizer.pad_token_id)
-        logits, targets = graded_logits(model, batch)  # graded places alone, row after row
-        row_of = (batch["labels"][:, 1:] != IGNORE_INDEX).nonzero()[
-            :, 0
-        ]  # which row each graded place is in
-        ok = torch.ones(len(batch["labels"]), dtype=torch.bool)
-        ok[row_of[logits.argmax(dim=-1) != targets]] = False
-        right.append(ok)
-    return torch.cat(right)
-
-
-halfway = copy.deepcopy(base)
-_ = tune(halfway, seed=0, learning_rate=1e-3, steps=15)
-written = generate_ids(halfway, tokenizer, [turns[:-1] for turns in test[:64]], max_new_tokens=24)
-true = [
-    [token for token in example.labels if token != IGNORE_INDEX] for example in held_out[:64]
-]  # with the stop
-generated = torch.tensor([row == answer for row, answer in zip(written, true, strict=True)])
-forced = exact_match(halfway, held_out[:64])
-print(f"right when generated: {generated.sum()}, under teacher forcing: {forced.sum()} of 64")
-assert 0 < forced.sum() < 64
-assert (generated != forced).sum() <= 1  # one may part where two tokens tie to a rounding
-
-# %% [markdown]
-# **Read.** Never. If the first guess is right, the generated text begins as the true one, so the
-# second guess sees the same prefix, and so on to the stop token. If some guess is wrong, generation
-# leaves the true answer at the first such place. So for greedy decoding *all graded guesses right*
-# ⇔ *the generated answer is the true one*, row by row. The equivalence needs greedy decoding and
-# one true answer.
-#
-# What about forgetting? The base completes statements: "The chemical symbol of iron is" → " Fe." We
-# take facts that no question of ours touches, elements and animals, and plain documents.
-
-
-# %%
-def as_cloze(fact: atlas.Fact) -> Example:
-    """A statement whose last words are graded."""
-    prompt, answer = (tokenizer(text).input_ids for text in atlas.cloze(fact))
-    return Example(prompt + answer, [IGNORE_INDEX] * len(prompt) + answer)
-
-
-known = [
-    fact for fact in parts["train"] + parts["held_out"] if fact.domain in ("elements", "animals")
-]
-statements = [as_cloze(fact) for fact in random.Random(1).sample(known, 100)]
-stream = atlas.documents(parts["train"] + parts["held_out"], seed=7)
-documents = [
-    Example(ids, ids) for ids in (tokenizer(next(stream)).input_ids[:80] for _ in range(20))
-]
-
-
-def measure(model: PreTrainedModel) -> dict[str, float]:
-    """Shares of right answers and of kept facts, and the loss on documents in nats per token."""
-    return {
-        "right": exact_match(model, held_out).float().mean().item(),
-        "kept": exact_match(model, statements).float().mean().item(),
-        "documents": evaluate(model, tokenizer, documents)["loss"],
-    }
-
-
-before = measure(base)
-print({name: round(value, 2) for name, value in before.items()})
-assert before["right"] == 0 and before["kept"] > 0.97
+# Generating answers is slow: one forward pass for each new token. Under teacher forcing (chapter
+# 03) the model reads the true answer and shows all its guesses in **one** pass. Can that pass grade
+# an answer?
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 6.1 · Exact match in one pass · 7 min · ●●○
-# From full logits and labels, say for each row whether greedy decoding would write the graded
-# answer. Every row has one.
+# From full logits and labels, say for each row whether the most likely token is the true one at
+# every graded place. Every row has a graded place.
 
 
 # %% tags=["stub"]
@@ -205,643 +112,500 @@ check("6.1", right_answers)
 # able to spoil its row.</details>
 
 # %% [markdown] tags=["explanation"]
-# "Right or not graded, everywhere" is the condition of the chapter as one line.
+# Usual mistakes: the share of right tokens, which can be 95 % where every answer is wrong; no
+# shift; padding that counts.
+
+# %% [markdown]
+# **Predict.** A half-trained model answers 64 questions, once generated greedily and once under
+# teacher forcing. In how many rows do the two verdicts differ: none, a few, or about half?
+
+# %% tags=["predict"]
+halfway = build(base, "full", task, seed=0)
+_ = tune(halfway, task, seed=0, learning_rate=1e-3, steps=15)
+rows, questions = task.held_out[:64], [turns[:-1] for turns in task.exam[:64]]
+answers = [[label for label in row.labels if label != IGNORE_INDEX] for row in rows]
+written = generate_ids(halfway, tokenizer, questions, max_new_tokens=24)
+generated = torch.tensor([one == answer for one, answer in zip(written, answers, strict=True)])
+forced = exact_match(halfway, rows, tokenizer.pad_token_id)
+print(f"right when generated: {generated.sum()}, under teacher forcing: {forced.sum()} of 64")
+print("rows that differ:", (generated != forced).sum().item())
+assert 0 < forced.sum() < 64
+assert (generated != forced).sum() <= 1  # one may part where two tokens tie to a rounding
+
+# %% [markdown]
+# **Read.** None. If the first guess is right, the second sees the same tokens either way, and so on
+# to the stop token. If a guess is wrong, generation leaves the true answer there. This holds for
+# greedy decoding and one true answer.
 #
-# Usual mistakes: the share of right tokens, which can be 95 % where every answer is wrong;
-# comparing without the shift; letting padding count.
+# Two measures ask what tuning disturbs: `kept`, the share of right completions of statements about
+# elements and animals, and `documents`, the loss on plain text.
+
+# %%
+before = measure(base, task)
+print({name: round(value, 2) for name, value in before.items()})
+assert before["right"] == 0 and before["kept"] > 0.97
 
 # %% [markdown]
 # ## 2 · The bottleneck adapter
 #
-# Houlsby and others put two small modules into every layer, one behind the attention and one behind
-# the MLP. Each squeezes the numbers of a token, here 128, through a narrow middle, here 16:
-#
-# $$\text{adapter}(x) = x + W_\text{up}\, \text{gelu}(W_\text{down} x + b_\text{down}) + b_\text{up} .$$
-#
-# **Predict.** With which initial values is the model of step 0 the base model, and can still learn?
-
+# Houlsby and others put two small modules into every layer, behind the attention and behind the MLP.
+# Each squeezes the D = 128 numbers of a token through a narrow middle, here 16:
 
 # %%
-class HandAdapter(nn.Module):
-    """x + up(gelu(down(x))): (..., features) -> (..., features)."""
-
-    def __init__(self, features: int, width: int) -> None:
-        super().__init__()
-        self.down, self.up = nn.Linear(features, width), nn.Linear(width, features)
-        for parameter in self.up.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.up(F.gelu(self.down(x)))
-
-
-_ = torch.manual_seed(0)
-x, mine, ours = torch.randn(5, 128), HandAdapter(128, 16), Adapter(128, 16)
-assert torch.equal(mine(x), x)  # the zero start: x + 0 is x, bit for bit
-for parameter in mine.parameters():
-    _ = nn.init.normal_(parameter, std=0.3)
-_ = ours.load_state_dict(mine.state_dict())
-inner = x @ mine.down.weight.T + mine.down.bias
-gelu = (
-    inner * 0.5 * (1 + torch.erf(inner / 2**0.5))
-)  # x times the probability that a normal number is below x
-assert_close(mine(x), x + gelu @ mine.up.weight.T + mine.up.bias)
-assert_close(mine(x), ours(x))
-print("formula, hand-written class and sft_lab agree")
+_ = plots.decoder_layer(adapter=True, title="Adapter: two bottlenecks in every layer")
 
 # %% [markdown]
-# PEFT has no bottleneck adapter, so there is no twin to compare with: the formula is the reference.
-# `add_adapters` puts one behind every `o_proj` and `down_proj`. Now the start.
+# $$\text{adapter}(h) = h + W_\text{up}\, \text{gelu}(W_\text{down} h + b_\text{down}) + b_\text{up} .$$
+#
+# gelu(x) is x times the probability that a standard normal number is below x. PEFT has no
+# bottleneck adapter, so the formula is the reference for ours.
 
 # %%
-batch = pad_batch(examples[:12], tokenizer.pad_token_id)
+_ = torch.manual_seed(0)
+h, ours = torch.randn(5, 128), Adapter(128, 16)
+for parameter in ours.parameters():
+    _ = nn.init.normal_(parameter, std=0.3)
+inner = h @ ours.down.weight.T + ours.down.bias
+gelu = inner * 0.5 * (1 + torch.erf(inner / 2**0.5))
+assert_close(ours(h), h + gelu @ ours.up.weight.T + ours.up.bias)
+print("sft_lab's adapter is the formula")
+
+# %% [markdown]
+# **Predict.** Three starts: `down` and `up` both random, `up` zero, both zero. Which leave the
+# model of step 0 as it was? Which of these let a matrix learn?
 
 
-def loss_of(model: PreTrainedModel, rows: dict = batch) -> torch.Tensor:
+# %%
+def adapted(zero: tuple[str, ...]) -> PreTrainedModel:
+    """The base with adapters: the layers named in `zero` are zero, the others random."""
+    model = build(base, "adapter", task, seed=0)
+    for module in model.modules():
+        if isinstance(module, Adapter):
+            module.up.reset_parameters()  # what nn.Linear draws by default
+            for name in zero:
+                for parameter in getattr(module, name).parameters():
+                    _ = nn.init.zeros_(parameter)
+    return model
+
+
+def loss_of(model: PreTrainedModel, rows: dict) -> torch.Tensor:
     """Mean loss over the graded tokens of a batch."""
     return F.cross_entropy(*graded_logits(model, rows))
 
 
-def first_gradients(model: PreTrainedModel) -> tuple[float, float]:
-    """Lengths of the gradients of `down` and `up` in the last adapter."""
-    loss_of(model).backward()
-    adapter = model.model.layers[-1].mlp.down_proj[1]
-    return adapter.down.weight.grad.norm().item(), adapter.up.weight.grad.norm().item()
-
-
-adapted = add_adapters(copy.deepcopy(base), width=16)
-# a layer that is no nn.Linear is called in another way, which may sum in another order
-assert_close(graded_logits(adapted, batch)[0], graded_logits(base, batch)[0], rtol=1e-4, atol=1e-4)
-down, up = first_gradients(adapted)
-both_zero = add_adapters(copy.deepcopy(base), width=16)
-for module in both_zero.modules():
-    if isinstance(module, Adapter):
-        _ = nn.init.zeros_(module.down.weight), nn.init.zeros_(module.down.bias)
-down_0, up_0 = first_gradients(both_zero)
-print(
-    f"first gradient: down {down:.2f}, up {up:.2f}; with both zero: down {down_0:.2f}, up "
-    f"{up_0:.2f}"
-)
-assert down == 0 < up and down_0 == up_0 == 0
+# %% tags=["predict"]
+batch = pad_batch(task.examples[:12], tokenizer.pad_token_id)
+starts, slopes = {}, {}
+for name, zero in {"both random": (), "up zero": ("up",), "both zero": ("down", "up")}.items():
+    model = adapted(zero)
+    starts[name] = measure(model, task)
+    loss_of(model, batch).backward()
+    last = model.model.layers[-1].mlp.down_proj[1]
+    slopes[name] = [layer.weight.grad.norm().item() for layer in (last.down, last.up)]
+    print(
+        f"{name:12} documents {starts[name]['documents']:.2f} nats, kept "
+        f"{starts[name]['kept']:4.0%}; gradient of down {slopes[name][0]:.2f}, up {slopes[name][1]:.2f}"
+    )
 
 # %%
-spoiled = []
-for seed in SEEDS:
-    _ = torch.manual_seed(seed)
-    random_start = add_adapters(copy.deepcopy(base), width=16)
-    for module in random_start.modules():
-        if isinstance(module, Adapter):
-            module.up.reset_parameters()  # what nn.Linear draws by default
-    spoiled.append(measure(random_start))
-print("zero start, documents:", round(measure(adapted)["documents"], 2), "nats per token")
-print("random `up`, documents:", [round(result["documents"], 2) for result in spoiled])
-print("random `up`, facts kept:", [f"{result['kept']:.0%}" for result in spoiled])
-assert all(
-    result["documents"] > before["documents"] + 0.5 and result["kept"] < 0.7 for result in spoiled
-)
+assert starts["both random"]["documents"] > before["documents"] + 0.5
+assert starts["both random"]["kept"] < 0.7
+assert abs(starts["up zero"]["documents"] - before["documents"]) < 1e-3
+assert slopes["up zero"][0] == 0 < slopes["up zero"][1] and slopes["both zero"] == [0, 0]
 
 # %% [markdown]
-# **Read.** It is LoRA's trick again: one factor zero, the other random. A random `up` shifts every
-# layer's output and costs the model much of what it knew *before* the first step. With both factors
-# zero, no matrix ever moves; only the bias of `up` would learn.
+# **Read.** As with LoRA, one factor is zero and the other random. A random `up` costs the model much
+# of what it knew *before* the first step. With both zero, no matrix ever moves.
 
 # %% [markdown] tags=["exercise"]
-# ### Exercise 6.2 · An adapter · 6 min · ●○○
-# Write the module: linear layers `self.down` and `self.up` with biases, `F.gelu`, residual, and a
-# start that changes nothing.
+# ### Exercise 6.7 · Build the adapter into a model · 15 min · ●●○
+# Write the module, and `insert_adapters(model, width)`. It returns a **copy** of a Qwen3 model, as
+# `copy.deepcopy` makes it; `model` stays as it is. In the copy every old parameter is frozen. For
+# each `layer` of `copy.model.layers`, the output h of `layer.self_attn.o_proj` and that of
+# `layer.mlp.down_proj` each pass through an adapter of their own, before they are added to the
+# stream. Every adapter is a module of the model with two linear layers that have biases:
+# `self.down` (D to `width`) and `self.up` (`width` to D), with `F.gelu` between them. D is
+# `model.config.hidden_size`. All its parameters are trained. Before training the copy gives the
+# model's logits, and the first gradient reaches a matrix of every adapter.
+#
+# With 2 layers, D = 16 and `width = 3`, 2 · 2 · (2 · 16 · 3 + 3 + 16) = 460 numbers are trained.
 
 
 # %% tags=["stub"]
-class MyAdapter(nn.Module):
-    """x plus what a bottleneck of `width` numbers adds, at first nothing. x: (..., features)."""
+class BottleneckAdapter(nn.Module):
+    """h + up(gelu(down(h))), at first h itself. h: (..., features)."""
 
     def __init__(self, features: int, width: int) -> None:
         raise NotImplementedError
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
 
+def insert_adapters(model: PreTrainedModel, width: int) -> PreTrainedModel:
+    """A copy of the model, frozen, with two trainable adapters in every layer."""
+    raise NotImplementedError
+
+
 # %% tags=["solution"]
-class MyAdapter(nn.Module):
+class BottleneckAdapter(nn.Module):
+    """h + up(gelu(down(h))), at first h itself. h: (..., features)."""
+
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
         self.down, self.up = nn.Linear(features, width), nn.Linear(width, features)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.up(F.gelu(self.down(x)))
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return h + self.up(F.gelu(self.down(h)))
+
+
+def insert_adapters(model: PreTrainedModel, width: int) -> PreTrainedModel:
+    """A copy of the model, frozen, with two trainable adapters in every layer."""
+    made = copy.deepcopy(model).requires_grad_(False)
+    features = model.config.hidden_size
+    for layer in made.model.layers:
+        for block, name in ((layer.self_attn, "o_proj"), (layer.mlp, "down_proj")):
+            adapter = BottleneckAdapter(features, width)
+            setattr(block, name, nn.Sequential(getattr(block, name), adapter))
+    return made
 
 
 # %% tags=["check"]
-check("6.2", MyAdapter)
+check("6.7", insert_adapters)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Which of the two layers may be zero, so that a gradient still
-# reaches one of them?</details>
+# <details><summary>Hint</summary><code>nn.Sequential(old, adapter)</code> calls one after the
+# other. <code>setattr(layer.mlp, "down_proj", new)</code> puts a module in the place of
+# another.</details>
 
 # %% [markdown] tags=["explanation"]
-# `up` = 0 makes the sum x. Its gradient contains gelu(down(x)), which is not zero.
-#
-# Usual mistakes: no residual, so the layer's output vanishes; zero in both layers; leaving GELU
-# out, after which two linear layers are one, and the adapter is a low-rank update like LoRA's.
+# Usual mistakes: freezing after the insertion, so that nothing trains; one adapter shared by all
+# places; no gelu, after which two linear layers are one.
 
 # %% [markdown]
 # ## 3 · Prefix tuning: keys and values without tokens
 #
-# A token influences later ones in one way only: through its keys and values in each layer. So why
-# need a token at all? **Prefix tuning** (Li and Liang) learns keys and values for P positions in
-# front, in every layer, and no weight.
-#
-# One head, by hand. **Predict:** a token puts 30 % of its attention on the prefix. What happens to
-# its attention to the real tokens: gone, kept, or scaled?
+# A token influences later ones in one way only: through its keys and values in each layer. **Prefix
+# tuning** (Li and Liang) learns keys and values for P positions in front, in every layer, and no
+# weight.
+
+# %%
+_ = plots.decoder_layer(prefix=True, title="Prefix: learned keys and values in every layer")
+
+# %% [markdown]
+# First one attention head. **Predict:** a token puts 30 % of its attention on the prefix. What
+# happens to its attention to the real tokens: gone, kept, or scaled down in proportion?
 
 # %%
 _ = torch.manual_seed(0)
 T, P, size = 5, 3, 8
 q, k, v = (torch.randn(T, size) for _ in range(3))
 prefix_k, prefix_v = torch.randn(P, size), torch.randn(P, size)
+all_k, all_v = torch.cat((prefix_k, k)), torch.cat((prefix_v, v))
 causal = torch.ones(T, T, dtype=torch.bool).tril()
+visible = torch.cat((torch.ones(T, P, dtype=torch.bool), causal), dim=1)  # the prefix, always
+scores = (q @ all_k.T / size**0.5).masked_fill(~visible, -torch.inf)
+weights = scores.softmax(dim=-1)
+assert_close(weights @ all_v, F.scaled_dot_product_attention(q, all_k, all_v, attn_mask=visible))
 
-scores = q @ torch.cat((prefix_k, k)).T / size**0.5  # (T, P + T)
-visible = torch.cat(
-    (torch.ones(T, P, dtype=torch.bool), causal), dim=1
-)  # the whole prefix, and no later token
-weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
-output = weights @ torch.cat((prefix_v, v))
-
-both = torch.cat((prefix_k, k)), torch.cat((prefix_v, v))
-assert_close(output, F.scaled_dot_product_attention(q, *both, attn_mask=visible))
-without = F.scaled_dot_product_attention(q, k, v, attn_mask=causal)
+# %% tags=["predict"]
 share = weights[:, :P].sum(dim=1, keepdim=True)  # of each token's attention, on the prefix
+alone = (q @ k.T / size**0.5).masked_fill(~causal, -torch.inf).softmax(dim=-1)
+print("the last token, without a prefix:", [f"{weight:.2f}" for weight in alone[-1].tolist()])
+print("with the prefix:                 ", [f"{weight:.2f}" for weight in weights[-1, P:].tolist()])
+print("its share on the prefix:         ", f"{share[-1].item():.2f}")
+assert_close(weights[:, P:], (1 - share) * alone)
 from_prefix = F.scaled_dot_product_attention(q, prefix_k, prefix_v)
-assert_close(output, (1 - share) * without + share * from_prefix)
-print(
-    "share of attention on the prefix, by token:",
-    [f"{value:.0%}" for value in share[:, 0].tolist()],
-)
+assert_close(weights @ all_v, (1 - share) * (alone @ v) + share * from_prefix)
 
 # %% [markdown]
-# **Read.** The last assertion is the nature of a prefix. The head's new output is its **old output,
-# made smaller, plus a mixture of prefix values**. Among the real tokens, attention keeps its
-# proportions. So within one head a prefix cannot make a token look elsewhere. It can only add
-# something, and make the rest smaller (He and others, 2022).
+# **Read.** Scaled down in proportion. The head's new output is its **old output, made smaller, plus
+# a mixture of prefix values**. Within one head a prefix cannot make a token look elsewhere. It can
+# add something, and make the rest smaller (He and others, 2022).
 #
-# In the whole model the extra keys and values enter like a cache from earlier steps. Where do they
-# start? `add_prefix` takes those of real tokens: here one solved example. **Predict:** what does
-# the model compute at step 0?
+# In the whole model a prefix enters like a **cache**, the stored keys and values of earlier tokens.
+# `add_prefix` begins with those of real tokens, here one solved example. **Predict:** what does the
+# model compute at step 0: the base's logits, or those of the base with the example in front?
 
-# %%
-START = next(
-    example for example, fact in zip(examples, train_facts, strict=True) if fact.column == "capital"
-).input_ids
-print(repr(tokenizer.decode(START)), len(START), "tokens")
-
-
-@torch.no_grad()
-def with_tokens_in_front(rows: dict) -> torch.Tensor:
-    """Logits of the base at the graded places, with START standing in front of every row."""
-    front = torch.tensor(START).expand(len(rows["labels"]), -1)
-    logits = base(torch.cat((front, rows["input_ids"]), dim=1)).logits[:, len(START) : -1]
-    return logits[rows["labels"][:, 1:] != IGNORE_INDEX]
-
-
-for name, add in {"prefix": add_prefix, "prompt": add_prompt}.items():
-    model = add(copy.deepcopy(base), START)
-    assert_close(graded_logits(model, batch)[0], with_tokens_in_front(batch), rtol=1e-3, atol=1e-3)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    print(
-        f"{name}: {trained:,} numbers to train; at step 0 the same logits as with the example in "
-        "front"
-    )
+# %% tags=["predict"]
+print(repr(tokenizer.decode(task.start)), len(task.start), "tokens")
+question = torch.tensor([task.held_out[0].input_ids])
+front = torch.cat((torch.tensor([task.start]), question), dim=1)
+with torch.no_grad():
+    plain = base(question).logits
+    with_example = base(front).logits[:, len(task.start) :]
+    with_prefix = build(base, "prefix", task, seed=0)(question).logits
+print("logits differ from the base's by up to", f"{(with_prefix - plain).abs().max():.1f},")
+print("from those behind the example by", f"{(with_prefix - with_example).abs().max():.0e}")
+assert_close(with_prefix, with_example, rtol=1e-3, atol=1e-3)
+assert (with_prefix - plain).abs().max() > 0.1
 
 # %% [markdown]
-# A frozen model with a worked example in its context: training then changes the keys and values of
-# that example. Section 4 explains `prompt`. Is this prefix tuning as PEFT does it? We copy our
-# numbers into PEFT's table and compare loss **and** gradient.
+# **Read.** Those with the example in front. Training then changes the example's keys and values. We
+# copy ours into PEFT's table and compare loss **and** gradient.
 
 # %%
 from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
 
-def peft_twin(config: type, numbers: torch.Tensor):
-    """A copy of the base in PEFT, its table of (positions, numbers a position) filled with ours."""
+def peft_twin(config: type, numbers: torch.Tensor) -> PreTrainedModel:
+    """A copy of the base in PEFT, its table of (positions, numbers) filled with ours."""
     with warnings.catch_warnings(action="ignore"):  # PEFT uses a name that transformers has renamed
-        twin = get_peft_model(
-            copy.deepcopy(base), config(task_type="CAUSAL_LM", num_virtual_tokens=len(numbers))
-        )
+        settings = config(task_type="CAUSAL_LM", num_virtual_tokens=len(numbers))
+        twin = get_peft_model(copy.deepcopy(base), settings)
     twin.prompt_encoder["default"].embedding.weight.data.copy_(numbers)
     return twin.train()
 
 
 def as_table(keys_values: torch.Tensor) -> torch.Tensor:
-    """(layers, 2, heads, P, size) -> (P, …): a row holds, layer by layer, the keys of all heads,
-    then the values."""
+    """(layers, 2, heads, P, size) -> (P, …): layer by layer the keys of all heads, then the
+    values."""
     return keys_values.permute(3, 0, 1, 2, 4).flatten(1)
 
 
 # %%
-ours = add_prefix(copy.deepcopy(base), START)
+ours = build(base, "prefix", task, seed=0)
 theirs = peft_twin(PrefixTuningConfig, as_table(ours.prefix.keys_values).detach())
-loss, loss_peft = loss_of(ours), theirs(**batch).loss
+loss, loss_peft = loss_of(ours, batch), theirs(**batch).loss
 loss.backward()
 loss_peft.backward()
 gradient = as_table(ours.prefix.keys_values.grad)
 gradient_peft = theirs.prompt_encoder["default"].embedding.weight.grad
-print(
-    f"loss {loss:.4f} and {loss_peft:.4f}; |gradient| {gradient.norm():.4f}, "
-    f"{gradient_peft.norm():.4f}"
-)
+print(f"loss {loss:.4f}, in PEFT {loss_peft:.4f}")
+print(f"|gradient| {gradient.norm():.4f}, in PEFT {gradient_peft.norm():.4f}")
 assert_close(loss, loss_peft, rtol=1e-4, atol=1e-5)
 assert (gradient - gradient_peft).norm() < 1e-3 * gradient.norm()
 
-# %% [markdown]
-# **Read.** The same function and the same gradient. PEFT begins with random numbers of standard
-# deviation 1, though, and the paper advises real tokens. We train both, three seeds, 40 steps, each
-# at the best of a few rates. **Predict** which ends at the lower held-out loss.
-
-# %%
-PREFIX_RATE, RANDOM_RATE = 0.2, 0.4
-real, drawn, kept_models = [], [], {}
-for seed in SEEDS:
-    kept_models[seed] = add_prefix(copy.deepcopy(base), START)
-    _ = tune(kept_models[seed], seed, PREFIX_RATE)
-    real.append(evaluate(kept_models[seed], tokenizer, held_out)["loss"])
-    model = add_prefix(copy.deepcopy(base), START)
-    _ = torch.manual_seed(seed)
-    _ = nn.init.normal_(model.prefix.keys_values)
-    _ = tune(model, seed, RANDOM_RATE)
-    drawn.append(evaluate(model, tokenizer, held_out)["loss"])
-for name, losses in {"one solved example": real, "random, as PEFT begins": drawn}.items():
-    print(f"{name:22} held-out loss", [round(loss, 2) for loss in losses], "nats per graded token")
-assert max(real + drawn) < 1 and sum(real) < sum(drawn)
-
-# %%
-model = kept_models[0]
-frozen = base.state_dict()
-assert all(torch.equal(model.state_dict()[name], value) for name, value in frozen.items())
-print(
-    "every weight of the base is unchanged, bit for bit: take the prefix away, and nothing is "
-    "forgotten"
-)
-print("with the prefix:", {name: round(value, 2) for name, value in measure(model).items()})
-
-# %% [markdown]
-# **Read.** Real tokens end lower on average, as the paper advises; see above how far the seeds
-# scatter. What they give for certain is a known step 0.
-#
-# "Forgetting" has two meanings. Without the prefix the model *is* the base, so nothing is lost.
-# With it, statements and documents are read behind trained keys and values, and suffer; section 5
-# counts.
-
 # %% [markdown] tags=["exercise"]
-# ### Exercise 6.3 · A head with a prefix · 9 min · ●●○
-# Return the output of one causal head whose prefix is visible to every token. Write the softmax
-# from exp and sum.
+# ### Exercise 6.8 · Answer behind a prefix · 10 min · ●●○
+# `keys_values` has the shape (layers, 2, kv heads, P, head_dim), P ≥ 1: for each layer first the
+# keys, then the values of P positions. The keys are those that attention compares, position
+# included. Return the logits (B, T, V) of the rows `input_ids` (B, T), without padding, when every
+# row reads this prefix in each layer. The first token of a row stands at position P. A gradient
+# must reach `keys_values`; `model`, a Qwen3 model, stays as it is. When `keys_values` are those of
+# the tokens a, b, the row [c, d] gets the logits of c and d in [a, b, c, d].
+#
+# `cache = DynamicCache(config=model.config)` is an empty cache.
+# `cache.update(keys, values, layer)` appends tensors (B, kv heads, P, head_dim) to layer number
+# `layer`. `model(input_ids=…, past_key_values=cache)` reads on from there.
 
 
 # %% tags=["stub"]
-def prefix_attention(q, k, v, prefix_k, prefix_v) -> torch.Tensor:
-    """Return (T, size). q, k, v: (T, size); prefix_k, prefix_v: (P, size); scores are divided by
-    √size."""
+def logits_behind(
+    model: PreTrainedModel, keys_values: torch.Tensor, input_ids: torch.Tensor
+) -> torch.Tensor:
+    """Logits (B, T, V) of rows that all stand behind one prefix."""
     raise NotImplementedError
 
 
 # %% tags=["solution"]
-def prefix_attention(q, k, v, prefix_k, prefix_v) -> torch.Tensor:
-    """Return (T, size). q, k, v: (T, size); prefix_k, prefix_v: (P, size); scores are divided by
-    √size."""
-    scores = q @ torch.cat((prefix_k, k)).T / q.shape[-1] ** 0.5
-    later = torch.ones_like(scores, dtype=torch.bool).triu(1 + len(prefix_k))
-    weights = (scores - scores.amax(dim=-1, keepdim=True)).exp().masked_fill(later, 0.0)
-    return weights / weights.sum(dim=-1, keepdim=True) @ torch.cat((prefix_v, v))
+def logits_behind(
+    model: PreTrainedModel, keys_values: torch.Tensor, input_ids: torch.Tensor
+) -> torch.Tensor:
+    """Logits (B, T, V) of rows that all stand behind one prefix."""
+    cache, rows = DynamicCache(config=model.config), len(input_ids)
+    for layer, (keys, values) in enumerate(keys_values):
+        cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)
+    return model(input_ids=input_ids, past_key_values=cache).logits
 
 
 # %% tags=["check"]
-check("6.3", prefix_attention)
+check("6.8", logits_behind)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>The mask has T rows and P + T columns. Its diagonal is shifted by
-# P: <code>triu(1 + P)</code>.</details>
+# <details><summary>Hint</summary><code>keys.expand(rows, -1, -1, -1)</code> shows every row the same
+# numbers, and the gradients of all rows add up in them.</details>
 
 # %% [markdown] tags=["explanation"]
-# Token t sees the P prefix positions and tokens 0 to t, so the first hidden column is P + t + 1.
-#
-# Usual mistakes: an unshifted mask, which hides part of the prefix from the first tokens; two
-# softmaxes that are added, so that the weights sum to 2; no scale.
+# Usual mistakes: keys and values exchanged; positions from 0; `detach` or `no_grad`, after which
+# nothing learns and no error appears.
 
 # %% [markdown]
+# PEFT begins with random numbers of standard deviation 1, and the paper advises real tokens. Five
+# runs of each are recorded, at the best of several rates. *Claim: real tokens end at the lower
+# held-out loss.* **Predict** the verdict: held, did not hold, or not shown?
+
+# %% tags=["predict"]
+random_start = recorded.measured("loss", method="prefix, random start", rate=RANDOM_RATE)
+real_start = recorded.measured("loss", method="prefix", rate=RATES["prefix"])
+print("random start:", random_start, "nats per graded token")
+print("real tokens: ", real_start)
+verdict = judge_claim(random_start, real_start, claim="lower")
+print(f"{verdict.word}: {verdict.mean:+.2f} nats, noise floor {verdict.floor:.2f}")
+assert verdict.word == "not shown" and verdict.mean < 0
+
+# %% [markdown]
+# **Read.** Not shown. Real tokens end lower in four seeds of five, but the runs of one arm scatter
+# more than the two arms differ. What real tokens give for certain is a known step 0.
+#
 # ## 4 · Prompt tuning and BitFit: smaller still
 #
 # **Prompt tuning** (Lester and others) learns only P *embeddings* in front of the first layer. All
-# later keys and values follow from them. It is a few lines: concatenate, and grade nothing there.
+# later keys and values follow from them.
 
 # %%
-prompt = base.get_input_embeddings()(torch.tensor(START)).detach().clone().requires_grad_()
+_ = plots.decoder_layer(prompt=True, title="Prompt: learned vectors before the first layer")
+
+# %% [markdown]
+# Put the vectors in front, and grade nothing there:
+
+# %%
+prompt = base.get_input_embeddings()(torch.tensor(task.start)).detach().requires_grad_()
 embeddings = base.get_input_embeddings()(batch["input_ids"])  # (B, T, D)
 longer = torch.cat((prompt.expand(len(embeddings), -1, -1), embeddings), dim=1)
 ungraded = torch.full((len(embeddings), len(prompt)), IGNORE_INDEX)
-by_hand = base(inputs_embeds=longer, labels=torch.cat((ungraded, batch["labels"]), dim=1)).loss
+labels = torch.cat((ungraded, batch["labels"]), dim=1)
+by_hand = base(inputs_embeds=longer, labels=labels).loss
 (gradient,) = torch.autograd.grad(by_hand, prompt)
 
-ours, theirs = (
-    add_prompt(copy.deepcopy(base), START),
-    peft_twin(PromptTuningConfig, prompt.detach()),
-)
-loss, loss_peft = loss_of(ours), theirs(**batch).loss
-(gradient_ours,) = torch.autograd.grad(loss, ours.prompt.embeddings)
-(gradient_peft,) = torch.autograd.grad(loss_peft, theirs.prompt_encoder["default"].embedding.weight)
-print(
-    f"loss by hand {by_hand:.4f}, sft_lab {loss:.4f}, PEFT {loss_peft:.4f}; {prompt.numel():,} "
-    "numbers"
-)
-for other, its_gradient in ((loss, gradient_ours), (loss_peft, gradient_peft)):
-    assert_close(by_hand, other, rtol=1e-4, atol=1e-5)
+# %%
+ours = build(base, "prompt", task, seed=0)
+theirs = peft_twin(PromptTuningConfig, prompt.detach())
+table = theirs.prompt_encoder["default"].embedding.weight
+others = {
+    "sft_lab": (loss_of(ours, batch), ours.prompt.embeddings),
+    "PEFT": (theirs(**batch).loss, table),
+}
+for name, (loss, numbers) in others.items():
+    (its_gradient,) = torch.autograd.grad(loss, numbers)
+    print(f"loss by hand {by_hand:.4f}, {name} {loss:.4f}")
+    assert_close(by_hand, loss, rtol=1e-4, atol=1e-5)
     assert (gradient - its_gradient).norm() < 1e-3 * gradient.norm()
 
 # %% [markdown]
-# **BitFit** (Ben Zaken and others) trains the biases and nothing else. **Predict:** how many biases
-# does a Qwen3 model have?
+# **BitFit** (Ben Zaken and others) trains the biases and nothing else.
 
 # %%
-biases = [name for name, _ in base.named_parameters() if name.endswith("bias")]
+matrices = ("q", "k", "v", "o", "gate", "up", "down")
+_ = plots.decoder_layer(bias=matrices, title="BitFit: one number for each output")
+
+# %% [markdown]
+# **Predict:** how many biases does our Qwen3 model have? And what comes back when we give it some,
+# save it, and load it again: the tuned model, the base, or an error?
+
+# %% tags=["predict"]
+print(sum(name.endswith("bias") for name, _ in base.named_parameters()), "biases in the base")
 with_bias = add_biases(copy.deepcopy(base))
-added = sum(p.numel() for p in with_bias.parameters() if p.requires_grad)
-gains = sum(p.numel() for name, p in base.named_parameters() if "norm" in name)
-print(
-    f"{len(biases)} biases in the base; add_biases makes {added:,} zeros to train; norm gains "
-    f"would be {gains:,}"
-)
-assert not biases and added == 5_120
-with torch.no_grad():  # stand-in for a training run
-    for parameter in with_bias.parameters():
-        if parameter.requires_grad:
-            _ = parameter.normal_(std=0.1)
-logging.set_verbosity_error()  # the report of the loader goes to the log; we read it as a value
+for parameter in with_bias.parameters():
+    if parameter.requires_grad:
+        _ = nn.init.normal_(parameter, std=0.1)  # in place of a training run
+logging.set_verbosity_error()  # the loader's report goes to the log; we read it as a value
 with tempfile.TemporaryDirectory() as folder:
     with_bias.save_pretrained(folder)
     reloaded, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
-same_as = {"tuned model": with_bias, "base": base}
-for name, other in same_as.items():
-    print(
-        f"saved and loaded again, it equals the {name}:",
-        torch.allclose(loss_of(reloaded), loss_of(other), rtol=1e-4),  # weights elsewhere in memory
-    )
-print(f"the loader's report: {len(report['unexpected_keys'])} unexpected keys, and no error")
-assert_close(loss_of(reloaded), loss_of(base), rtol=1e-4, atol=1e-4)
-assert not torch.allclose(loss_of(reloaded), loss_of(with_bias), rtol=1e-4)
+for name, model in {"tuned model": with_bias, "base": base, "loaded again": reloaded}.items():
+    print(f"{name:13} loss {loss_of(model, batch).item():.4f}")
+print(len(report["unexpected_keys"]), "unexpected keys in the loader's report, no error")
+
+# %%
+assert not any(name.endswith("bias") for name, _ in base.named_parameters())
+assert_close(loss_of(reloaded, batch), loss_of(base, batch), rtol=1e-4, atol=1e-4)
+assert (loss_of(reloaded, batch) - loss_of(with_bias, batch)).abs() > 1e-3
 assert len(report["unexpected_keys"]) == 28
 
 # %% [markdown]
-# **Read.** None: like most recent decoders, Qwen3 is built without biases, so BitFit has to add
-# zero ones. That has a price. Biases fold into an architecture that *has* them at no cost. Here the
-# class of the saved model has no place for them, the loader drops them with a note in its log, and
-# you get **the base back, silently**. Norm gains exist and would be saved; they are the other tiny
-# choice.
-
-# %% [markdown] tags=["exercise"]
-# ### Exercise 6.4 · The batch of prompt tuning · 6 min · ●●○
-# Put a trainable prompt in front of embedded rows, and make the labels fit.
-
-
-# %% tags=["stub"]
-def put_prompt_in_front(
-    prompt: torch.Tensor, embeddings: torch.Tensor, labels: torch.Tensor
-) -> tuple:
-    """Return embeddings (B, P + T, D) and labels (B, P + T). prompt: (P, D); embeddings: (B, T, D);
-    labels: (B, T)."""
-    raise NotImplementedError
-
-
-# %% tags=["solution"]
-def put_prompt_in_front(
-    prompt: torch.Tensor, embeddings: torch.Tensor, labels: torch.Tensor
-) -> tuple:
-    """Return embeddings (B, P + T, D) and labels (B, P + T). prompt: (P, D); embeddings: (B, T, D);
-    labels: (B, T)."""
-    rows = len(embeddings)
-    ignored = labels.new_full((rows, len(prompt)), IGNORE_INDEX)
-    return torch.cat((prompt.expand(rows, -1, -1), embeddings), dim=1), torch.cat(
-        (ignored, labels), dim=1
-    )
-
-
-# %% tags=["check"]
-check("6.4", put_prompt_in_front)
-
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>expand</code> repeats without copying, and gradients of all
-# rows add up in the one prompt. A position without a true token has the label −100.</details>
-
-# %% [markdown] tags=["explanation"]
-# Embeddings and labels must stay side by side, or every label grades a neighbour.
+# **Read.** None: Qwen3, like most recent decoders, is built without biases, so BitFit has to add
+# zero ones. The class of the saved model has no place for them. The loader drops them with a note
+# in its log, and **the base comes back without an error**.
 #
-# Usual mistakes: labels of the old length; 0 as a filler, which is a token id; `detach` or `.data`,
-# after which nothing learns and no error appears.
-
-# %% [markdown]
 # ## 5 · Six ways, one table
 #
-# Each method trains 40 steps of 8 examples, three seeds, at **a learning rate of its own**. A fair
-# comparison needs that: the rates below differ 400-fold. We chose them beforehand on the other half
-# of the held-out countries: a wide pass with one seed, then the best two or three rates with three
-# seeds, none of which returns below. Most right answers won, and lower loss among near equals.
-# Sizes are usual ones, not tuned: rank 8, width 16, as many positions as START has tokens.
+# Each method trains 40 steps of 8 examples at **a learning rate of its own**, with rank 8, width 16 or
+# 31 positions. The rates were chosen on countries of which nothing else is asked, with three seeds
+# (`tools/experiments/06_methods.py`).
 #
-# **Predict** the order of the six by right answers, and by kept facts.
+# **Predict.** By which factor do the best rates of the six differ: 2, 20, or more than 100?
 
-# %%
-ADD = {
-    "full": lambda model: model,
-    "LoRA": lambda model: add_lora(model, rank=8),
-    "adapter": lambda model: add_adapters(model, width=16),
-    "prefix": lambda model: add_prefix(model, START),
-    "prompt": lambda model: add_prompt(model, START),
-    "BitFit": add_biases,
-}
-RATES = {
-    "full": 5e-4,
-    "LoRA": 5e-3,
-    "adapter": 2e-2,
-    "prefix": PREFIX_RATE,
-    "prompt": 0.2,
-    "BitFit": 4e-2,
-}
-
-
-def build(method: str, seed: int) -> PreTrainedModel:
-    """A copy of the base with the method's part, whatever is random in it drawn by `seed`."""
-    _ = torch.manual_seed(seed)
-    return ADD[method](copy.deepcopy(base))
-
-
-results, tuned = {method: [] for method in ADD}, {}
-for method in ADD:
-    for seed in SEEDS:
-        model = (
-            kept_models[seed] if method == "prefix" else build(method, seed)
-        )  # section 3 trained the prefixes
-        if method != "prefix":
-            _ = tune(model, seed, RATES[method])
-        results[method].append(measure(model))
-        tuned[method, seed] = model
+# %% tags=["predict"]
+tried = {}
+for row in recorded.rows:
+    if row["method"] in RATES and row["seed"] < 3:
+        shares = tried.setdefault(row["method"], {}).setdefault(row["rate"], [])
+        shares.append(row["choosing"])
+_ = draw_rates(tried, RATES)
+print("largest / smallest:", round(max(RATES.values()) / min(RATES.values())))
+assert max(RATES.values()) > 100 * min(RATES.values())
 
 # %% [markdown]
-# Cost comes from real objects: parameters that require gradients, the averages that AdamW really
-# holds after a step (8 bytes a trained parameter; with its gradient 12, chapter 05), and the
-# operations of one training step, counted by PyTorch as it runs.
+# **Read.** 200-fold. Full tuning, which moves a million numbers, has the lowest rate, a prefix the
+# highest. At four to eight times its rate, prefix or adapter answers nothing. The prompt writes
+# hardly a whole answer at any rate in 40 steps.
+#
+# Two claims, each over five seeds. *A: an adapter answers more held-out questions than a prefix.* *B:
+# LoRA disturbs plain documents less than full tuning.* We train each method once more, and it must fall
+# into the recorded band.
+#
+# **Predict** both verdicts, and the order of the six by right answers.
 
 
 # %%
-def price(method: str) -> dict[str, int]:
-    """Trained parameters, bytes of AdamW's state, and operations of one training step."""
-    model = build(method, 0)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4)
-    with (
-        patch.object(short_rows, "handles", return_value=False),
-        FlopCounterMode(display=False) as counter,
-    ):
-        loss_of(model).backward()  # every method through the same code of transformers
-    optimizer.step()
-    state = [
-        value for entry in optimizer.state.values() for value in entry.values() if value.dim() > 0
-    ]
-    return {
-        "parameters": sum(p.numel() for p in trained),
-        "bytes": sum(value.nbytes for value in state),
-        "operations": counter.get_total_flops(),
-    }
+def live(method: str) -> dict[str, float]:
+    """One run of the method, measured."""
+    model = build(base, method, task, seed=0)
+    _ = tune(model, task, seed=0, learning_rate=RATES[method])
+    return measure(model, task)
 
 
-prices = {method: price(method) for method in ADD}
-assert all(found["bytes"] == 8 * found["parameters"] for found in prices.values())
-sizes = {
-    "LoRA": 8,
-    "adapter": 16,
-    "prefix": len(START),
-    "prompt": len(START),
-    "BitFit": 1,
-    "full": 1,
-}
-assert all(
-    method_cost(method, size, base.config).trained == prices[method]["parameters"]
-    for method, size in sizes.items()
-)
-of_full = {
-    name: found["operations"] / prices["full"]["operations"] for name, found in prices.items()
-}
-assert all(0.6 < of_full[method] < 0.78 for method in ("LoRA", "adapter", "prefix", "BitFit"))
+# %% tags=["predict"]
+runs = {method: recorded.select(method=method, rate=RATES[method]) for method in RATES}
+for method in RATES:
+    shares = [run["right"] for run in runs[method]]
+    right = live(method)["right"]
+    print(f"{method:8} now {right:4.0%}, recorded {min(shares):4.0%} to {max(shares):4.0%}")
+    assert min(shares) - 0.15 < right < max(shares) + 0.15
 
-# %%
-print("method   trained  AdamW bytes  operations  right answers   facts kept      documents (nats)")
-for method, found in prices.items():
-    cells = [
-        " ".join(f"{100 * result[key]:4.0f}" for result in results[method]) + " %"
-        for key in ("right", "kept")
-    ]
-    nats = " ".join(f"{result['documents']:.2f}" for result in results[method])
-    counts = f"{found['parameters']:9,}  {found['bytes']:11,}  {of_full[method]:8.0%}"
-    print(f"{method:8}{counts}  {cells[0]:>15} {cells[1]:>15}  {nats}")
-print(f"base{before['right']:53.0%}{before['kept']:16.0%}  {before['documents']:.2f}")
+# %% tags=["predict"]
+trained = {}
+for method in RATES:
+    parameters = build(base, method, task, seed=0).parameters()
+    trained[method] = sum(p.numel() for p in parameters if p.requires_grad)
+_ = draw_methods(runs, trained, before)
 
-# %%
-groups = {method: f"{method}\n{format_count(prices[method]['parameters'])}" for method in ADD}
-right, kept, nats = (
-    {method: [result[key] for result in results[method]] for method in ADD}
-    for key in ("right", "kept", "documents")
-)
-figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), sharey=True)
-colours = [
-    plots.MUTED,
-    *[plots.BLUE] * 2,
-    *[plots.VERMILLION] * 2,
-    plots.BLUE,
-]  # grey: full; blue: changes what a layer computes; red: adds keys and values, or embeddings
-for ax, title, shares in zip(
-    axes,
-    ["right answers, other countries", "old facts kept, part active"],
-    [right, kept],
-    strict=True,
-):
-    plots.bars_with_spread(
-        {groups[method]: values for method, values in shares.items()},
-        percent=True,
-        ax=ax,
-        ylabel="share" if shares is right else "",
-        colours=colours,
-        title="",
-    )
-    ax.set_title(title, fontsize=13, fontweight="normal")
-    ax.set_ylim(0, 1.14)
-finding = "In 40 steps, changed layers learn the task; added keys or embeddings do not keep up"
-_ = figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
-mean = {method: sum(values) / len(values) for method, values in right.items()}
-assert min(mean["full"], mean["LoRA"], mean["adapter"]) > 0.8 and max(right["prompt"]) < 0.2
-assert mean["BitFit"] > mean["prefix"]
-assert min(kept["full"] + kept["LoRA"]) > 0.9
-assert max(kept["prefix"]) < min(share for name in ADD if name != "prefix" for share in kept[name])
-learned = ("LoRA", "adapter", "prefix", "BitFit")  # beside full: those with right answers
-assert max(nats["full"]) < min(value for method in learned for value in nats[method])
-assert max(nats["LoRA"]) < min(value for method in learned[1:] for value in nats[method])
+
+# %% tags=["predict"]
+def measured(method: str, measure: str) -> list[float]:
+    """One number a seed, at the rate of the chapter."""
+    return recorded.measured(measure, method=method, rate=RATES[method])
+
+
+a = judge_claim(measured("prefix", "right"), measured("adapter", "right"), claim="higher")
+b = judge_claim(measured("full", "documents"), measured("LoRA", "documents"), claim="lower")
+print(f"A {a.word}: {a.mean:+.0%} right answers, noise floor {a.floor:.0%}")
+print(f"B {b.word}: {b.mean:+.2f} nats per token, noise floor {b.floor:.2f}")
+assert a.word == "not shown" and min(a.effects) > 0 and b.word == "did not hold"
+changed = [measured(method, "documents") for method in ("LoRA", "adapter", "BitFit", "prefix")]
+assert min(map(min, changed)) > max(measured("full", "documents"))
+slower = recorded.select(method="LoRA", rate=RATES["LoRA"] / 2)
+print("LoRA at half the rate, documents:", [run["documents"] for run in slower], "nats")
 
 # %% [markdown]
-# **Read.** Full tuning, LoRA and the adapter learn the task. BitFit follows on average, and the
-# prefix after it. Look at the dots: some depend much on the seed. The prompt learns hardly a whole
-# answer in 40 steps.
+# **Read.** *A* is not shown: the adapter is ahead in every seed, but the prefix answers between 15 and
+# 97 %, depending on the seed. *B* did not hold. LoRA, adapter, BitFit and prefix disturb documents
+# **more** than full tuning does, and a prefix loses most old facts while it is active. Few trained
+# numbers do not mean little disturbance: the small parts train at ten times the rate and more,
+# chosen for right answers alone. Half the rate spares much, as the last line shows.
 #
-# The last columns hold a surprise. Full tuning moved a million numbers, and of the five that
-# learned something it disturbed plain documents **least**, and LoRA next. The small parts trained at
-# ten times its rate and more, chosen for right answers alone. A lower rate may spare more and learn
-# less; we did not measure it. The prefix spoils the most old facts while it is active, and the
-# prompt spoils some without learning the task.
-#
-# Operations fall to between two thirds and three quarters where weights are frozen: the gradient of
-# a frozen matrix is not computed, and the part's own products come on top. The prompt saves as
-# much, and pays for as many more tokens as START has, in rows that are short themselves.
-#
-# **Time.** Of three matrix products of a frozen layer, two remain. **Predict:** does a step then
-# take two thirds of the time? We let all six do the same step in turn, and keep the least of each.
+# **Predict.** A frozen matrix needs no gradient of its own. Which share of full tuning's operations
+# does a training step then need: about 10 %, a third, or two thirds?
 
-
-# %%
-def seconds_a_step(models: dict[str, PreTrainedModel], rounds: int = 8) -> dict[str, float]:
-    """Seconds of processor time of one training step on the same batch, the least of some rounds in
-    turn."""
-    fastest = dict.fromkeys(models, float("inf"))
-    optimizers = {
-        name: torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
-        for name, model in models.items()
-    }
-    for _ in range(rounds):
-        for name, model in models.items():
-            started = time.process_time()  # a busy machine stretches the clock on the wall
-            loss_of(model).backward()
-            optimizers[name].step()
-            optimizers[name].zero_grad()
-            fastest[name] = min(fastest[name], time.process_time() - started)
-    return fastest
-
-
-models = {method: build(method, 0) for method in ADD}
-with patch.object(
-    short_rows, "handles", return_value=False
-):  # the same code for all, that of transformers
-    seconds = seconds_a_step(models)
-for method, value in seconds.items():
-    quarters = round(4 * value / seconds["full"]) / 4
+# %% tags=["predict"]
+operations = {
+    method: operations_of_step(build(base, method, task, seed=0), batch) for method in RATES
+}
+for method, count in operations.items():
+    share = count / operations["full"]
     print(
-        f"{method:8} about {quarters:.2f} of full tuning's time; sft_lab's fast path takes it:",
-        short_rows.handles(models[method], batch),
+        f"{method:8} {share:4.0%} of full tuning's operations, "
+        f"{8 * trained[method]:>9,} bytes of AdamW's averages"
     )
-    assert 0.1 < value / seconds["full"] < 5  # loose: other programs may be running
+    assert method in ("full", "prompt") or 0.6 < share < 0.85
 
 # %% [markdown]
-# **Read.** Compare with the column of operations: a saving there is not the same saving of time. At
-# this size much of a step is small operations, not matrix products (chapter 07), and each part adds
-# some of its own. `train` has a faster path for short rows, which prefix and prompt cannot take,
-# since they hook into the decoder. So in this notebook they were slower than this comparison says.
+# **Read.** Two thirds to three quarters: of three products, forward and the gradient with respect to
+# the input remain. A prompt needs more than full tuning, because it makes these short rows twice as
+# long. The large saving is in AdamW's averages (chapter 05).
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 6.5 · Count before you train · 8 min · ●●○
@@ -885,50 +649,51 @@ check("6.5", count_trained)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>Keys and values have <code>num_key_value_heads</code> heads,
-# which may be fewer than <code>num_attention_heads</code>. Only one method is not repeated in every layer.</details>
+# which may be fewer than <code>num_attention_heads</code>. Only one method is not repeated in every
+# layer.</details>
 
 # %% [markdown] tags=["explanation"]
 # Grouped key-value heads make a prefix cheap, in parameters and in cache.
 #
-# Usual mistakes: `num_attention_heads` where `num_key_value_heads` is meant; a key without its value; rank · in · out; one
-# adapter a layer.
+# Usual mistakes: `num_attention_heads` where `num_key_value_heads` is meant; a key without its
+# value; rank · in · out; one adapter a layer.
 
 # %% [markdown]
-# ## 6 · What it costs later
+# ## 6 · What it costs later, and what to choose
 #
-# Training ends, serving begins. Three questions decide more than the table: can the part be
-# **merged** into the weights, what does every request pay, and can many users with different parts
-# share **one batch**?
+# Can the part be **merged** into the weights? What does every request pay? Can users with different
+# parts share **one batch**?
 #
-# Generation keeps the keys and values of earlier tokens in a *cache*, and a prefix is nothing but
-# the beginning of a cache. **Predict:** two users, two prefixes, one batch through the untouched
-# base. Does each get the logits of their own tuned model?
+# **Predict.** Two users, two prefixes, one batch through the untouched base. Does each get the
+# logits of their own tuned model?
 
-# %%
-prefixes = torch.stack(
-    [tuned["prefix", seed].prefix.keys_values.detach() for seed in (0, 1)]
-)  # one a row
-cache = DynamicCache(config=base.config)
-for layer in range(prefixes.shape[1]):
-    _ = cache.update(prefixes[:, layer, 0], prefixes[:, layer, 1], layer)
-question = torch.tensor(held_out[0].input_ids).expand(2, -1)
+# %% tags=["predict"]
+users = [build(base, "prefix", task, seed=0) for _ in range(2)]
+for seed, user in enumerate(users):
+    _ = tune(user, task, seed=seed, learning_rate=RATES["prefix"], steps=10)
+prefixes = torch.stack([user.prefix.keys_values.detach() for user in users])
+together = logits_of_users(base, prefixes, question.expand(2, -1))
 with torch.no_grad():
-    together = base(input_ids=question, past_key_values=cache).logits
-    alone = torch.cat([tuned["prefix", seed](input_ids=question[:1]).logits for seed in (0, 1)])
-print("largest difference of a logit:", f"{(together - alone).abs().max():.0e}")
-print("difference between the two users:", f"{(together[0] - together[1]).abs().max():.0f}")
+    alone = torch.cat([user(input_ids=question).logits for user in users])
+print("largest difference to the user's own model:", f"{(together - alone).abs().max():.0e}")
+print(
+    "largest difference between the two users:  ", f"{(together[0] - together[1]).abs().max():.0f}"
+)
 assert_close(together, alone, rtol=1e-3, atol=1e-3)
 assert (together[0] - together[1]).abs().max() > 0.1
-extra = method_cost("prefix", len(START), base.config).cache_bytes
+
+# %%
+after = users[0].state_dict()
+assert all(torch.equal(after[name], value) for name, value in base.state_dict().items())
+print("without its prefix, a user's model is the base, bit for bit")
+extra = method_cost("prefix", len(task.start), base.config).cache_bytes
 assert 2 * extra == prefixes[0].nbytes  # the cost counts bfloat16, this prefix is float32
 print(f"cache for each request: {extra:,} bytes in bfloat16")
 
 # %% [markdown]
-# **Read.** Yes. The base's weights are the same for both; only the beginning of the cache differs
-# from row to row. Each request pays for it in cache memory.
-#
-# Rows of a batch can have a LoRA of their own as well, if the server multiplies row by row. What
-# cannot be mixed is what was merged: there is one weight for all.
+# **Read.** Yes. Only the beginning of the cache differs from row to row, and each request pays for it
+# in cache memory. Rows can have a LoRA of their own as well, if the server multiplies row by row.
+# What was merged cannot be mixed: there is one weight for all.
 
 # %%
 _ = torch.manual_seed(0)
@@ -940,18 +705,16 @@ assert_close(mixed, merged, rtol=1e-4, atol=1e-4)
 print("two LoRAs in one batch equal two merged models")
 
 # %% [markdown]
-# | | merged into the weights | each request pays | users mixed in one batch |
-# |---|---|---|---|
-# | full | it is the weights | nothing | no: one model each |
-# | LoRA | yes, exact up to rounding (chapter 05) | nothing once merged | unmerged, with a kernel for it |
-# | adapter | no: GELU stands between | two products more, twice a layer | with a kernel for it |
-# | prefix | no: it has no weights | cache for P positions in each layer | yes: it *is* the cache |
-# | prompt | no | P more tokens to read, and their cache | yes: it is input |
-# | BitFit | where the architecture has biases | hardly anything | with a row of biases each |
+# | | merges | each request pays | users mixed in one batch | choose it for |
+# |---|---|---|---|---|
+# | full | it is the weights | nothing | no | one task, much memory |
+# | LoRA | yes | nothing once merged | with a kernel, unmerged | several tasks, little memory |
+# | adapter | no: gelu | four products a layer | with a kernel | a server with adapters |
+# | prefix | no weights | cache in each layer | yes: it *is* the cache | untouchable weights |
+# | prompt | no | P more tokens, and cache | yes: it is input | very large models |
+# | BitFit | into existing biases | hardly anything | with biases a row | kilobytes a task |
 #
-# How much is that for a real model? Move the controls: model, method, size. At which rank does LoRA
-# of Qwen3-8B train about as much as an adapter of width 64? What does a prefix of 256 positions
-# cost each request?
+# At which rank does LoRA of Qwen3-8B train about as much as an adapter of width 64?
 
 # %%
 show_widget(explore_choice("Qwen3-0.6B", "LoRA", 16), draw_choice("Qwen3-0.6B", "LoRA", 16))
@@ -986,80 +749,126 @@ def merge_into_linear(part, features: int) -> tuple[torch.Tensor, torch.Tensor]:
 check("6.6", merge_into_linear)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>x = 0 shows the bias. The rows of the identity matrix show the
-# weight, one input at a time. Then test your result on inputs it has not seen.</details>
+# <details><summary>Hint</summary>x = 0 shows the bias, the rows of the identity matrix show the
+# weight. Then test on inputs not seen.</details>
 
 # %% [markdown] tags=["explanation"]
-# An affine function is known from D + 1 inputs. Any other function also gives *some* weight this
-# way, so the test on random inputs decides. LoRA and biases pass, GELU does not.
+# Any function gives *some* weight this way, so the test on random inputs decides.
 #
-# Usual mistakes: forgetting to take the bias off; a transposed weight; trusting the probe without a
-# test.
+# Usual mistakes: the bias left in; a transposed weight; no test.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 6.9 · Two briefs · 12 min · ●●○
+# Design a part for each of two customers. The task is that of the chapter: 40 steps of 8 examples.
+#
+# - `"phone"`: one task. The served model must be a plain Qwen3 with the base's shapes, without
+#   anything more to compute or to keep. The part's file has at most 40,000 bytes.
+# - `"server"`: a thousand users, each with a part of their own, mixed in one batch. The part's file
+#   has at most 24,000 bytes, and a request costs no cache beyond the base's.
+#
+# Each must answer at least 85 % of the held-out questions. `plans` is a dict from these two names to
+# `(method, size, learning_rate)`. method: full, LoRA, adapter, prefix, prompt or BitFit. size: rank,
+# width or positions, a whole number from 1 to 512 (for full and BitFit any). learning_rate: a float
+# above 0 and below 10. `method_cost(method, size, base.config)` counts `file_bytes` and
+# `cache_bytes`. The check trains both with seed 7. This is how you try one:
+#
+# ```python
+# model = build(base, "adapter", task, seed=7, size=8)
+# tune(model, task, seed=7, learning_rate=1e-2)
+# share_right(model, task.held_out, task)
+# ```
+
+# %% tags=["stub"]
+plans = ...
+
+# %% tags=["solution"]
+plans = {"phone": ("LoRA", 1, 5e-3), "server": ("adapter", 2, 4e-2)}
+for method, size, rate in plans.values():
+    model = build(base, method, task, seed=7, size=size)
+    _ = tune(model, task, seed=7, learning_rate=rate)
+    print(
+        method,
+        method_cost(method, size, base.config).file_bytes,
+        "bytes,",
+        f"{share_right(model, task.held_out, task):.0%} right",
+    )
+
+# %% tags=["check"]
+check("6.9", plans)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary>The table rules methods out, `method_cost` rules sizes out, and a
+# few runs at rates a factor of two apart find the rate.</details>
+
+# %% [markdown] tags=["explanation"]
+# Only LoRA and full tuning merge into a plain Qwen3, and full tuning's file is too large. On the
+# server prefix and prompt pay cache, and LoRA of rank 1 is too large.
+#
+# Usual mistakes: BitFit on the phone, where no bias can be saved; the chapter's rate for another
+# size.
 
 # %% [markdown]
-# ## 7 · What to choose when
+# ## 7 · On a real model
 #
-# | you have | choose | what we saw |
-# |---|---|---|
-# | one task, and memory for 16 bytes a parameter (chapter 05) | full | learns the task; kept the old facts, disturbed documents little |
-# | little memory, or several tasks on one base | LoRA | near full with 7 % of the numbers; disturbed less than other parts; merges, or switches |
-# | an architecture with biases, kilobytes for a task | BitFit | on average more right than prefix and prompt |
-# | a server that already has adapters | adapter | learned like LoRA, disturbed more; cannot be merged |
-# | weights you may not touch, many users in one batch | prefix | it is a cache; learned less, kept the fewest old facts |
-# | a very large model that nearly does the task | prompt | smallest; here it did not learn the task in 40 steps |
+# `smollm2-135m`, a chat model of 135 million weights, trains 12 steps of 4 of our questions
+# (`tools/experiments/06_smollm2.py`), each method at a rate of its own, chosen on other countries.
 #
-# Three sentences of our seed texts need a condition:
-#
-# - *"Full tuning surely works better."* In these runs it was right in every seed. LoRA and the
-#   adapter came close, with a thirteenth of its optimizer bytes or less.
-# - *"Prefix tuning puts a trainable prefix in front of the **input**."* That describes prompt
-#   tuning. A prefix stands in every layer, and learned more here.
-# - *"So everybody uses LoRA."* The table suggests why: it is the only part that merges into every
-#   linear layer, and of the parts that learned the task it disturbed documents least.
-#
-# One belief of many readers did not hold: few trained parameters do not mean little forgetting.
-# While they are active, LoRA, adapter, BitFit and prefix disturbed documents more than full tuning
-# did. What they offer instead: take them away, and the base is back.
-#
-# What we did not measure: long training and large models. Lester and others report that prompt
-# tuning comes close to full tuning with billions of parameters; ours has one million, and 40 steps.
+# **Predict.** The untuned model's held-out loss is 1.27 nats per graded token. To about what does
+# LoRA bring it: 1.1, 0.6, or 0.3?
+
+# %% tags=["predict"]
+smollm = read_results("06_smollm2")
+untuned = smollm.select(method="none")[0]["loss"]
+tried = [row for row in smollm.rows if row["seed"] == 0 and row["trained"]]
+real = {}
+for row in sorted(tried, key=lambda row: row["choosing_loss"]):  # the best rate comes first
+    best = smollm.select(method=row["method"], rate=row["rate"])
+    real.setdefault(row["method"], best)
+print(f"recorded {smollm.made} on {smollm.machine}")
+_ = draw_real(real, untuned)
+
+# %%
+for method, rows in real.items():
+    losses = [row["loss"] for row in rows]
+    print(f"{method:8} rate {rows[0]['rate']:g}: {losses} nats, untuned {untuned}")
+    assert max(losses) < untuned
 
 # %% [markdown]
+# **Read.** To 0.3 or 0.4. LoRA's seeds scatter more than the three methods differ, so nothing orders
+# them. The prefix trains 0.26 % as many numbers as the model has.
+#
+# Two sentences of our seeds need a condition. *"Prefix tuning puts a trainable prefix in front
+# of the input"* describes prompt tuning. *"So everybody uses LoRA"*: it is the only part here that
+# merges into every linear layer. We did not measure long training and large models. Lester and others
+# report that prompt tuning comes close to full tuning with billions of parameters.
+#
 # ## What to remember
 #
-# - An answer is right under greedy decoding exactly when every graded guess is right under teacher
+# - Greedy decoding writes the true answer exactly when every graded guess is right under teacher
 #   forcing.
-# - Adapter: x + up(gelu(down(x))), with `up` zero at first. GELU keeps it from being merged.
-# - Prefix: keys and values in every layer; old output scaled down, plus prefix values. Prompt:
-#   embeddings, once.
-# - Real tokens make step 0 of a prefix a known model; here they also ended lower on average.
+# - Adapter: h + up(gelu(down(h))), `up` zero at first; gelu keeps it from being merged.
+# - Prefix: keys and values in every layer. Prompt: embeddings, once.
 # - Give every method its own learning rate before you compare.
-# - Without the part nothing is forgotten; with it, a small part can disturb more than full tuning.
+# - Without its part the model is the base; with it, a small part can disturb more than full tuning.
 #
 # ## Sources
 #
-# - N. Houlsby et al., *Parameter-Efficient Transfer Learning for NLP*, 2019, arXiv:1902.00751:
-#   adapters.
-# - X. L. Li and P. Liang, *Prefix-Tuning: Optimizing Continuous Prompts for Generation*, 2021,
-#   arXiv:2101.00190.
-# - B. Lester et al., *The Power of Scale for Parameter-Efficient Prompt Tuning*, 2021,
-#   arXiv:2104.08691.
+# - N. Houlsby et al., *Parameter-Efficient Transfer Learning*, 2019, arXiv:1902.00751.
+# - X. L. Li, P. Liang, *Prefix-Tuning*, 2021, arXiv:2101.00190.
+# - B. Lester et al., *The Power of Scale*, 2021, arXiv:2104.08691.
 # - E. Ben Zaken et al., *BitFit*, 2022, arXiv:2106.10199.
-# - J. He et al., *Towards a Unified View of Parameter-Efficient Transfer Learning*, 2022,
-#   arXiv:2110.04366.
-# - PEFT documentation: prefix tuning, prompt tuning.
+# - J. He et al., *Towards a Unified View*, 2022, arXiv:2110.04366.
 #
 # <details><summary>中文要点</summary>
 #
 # 1. **快速评分**：贪心解码的答案完全正确，当且仅当教师强制下每个被计分位置的 argmax 都正确；
 #    一次前向即可。
-# 2. **Adapter（瓶颈适配器）**：x + up(gelu(down(x)))，up 从零开始，第 0 步等于基座；有非线性，
+# 2. **Adapter（瓶颈适配器）**：h + up(gelu(down(h)))，up 从零开始，第 0 步等于基座；有非线性，
 #    无法合并进权重。
 # 3. **Prefix Tuning**：在每一层学习额外的键和值，不改任何权重；与 PEFT 的损失和梯度一致。
-#    从真实 token 初始化时第 0 步可知，本章中平均损失也更低。
 #    **Prompt Tuning** 只在输入前学习嵌入；种子文本所说的“输入前加虚拟前缀”其实是它。
 # 4. **BitFit** 只训练偏置；Qwen3 没有偏置，需要新增，保存后用原架构加载会被悄悄丢弃。
-# 5. 比较时每种方法都要有自己的学习率。参数少不等于遗忘少：拿掉部件，基座原样恢复；
+# 5. 比较时每种方法都要有自己的学习率。参数少不等于干扰少：拿掉部件，基座原样恢复；
 #    部件启用时小部件的干扰可能更大。
 #
 # </details>

@@ -103,6 +103,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.mask_runs       chapter 03b: what the prompt weighs, trained to the end
            course.plain_loop      chapter 04: the loop of SFT in three small functions
            course.resume_runs     chapter 04b: a short run, cut, which goes on
+           course.part_runs       chapter 06: six ways of tuning on one task
            course.same_run        chapter 07: TRL's trainer as our run, and five wrong ones
            course.time_runs       chapter 07b: one run in several ways, timed against each other
            course.loss_runs       chapter 12: runs that differ in their loss alone
@@ -149,6 +150,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.training  chapters 04 and 04b: the loop, its rates, a run that is cut
            course.views.rank      chapter 05: an update of low rank
            course.views.choice    chapter 06: what each method costs
+           course.views.parts     chapter 06: what each method learns and disturbs
            course.views.fit       chapter 08: what fits on a card
            course.views.memory    chapter 08: a step's memory over time; what a card said
            course.views.blind     chapter 09: two answers, names hidden

@@ -40,35 +40,37 @@ def test_the_words_name_all_five_costs():
     assert "no cache and no more operations" in describe_choice("atlas-base", "BitFit", 1)
 
 
+def values_in(ax):
+    """What the dots of an axis stand at, from the lowest row to the highest."""
+    return [dot.get_xdata()[0] for dot in ax.lines]
+
+
 def test_the_chosen_method_is_marked_by_more_than_colour():
     figure = draw_choice("Qwen3-0.6B", "adapter", 16)
     parameters, cache, operations = figure.axes
-    assert [text.get_text() for text in parameters.get_yticklabels()] == [
-        "full",
-        "LoRA",
-        "▶ adapter",
-        "prefix",
-        "prompt",
-        "BitFit",
-    ]
-    assert [bar.get_linewidth() > 0 for bar in parameters.patches] == [
-        False,
-        False,
-        True,
-        False,
-        False,
-        False,
-    ]
-    assert (len(parameters.patches), len(cache.patches), len(operations.patches)) == (6, 2, 4)
+    names = [text.get_text() for text in parameters.get_yticklabels()]
+    assert [name for name in names if "▶" in name] == ["▶ adapter"]
+    sizes = [dot.get_markersize() for dot in parameters.lines]
+    assert max(sizes) == sizes[names.index("▶ adapter")] > 1.3 * min(sizes)
+    assert sizes.count(max(sizes)) == 1
+    assert (len(parameters.lines), len(cache.lines), len(operations.lines)) == (6, 2, 4)
     assert all(ax.get_xscale() == "log" for ax in figure.axes)
 
 
-def test_a_bar_ends_at_its_value():
-    bars = draw_choice("Qwen3-0.6B", "LoRA", 16).axes[0].patches
-    for bar, method in zip(bars, METHODS, strict=True):
-        assert bar.get_x() + bar.get_width() == pytest.approx(
-            method_cost(method, 16, find_config("Qwen3-0.6B")).trained
-        )
+@pytest.mark.parametrize("model", MODELS)
+def test_the_dots_stand_at_their_values_the_largest_first(model):
+    parameters = draw_choice(model, "LoRA", 16).axes[0]
+    assert values_in(parameters) == sorted(
+        (method_cost(method, 16, find_config(model)).trained for method in METHODS), reverse=True
+    )
+    for text, value in zip(parameters.get_yticklabels(), values_in(parameters), strict=True):
+        name = text.get_text().removeprefix("▶ ")
+        assert method_cost(name, 16, find_config(model)).trained == value
+
+
+def test_a_cost_of_nothing_is_said():
+    cache = draw_choice("Qwen3-0.6B", "LoRA", 16).axes[1]
+    assert [text.get_text() for text in cache.texts].count("0") == 4
 
 
 @pytest.mark.parametrize("size", [1, 256], ids=["least", "most"])

@@ -1,8 +1,6 @@
 """Right answers to the exercises of chapter 06, each in another style; written from the statements
 alone."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -40,136 +38,6 @@ def _by_wrong_places(logits, labels):
         if int(logits[row, t].argmax()) != int(labels[row, t + 1]):
             ok[row] = False
     return ok
-
-
-# 6.2
-class ZeroUp(nn.Module):
-    def __init__(self, features: int, width: int) -> None:
-        super().__init__()
-        self.down = nn.Linear(features, width)
-        self.up = nn.Linear(width, features)
-        nn.init.zeros_(self.up.weight)
-        nn.init.zeros_(self.up.bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.up(F.gelu(self.down(x)))
-
-
-class ZeroDown(nn.Module):
-    """gelu(0) is 0, so a random `up` without its bias adds nothing either."""
-
-    def __init__(self, features: int, width: int) -> None:
-        super().__init__()
-        self.down, self.up = nn.Linear(features, width), nn.Linear(width, features)
-        for parameter in (self.down.weight, self.down.bias, self.up.bias):
-            nn.init.zeros_(parameter)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.up(F.gelu(self.down(x))) + x
-
-
-class ModuleGelu(nn.Module):
-    def __init__(self, features: int, width: int) -> None:
-        super().__init__()
-        self.down = nn.Linear(in_features=features, out_features=width, bias=True)
-        self.activation = nn.GELU()
-        self.up = nn.Linear(in_features=width, out_features=features, bias=True)
-        with torch.no_grad():
-            for parameter in self.up.parameters():
-                parameter.zero_()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.add(x, self.up(self.activation(self.down(x))))
-
-
-class HandGelu(nn.Module):
-    def __init__(self, features: int, width: int) -> None:
-        super().__init__()
-        self.down, self.up = nn.Linear(features, width), nn.Linear(width, features)
-        self.up.weight = nn.Parameter(torch.zeros(features, width))
-        self.up.bias = nn.Parameter(torch.zeros(features))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        inner = x @ self.down.weight.T + self.down.bias
-        inner = inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
-        return x + inner @ self.up.weight.T + self.up.bias
-
-
-class SmallDown(nn.Module):
-    def __init__(self, features: int, width: int) -> None:
-        super().__init__()
-        self.down, self.up = nn.Linear(features, width), nn.Linear(width, features)
-        nn.init.normal_(self.down.weight, std=0.02)
-        nn.init.zeros_(self.down.bias)
-        self.up.weight.data.zero_()
-        self.up.bias.data.zero_()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        residual = x
-        x = self.down(x)
-        x = F.gelu(x)
-        return residual + self.up(x)
-
-
-# 6.3
-def _masked_softmax(q, k, v, prefix_k, prefix_v):
-    P, tokens = len(prefix_k), len(q)
-    scores = q @ torch.cat((prefix_k, k)).T / q.shape[1] ** 0.5
-    hidden = torch.ones(tokens, P + tokens, dtype=torch.bool).triu(1 + P)
-    scores = scores.masked_fill(hidden, -torch.inf)
-    weights = torch.exp(scores - scores.max(dim=1, keepdim=True).values)
-    return weights / weights.sum(dim=1, keepdim=True) @ torch.cat((prefix_v, v))
-
-
-def _token_by_token(q, k, v, prefix_k, prefix_v):
-    rows = []
-    for t in range(len(q)):
-        keys = torch.cat((prefix_k, k[: t + 1]))
-        values = torch.cat((prefix_v, v[: t + 1]))
-        weights = (keys @ q[t] / math.sqrt(q.shape[1])).exp()
-        rows.append((weights[:, None] * values).sum(dim=0) / weights.sum())
-    return torch.stack(rows)
-
-
-def _through_logsumexp(q, k, v, prefix_k, prefix_v):
-    tokens = len(q)
-    scores = torch.einsum("ts,ps->tp", q, torch.cat((prefix_k, k))) * q.shape[1] ** -0.5
-    causal = torch.ones(tokens, tokens).tril().log()
-    scores = scores + torch.cat((torch.zeros(tokens, len(prefix_k)), causal), dim=1)
-    weights = (scores - scores.logsumexp(dim=1, keepdim=True)).exp()
-    return torch.einsum("tp,ps->ts", weights, torch.cat((prefix_v, v)))
-
-
-def _two_sums(q, k, v, prefix_k, prefix_v):
-    size = q.shape[1]
-    tokens = (q @ k.T / size**0.5).exp().tril()
-    prefix = (q @ prefix_k.T / size**0.5).exp()
-    total = tokens.sum(1) + prefix.sum(1)
-    return (tokens @ v + prefix @ prefix_v) / total[:, None]
-
-
-def _tokens_first(q, k, v, prefix_k, prefix_v):
-    scores = torch.cat((q @ k.T, q @ prefix_k.T), dim=1) / torch.tensor(float(q.shape[1])).sqrt()
-    seen = torch.cat((torch.ones(len(q), len(q)).tril(), torch.ones(len(q), len(prefix_k))), 1)
-    weights = (scores - scores.max()).exp() * seen
-    return (weights / weights.sum(-1, keepdim=True)) @ torch.cat((v, prefix_v))
-
-
-# 6.4
-def _by_stacking(prompt, embeddings, labels):
-    rows = torch.stack([torch.cat([prompt, row]) for row in embeddings])
-    first = torch.full((len(labels), len(prompt)), -100, dtype=labels.dtype)
-    return rows, torch.cat([first, labels], dim=1)
-
-
-def _into_new_tensors(prompt, embeddings, labels):
-    (batch, tokens, features), P = embeddings.shape, prompt.shape[0]
-    longer = embeddings.new_empty(batch, P + tokens, features)
-    longer[:, :P] = prompt
-    longer[:, P:] = embeddings
-    wanted = labels.new_full((batch, P + tokens), IGNORE_INDEX)
-    wanted[:, P:] = labels
-    return longer, wanted
 
 
 # 6.5
@@ -322,24 +190,6 @@ RIGHT_ANSWERS = {
                 dim=1
             )
         ),
-    ],
-    "6.2": [ZeroUp, ZeroDown, ModuleGelu, HandGelu, SmallDown],
-    "6.3": [_masked_softmax, _token_by_token, _through_logsumexp, _two_sums, _tokens_first],
-    "6.4": [
-        lambda prompt, embeddings, labels: (
-            torch.cat((prompt.expand(len(embeddings), -1, -1), embeddings), dim=1),
-            F.pad(labels, (len(prompt), 0), value=IGNORE_INDEX),
-        ),
-        lambda prompt, embeddings, labels: (
-            torch.cat((prompt[None].repeat(len(embeddings), 1, 1), embeddings), dim=1),
-            torch.hstack((torch.full((len(labels), len(prompt)), -100), labels)),
-        ),
-        lambda prompt, embeddings, labels: (
-            F.pad(embeddings, (0, 0, len(prompt), 0)) + F.pad(prompt, (0, 0, 0, labels.shape[1])),
-            torch.cat((labels.new_full((len(labels), len(prompt)), -100), labels), 1),
-        ),
-        _by_stacking,
-        _into_new_tensors,
     ],
     "6.5": [_if_by_if, _match, _from_modules, _layer_by_layer, _table],
     "6.6": [_probed, _one_input_at_a_time, _least_squares, _additive_first, _with_the_jacobian],

@@ -1,8 +1,11 @@
 """Wrong answers to the exercises of chapter 06, each with what its reader is told."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import DynamicCache
 
 
 def _hits(logits, labels):
@@ -15,116 +18,98 @@ def _shares(logits, labels):
 
 
 class _Adapter(nn.Module):
-    def __init__(self, features, width):
+    """The right one, but for what a name of ADAPTERS changes."""
+
+    def __init__(self, features, width, form, bias=True, zero="up"):
         super().__init__()
         self.down, self.up = nn.Linear(features, width), nn.Linear(width, features)
-        nn.init.zeros_(self.up.weight)
-        nn.init.zeros_(self.up.bias)
+        if not bias:
+            self.down.bias = None
+        for name, parameter in self.named_parameters():
+            if name.startswith("up") and zero in ("up", "all") or zero == "all":
+                nn.init.zeros_(parameter)
+        self.form = form
+
+    def forward(self, h):
+        return self.form(h, self.down(h), self.up)
 
 
-class _NoResidual(_Adapter):
-    def forward(self, x):
-        return self.up(F.gelu(self.down(x)))
+def _right_form(h, inner, up):
+    return h + up(F.gelu(inner))
 
 
-class _NoGelu(_Adapter):
-    def forward(self, x):
-        return x + self.up(self.down(x))
+def _insert(*, form=_right_form, places=("o_proj", "down_proj"), frozen=True, **of_part):
+    """A copy with adapters, wrong in what is given."""
 
-
-class _Relu(_Adapter):
-    def forward(self, x):
-        return x + self.up(F.relu(self.down(x)))
-
-
-class _RandomUp(nn.Module):
-    def __init__(self, features, width):
-        super().__init__()
-        self.down, self.up = nn.Linear(features, width), nn.Linear(width, features)
-
-    def forward(self, x):
-        return x + self.up(F.gelu(self.down(x)))
-
-
-class _AllZero(_RandomUp):
-    def __init__(self, features, width):
-        super().__init__(features, width)
-        for parameter in self.parameters():
-            nn.init.zeros_(parameter)
-
-
-class _NoBias(nn.Module):
-    def __init__(self, features, width):
-        super().__init__()
-        self.down = nn.Linear(features, width, bias=False)
-        self.up = nn.Linear(width, features, bias=False)
-        nn.init.zeros_(self.up.weight)
-
-    def forward(self, x):
-        return x + self.up(F.gelu(self.down(x)))
-
-
-class _Wide(_Adapter):
-    def __init__(self, features, width):
-        super().__init__(features, features)
-
-    def forward(self, x):
-        return x + self.up(F.gelu(self.down(x)))
-
-
-def _softmax(scores):
-    weights = (scores - scores.amax(-1, keepdim=True)).exp()
-    return weights / weights.sum(-1, keepdim=True)
-
-
-def _attention(*, causal=True, scaled=True, first=True, offset=True):
-    def answer(q, k, v, prefix_keys, prefix_values):
-        keys = torch.cat((prefix_keys, k) if first else (k, prefix_keys))
-        values = torch.cat((prefix_values, v) if first else (v, prefix_values))
-        scores = q @ keys.T * (q.shape[-1] ** -0.5 if scaled else 1.0)
-        if causal:
-            first_later = 1 + (len(prefix_keys) if offset else 0)
-            later = torch.ones_like(scores).triu(first_later).bool()
-            scores = scores.masked_fill(later, -torch.inf)
-        return _softmax(scores) @ values
+    def answer(model, width):
+        made = copy.deepcopy(model)
+        made.requires_grad_(not frozen)
+        features = model.config.hidden_size
+        for layer in made.model.layers:
+            for block, name in ((layer.self_attn, "o_proj"), (layer.mlp, "down_proj")):
+                if name in places:
+                    part = _Adapter(features, width, form, **of_part)
+                    setattr(block, name, nn.Sequential(getattr(block, name), part))
+        return made
 
     return answer
 
 
-def _two_softmaxes(q, k, v, prefix_keys, prefix_values):
-    tokens = _attention()(q, k, v, prefix_keys[:0], prefix_values[:0])
-    if len(prefix_keys) == 0:
-        return tokens
-    return tokens + _softmax(q @ prefix_keys.T * q.shape[-1] ** -0.5) @ prefix_values
+def _one_for_all(model, width):
+    made, part = copy.deepcopy(model), _Adapter(model.config.hidden_size, width, _right_form)
+    made.requires_grad_(False)
+    for layer in made.model.layers:
+        layer.self_attn.o_proj = nn.Sequential(layer.self_attn.o_proj, part)
+        layer.mlp.down_proj = nn.Sequential(layer.mlp.down_proj, part)
+    return made
 
 
-def _in_front(prompt, embeddings):
-    return torch.cat((prompt.expand(len(embeddings), -1, -1), embeddings), dim=1)
+def _frozen_last(model, width):
+    return _insert()(model, width).requires_grad_(False)
 
 
-def _ignored(prompt, labels):
-    return torch.full((len(labels), len(prompt)), -100)
+def _not_called(model, width):
+    made = copy.deepcopy(model).requires_grad_(False)
+    made.parts = nn.ModuleList(
+        _Adapter(model.config.hidden_size, width, _right_form)
+        for _ in range(2 * model.config.num_hidden_layers)
+    )
+    return made
 
 
-def _join(*parts):
-    return torch.cat(parts, dim=1)
+def _in_front(model, width):
+    made = copy.deepcopy(model).requires_grad_(False)
+    for layer in made.model.layers:
+        for block, name in ((layer.self_attn, "o_proj"), (layer.mlp, "down_proj")):
+            part = _Adapter(model.config.hidden_size, width, _right_form)
+            setattr(block, name, nn.Sequential(part, getattr(block, name)))
+    return made
 
 
-def _right_labels(prompt, labels):
-    return _join(_ignored(prompt, labels), labels)
+def _in_place(model, width):
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return model
 
 
-def _labels(form):
-    """The right embeddings, with other labels."""
-    return lambda prompt, x, labels: (_in_front(prompt, x), form(prompt, labels))
+def _prefixed(change=lambda keys_values: keys_values, *, positions=False):
+    """Logits behind another prefix than the given one, or at other positions."""
+
+    def answer(model, keys_values, input_ids):
+        cache = DynamicCache(config=model.config)
+        for layer, (keys, values) in enumerate(change(keys_values)):
+            rows = [part.expand(len(input_ids), -1, -1, -1) for part in (keys, values)]
+            cache.update(*rows, layer)
+        other = {}
+        if positions:
+            other["position_ids"] = torch.arange(input_ids.shape[1])[None]
+        return model(input_ids=input_ids, past_key_values=cache, **other).logits
+
+    return answer
 
 
-def _behind(prompt, x, labels):
-    return _join(x, prompt.expand(len(x), -1, -1)), _join(labels, _ignored(prompt, labels))
-
-
-def _detached(prompt, x, labels):
-    return _in_front(prompt.detach(), x), _right_labels(prompt, labels)
+def _as_numbers(model, keys_values, input_ids):
+    return _prefixed()(model, keys_values, input_ids).detach()
 
 
 def _count(**other):
@@ -191,6 +176,8 @@ def _merge(*, bias=True, check=True, transposed=False, shifted=True):
     return answer
 
 
+PHONE, SERVER = ("LoRA", 1, 5e-3), ("adapter", 2, 4e-2)
+
 WRONG_ANSWERS = {
     "6.1": [
         (lambda z, y: _hits(z, y)[0].all(1), "-100 asks for nothing"),
@@ -199,33 +186,6 @@ WRONG_ANSWERS = {
         (lambda z, y: (_hits(z, y)[0] | ~_hits(z, y)[1]).all(1).float().mean(), "not their mean"),
         (lambda z, y: ((z.argmax(-1) == y) | (y == -100)).all(1), "row t of the logits predicts"),
         (lambda z, y: ~(_hits(z, y)[0] | ~_hits(z, y)[1]).all(1), "where an answer is wrong"),
-    ],
-    "6.2": [
-        (_NoResidual, "the residual is missing"),
-        (_NoGelu, "the nonlinearity is missing"),
-        (_Relu, "this is ReLU"),
-        (_RandomUp, "the output before training"),
-        (_AllZero, "nothing can learn"),
-        (_NoBias, "the biases are missing"),
-        (_Wide, "as wide as the input"),
-        (lambda *sizes: nn.Sequential(nn.Linear(*sizes)), "self.down and self.up"),
-    ],
-    "6.3": [
-        (lambda q, k, v, pk, pv: _attention()(q, k, v, pk[:0], pv[:0]), "the prefix is not there"),
-        (_attention(causal=False), "the causal mask is missing"),
-        (_attention(scaled=False), "divided by the square root"),
-        (_attention(offset=False), "counts the prefix as tokens"),
-        (_two_softmaxes, "one softmax over prefix and tokens"),
-        (_attention(first=False, causal=False), "the causal mask is missing"),
-    ],
-    "6.4": [
-        (_labels(lambda prompt, labels: labels), "the labels are too short"),
-        (_labels(lambda prompt, y: _join(0 * _ignored(prompt, y), y)), "0 is a token id"),
-        (_labels(lambda prompt, y: _join(y, _ignored(prompt, y))), "the -100 stand behind"),
-        (_labels(lambda *x: _right_labels(*x).float()), "wants token ids"),
-        (_behind, "the prompt stands behind"),
-        (_detached, "no gradient flows"),
-        (lambda p, x, y: _in_front(p, x), "return two things"),
     ],
     "6.5": [
         (_count(LoRA=_full_matrices), "rank · (in + out)"),
@@ -245,5 +205,40 @@ WRONG_ANSWERS = {
         (_merge(transposed=True), "the weight is transposed"),
         (_merge(shifted=False, check=False), "take the bias off"),
         (lambda part, features: _merge()(part, features)[0], "return two things"),
+    ],
+    "6.7": [
+        (_insert(frozen=False), "nothing is frozen"),
+        (_insert(places=("down_proj",)), "two places in each"),
+        (_one_for_all, "every place has one of its own"),
+        (_frozen_last, "no gradient reaches a matrix"),
+        (_insert(zero="all"), "no gradient reaches a matrix"),
+        (_insert(zero="nothing"), "a logit before training"),
+        (_insert(form=lambda h, inner, up: h + up(inner)), "the nonlinearity is missing"),
+        (_insert(form=lambda h, inner, up: h + up(F.relu(inner))), "this is ReLU"),
+        (_insert(form=lambda h, inner, up: up(F.gelu(inner))), "a logit before training"),
+        (_insert(bias=False), "`down` has no bias"),
+        (_not_called, "no gradient reaches a matrix"),
+        (_in_front, "behind the matrix, not in front"),
+        (_in_place, "changed `model` in place"),
+        (lambda model, width: _Adapter(16, width, _right_form), "not a _Adapter"),
+    ],
+    "6.8": [
+        (lambda model, keys_values, ids: model(ids).logits, "no prefix is there"),
+        (_prefixed(lambda x: x.flip(1)), "keys and values changed places"),
+        (_prefixed(positions=True), "their positions begin at P"),
+        (_prefixed(lambda x: x[:1].expand_as(x)), "keys and values of its own"),
+        (_prefixed(lambda x: x.detach()), "no gradient reaches keys_values"),
+        (_as_numbers, "no gradient flows through"),
+    ],
+    "6.9": [
+        ({"phone": PHONE}, "a dict with the keys"),
+        ({"phone": ("adapter", 2, 4e-2), "server": SERVER}, "no weight of a plain Qwen3"),
+        ({"phone": ("LoRA", 8, 5e-3), "server": SERVER}, "the brief allows 40,000"),
+        ({"phone": PHONE, "server": ("LoRA", 1, 1e-2)}, "the brief allows 24,000"),
+        ({"phone": PHONE, "server": ("prefix", 8, 0.2)}, "every request pays cache"),
+        ({"phone": PHONE, "server": ("adapter", 2, 1e-3)}, "of the held-out questions, asked are"),
+        ({"phone": ("LoRA", 1, 1e-4), "server": SERVER}, "phone: LoRA of size 1 at rate 0.0001"),
+        ({"phone": PHONE, "server": ("IA3", 2, 1e-2)}, "there is no method"),
+        ({"phone": ("LoRA", 1), "server": SERVER}, "return three things"),
     ],
 }

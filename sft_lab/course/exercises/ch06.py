@@ -2,14 +2,18 @@
 
 import operator
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import Qwen3Config
+from transformers import DynamicCache, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
+from sft_lab.adapters import METHODS
+from sft_lab.costs import method_cost
 from sft_lab.course.exercises.kit import (
     Case,
     Hints,
@@ -18,15 +22,16 @@ from sft_lab.course.exercises.kit import (
     named,
     need_dtype,
     need_gradient,
+    need_number,
     need_tensor,
-    normal,
-    same,
+    need_whole,
     same_for_all,
     same_in_all,
     unpack,
-    without,
 )
+from sft_lab.course.part_runs import Task, build, give_stop_a_row, load_task, share_right, tune
 from sft_lab.examples import IGNORE_INDEX
+from sft_lab.models import load
 
 
 @checks("6.1")
@@ -120,195 +125,6 @@ def _graded_rows() -> tuple[torch.Tensor, torch.Tensor]:
     logits[4, -1, (labels[4, 0] + 1) % size] += 2.7  # the last row of logits says something else
     order = torch.randperm(9)
     return logits[order], labels[order]
-
-
-@checks("6.2")
-def adapter(attempt: type) -> str:
-    counts, starts, outputs = [], [], []
-    for width in random.sample((2, 3, 4), 2):
-        features = random.randint(7, 10)
-        made, given = attempt(features, width), f"features = {features}, width = {width}"
-        if not isinstance(made, nn.Module):
-            raise Mistake("write a class that derives from nn.Module")
-        if not all(isinstance(getattr(made, name, None), nn.Linear) for name in ("down", "up")):
-            raise Mistake("call the two linear layers self.down and self.up")
-        hints = [
-            (2 * features * width, "the biases are missing: nn.Linear has one by default"),
-            (
-                2 * features * features + 2 * features,
-                "the middle is as wide as the input: it should have `width` numbers",
-            ),
-        ]
-        trained = sum(part.numel() for part in made.parameters() if part.requires_grad)
-        counts.append(Case(trained, 2 * features * width + features + width, hints, given))
-        x = torch.randn(3, 5, features)
-        hints = [(torch.zeros_like(x), "the residual is missing: add x to what comes out of `up`")]
-        starts.append(Case(_run(made, x), x, hints, given))
-    same_in_all(counts, what="the number of trained parameters")
-    same_in_all(starts, what="the output before training", rtol=0.0)
-    for width in (2, 4):
-        outputs += _random_outputs(attempt(9, width))
-    same_in_all(outputs[::2], what="the output with random weights")
-    same_in_all(outputs[1::2], what="the gradient of x", atol=1e-5)
-    fresh = attempt(9, 3)
-    fresh(torch.randn(6, 9)).square().sum().backward()
-    gradients = [layer.weight.grad for layer in (fresh.down, fresh.up)]
-    if not any(gradient is not None and gradient.any() for gradient in gradients):
-        raise Mistake(
-            "with these initial values nothing can learn: no gradient reaches a matrix; one of the "
-            "two must start random"
-        )
-    return "x + up(gelu(down(x))); starts as x, and its first gradient is not zero"
-
-
-def _run(made: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The output; Mistake when x is changed in place."""
-    given = x.detach().clone()
-    found = need_tensor(made(given), "the output")
-    if not torch.equal(given, x):
-        raise Mistake("your adapter changed `x` in place: write x + …, not x += …")
-    return found
-
-
-def _random_outputs(made: nn.Module) -> Iterator[Case]:
-    """Output and gradient of x when all weights are random."""
-    down, up = made.down, made.up
-    if down.weight.shape != up.weight.T.shape or down.in_features != 9:
-        raise Mistake("`down` leads from `features` to `width` numbers, and `up` back")
-    for parameter in made.parameters():
-        nn.init.normal_(parameter)
-    x = torch.randn(3, 5, 9, requires_grad=True)
-    _run(made, x.detach())
-    inner = down(x)
-    update = up(F.gelu(inner))
-    hints = [
-        (x + up(inner), "the nonlinearity is missing: without GELU, two linears are one"),
-        (x + F.gelu(up(inner)), "GELU stands between the two layers, not after them"),
-        (x + up(F.relu(inner)), "this is ReLU: the chapter uses GELU"),
-        (update, "the residual is missing: add x to what comes out of `up`"),
-        (F.gelu(x) + update, "the residual must be x itself"),
-    ]
-    found = need_gradient(made(x), "the adapter")
-    yield Case(found, x + update, hints)
-    yield Case(
-        *(torch.autograd.grad(y.sum(), x, materialize_grads=True)[0] for y in (found, x + update))
-    )
-
-
-@checks("6.3")
-def prefix_attention(attempt: Callable) -> str:
-    inputs = []
-    for length, positions in ((5, 2), (4, 3), (1, 2), (6, 0)):
-        size = random.randint(9, 12)
-        tokens = [normal(length, size) for _ in range(3)]
-        inputs.append((*tokens, normal(positions, size), normal(positions, size)))
-    attend = F.scaled_dot_product_attention
-
-    def head(visible: Callable, scale: float | None = None) -> Callable:
-        def output(q, k, v, prefix_k, prefix_v):
-            keys, values = torch.cat((prefix_k, k)), torch.cat((prefix_v, v))
-            return attend(q, keys, values, visible(len(q), len(prefix_k)), scale=scale)
-
-        return output
-
-    def shown(length, positions):
-        return torch.ones(length, positions + length).tril(positions).bool()
-
-    def as_tokens(length, positions):
-        return torch.ones(length, positions + length).tril().bool()
-
-    def alone(q, k, v, prefix_k, prefix_v):
-        return head(shown)(q, k, v, prefix_k[:0], prefix_v[:0])
-
-    def behind(q, k, v, prefix_k, prefix_v):
-        keys, values = torch.cat((k, prefix_k)), torch.cat((v, prefix_v))
-        return attend(q, keys, values, shown(len(q), len(prefix_k)))
-
-    def two_softmaxes(q, k, v, prefix_k, prefix_v):
-        found = alone(q, k, v, prefix_k, prefix_v)
-        return found + attend(q, prefix_k, prefix_v) if len(prefix_k) else found
-
-    mistakes = [
-        (alone, "the prefix is not there: its keys and values join those of the tokens"),
-        (
-            head(lambda length, positions: None),
-            "the causal mask is missing: no token sees later tokens",
-        ),
-        (
-            head(shown, scale=1.0),
-            "scores are divided by the square root of the head's size",
-        ),
-        (
-            head(as_tokens),
-            "the mask counts the prefix as tokens: every token sees all of the prefix, and tokens "
-            "up to itself",
-        ),
-        (behind, "the prefix stands in front, and the mask with it"),
-        (two_softmaxes, "one softmax over prefix and tokens together, not one each"),
-    ]
-
-    def by_hand(*given):
-        with without(*SOFTMAXES, why="write it with exp and sum"):
-            return attempt(*given)
-
-    what = "the output of the head"
-    same_for_all(by_hand, inputs, head(shown), mistakes, form=need_tensor, what=what)
-    return "equals scaled_dot_product_attention; the whole prefix is visible, later tokens are not"
-
-
-SOFTMAXES = ("softmax", "_softmax", "softmin", "log_softmax", "_log_softmax")
-SOFTMAXES += ("scaled_dot_product_attention", "multi_head_attention_forward")
-
-
-@checks("6.4")
-def put_prompt_in_front(attempt: Callable) -> str:
-    longer, targets = [], []
-    for rows, positions in ((3, 2), (1, 4), (4, 3)):
-        length, width = random.randint(5, 7), random.randint(7, 9)
-        prompt = torch.randn(positions, width, requires_grad=True)
-        embeddings = torch.randn(rows, length, width)
-        labels = torch.randint(5, 40, (rows, length))
-        labels[0, :2], labels[-1, 1], labels[-1, -1] = IGNORE_INDEX, 0, IGNORE_INDEX
-        labels[-1, 0] = 7  # graded from the first token on
-        found = unpack(attempt(prompt, embeddings, labels), "the embeddings", "the labels")
-        need_tensor(found[0], "the first of the two, the embeddings,")
-        need_gradient(found[0], "the embeddings")
-        (gradient,) = torch.autograd.grad(found[0].sum(), prompt, materialize_grads=True)
-        prompts = prompt.detach().expand(rows, -1, -1)
-        given = f"{rows} rows of {length} tokens and a prompt of {positions}"
-        hints = [
-            (
-                torch.cat((embeddings, prompts), dim=1),
-                "the prompt stands behind: with a causal mask nothing that is graded could see it",
-            ),
-            (embeddings, "no prompt is there"),
-        ]
-        expected = torch.cat((prompts, embeddings), dim=1)
-        longer.append(Case(found[0], expected, hints, given))
-        targets.append(_label_case(found[1], labels, positions, given))
-    same_in_all(longer, what="the tensor of embeddings")
-    same(gradient, torch.full_like(prompt, rows), what="the gradient of the prompt, from all rows,")
-    same_in_all(targets, what="the tensor of labels")
-    need_dtype(found[1], torch.long, "the labels", "cross_entropy wants token ids")
-    return "the prompt is in front of every row, never graded, and learns from all rows"
-
-
-def _label_case(found: object, labels: torch.Tensor, positions: int, given: str) -> Case:
-    ignored = labels.new_full((len(labels), positions), IGNORE_INDEX)
-    hints = [
-        (labels, "the labels are too short: every position needs one, and the prompt's are -100"),
-        (
-            torch.cat((0 * ignored, labels), dim=1),
-            "0 is a token id and would be graded: the prompt's labels are -100",
-        ),
-        (
-            torch.cat((labels, ignored), dim=1),
-            "the -100 stand behind: labels and embeddings must stay side by side",
-        ),
-    ]
-    if not torch.is_tensor(found):
-        raise Mistake(f"the labels are a {type(found).__name__}, expected a tensor")
-    return Case(found, torch.cat((ignored, labels), dim=1), hints, given)
 
 
 @checks("6.5")
@@ -448,3 +264,344 @@ def _parts(features: int, outputs: int) -> tuple[dict[str, Callable], dict[str, 
         ),
     }
     return affine, bent
+
+
+# 6.7
+
+
+@checks("6.7")
+def insert_adapters(attempt: Callable) -> str:
+    counts, starts, outputs = [], [], []
+    for layers, width in ((2, 3), (3, 2)):
+        base, input_ids = _tiny_model(layers), torch.randint(1, 40, (3, 6))
+        features = base.config.hidden_size
+        given = f"{layers} layers, D = {features}, width = {width}"
+        made = attempt(base, width)
+        if not isinstance(made, Qwen3ForCausalLM):
+            raise Mistake(f"return the model, not a {type(made).__name__}")
+        parts = _find_adapters(made, features, width, given)
+        one = 2 * features * width + features + width
+        own = sum(parameter.numel() for parameter in base.parameters())
+        head = base.get_output_embeddings().weight.numel()
+        norms = sum(p.numel() for name, p in base.named_parameters() if "norm" in name)
+        hints = [
+            (2 * layers * one + own, "nothing is frozen: only the adapters are to be trained"),
+            (2 * layers * one + head, "embedding table and head are not frozen"),
+            (2 * layers * one + norms, "the norms are not frozen"),
+            (layers * one, "one adapter a layer: there are two places in each"),
+            (one, "one adapter for the whole model: every place has one of its own"),
+            (7 * layers * one, "an adapter behind every linear layer: there are two places"),
+            (0, "nothing is left to train: freeze first, then add the adapters"),
+        ]
+        trained = sum(p.numel() for p in made.parameters() if p.requires_grad)
+        counts.append(Case(trained, 2 * layers * one, hints, given))
+        with torch.no_grad():
+            before = base(input_ids=input_ids).logits
+        after = made(input_ids=input_ids).logits
+        starts.append(Case(after, before, [], given))
+        _need_adapter_gradients(parts, after, given)
+        weights = _random_adapter(features, width)
+        for part in parts:
+            part.load_state_dict({**part.state_dict(), **weights})
+        with torch.no_grad():
+            found = made(input_ids=input_ids).logits
+            expected = _with_adapters(base, input_ids, weights)
+            hints = [
+                (_with_adapters(base, input_ids, weights, **other), mistake)
+                for other, mistake in ADAPTER_MISTAKES
+            ]
+        outputs.append(Case(found, expected, hints, given))
+    same_in_all(counts, what="the number of trained parameters")
+    same_in_all(starts, what="a logit before training", rtol=1e-3, atol=1e-4)
+    same_in_all(outputs, what="a logit with random adapters", rtol=1e-3, atol=1e-4)
+    return (
+        "two adapters a layer, nothing else trained, step 0 unchanged, and outputs as they must be"
+    )
+
+
+ADAPTER_MISTAKES = (
+    ({"form": lambda h, inner, up: h + up(inner)}, "the nonlinearity is missing: gelu"),
+    ({"form": lambda h, inner, up: h + up(F.relu(inner))}, "this is ReLU: the adapter has gelu"),
+    ({"form": lambda h, inner, up: h + F.gelu(up(inner))}, "gelu stands between down and up"),
+    ({"form": lambda h, inner, up: up(F.gelu(inner))}, "the residual is missing: h + up(…)"),
+    ({"form": lambda h, inner, up: h}, "the adapters are there, and nothing passes through them"),
+    ({"places": ("o_proj",)}, "nothing passes through the adapters behind down_proj"),
+    ({"places": ("down_proj",)}, "nothing passes through the adapters behind o_proj"),
+    ({"stream": True}, "h is what the matrix gives, before it is added to the stream"),
+    ({"in_front": True}, "the adapter stands behind the matrix, not in front of it"),
+)
+
+
+def _tiny_model(layers: int) -> Qwen3ForCausalLM:
+    """A Qwen3 model of random weights in eval mode; o_proj and down_proj are square, so that an
+    adapter fits in front of them as well."""
+    config = Qwen3Config(
+        vocab_size=40,
+        num_hidden_layers=layers,
+        hidden_size=16,
+        intermediate_size=16,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=4,
+        tie_word_embeddings=True,
+        initializer_range=0.3,
+    )
+    return Qwen3ForCausalLM(config).eval()
+
+
+def _find_adapters(model: nn.Module, features: int, width: int, given: str) -> list[nn.Module]:
+    """The modules with two linear layers `down` and `up`, each of the right form."""
+    parts = [
+        module
+        for module in model.modules()
+        if all(isinstance(getattr(module, name, None), nn.Linear) for name in ("down", "up"))
+    ]
+    if not parts:
+        raise Mistake(
+            "no module of the model has linear layers self.down and self.up: is the adapter "
+            "a module of the model?"
+        )
+    for part in parts:
+        for name, shape in (("down", (width, features)), ("up", (features, width))):
+            layer = getattr(part, name)
+            if tuple(layer.weight.shape) != shape:
+                turned = tuple(layer.weight.shape)
+                raise Mistake(f"the weight of `{name}` has shape {turned}, not {shape}; {given}")
+            if layer.bias is None:
+                raise Mistake(f"`{name}` has no bias: nn.Linear has one by default")
+    return parts
+
+
+def _need_adapter_gradients(parts: Sequence[nn.Module], logits: torch.Tensor, given: str) -> None:
+    """Mistake unless the first gradient moves a matrix of every adapter."""
+    if logits.requires_grad:
+        (logits * torch.randn_like(logits)).sum().backward()
+    for part in parts:
+        gradients = [layer.weight.grad for layer in (part.down, part.up)]
+        if not any(gradient is not None and gradient.any() for gradient in gradients):
+            raise Mistake(
+                "no gradient reaches a matrix of an adapter: are both of its matrices 0, is it "
+                f"frozen, or is it called at all? ({given})"
+            )
+
+
+def _random_adapter(features: int, width: int) -> dict[str, torch.Tensor]:
+    return {
+        "down.weight": torch.randn(width, features),
+        "down.bias": torch.randn(width),
+        "up.weight": 0.5 * torch.randn(features, width),
+        "up.bias": 0.5 * torch.randn(features),
+    }
+
+
+def _with_adapters(
+    base: Qwen3ForCausalLM,
+    input_ids: torch.Tensor,
+    weights: dict[str, torch.Tensor],
+    *,
+    form: Callable = lambda h, inner, up: h + up(F.gelu(inner)),
+    places: Sequence[str] = ("o_proj", "down_proj"),
+    stream: bool = False,
+    in_front: bool = False,
+) -> torch.Tensor:
+    """Logits of the model with one and the same adapter at all places, put there by hooks."""
+
+    def adapt(h: torch.Tensor) -> torch.Tensor:
+        inner = F.linear(h, weights["down.weight"], weights["down.bias"])
+        return form(h, inner, lambda x: F.linear(x, weights["up.weight"], weights["up.bias"]))
+
+    handles = []
+    for layer in base.model.layers:
+        matrices = {"o_proj": layer.self_attn.o_proj, "down_proj": layer.mlp.down_proj}
+        if stream:  # what follows the sum: the second norm's input, and the layer's output
+            before_norm = layer.post_attention_layernorm.register_forward_pre_hook(
+                lambda module, inputs: (adapt(inputs[0]),)
+            )
+            behind = layer.register_forward_hook(
+                lambda module, inputs, output: (
+                    (adapt(output[0]), *output[1:]) if isinstance(output, tuple) else adapt(output)
+                )
+            )
+            handles += [before_norm, behind]
+            continue
+        for place in places:
+            if in_front:
+                hook = matrices[place].register_forward_pre_hook(
+                    lambda module, inputs: (adapt(inputs[0]),)
+                )
+            else:
+                hook = matrices[place].register_forward_hook(
+                    lambda module, inputs, output: adapt(output)
+                )
+            handles.append(hook)
+    try:
+        return base(input_ids=input_ids).logits
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# 6.8
+
+
+@checks("6.8")
+def logits_behind(attempt: Callable) -> str:
+    shown, drawn, trained = [], [], []
+    for layers, rows, positions in ((2, 3, 2), (3, 2, 5), (2, 1, 1)):
+        model = _tiny_model(layers)
+        input_ids = torch.randint(1, 40, (rows, random.randint(4, 6)))
+        front = torch.randint(1, 40, (1, positions))
+        given = f"{layers} layers, {rows} rows, a prefix of {positions}"
+        with torch.no_grad():
+            cache = model(front, use_cache=True).past_key_values
+            both = torch.cat((front.expand(rows, -1), input_ids), dim=1)
+            expected = model(both).logits[:, positions:]
+        of_tokens = torch.stack([torch.cat((one.keys, one.values)) for one in cache.layers])
+        shown.append(_prefix_case(attempt, model, of_tokens, input_ids, expected, given))
+        numbers = torch.randn_like(of_tokens)
+        expected = _behind(model, numbers, input_ids).detach()
+        drawn.append(_prefix_case(attempt, model, numbers, input_ids, expected, given))
+        trained.append((model, numbers, input_ids))
+    same_in_all(shown, what="a logit behind the keys and values of tokens", rtol=1e-3, atol=1e-4)
+    same_in_all(drawn, what="a logit behind a random prefix", rtol=1e-3, atol=1e-4)
+    slopes = (_slopes_of_prefix(attempt, *given) for given in trained)
+    same_in_all(slopes, what="the gradient with respect to keys_values", rtol=1e-3, atol=1e-4)
+    return "behind the keys and values of tokens as behind the tokens; the prefix gets a gradient"
+
+
+def _slopes_of_prefix(
+    attempt: Callable,
+    model: Qwen3ForCausalLM,
+    numbers: torch.Tensor,
+    input_ids: torch.Tensor,
+) -> Case:
+    """The gradient of one and the same mixture of logits, both scaled by the length of the right
+    one."""
+    numbers.requires_grad_(True)
+    found = need_gradient(attempt(model, numbers, input_ids), "the prefix")
+    expected = _behind(model, numbers, input_ids)
+    weights = torch.randn_like(expected)
+    slope, right = (
+        torch.autograd.grad((logits * weights).sum(), numbers, allow_unused=True)[0]
+        for logits in (found, expected)
+    )
+    if slope is None:
+        raise Mistake("no gradient reaches keys_values: use its numbers, not a copy of them")
+    return Case(slope / right.norm(), right / right.norm())
+
+
+def _behind(
+    model: Qwen3ForCausalLM, keys_values: torch.Tensor, input_ids: torch.Tensor, **other: Any
+) -> torch.Tensor:
+    cache = DynamicCache(config=model.config)
+    for layer, (keys, values) in enumerate(keys_values):
+        rows = [numbers.expand(len(input_ids), -1, -1, -1) for numbers in (keys, values)]
+        cache.update(*rows, layer)
+    return model(input_ids=input_ids, past_key_values=cache, **other).logits
+
+
+def _prefix_case(
+    attempt: Callable,
+    model: Qwen3ForCausalLM,
+    keys_values: torch.Tensor,
+    input_ids: torch.Tensor,
+    expected: torch.Tensor,
+    given: str,
+) -> Case:
+    found = need_tensor(attempt(model, keys_values, input_ids), "the answer")
+    first, last = keys_values.clone(), keys_values.clone()
+    first[1:], last[:-1] = first[:1], last[-1:]
+    with torch.no_grad():
+        from_zero = torch.arange(input_ids.shape[1])[None]
+        hints = [
+            (model(input_ids).logits, "no prefix is there: the model read the rows alone"),
+            (
+                _behind(model, keys_values.flip(1), input_ids),
+                "keys and values changed places: keys_values[layer, 0] are the keys",
+            ),
+            (
+                _behind(model, keys_values, input_ids, position_ids=from_zero),
+                "the tokens stand behind the prefix: their positions begin at P, not at 0",
+            ),
+            (_behind(model, first, input_ids), "every layer has keys and values of its own"),
+            (_behind(model, last, input_ids), "every layer has keys and values of its own"),
+        ]
+    return Case(found, expected, hints, given)
+
+
+# 6.9
+
+PHONE_BYTES, SERVER_BYTES, ASKED_SHARE, DESIGN_SEED = 40_000, 24_000, 0.85, 7
+
+
+@checks("6.9")
+def plans(attempt: object) -> str:
+    if not isinstance(attempt, dict) or set(attempt) != {"phone", "server"}:
+        raise Mistake('plans is a dict with the keys "phone" and "server"')
+    found = {place: _read_plan(place, plan) for place, plan in attempt.items()}
+    _need_phone(*found["phone"][:2])
+    _need_server(*found["server"][:2])
+    shares = {place: _share_of(*plan) for place, plan in found.items()}
+    for place, share in shares.items():
+        method, size, rate = found[place]
+        if share < ASKED_SHARE:
+            raise Mistake(
+                f"{place}: {method} of size {size} at rate {rate:g} answers {share:.0%} of the "
+                f"held-out questions, asked are {ASKED_SHARE:.0%}: try rates three times higher "
+                "and lower, and another method if none gets there"
+            )
+    return ", ".join(f"{place}: {share:.0%} right" for place, share in shares.items())
+
+
+def _read_plan(place: str, plan: object) -> tuple[str, int, float]:
+    """Method, size and rate of a plan, in their right types."""
+    method, size, rate = unpack(plan, "method", "size", "learning rate")
+    if method not in METHODS:
+        raise Mistake(f"{place}: there is no method {method!r}; there are {', '.join(METHODS)}")
+    rate = need_number(rate, f"{place}: the learning rate")
+    if not 0 < rate < 10:
+        raise Mistake(f"{place}: the learning rate is {rate:g}: above 0, and below 10")
+    return method, need_whole(size, f"{place}: the size", low=1, high=512), rate
+
+
+def _need_phone(method: str, size: int) -> None:
+    """Mistake unless the part can be merged into the base and its file is small."""
+    if method not in ("full", "LoRA"):
+        raise Mistake(f"phone: no weight of a plain Qwen3 can hold what {method} adds")
+    _need_bytes("phone", method, size, PHONE_BYTES)
+
+
+def _need_server(method: str, size: int) -> None:
+    """Mistake unless the part stays apart, is small, and takes no cache."""
+    if method == "full":
+        raise Mistake("server: full tuning has no part that is kept apart from the weights")
+    if method_cost(method, size, _task_and_base()[1].config).cache_bytes:
+        raise Mistake(f"server: every request pays cache for a {method}")
+    _need_bytes("server", method, size, SERVER_BYTES)
+
+
+def _need_bytes(place: str, method: str, size: int, most: int) -> None:
+    needed = method_cost(method, size, _task_and_base()[1].config).file_bytes
+    if needed > most:
+        raise Mistake(
+            f"{place}: {method} of size {size} takes {needed:,} bytes, the brief allows {most:,}"
+        )
+
+
+@cache
+def _task_and_base() -> tuple[Task, PreTrainedModel]:
+    base, tokenizer = load("atlas-base")
+    give_stop_a_row(base, tokenizer)
+    return load_task(tokenizer), base
+
+
+@lru_cache(maxsize=32)
+def _share_of(method: str, size: int, rate: float) -> float:
+    """Share of right answers to held-out questions after the run of the brief."""
+    task, base = _task_and_base()
+    model = build(base, method, task, seed=DESIGN_SEED, size=size)
+    try:
+        tune(model, task, seed=DESIGN_SEED, learning_rate=rate)
+    except FloatingPointError:
+        return 0.0
+    return share_right(model, task.held_out, task)

@@ -13,7 +13,7 @@ from sft_lab.costs import method_cost, model_operations
 from sft_lab.course.views.widgets import Answer, choose, frame, redraw_on
 from sft_lab.formats import format_bytes, format_count, format_share
 from sft_lab.models import ATLAS_FOLDER
-from sft_lab.plots import ANSWER, INK, PROMPT, new_figure, title_figure
+from sft_lab.plots import ANSWER, INK, MUTED, new_figure, title_figure
 from sft_lab.shapes import named_config
 
 MODELS = ("atlas-base", "Qwen3-0.6B", "Qwen3-4B", "Qwen3-8B")
@@ -46,37 +46,39 @@ def describe_choice(model: str, method: str, size: int) -> str:
 
 
 def draw_choice(model: str, method: str, size: int) -> Figure:
-    """Three costs of all methods on logarithmic axes; the chosen one is orange and marked with an
-    arrow.
+    """Three costs of all methods as dots on logarithmic axes, the most trained parameters above;
+    the chosen one is orange, larger, and marked with an arrow.
 
-    Methods with a size all have this one. A cost of nothing has no bar and says 0, because 0 has no
-    logarithm.
+    Methods with a size all have this one. A cost of nothing has no dot and says 0 at the edge,
+    because 0 has no logarithm.
     """
     config = find_config(model)
-    costs = {name: method_cost(name, size, config) for name in METHODS}
+    order = sorted(METHODS, key=lambda name: -method_cost(name, size, config).trained)
+    costs = {name: method_cost(name, size, config) for name in order}
     figure = new_figure((11.0, 3.9))
     axes = figure.subplots(1, 3, sharey=True, width_ratios=(1.2, 1, 1))
     every_token = model_operations(config)
     share = {name: found.operations / every_token for name, found in costs.items()}
-    _draw_bars(
+    _draw_dots(
         axes[0],
         {name: found.trained for name, found in costs.items()},
         method,
         format_count,
         "trained parameters\n(× 8 bytes for AdamW)",
     )
-    _draw_bars(
+    _draw_dots(
         axes[1],
         {name: found.cache_bytes for name, found in costs.items()},
         method,
         format_bytes,
         "cache for each request\n(bytes, bfloat16)",
     )
-    _draw_bars(
+    _draw_dots(
         axes[2], share, method, format_share, "more operations a token\n(share; LoRA unmerged)"
     )
-    names = [f"▶ {name}" if name == method else name for name in METHODS]
-    axes[0].set_yticks(range(len(METHODS)), names)
+    names = [f"▶ {name}" if name == method else name for name in order]
+    axes[0].set_yticks(range(len(order)), names)
+    axes[0].set_ylim(-0.6, len(order) - 0.4)
     axes[0].invert_yaxis()
     part = format_share(costs[method].trained / count_trained("full", size, config))
     title_figure(figure, f"{model}: {_name(method, size)} trains {part} of the parameters")
@@ -125,36 +127,35 @@ def _name(method: str, size: int) -> str:
     return f"{method} with {size} {what}" if what == "positions" else f"{method} of {what} {size}"
 
 
-def _draw_bars(
+def _draw_dots(
     ax: Axes, values: dict[str, float], chosen: str, say: Callable[[float], str], xlabel: str
 ) -> None:
-    """Horizontal bars on a logarithmic axis, from a tenth of the least value above 0; each value is
+    """A dot a method on a logarithmic axis that begins below the least value above 0; each value is
     written out."""
     least, most = min(value for value in values.values() if value), max(values.values())
-    start = least / 10
+    start = least / 4
     for row, (name, value) in enumerate(values.items()):
+        here = name == chosen
         if value:
-            here = name == chosen
-            ax.barh(
+            ax.plot(
+                value,
                 row,
-                value - start,
-                left=start,
-                color=ANSWER if here else PROMPT,
-                edgecolor=INK,
-                linewidth=1.4 if here else 0.0,
+                "o",
+                color=ANSWER if here else MUTED,
+                markersize=12 if here else 8,
+                markeredgecolor=INK if here else MUTED,
             )
         ax.annotate(
             say(value),
             (value or start, row),
-            (5, 0),
+            (10, 0) if value else (4, 0),
             textcoords="offset points",
             va="center",
             fontsize=11,
-            fontweight="bold" if name == chosen else "normal",
+            fontweight="bold" if here else "normal",
         )
     ax.set(xscale="log", xlim=(start, most * (most / start) ** 0.45), xlabel=xlabel)
     ax.minorticks_off()
     ax.locator_params(axis="x", numticks=5)
-    ax.grid(axis="y", visible=False)
-    ax.grid(axis="x", visible=True)
+    ax.grid(axis="both", visible=True)
     ax.tick_params(axis="y", length=0)
