@@ -8,7 +8,7 @@ Token text is drawn as it is: "$" starts no formula, spaces and newlines show, n
 an empty box."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 
 import matplotlib.pyplot as plt
@@ -34,6 +34,7 @@ ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#CC79A7",
 )
 INK, MUTED, GRID = "#1F2430", "#6B7280", "#E3E6EB"
+PALE = "#F1F3F6"  # a part of a drawing that is not in question
 # what the loss does with a token: ignored, graded, not there
 PROMPT, ANSWER, PADDING = "#C9CDD3", ORANGE, "#FFFFFF"
 BASE, TUNED = BLUE, VERMILLION  # the model before and after
@@ -52,6 +53,29 @@ CHINESE_FONTS = (
     "SimHei",
     "Arial Unicode MS",
 )
+
+# the parts of decoder_layer from left to right: name, middle (x, y), what the box says
+PARTS = {
+    "tokens": (0.6, 2.6, "token\nids"),
+    "embedding": (1.8, 2.6, "embed-\nding"),
+    "norm1": (3.2, 2.6, "norm"),
+    "q": (4.5, 4.3, "Q"),
+    "k": (4.5, 2.6, "K"),
+    "v": (4.5, 0.9, "V"),
+    "attention": (6.0, 2.6, "atten-\ntion"),
+    "o": (7.2, 2.6, "O"),
+    "norm2": (9.5, 2.6, "norm"),
+    "gate": (10.7, 3.5, "gate"),
+    "up": (10.7, 1.7, "up"),
+    "down": (11.9, 2.6, "down"),
+    "final_norm": (14.3, 2.6, "norm"),
+    "head": (15.5, 2.6, "head"),
+    "loss": (16.7, 2.6, "loss"),
+}
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down")  # the linear maps of a layer
+ADDED = GREEN  # what a method adds to a model and trains
+_SUMS = {"attention": 8.6, "mlp": 13.3}  # where a branch is added to the stream, x
+_ADAPTERS = {"attention": 8.0, "mlp": 12.7}
 
 
 answering = threading.local()  # `.now` is true in a thread that answers the controls of a view
@@ -303,6 +327,59 @@ def share_table(
     return ax
 
 
+def decoder_layer(
+    lit: Collection[str] = (),
+    *,
+    lora: Collection[str] = (),
+    adapter: bool = False,
+    prefix: bool = False,
+    prompt: bool = False,
+    bias: Collection[str] = (),
+    notes: Mapping[str, str] | None = None,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """The way of a token through a decoder, one layer in full, with the parts in question lit.
+
+    lit, lora, bias and the keys of notes: names of PARTS (lora: of MATRICES). lit parts are orange,
+    the others pale. What a method adds is green: lora, two thin factors below a matrix; adapter, a
+    bottleneck behind attention and MLP; prefix, learned keys and values; prompt, learned vectors in
+    front of the embeddings; bias, a "+ b" in the box. notes: a short text under a part.
+    Raises ValueError for a name that is no part.
+    """
+    notes = notes or {}
+    for given, known in (([*lit, *bias, *notes], tuple(PARTS)), (list(lora), MATRICES)):
+        if unknown := [name for name in given if name not in known]:
+            raise ValueError(f"no such part: {unknown}; there are {', '.join(known)}")
+    ax = ax or new_figure((12.0, 3.7)).subplots()
+    ax.set(xlim=(0, 17.4), ylim=(-0.35, 5.75))
+    ax.axis("off")
+    ax.set_title(title)
+    ax.add_patch(_frame(2.5, 13.7))
+    ax.text(2.65, 5.45, "one layer of many", color=MUTED, fontsize=11)
+    _draw_stream(ax)
+    for name, (x, y, text) in PARTS.items():
+        shown = text + "\n+ b" if name in bias else text
+        _draw_part(ax, x, y, shown, ORANGE if name in lit else ADDED if name in bias else PALE)
+        if name in notes:
+            ax.text(x, y - 0.55, notes[name], ha="center", va="top", fontsize=10, color=INK)
+    for name in lora:
+        x, y, _ = PARTS[name]
+        _draw_factors(ax, x, y - 0.68)
+    for x in _ADAPTERS.values() if adapter else ():
+        across, up = np.array([-0.3, 0, 0.3, 0.3, 0, -0.3]), np.array([1, 0.3, 1, -1, -0.3, -1])
+        ax.fill(x + across, 2.6 + 0.7 * up, color=ADDED, zorder=2)
+        ax.text(x, 1.75, "adapter", ha="center", va="top", fontsize=10, color=ADDED)
+    for name in ("k", "v") if prefix else ():
+        x, y, _ = PARTS[name]
+        _draw_part(ax, x, y - 0.72, "+ prefix", ADDED, tall=0.42, wide=1.0, size=10)
+        _arrow(ax, (x + 0.5, y - 0.72), (PARTS["attention"][0] - 0.46, 2.45))
+    if prompt:
+        _draw_part(ax, 1.8, 4.2, "learned\nvectors", ADDED, wide=1.2, tall=0.95)
+        _arrow(ax, (1.8, 3.7), (1.8, 3.06))
+    return ax
+
+
 def show_token(token: str) -> str:
     """A token's text with blanks made visible and undrawable characters as code points: " a\\n我"
     -> "·a↵我"."""
@@ -428,6 +505,63 @@ def _draw_bar(
         ha="center",
         fontweight="bold",
     )
+
+
+def _frame(left: float, right: float) -> FancyBboxPatch:
+    return FancyBboxPatch(
+        (left, -0.25), right - left, 5.55, boxstyle="round,pad=0,rounding_size=0.2",
+        facecolor="none", edgecolor=MUTED, linestyle=(0, (4, 3)), linewidth=1.2, zorder=0,
+    )  # fmt: skip
+
+
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": MUTED, "lw": 1.4})
+
+
+def _draw_stream(ax: Axes) -> None:
+    """The arrows of a decoder layer: through its parts, and the two ways around them."""
+    joins = [("tokens", "embedding"), ("embedding", "norm1"), ("attention", "o"), ("norm1", "q")]
+    joins += [("norm1", "k"), ("norm1", "v"), ("q", "attention"), ("k", "attention")]
+    joins += [("v", "attention"), ("norm2", "gate"), ("norm2", "up"), ("gate", "down")]
+    joins += [("up", "down"), ("final_norm", "head"), ("head", "loss")]
+    for source, target in joins:
+        (x, y, _), (to_x, to_y, _) = PARTS[source], PARTS[target]
+        _arrow(ax, (x + 0.46, y), (to_x - 0.48, to_y))
+    for source, at, target in (("o", "attention", "norm2"), ("down", "mlp", "final_norm")):
+        at = _SUMS[at]
+        _arrow(ax, (PARTS[source][0] + 0.46, 2.6), (at - 0.16, 2.6))
+        _arrow(ax, (at + 0.16, 2.6), (PARTS[target][0] - 0.46, 2.6))
+        ax.text(at, 2.6, "+", ha="center", va="center", fontsize=13, color=INK, zorder=4)
+        ax.plot(at, 2.6, "o", ms=15, mfc="white", mec=MUTED, zorder=3)
+    for left, right in ((2.65, _SUMS["attention"]), (8.95, _SUMS["mlp"])):
+        ax.plot([left, left, right], [2.6, 5.05, 5.05], color=MUTED, lw=1.4, zorder=1)
+        _arrow(ax, (right, 5.07), (right, 2.86))
+
+
+def _draw_part(
+    ax: Axes,
+    x: float,
+    y: float,
+    text: str,
+    colour: str,
+    *,
+    wide: float = 0.92,
+    tall: float = 0.9,
+    size: int = 11,
+) -> None:
+    shape = "round,pad=0,rounding_size=0.12"
+    corner = (x - wide / 2, y - tall / 2)
+    edge = MUTED if colour == PALE else "none"
+    box = FancyBboxPatch(corner, wide, tall, boxstyle=shape, fc=colour, ec=edge, lw=0.8, zorder=2)
+    ax.add_patch(box)
+    ink = MUTED if colour == PALE else "white" if _luminance(colour) < 0.35 else INK
+    ax.text(x, y, text, ha="center", va="center", fontsize=size, color=ink, zorder=3)
+
+
+def _draw_factors(ax: Axes, x: float, y: float) -> None:
+    """LoRA's two factors below a matrix: A is low and wide, B is high and narrow."""
+    _draw_part(ax, x - 0.22, y - 0.05, "A", ADDED, wide=0.42, tall=0.3, size=10)
+    _draw_part(ax, x + 0.24, y - 0.05, "B", ADDED, wide=0.3, tall=0.44, size=10)
 
 
 def _luminance(colour: str) -> float:

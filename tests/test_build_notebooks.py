@@ -289,7 +289,7 @@ def test_a_solution_that_its_check_refuses_stops_the_build(course):
     [
         ("# # 97", "# 97", "begin with the title"),
         ('["hint"]', '["hnt"]', "unknown tag"),
-        ("Exercise 97.1 ·", "Exercise 97.2 ·", "should be 97.1"),
+        ("Exercise 97.1 ·", "Exercise 96.1 ·", "is not of 97"),
         ("· 2 min ·", "· two minutes ·", "expected '### Exercise 1.2"),
         ('[markdown] tags=["explanation"]', "[markdown]", "its cells must be"),
         ('tags=["solution"]\ndef double', 'tags=["solution"]\ndef triple', "does not define"),

@@ -14,7 +14,7 @@ import pytest
 from chapter_source import Cell, find_exercises, name_chapter, read_chapter
 
 from sft_lab.course.checks import check
-from sft_lab.course.progress import list_exercises, sort_key
+from sft_lab.course.progress import list_exercises, parse_heading, sort_key
 
 ROOT = Path(__file__).resolve().parents[1]
 DRAWS = 5  # of the random numbers of a check
@@ -62,8 +62,11 @@ def run(cell: Cell, namespace: dict[str, Any], chapter: str) -> None:
 
 
 def parts_of(exercise_id: str) -> tuple[list[Cell], str]:
-    chapter, number = sort_key(exercise_id)
-    return find_exercises(read_chapter(CHAPTERS[chapter]), CHAPTERS[chapter])[number - 1], chapter
+    chapter, _ = sort_key(exercise_id)
+    for cells in find_exercises(read_chapter(CHAPTERS[chapter]), CHAPTERS[chapter]):
+        if parse_heading(cells[0].source.splitlines()[0]).id == exercise_id:
+            return cells, chapter
+    raise AssertionError(f"no exercise {exercise_id} in chapter {chapter}")
 
 
 @pytest.mark.parametrize("exercise_id", EXERCISES)

@@ -5,7 +5,7 @@ import warnings
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -188,3 +188,18 @@ def test_colours_stay_apart_for_readers_who_confuse_red_and_green():
             simulate @ (np.array(to_rgb(one)) ** 2.2 - np.array(to_rgb(other)) ** 2.2)
         )
         assert distance > 0.3, (one, other, distance)
+
+
+def test_a_decoder_layer_lights_what_is_in_question_and_draws_what_is_added():
+    ax = plots.decoder_layer(("q", "head"), lora=("q",), prefix=True, notes={"head": "26 %"})
+    colours = [patch.get_facecolor() for patch in ax.patches]
+    assert colours.count(to_rgba(plots.ORANGE)) == 2
+    assert colours.count(to_rgba(plots.ADDED)) == 4  # A and B, keys and values
+    assert {"A", "B", "+ prefix", "26 %"} <= {text.get_text() for text in ax.texts}
+    assert len({x for x, y, _ in plots.PARTS.values()}) == len(plots.PARTS) - 3  # side by side
+
+
+@pytest.mark.parametrize("wrong", [{"lit": ["query"]}, {"lora": ["head"]}, {"notes": {"Q": "1"}}])
+def test_a_part_that_a_decoder_layer_does_not_have_is_named(wrong):
+    with pytest.raises(ValueError, match="no such part.*(query|head|Q).*there are"):
+        plots.decoder_layer(**wrong)

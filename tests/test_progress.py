@@ -76,9 +76,9 @@ def test_progress_shows_every_exercise_as_text_and_as_a_table(tmp_path, monkeypa
     record("1.2", "attempted")
     view = progress()
     assert [(exercise.id, state) for exercise, state in view.rows] == [
+        ("1.10", "not attempted"),
         ("1.1", "solved"),
         ("1.2", "attempted"),
-        ("1.10", "not attempted"),
     ]
     assert repr(view).endswith("1 of 3 exercises solved, 12 minutes of exercises left")
     assert "Last &amp; least" in view._repr_html_()

@@ -38,6 +38,7 @@ PAGES = [
     "README.zh-CN.md",
     "docs/instructors.md",
     "docs/coverage.md",
+    "docs/glossary.md",
     "data/models/atlas-base/README.md",
     "data/atlas/README.md",
     "data/instructions/README.md",
@@ -100,7 +101,9 @@ def to_page(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         kept = [*tags, *(SHOWN[tag] for tag in tags if tag in SHOWN)]
         cell.metadata = nbformat.NotebookNode(tags=kept) if kept else nbformat.NotebookNode()
         if cell.cell_type == "markdown":
-            cell.source = BADGE.sub("\n\n", cell.source)
+            # rows of the page of items are no headings, and Sphinx knows headings alone
+            text = re.sub(r"(docs/coverage\.md)#\w+", r"\1", cell.source)
+            cell.source = BADGE.sub("\n\n", text)
         cells.append(cell)
     notebook.cells = cells
     return notebook

@@ -18,7 +18,7 @@ from pathlib import Path
 import jupytext
 from execute_notebook import BuildError
 
-from sft_lab.course.progress import parse_heading, sort_key
+from sft_lab.course.progress import RETIRED, parse_heading, sort_key
 
 ROLES = {
     "exercise": "E",
@@ -30,6 +30,9 @@ ROLES = {
 }
 ORDER = "exercise, stub, solution, check, hints (any number), explanation"
 TAGS = {*ROLES, "setup", "real", "predict", "raises-exception"}
+# the first table of a chapter: its last column names the items that it covers
+HEADER = re.compile(r"^\| needs .*\n\|[-| ]+\n\|.*\|(?P<items>[^|]*)\|(\n|$)", re.MULTILINE)
+GLOSSARY = "Every term of the course stands in the [glossary](../docs/glossary.md) · 术语表."
 COLAB = "https://colab.research.google.com"
 GITHUB = "https://github.com/"
 # https://host/owner/name or ssh://git@host/owner/name; the host has a public name, and a user or a
@@ -101,15 +104,21 @@ def find_exercises(cells: list["Cell"], path: Path) -> list[list["Cell"]]:
         elif cell.role:
             groups[-1].append(cell)
         previous = cell
-    for number, group in enumerate(groups, 1):
+    seen: set[str] = set()
+    for group in groups:
         place = f"chapters/{path.name}:{group[0].line}"
         try:
             exercise = parse_heading(group[0].source.splitlines()[0])
         except ValueError as error:
             raise BuildError(f"{place}: {error}") from error
-        if sort_key(exercise.id) != (name_chapter(path), number):
-            chapter = name_chapter(path).removeprefix("0")
-            raise BuildError(f"{place}: exercise {exercise.id} should be {chapter}.{number}")
+        if sort_key(exercise.id)[0] != name_chapter(path):
+            raise BuildError(f"{place}: exercise {exercise.id} is not of {name_chapter(path)}")
+        if exercise.id in seen | RETIRED:
+            raise BuildError(
+                f"{place}: the number {exercise.id} is taken, by another exercise or by one that "
+                "is gone: a reader's progress counts it"
+            )
+        seen.add(exercise.id)
         if not re.fullmatch("ESOCH*X", "".join(cell.role for cell in group)):
             raise BuildError(
                 f"{place}: exercise {exercise.id}: its cells must be {ORDER}, one after the other"
@@ -147,7 +156,7 @@ def assemble(path: Path, url: str | None = None) -> dict[str, list["Cell"]]:
     chapter = [*cells[1:first_code], bootstrap, *cells[first_code:]]
     chapter = [cell for cell in chapter if cell.role not in ("O", "X")]
     badge = write_badge(url, "notebooks", path.stem)
-    top = replace(cells[0], source=f"{title}\n\n{badge}{text.lstrip()}".rstrip())
+    top = replace(cells[0], source=f"{title}\n\n{badge}{link_header(text).lstrip()}".rstrip())
     editions = {"notebooks": [top, *chapter]}
     if exercises:
         pointer = f"Solutions to the exercises of [the chapter](../notebooks/{path.stem}.ipynb)."
@@ -158,6 +167,18 @@ def assemble(path: Path, url: str | None = None) -> dict[str, list["Cell"]]:
         solved = [cell for group in exercises for cell in group if cell.role not in ("S", "H")]
         editions["solutions"] = [top, bootstrap, *setup, *solved]
     return editions
+
+
+def link_header(text: str) -> str:
+    """The first cell of a chapter with links: each item in the last column of its first table leads
+    to its row of docs/coverage.md, and a line below leads to the glossary."""
+    found = HEADER.search(text)
+    if found is None:
+        return text
+    row, items = found[0].rstrip("\n"), found["items"]
+    linked = re.sub(r"[A-DL]\d+", r"[\g<0>](../docs/coverage.md#\g<0>)", items)
+    row = row[: -len(items) - 1] + linked + "|"
+    return f"{text[: found.start()]}{row}\n\n{GLOSSARY}\n{text[found.end() :]}".rstrip()
 
 
 def write_badge(url: str, edition: str, stem: str) -> str:

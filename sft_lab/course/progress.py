@@ -21,6 +21,8 @@ from sft_lab.loop.process import lock_folder
 CHAPTERS = Path(__file__).resolve().parents[2] / "chapters"
 SOLVED, ATTEMPTED, NOT_ATTEMPTED = "solved", "attempted", "not attempted"
 MARKS = {SOLVED: "✓", ATTEMPTED: "✗", NOT_ATTEMPTED: "·"}
+# the numbers of exercises that are gone: no other takes one, so that what a reader solved stays true
+RETIRED: frozenset[str] = frozenset()
 HEADING = re.compile(
     r"### Exercise (?P<id>\d+[a-z]?\.\d+) · (?P<title>[^·]+) · (?P<minutes>\d+) min"
     r" · (?P<difficulty>●○○|●●○|●●●)"
@@ -49,19 +51,18 @@ def parse_heading(line: str) -> "Exercise":
 
 
 def list_exercises(folder: Path = CHAPTERS) -> list["Exercise"]:
-    """Every exercise of the chapters in `folder`, in the order of the course; [] where there is no
-    such folder."""
+    """Every exercise of the chapters in `folder`, as they stand there; [] where there is no such
+    folder."""
     lines = [
         line
         for path in sorted(folder.glob("[0-9][0-9]*_*.py"))
         for line in path.read_text("utf-8").splitlines()
     ]
-    found = [
+    return [
         parse_heading(line.removeprefix("# "))
         for line in lines
         if line.startswith("# ### Exercise ")
     ]
-    return sorted(found, key=lambda exercise: sort_key(exercise.id))
 
 
 def progress_file() -> Path:
