@@ -16,7 +16,6 @@
 
 # %% tags=["setup"]
 import copy
-import json
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -33,16 +32,6 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from sft_lab import plots
 from sft_lab.chat import generate_ids, generate_responses
 from sft_lab.course.checks import check
-from sft_lab.course.results import read_results
-from sft_lab.course.views.lora import draw_cut, draw_energy, draw_rates, enough_rank
-from sft_lab.course.views.rank import draw_rank, explore_rank
-from sft_lab.course.views.widgets import show_widget
-from sft_lab.labels import encode_conversations
-from sft_lab.lora import add_lora, load_adapter, merge_lora, remove_lora, save_adapter
-from sft_lab.low_rank import kept_energy
-from sft_lab.models import load
-from sft_lab.significance import judge_claim
-from sft_lab.train import evaluate
 
 # %% tags=["setup"]
 from sft_lab.course.lora_runs import (
@@ -65,12 +54,21 @@ from sft_lab.course.lora_runs import (
     operations,
     qwen_shape,
     round_weights,
-    run_point,
     summarise,
     tune,
     with_lora,
     write_on,
 )
+from sft_lab.course.results import read_results
+from sft_lab.course.views.lora import draw_cut, draw_energy, draw_rates, enough_rank
+from sft_lab.course.views.rank import draw_rank, explore_rank
+from sft_lab.course.views.widgets import show_widget
+from sft_lab.labels import encode_conversations
+from sft_lab.lora import add_lora, load_adapter, merge_lora, remove_lora, save_adapter
+from sft_lab.low_rank import kept_energy
+from sft_lab.models import load
+from sft_lab.significance import judge_claim
+from sft_lab.train import evaluate
 
 plots.style()
 base, tokenizer = load("atlas-base")

@@ -19,7 +19,7 @@ from sft_lab.train import train
 
 NAME, MARKER = "05_smollm2", "<jupyter_start>"
 ARMS, SEEDS = ("LoRA", "LoRA, own row"), range(3)
-TRAINED, ASKED, RATE, BATCH = 48, 16, 1e-3, 4
+TRAINED, ASKED, RATE, BATCH = 64, 16, 1e-3, 4
 
 
 @torch.no_grad()
