@@ -77,12 +77,10 @@ STOP = tokenizer.convert_tokens_to_ids("<|im_end|>")
 SEEDS = (0, 1, 2)
 
 # %% [markdown]
-# The task is small, so that we can afford many runs: questions about countries. We train on one
-# half of the countries and ask about the other half. A run takes 25 steps of 8 examples.
-#
-# We measure four things on 40 held-out questions. `says`: the right answer stands at the beginning
-# of what was written. `stops`: the stop token came. Loss and P(stop), the probability of the stop
-# token where an answer ends, are read with the true answer as input (chapter 03).
+# The task is small: 25 steps of 8 questions about one half of the countries. On 40 questions about
+# the other half we measure: `says`, the answer begins rightly; `stops`, the stop token came; and,
+# with the true answer as input (chapter 03), the loss and P(stop), the probability of the stop
+# token where an answer ends.
 
 # %%
 print(f"{len(task.examples)} examples to train on")
@@ -104,10 +102,10 @@ print("full:", summarise(results["full"]))
 assert before["says"] < 0.1 and min(one["says"] for one in results["full"]) > 0.5
 
 # %% [markdown]
-# Now **one** linear layer. Its update is $\Delta W = W_\text{tuned} - W_\text{base}$. Any matrix is
+# Now **one** linear layer. Its update is $\Delta W=W_\text{tuned}-W_\text{base}$. Any matrix is
 # a sum of rank-1 matrices, each a column times a row, weighed by a **singular value** σ:
 #
-# $$\Delta W = \sum_i \sigma_i\, u_i v_i^\top, \qquad \sigma_1 \ge \sigma_2 \ge \dots \ge 0 .$$
+# $$\Delta W=\sum_i\sigma_i\,u_iv_i^\top,\qquad\sigma_1\ge\sigma_2\ge\dots\ge0.$$
 #
 # The **rank** is the number of σ that are not 0. Keeping the first $k$ terms gives the nearest
 # matrix of rank $k$ (Eckart and Young, 1936). The kept share of all σ² is called the *energy*.
@@ -135,8 +133,8 @@ for name, values in spectra.items():
 _ = draw_energy(kept, RANKS)
 
 # %% [markdown]
-# **Read.** No singular value is 0, so the update has full rank. Yet a few of them carry most of it,
-# far more than in a random matrix. Some layers need more than eight for 90 %.
+# **Read.** No singular value is 0, yet a few of them carry most of the update, far more than in a
+# random matrix. Some layers need more than eight for 90 %.
 #
 # Energy is not behaviour. **Predict.** We cut the update of *every* layer to rank $k$ at once and
 # leave the rest of the tuned model alone. From which $k$ on is the loss that of the whole update, to
@@ -158,11 +156,9 @@ assert min(row[0] for row in losses) > 3 * max(row[-1] for row in losses)
 
 # %% [markdown]
 # **Read.** A handful of directions does the work; the tail holds energy that the answers do not
-# need. Rank 0 is not the base: its tuned embeddings and norms stay. The embeddings will matter in
-# section 4.
+# need. At rank 0 the tuned embeddings and norms stay, so it is not the base.
 #
-# Choose a layer and move the rank. Find the rank from which on LoRA has more numbers than the
-# matrix itself.
+# Choose a layer and move the rank. From which rank on has LoRA more numbers than the matrix?
 
 # %%
 shown = {name.split(".")[-1]: update for name, update in updates.items() if ".layers.3." in name}
@@ -171,8 +167,8 @@ show_widget(explore_rank(shown, rank=4), draw_rank("q_proj", shown["q_proj"], 4)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.1 · The nearest matrix of rank k · 7 min · ●●○
 # Return the nearest matrix of this rank, and its error in the Frobenius norm (the root of the sum
-# of squared differences). Take the error from the singular values alone. `rank` is at least 1 and
-# at most the smaller side of `update`.
+# of squared differences), from the singular values alone. `rank` is at least 1 and at most the
+# smaller side of `update`.
 
 
 # %% tags=["stub"]
@@ -206,21 +202,21 @@ check("5.1", best_approximation)
 # %% [markdown]
 # ## 2 · LoRA: learn the two thin factors
 #
-# If a low rank does the work, why store the whole $\Delta W$? A matrix of rank $r$ is a product of
-# two thin matrices. LoRA freezes $W$ and learns the product from the start:
+# A matrix of rank $r$ is a product of two thin matrices. LoRA freezes $W$ and learns the product
+# from the start:
 #
-# $$y = W x + b + \frac{\alpha}{r}\, B A x, \qquad A: r \times \text{in}, \quad B: \text{out} \times r .$$
+# $$y=Wx+b+\frac{\alpha}{r}\,BAx,\qquad A:r\times\text{in},\quad B:\text{out}\times r.$$
 
 # %%
 matrices = ("q", "k", "v", "o", "gate", "up", "down")
 _ = plots.decoder_layer(lora=matrices, title="LoRA: two thin factors beside each frozen matrix")
 
 # %% [markdown]
-# α is a number that we choose; α / r is meant to let one learning rate serve several ranks. $A$
-# begins random and $B$ at zero. `with_lora` below puts the course's LoRA into a copy of the base.
+# α is a number that we choose. $A$ begins random and $B$ at zero. `with_lora` puts the course's LoRA
+# into a copy of the base.
 #
-# **Predict.** What does the model answer before the first step? And which factors get a gradient, if
-# $B$ is zero, and if *both* are?
+# **Predict.** What does the model answer before the first step? Which factors get a gradient, if $B$
+# is zero, and if *both* are?
 
 # %% tags=["predict"]
 model = with_lora(base, seed=0)
@@ -237,9 +233,8 @@ assert set(factor_gradients(both, tokenizer, task.examples[:8]).values()) == {0.
 assert factor_gradients(model, tokenizer, task.examples[:8])["B"] > 0
 
 # %% [markdown]
-# **Read.** $B = 0$ makes the first answer that of the base, bit for bit. The gradient with respect
-# to $B$ contains $A x$, and that with respect to $A$ contains $B$. So $B$ moves first, and if both
-# were zero, neither ever would.
+# **Read.** $B=0$ makes the first answer that of the base, bit for bit. The gradient of $B$ contains
+# $Ax$, and that of $A$ contains $B$. So $B$ moves first; if both were zero, neither ever would.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.7 · LoRALinear · 15 min · ●●○
@@ -247,17 +242,15 @@ assert factor_gradients(model, tokenizer, task.examples[:8])["B"] > 0
 #
 # - `LoRALinear(layer, rank, alpha)` keeps the given `nn.Linear`, with or without a bias, as
 #   `self.layer` and freezes its parameters. `self.A` (rank, in) and `self.B` (out, rank) are
-#   `nn.Parameter`s, float32 whatever the layer has. A is drawn by
-#   `nn.init.kaiming_uniform_(self.A, a=5**0.5)`, between ±1/√in; B is zero. Nothing else is
-#   trained.
-# - `forward(x)` takes x (…, in), any leading dimensions, and returns the formula's y (…, out). Here
-#   all is float32.
-# - `merge()` returns a **new** `nn.Linear` with the weight $W + \frac{\alpha}{r} B A$ and the
-#   layer's bias, if it has one. The layer, A and B stay as they are. The new weight has the type of
-#   the layer's, which may be bfloat16 or float16: add in float32 and round once, at the end.
+#   `nn.Parameter`s, always float32. A is drawn by `nn.init.kaiming_uniform_(self.A, a=5**0.5)`,
+#   between ±1/√in; B is zero. Nothing else is trained.
+# - `forward(x)` returns the formula's y (…, out) for x (…, in), any leading dimensions, all float32.
+# - `merge()` returns a **new** `nn.Linear` with the weight $W+\frac{\alpha}{r}BA$ and the
+#   layer's bias, if it has one. The layer, A and B stay as they are. The new weight has the layer's
+#   type, which may be bfloat16 or float16: add in float32 and round once, at the end.
 #
 # With W = [[1, 0]], no bias, rank 1, alpha 2, A = [[0, 3]], B = [[1]] and x = [1, 1], y is
-# 1 + 2 · 3 · 1 = 7. The merged weight is [[1, 6]].
+# [1 + 2·3·1] = [7]. The merged weight is [[1, 6]].
 
 
 # %% tags=["stub"]
@@ -306,10 +299,9 @@ class LoRALinear(nn.Module):
 check("5.7", LoRALinear)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>PyTorch stores a linear layer as (out, in) and multiplies by its
-# transpose: <code>x @ A.T</code> is (…, rank). Call <code>super().__init__()</code> first. In
-# <code>merge</code>, <code>copy.deepcopy(self.layer)</code> brings bias and type
-# along.</details>
+# <details><summary>Hint</summary><code>x @ A.T</code> is (…, rank). Call
+# <code>super().__init__()</code> first. In <code>merge</code>,
+# <code>copy.deepcopy(self.layer)</code> brings bias and type along.</details>
 
 # %% [markdown] tags=["explanation"]
 # The rank is the narrow dimension: the rows of $A$, the columns of $B$. One rounding is the least
@@ -324,15 +316,15 @@ check("5.7", LoRALinear)
 # Return two things: a changed **copy** of `model`, and its number of trained numbers, an int.
 #
 # - All parameters of the copy are frozen first. `model` itself stays as it is.
-# - Then `make(layer)` stands in the place of every `nn.Linear` whose own name, the last part of its
-#   dotted name, is one of `targets`. Layers lie at any depth: `"up"` means `blocks.0.up` and
-#   `blocks.0.mlp.up`, and a layer `up` at the top of the model. It does not mean `blocks.0.my_up`
-#   or `blocks.0.upper`, nor an embedding that is called `up`. A target may occur nowhere.
-# - `make` takes a layer and returns a module, as `lambda layer: LoRALinear(layer, 8, 16)` does. The
-#   new parameters require gradients; the layer inside stays frozen. Call it once for each layer.
+# - Then `make(layer)` stands in the place of every `nn.Linear`, at any depth, whose own name, the
+#   last part of its dotted name, is one of `targets`. `"up"` means `up`, `blocks.0.up` and
+#   `blocks.0.mlp.up`. It does not mean `blocks.0.my_up` or `blocks.0.upper`, nor an embedding
+#   called `up`. A target may occur nowhere.
+# - `make` takes a layer and returns a module whose new parameters require gradients, as
+#   `lambda layer: LoRALinear(layer, 8, 16)` does. Call it once for each layer.
 #
 # A model of `up`, an `nn.Linear(4, 3)`, and `down`, an `nn.Linear(3, 2)`, with `targets = ["up"]`
-# and rank 2 trains 2 · (4 + 3) = 14 numbers.
+# and rank 2 trains 2·(4 + 3) = 14 numbers.
 
 
 # %% tags=["stub"]
@@ -399,8 +391,8 @@ def widen(
 check("5.3", widen)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>B A does not change when zeros are added. So alpha / rank must not
-# change either.</details>
+# <details><summary>Hint</summary>Zeros leave B A alone. So alpha / rank must not change
+# either.</details>
 
 # %% [markdown] tags=["explanation"]
 # This is why "rank 64, alpha 16" is not a stronger "rank 8, alpha 16": each of its directions is
@@ -412,8 +404,8 @@ check("5.3", widen)
 # %% [markdown]
 # ### The same run in PEFT
 #
-# PEFT is the library that most people use. `sft_lab.lora` is your module, written for files and half
-# precision. We copy its $A$ and $B$ into PEFT's model, and both train on the same examples.
+# PEFT is the library that most people use; `sft_lab.lora` is your module, written for files. We copy
+# its $A$ and $B$ into PEFT's model, and both train on the same examples.
 #
 # **Predict.** In which digit do the losses of 25 steps differ?
 
@@ -472,13 +464,12 @@ print(f"Qwen3-0.6B's shape: {few / 1e6:.1f} of {everything / 1e6:.0f} M, {few / 
 assert count == 77_824 and few < 0.02 * everything
 
 # %% [markdown]
-# **Read.** A layer of in × out numbers gets r (in + out) new ones: a lot beside a width of 128,
-# little beside 1,024. This is what LoRA is for: **memory**. In float32 a trained parameter costs 16
-# bytes with its weight, a frozen one 4; in bfloat16 a frozen one costs 2. Most activations stay
-# (chapter 08).
+# **Read.** A layer of in × out numbers gets r (in + out) new ones: much beside a width of 128, little
+# beside 1,024. LoRA saves **memory**: in float32 a trained parameter costs 16 bytes with its weight,
+# a frozen one 4. Most activations stay (chapter 08).
 #
 # And **time**? A matrix takes part in three products of a step: its output, the gradient with
-# respect to its input, the gradient with respect to its weights. **Predict.** Which of them does a
+# respect to its input, and that with respect to its weights. **Predict.** Which of them does a
 # frozen matrix not need, and what share of the operations remains?
 
 
@@ -494,8 +485,8 @@ assert 2 / 3 < share < 0.85
 #
 # ## 4 · The model that never stops
 #
-# Learners report it again and again: "I tuned a **base** model with LoRA, and it never stops." We
-# have such a model: `ours`, of section 2. **Predict** what it writes after an answer.
+# Learners report: "I tuned a **base** model with LoRA, and it never stops." We have such a model:
+# `ours`, of section 2. **Predict** what it writes after an answer.
 
 # %% tags=["predict"]
 for turns in task.exam[:3]:
@@ -505,17 +496,17 @@ results["LoRA"] = [measure(ours, tokenizer, task)]
 print(summarise(results["LoRA"]))
 
 # %% [markdown]
-# **Read.** The answer is often right, and then comes rubbish. The stop token was graded in every
-# example. Such a report has at least four possible causes:
+# **Read.** The answer is often right, and then comes rubbish. Such a report has at least four
+# possible causes:
 #
 # | word | claim |
 # |---|---|
 # | `"mask"` | no row grades the stop token, so nothing teaches it |
 # | `"config"` | the model gives the stop token, and its generation configuration names another |
-# | `"steps"` | too few steps, or too low a rate: it has not learned yet that an answer ends |
-# | `"head"` | it has learned that, and its head cannot tell the stop token from others |
+# | `"steps"` | too few steps, or too low a rate: it does not know yet that an answer ends |
+# | `"head"` | it knows that, and its head cannot tell the stop token from others |
 #
-# The **head** is the last matrix. It has a **row** for each token; a token's logit is its row times
+# The **head** is the last matrix, with a **row** for each token; a token's logit is its row times
 # the last hidden state. In atlas-base, as in many small models, the head *is* the embedding table
 # (**tied** weights).
 #
@@ -530,9 +521,9 @@ for letter, patient in patients.items():
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.9 · Why does it not stop? · 15 min · ●●●
-# Find the cause of each patient. `causes` is a dict from the letters A, B, C and D to the words of
-# the table; each word is used once. Then count, in the head of the patient whose cause is `"head"`,
-# the rows whose cosine with the row of `<|im_end|>` is above 0.99, that row included: `alike`.
+# `causes` is a dict from the letters A, B, C and D to the words of the table; each word is used
+# once. `alike` counts, in the head of the patient whose cause is `"head"`, the rows whose cosine
+# with the row of `<|im_end|>` is above 0.99, that row included: an int.
 #
 # Your instruments: `patients["A"].rows[0].labels`; `patients["A"].model`, its
 # `.generation_config.eos_token_id` and its head `.get_output_embeddings().weight` (V, D);
@@ -560,9 +551,9 @@ alike = 148
 check("5.9", (causes, alike))
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Labels and configuration are read first: they settle two patients.
-# For the others, look at the ten likeliest tokens where an answer ends. Are they words of a next
-# sentence, or tokens that no text uses?</details>
+# <details><summary>Hint</summary>Labels and configuration settle two patients. For the others, look
+# at the ten likeliest tokens where an answer ends: words of a next sentence, or tokens that no text
+# uses?</details>
 
 # %% [markdown] tags=["explanation"]
 # P(stop) alone is small in three of the four. What tells A and D apart is in the rows, not in the
@@ -571,8 +562,7 @@ check("5.9", (causes, alike))
 # Usual mistakes: taking every small P(stop) for too few steps; looking at outputs alone.
 
 # %% [markdown]
-# Do the exercise first: from here on the text gives it away. The model of section 2 has the cause
-# `"head"`.
+# Do the exercise first: from here on the text gives it away. `ours` has the cause `"head"`.
 
 # %%
 head = base.get_output_embeddings().weight.detach()
@@ -586,11 +576,10 @@ assert STOP in alike and len(alike) > 100
 
 # %% [markdown]
 # Pretraining never showed `<|im_end|>`, nor the other tokens of this list: bytes that no text uses,
-# and pieces that always became part of a longer token. Training only pushed their rows away from
-# every text, in the same direction. They are now nearly **one vector**.
+# and pieces of longer tokens. It only pushed their rows away from every text, in one direction. They
+# are now nearly **one vector**.
 #
-# **Predict.** N tokens share nearly the same logit, the highest. How large is the probability of one
-# of them?
+# **Predict.** N tokens share nearly the same logit, the highest. How probable is one of them?
 
 # %% tags=["predict"]
 at_end = chances_at_end(ours, tokenizer, task.held_out)  # (answers, V)
@@ -600,20 +589,19 @@ print(f"the stop token's share of it: {of_stop / of_any:.4f}; 1/N = {1 / len(ali
 assert of_any > 0.8 and 0.5 < len(alike) * of_stop / of_any < 2
 
 # %% [markdown]
-# **Read.** The model has learned *that* the answer ends: nearly all probability lies on these tokens
-# together. LoRA moves layers, not rows, so each of N equal rows gets about 1/N, whatever the layers
-# compute.
+# **Read.** The model knows *that* the answer ends: nearly all probability lies on these tokens
+# together. LoRA moves layers, not rows, so each of N equal rows gets about 1/N.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.10 · Cure it · 12 min · ●●●
-# Return a model that LoRA can teach to stop, made from a **copy** of `base`. The check trains it
-# as all runs here: `tune(model, tokenizer, task.examples, seed=0)`. After that, of 40 held-out
-# questions at least 80 % must end by themselves and 50 % be answered rightly.
+# Return a model that LoRA can teach to stop, made from a **copy** of `base`. The check trains it:
+# `tune(model, tokenizer, task.examples, seed=0)`. Then, of 40 held-out questions, at least 80 % must
+# end by themselves and 50 % be answered rightly.
 #
 # At most 78,824 numbers may require a gradient: LoRA of rank 8 in all linear layers
-# (`add_lora(model)`, 77,824) and 1,000 more. A parameter counts as a whole. Before training, the
-# scores of all other tokens than `<|im_end|>` must be the base's, in a text without it. `base` stays
-# as it is.
+# (`add_lora(model)`, 77,824) and 1,000 more. A parameter counts as a whole. Before training, in a
+# text without `<|im_end|>`, the scores of all other tokens must be the base's. `base` stays as it
+# is.
 
 
 # %% tags=["stub"]
@@ -638,8 +626,8 @@ def cure(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTraine
 check("5.10", cure)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>LoRA cannot tell equal rows apart. Make the row unlike the others,
-# or let it alone be trained: PEFT has a switch for that.</details>
+# <details><summary>Hint</summary>Make the row unlike the others, or let it alone be trained: PEFT
+# has a switch for that.</details>
 
 # %% [markdown] tags=["explanation"]
 # Not one embedding is trained here. A distinct row is enough, whatever its direction.
@@ -649,9 +637,8 @@ check("5.10", cure)
 
 # %% [markdown]
 # If equal rows are the reason, three remedies must work: train the embeddings too, train everything,
-# or give `<|im_end|>` **a row of its own**, a random direction, and train LoRA alone.
-#
-# **Predict.** Which of the four arms stop?
+# or give `<|im_end|>` **a row of its own**, a random direction, and train LoRA alone. **Predict.**
+# Which of the four arms stop?
 
 # %% tags=["predict"]
 fresh = give_own_row(base, STOP)
@@ -686,12 +673,11 @@ assert max(one["stops"] for one in results["LoRA"]) < 0.5
 assert min(one["stops"] for arm in order[1:] for one in results[arm]) > 0.8
 
 # %% [markdown]
-# **Read.** With a distinct row, LoRA alone learns to stop. So the claim needs its condition: a base
-# whose control tokens were trained, or whose rows differ, has no such trouble. Check before you
-# train: the cosine of the stop token's row with all others.
+# **Read.** With a distinct row, LoRA alone learns to stop. A base whose control tokens were trained
+# has no such trouble. Check before you train: the cosine of the stop token's row with all others.
 #
 # PEFT has two switches. `trainable_token_indices` trains chosen rows, `modules_to_save` whole
-# modules. **Predict.** Both "train the embedding". Will both models stop?
+# modules. **Predict.** Both train an embedding. Will both models stop?
 
 # %%
 switches = {
@@ -721,16 +707,14 @@ assert stops_with[0] > 0.8 and stops_with[1] < 0.5 and stops_with[2] > 0.8
 #
 # ## 5 · Which layers, which rate, which rank?
 #
-# *LoRA without Regret* (Schulman and Thinking Machines Lab, 2025) makes two claims: LoRA belongs in
-# **all** layers rather than in attention alone, and its best learning rate is about **ten times**
-# that of full tuning, about fifteen times in very short runs. We test both, with `fresh` as the
-# base. Each arm is trained at six or seven rates with five seeds (three for 100 steps). Its rate is
-# chosen on 100 held-out questions. The primary measure is the loss on 100 others.
+# *LoRA without Regret* (Schulman et al., 2025) makes two claims: LoRA belongs in **all** layers
+# rather than in attention alone, and its best learning rate is about **ten times** that of full
+# tuning, about fifteen times in very short runs. We test both, with `fresh` as the base. Each arm
+# has six or seven rates and five seeds (three for 100 steps). Its rate is chosen on 100 held-out
+# questions; the primary measure is the loss on 100 others. Rank 3 in all layers has about as many
+# parameters as rank 8 in attention: a fair pair.
 #
-# Rank 3 in all layers has about as many parameters as rank 8 in attention: a fair pair.
-#
-# **Predict.** By which factor do the best rates of LoRA and of full tuning differ here? Which ends
-# lower?
+# **Predict.** By which factor do the best rates of LoRA and of full tuning differ here?
 
 # %% tags=["predict"]
 recorded = read_results("05_rates", base)
@@ -761,9 +745,8 @@ print("best rate of LoRA / of full tuning:", factors)
 # %% [markdown]
 # ## 6 · Merge, save, load, switch
 #
-# An update that is a matrix can be added: $W + \frac{\alpha}{r} B A$ is an ordinary layer again.
-#
-# **Predict.** By how much do the logits move in a merge in float32? And with weights of bfloat16?
+# **Predict.** $W+\frac{\alpha}{r}BA$ is an ordinary layer again. By how much do the logits move
+# in a merge in float32? And with weights of bfloat16?
 
 # %% tags=["predict"]
 adapted = tuned[0].eval()
@@ -779,8 +762,7 @@ assert moved < 1e-3 and moved_half > 30 * moved
 # %% [markdown]
 # **Read.** In float32 a merge moves logits by rounding. Weights of bfloat16 keep two to three
 # digits: small updates beside large weights get lost. "My merged model behaves differently" has
-# three usual causes: a merge in half precision, another base than the adapter's, and dropout that
-# is still on (`model.eval()`).
+# three usual causes: a merge in half precision, another base, and dropout that is still on.
 #
 # A merged model is saved like any other, in shards if you like, and needs no LoRA code.
 
@@ -798,10 +780,9 @@ prompts = [turns[:-1] for turns in task.exam[:3]]
 print(generate_responses(served, tokenizer, prompts, **settings))
 
 # %% [markdown]
-# The other way is a small file beside the base. The format is PEFT's, and it works in both
-# directions. `save_adapter` refuses a model that trains more than LoRA: the file could not hold it.
+# The other way is a small file beside the base, in PEFT's format.
 #
-# **Predict.** The last line puts the adapter on a base of the same shape, without the new row. Does
+# **Predict.** The cell puts the adapter on another base of the same shape, without the new row. Does
 # anything complain?
 
 # %% tags=["predict"]
@@ -820,9 +801,9 @@ except ValueError as error:
     print("ours:", str(error).partition(", and ")[2])
 
 # %% [markdown]
-# **Read.** An adapter is a *difference* and means nothing without its base. The wrong one has the
-# same shapes, so PEFT's file complains of nothing, and the model no longer stops. `save_adapter`
-# writes a fingerprint of the base's weights beside $A$ and $B$, and `load_adapter` compares it.
+# **Read.** An adapter means nothing without its base. The wrong one has the same shapes, so PEFT's
+# file loads, and the model no longer stops. `save_adapter` writes a fingerprint of the base beside
+# $A$ and $B$, and `load_adapter` compares it.
 #
 # Several adapters can share one base in memory. We train a second one on another form of answer.
 # **Predict.** After a switch there and back, are the logits the same, bit for bit?
@@ -849,13 +830,12 @@ assert torch.equal(bare, logits_of(fresh, tokenizer, task.held_out))  # the base
 #
 # <details><summary>Two relatives: rsLoRA and DoRA</summary>
 #
-# **rsLoRA** divides α by $\sqrt r$ instead of $r$: sums of $r$ terms of random sign grow like
-# $\sqrt r$. **DoRA** splits a weight into length and direction. LoRA turns the direction, and a
-# vector $m$ learns the length of each row; it begins as the lengths in $W$:
+# **rsLoRA** divides α by $\sqrt r$ instead of $r$. **DoRA** lets LoRA turn the direction of a weight,
+# and a vector $m$ learns the length of each row; it begins as the lengths in $W$:
 #
-# $$W' = m \odot \frac{W + \frac{\alpha}{r} B A}{\lVert W + \frac{\alpha}{r} B A \rVert_\text{row}} .$$
+# $$W'=m\odot\frac{W+\frac{\alpha}{r}BA}{\lVert W+\frac{\alpha}{r}BA\rVert_\text{row}}.$$
 #
-# The cell below compares both with PEFT. Whether DoRA learns better we did not measure.
+# The cell compares both with PEFT. Whether they learn better we did not measure.
 # </details>
 
 
@@ -883,26 +863,21 @@ for option, rule in {"use_rslora": rslora_weight, "use_dora": dora_weight}.items
 # %% [markdown]
 # ## What to remember
 #
-# - An update leans on few directions. LoRA learns $\frac{\alpha}{r} B A$ beside the frozen $W$;
-#   $B = 0$ at first.
-# - It saves memory for gradients and averages, 12 bytes for each frozen float32 parameter, and at
-#   most a third of the operations.
-# - All linear layers before a higher rank. LoRA wants a higher rate than full tuning: compare
-#   methods at rates of their own.
-# - A stop token whose row is like others cannot be told apart by LoRA: give it a row, or train it.
+# - An update leans on few directions. LoRA learns $\frac{\alpha}{r}BA$ beside the frozen $W$, from
+#   $B=0$.
+# - It saves 12 bytes for each frozen float32 parameter, and at most a third of the operations.
+# - All linear layers before a higher rank, and a higher rate than for full tuning.
+# - LoRA cannot tell rows of the head apart that are alike: give the stop token a row, or train it.
 # - Merging is exact up to rounding. An adapter belongs to one base.
 #
 # ## Sources
 #
 # - E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, 2021, arXiv:2106.09685.
-# - J. Schulman and Thinking Machines Lab, *LoRA Without Regret*, 2025,
-#   thinkingmachines.ai/blog/lora; TRL's page of the same name.
-# - C. Eckart and G. Young, *The approximation of one matrix by another of lower rank*,
-#   Psychometrika, 1936.
-# - D. Kalajdzievski, *A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA*, 2023,
-#   arXiv:2312.03732.
+# - J. Schulman and Thinking Machines Lab, *LoRA Without Regret*, 2025, thinkingmachines.ai/blog/lora.
+# - C. Eckart and G. Young, *The approximation of one matrix by another of lower rank*, 1936.
+# - D. Kalajdzievski, *A Rank Stabilization Scaling Factor* (rsLoRA), 2023, arXiv:2312.03732.
 # - S. Liu et al., *DoRA: Weight-Decomposed Low-Rank Adaptation*, 2024, arXiv:2402.09353.
-# - PEFT documentation: LoRA, `trainable_token_indices`, `modules_to_save`, `ensure_weight_tying`.
+# - PEFT documentation: LoRA, `trainable_token_indices`, `ensure_weight_tying`.
 #
 # <details><summary>中文要点</summary>
 #

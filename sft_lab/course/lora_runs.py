@@ -324,11 +324,9 @@ HALVES = (
 
 def rate_points(seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Every point of the sweep: a rate of each arm, steps of one epoch or four, a seed."""
-    grid = [round(base * 10**power, 8) for power in (-4, -3, -2) for base in (1, 2, 5)]
-    rates = {arm: [r for r in grid if 2e-4 <= r <= 2e-2] for arm in ARMS}
-    for arm in ARMS:
-        if arm != "full":
-            rates[arm] = [r for r in grid if 1e-3 <= r <= 5e-2]
+    lower = [1e-4, 2e-4, 5e-4]  # LoRA's range begins and ends higher
+    shared = [1e-3, 2e-3, 5e-3, 1e-2, 2e-2]
+    rates = {arm: lower + shared if arm == "full" else [*shared, 5e-2] for arm in ARMS}
     long = ("full", "all layers, rank 8")
     return [
         {"arm": arm, "epochs": epochs, "rate": rate, "seed": seed}

@@ -25,8 +25,9 @@ TRAINED, ASKED, RATE, BATCH = 64, 16, 1e-3, 4
 @torch.no_grad()
 def measure_marker(model, tokenizer, rows) -> dict[str, float]:
     """Mean probability, where an answer ends, of MARKER and of all tokens whose row is like its own
-    (cosine above 0.99); how many these are; loss of all other graded tokens (nats)."""
-    marker = tokenizer.convert_tokens_to_ids(MARKER)
+    (cosine above 0.99), and of <|im_end|>; how many are alike; loss of all other graded tokens
+    (nats)."""
+    marker, usual = tokenizer.convert_tokens_to_ids([MARKER, "<|im_end|>"])
     head = model.get_output_embeddings().weight
     alike = F.cosine_similarity(head, head[marker : marker + 1]) > 0.99
     logits, targets = graded_logits(model, pad_batch(rows, tokenizer.pad_token_id))
@@ -36,6 +37,7 @@ def measure_marker(model, tokenizer, rows) -> dict[str, float]:
     return {
         "p_marker": at_end[:, marker].mean().item(),
         "p_alike": at_end[:, alike].sum(-1).mean().item(),
+        "p_usual": at_end[:, usual].mean().item(),
         "alike": int(alike.sum()),
         "other_nll": rest.item(),
     }
