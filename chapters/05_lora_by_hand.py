@@ -35,18 +35,16 @@ from sft_lab.course.checks import check
 
 # %% tags=["setup"]
 from sft_lab.course.lora_runs import (
-    FULL_RATE,
+    at_best_rate,
     backward,
-    best_rate,
     chances_at_end,
     copy_factors,
-    country_facts,
     country_task,
     cut_to_rank,
     difference_from_peft,
+    encode_in_style,
     factor_gradients,
     give_own_row,
-    in_style,
     layer_updates,
     logits_of,
     make_patients,
@@ -54,20 +52,22 @@ from sft_lab.course.lora_runs import (
     operations,
     qwen_shape,
     round_weights,
+    run_point,
+    say_verdict,
     summarise,
     tune,
     with_lora,
     write_on,
 )
+
+# %% tags=["setup"]
 from sft_lab.course.results import read_results
 from sft_lab.course.views.lora import draw_cut, draw_energy, draw_rates, enough_rank
 from sft_lab.course.views.rank import draw_rank, explore_rank
 from sft_lab.course.views.widgets import show_widget
-from sft_lab.labels import encode_conversations
 from sft_lab.lora import add_lora, load_adapter, merge_lora, remove_lora, save_adapter
 from sft_lab.low_rank import kept_energy
 from sft_lab.models import load
-from sft_lab.significance import judge_claim
 from sft_lab.train import evaluate
 
 plots.style()
@@ -96,7 +96,7 @@ print("base:", summarise([before]))
 # %%
 full = [copy.deepcopy(base) for _ in SEEDS]
 for seed, model in zip(SEEDS, full, strict=True):
-    _ = tune(model, tokenizer, task.examples, seed=seed, rate=FULL_RATE)
+    _ = tune(model, tokenizer, task.examples, seed=seed, rate=1.5e-3)
 results = {"full": [measure(model, tokenizer, task) for model in full]}
 print("full:", summarise(results["full"]))
 assert before["says"] < 0.1 and min(one["says"] for one in results["full"]) > 0.5
@@ -189,8 +189,7 @@ check("5.1", best_approximation)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary><code>torch.linalg.svd(update, full_matrices=False)</code> returns
-# U, S and Vᵀ, and the rows of Vᵀ are the vᵢ. S is a vector: scale the columns of U with
-# it.</details>
+# U, S and Vᵀ: the rows of the third are the vᵢ. S is a vector.</details>
 
 # %% [markdown] tags=["explanation"]
 # The terms of the sum are orthogonal, so squared lengths add: what is dropped is the tail of the
@@ -351,9 +350,8 @@ def inject(model: nn.Module, make: Callable, targets: list[str]) -> tuple[nn.Mod
 check("5.8", inject)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>model.named_modules()</code> gives dotted names and modules;
-# make a list of it before you change the model.
-# <code>model.set_submodule(name, new)</code> replaces one.</details>
+# <details><summary>Hint</summary><code>list(model.named_modules())</code> gives dotted names and
+# modules; <code>model.set_submodule(name, new)</code> replaces one.</details>
 
 # %% [markdown] tags=["explanation"]
 # With `make = lambda layer: LoRALinear(layer, 8, 16)` and the names of the seven matrices, this is
@@ -389,10 +387,6 @@ def widen(
 
 # %% tags=["check"]
 check("5.3", widen)
-
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Zeros leave B A alone. So alpha / rank must not change
-# either.</details>
 
 # %% [markdown] tags=["explanation"]
 # This is why "rank 64, alpha 16" is not a stronger "rank 8, alpha 16": each of its directions is
@@ -625,10 +619,6 @@ def cure(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTraine
 # %% tags=["check"]
 check("5.10", cure)
 
-# %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Make the row unlike the others, or let it alone be trained: PEFT
-# has a switch for that.</details>
-
 # %% [markdown] tags=["explanation"]
 # Not one embedding is trained here. A distinct row is enough, whatever its direction.
 #
@@ -707,12 +697,12 @@ assert stops_with[0] > 0.8 and stops_with[1] < 0.5 and stops_with[2] > 0.8
 #
 # ## 5 · Which layers, which rate, which rank?
 #
-# *LoRA without Regret* (Schulman et al., 2025) makes two claims: LoRA belongs in **all** layers
-# rather than in attention alone, and its best learning rate is about **ten times** that of full
-# tuning, about fifteen times in very short runs. We test both, with `fresh` as the base. Each arm
-# has six or seven rates and five seeds (three for 100 steps). Its rate is chosen on 100 held-out
-# questions; the primary measure is the loss on 100 others. Rank 3 in all layers has about as many
-# parameters as rank 8 in attention: a fair pair.
+# *LoRA Without Regret* (Schulman et al., 2025) claims that LoRA belongs in **all** layers rather than
+# in attention alone, and that its best learning rate is about **ten times** that of full tuning,
+# fifteen times in very short runs. We test both, with `fresh` as the base, at six to eight rates,
+# with five seeds (three for 100 steps). Each arm's rate is chosen on 100 held-out questions; the
+# primary measure is the loss on 100 others. Rank 3 in all layers has as many parameters as rank 8 in
+# attention: a fair pair.
 #
 # **Predict.** By which factor do the best rates of LoRA and of full tuning differ here?
 
@@ -721,26 +711,39 @@ recorded = read_results("05_rates", base)
 _ = draw_rates(recorded)
 
 # %%
-best, ends = {}, {}
-for arm, epochs in dict.fromkeys((row["arm"], row["epochs"]) for row in recorded.rows):
-    best[arm, epochs] = rate = best_rate(recorded, arm, epochs)
-    ends[arm, epochs] = recorded.measured("report", arm=arm, epochs=epochs, rate=rate)
-    losses = " ".join(f"{loss:.3f}" for loss in ends[arm, epochs])
-    print(f"{arm:20} {25 * epochs:3} steps: best rate {rate:.0e}, loss {losses}")
+attention = at_best_rate(recorded, "attention, rank 8")
+all_layers = at_best_rate(recorded, "all layers, rank 3")
+lora, whole = at_best_rate(recorded, "all layers, rank 8"), at_best_rate(recorded, "full")
+wide = at_best_rate(recorded, "all layers, rank 64")
+_ = say_verdict("all layers end lower", attention.losses, all_layers.losses, "lower")
+_ = say_verdict("rank 64 ends lower", lora.losses, wide.losses, "lower")
+_ = say_verdict("LoRA ends higher than full tuning", whole.losses, lora.losses, "higher")
 
 # %%
-pairs = {
-    "all layers below attention": (("attention, rank 8", 1), ("all layers, rank 3", 1)),
-    "rank 64 below rank 8": (("all layers, rank 8", 1), ("all layers, rank 64", 1)),
-    "LoRA above full, 25 steps": (("full", 1), ("all layers, rank 8", 1)),
-    "LoRA above full, 100 steps": (("full", 4), ("all layers, rank 8", 4)),
-}
-for claim, (first, second) in pairs.items():
-    way = "lower" if "below" in claim else "higher"
-    verdict = judge_claim(ends[first], ends[second], claim=way)
-    print(f"{claim:28} {verdict.word:12} by {verdict.mean:+.3f} nats, floor {verdict.floor:.3f}")
-factors = [best["all layers, rank 8", n] / best["full", n] for n in (1, 4)]
-print("best rate of LoRA / of full tuning:", factors)
+whole_long = at_best_rate(recorded, "full", epochs=4)
+lora_long = at_best_rate(recorded, "all layers, rank 8", epochs=4)
+_ = say_verdict("LoRA ends higher", whole_long.losses, lora_long.losses, "higher")
+print("best rate of LoRA / of full tuning:", lora.rate / whole.rate, lora_long.rate / whole_long.rate)
+
+# %% [markdown]
+# The first claim at one rate for both, and two points of the sweep once more:
+
+# %%
+for rate in (5e-3, 1e-2):
+    arms = ("attention, rank 8", "all layers, rank 3")
+    found = [recorded.measured("report", arm=arm, epochs=1, rate=rate) for arm in arms]
+    _ = say_verdict(f"all layers end lower at {rate:g}", *found, "lower")
+
+# %%
+for arm, rate in {"full": 1e-3, "all layers, rank 8": 1e-2}.items():
+    point = {"arm": arm, "epochs": 1, "rate": rate}
+    again = run_point(base, tokenizer, point | {"seed": 0})["report"]
+    band = recorded.measured("report", **point)
+    print(f"{arm}: {again:.3f}, recorded {min(band):.3f} to {max(band):.3f}")
+    assert min(band) - 0.03 < again < max(band) + 0.03
+
+# %% [markdown]
+@@READ5@@
 
 # %% [markdown]
 # ## 6 · Merge, save, load, switch
@@ -809,7 +812,7 @@ except ValueError as error:
 # **Predict.** After a switch there and back, are the logits the same, bit for bit?
 
 # %%
-rows = encode_conversations(in_style(country_facts()["train"]), tokenizer)
+rows = encode_in_style(tokenizer)
 second = with_lora(fresh, seed=0)
 _ = tune(second, tokenizer, rows, seed=0)
 save_adapter(second, folder / "style")
@@ -830,12 +833,9 @@ assert torch.equal(bare, logits_of(fresh, tokenizer, task.held_out))  # the base
 #
 # <details><summary>Two relatives: rsLoRA and DoRA</summary>
 #
-# **rsLoRA** divides α by $\sqrt r$ instead of $r$. **DoRA** lets LoRA turn the direction of a weight,
-# and a vector $m$ learns the length of each row; it begins as the lengths in $W$:
-#
-# $$W'=m\odot\frac{W+\frac{\alpha}{r}BA}{\lVert W+\frac{\alpha}{r}BA\rVert_\text{row}}.$$
-#
-# The cell compares both with PEFT. Whether they learn better we did not measure.
+# **rsLoRA** divides α by √r instead of r. **DoRA** lets LoRA turn the direction of a weight; a
+# vector, the magnitude, learns the length of each row. The cell compares both formulas with PEFT.
+# Whether they learn better we did not measure.
 # </details>
 
 
@@ -858,7 +858,23 @@ for option, rule in {"use_rslora": rslora_weight, "use_dora": dora_weight}.items
 # %% [markdown]
 # ## 7 · On a real model
 #
-# (to come)
+# In smollm2-135m (chapter 00), a chat model, `<|im_end|>` was trained. Twenty-eight other rows are
+# like that of `<jupyter_start>`, a token that its texts hardly had. We let answers end with that
+# token: LoRA of rank 8, 16 steps of 4 questions, three seeds. In one arm the token has a row of its
+# own. The primary measure is its probability where an answer ends.
+
+# %% tags=["predict"]
+real = read_results("05_smollm2")
+print(f"{real.model}, {real.made}, {real.machine}")
+p = {arm: real.measured("p_marker", arm=arm, steps=16) for arm in ("LoRA", "LoRA, own row")}
+for arm, values in p.items():
+    row = real.select(arm=arm, steps=16)[0]
+    print(f"{arm:14} P(token)", [round(value, 3) for value in values], f"of {row['alike']} alike")
+word = say_verdict("higher with a row of its own", *p.values(), "higher")
+assert word == "held" and max(p["LoRA"]) < 0.1 < 0.9 < min(p["LoRA, own row"])
+
+# %% [markdown]
+@@READ7@@
 
 # %% [markdown]
 # ## What to remember

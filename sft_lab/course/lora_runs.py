@@ -31,6 +31,7 @@ from sft_lab.labels import encode_conversations
 from sft_lab.lora import LoRALinear, add_lora
 from sft_lab.low_rank import truncate
 from sft_lab.records import Conversation
+from sft_lab.significance import judge_claim
 from sft_lab.train import evaluate, train
 
 QUESTION = "What is the {r} {e}?"
@@ -60,15 +61,16 @@ def country_task(tokenizer: PreTrainedTokenizerBase, asked: int = ASKED) -> Task
     return Task(examples, exam, encode_conversations(exam, tokenizer))
 
 
-def in_style(facts: Sequence[Fact]) -> list[Conversation]:
-    """The same questions, answered in another form."""
-    return [
+def encode_in_style(tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    """The questions of the runs, answered in another form."""
+    talks = [
         [
             {"role": "user", "content": fact.say(QUESTION)},
             {"role": "assistant", "content": fact.say(IN_STYLE)},
         ]
-        for fact in facts
+        for fact in country_facts()["train"]
     ]
+    return encode_conversations(talks, tokenizer)
 
 
 def encode_with_marker(
@@ -371,6 +373,29 @@ def best_rate(results: Results, arm: str, epochs: int) -> float:
         return sum(losses) / len(losses)
 
     return min(rates, key=mean)
+
+
+class AtBest(NamedTuple):
+    """An arm's best rate, and its loss there on the questions for reporting, a number a seed."""
+
+    rate: float
+    losses: list[float]
+
+
+def at_best_rate(results: Results, arm: str, *, epochs: int = 1) -> AtBest:
+    """The arm at its best rate; prints it."""
+    rate = best_rate(results, arm, epochs)
+    found = results.measured("report", arm=arm, epochs=epochs, rate=rate)
+    losses = " ".join(f"{loss:.3f}" for loss in found)
+    print(f"{arm:20} {STEPS * epochs:3} steps, best rate {rate:g}: {losses}")
+    return AtBest(rate, found)
+
+
+def say_verdict(said: str, first: Sequence[float], second: Sequence[float], way: str) -> str:
+    """The word of `judge_claim`, printed with the effect and the noise floor."""
+    verdict = judge_claim(first, second, claim=way)
+    print(f"{said}: {verdict.word} ({verdict.mean:+.3f}, noise floor {verdict.floor:.3f})")
+    return verdict.word
 
 
 # four models that never stop
