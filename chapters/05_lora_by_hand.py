@@ -91,7 +91,7 @@ print("base:", summarise([before]))
 # %% [markdown]
 # ## 1 · What full tuning does to a matrix
 #
-# First the expensive way: all weights move, three seeds.
+# First all weights move, three seeds.
 
 # %%
 full = [copy.deepcopy(base) for _ in SEEDS]
@@ -108,7 +108,7 @@ assert before["says"] < 0.1 and min(one["says"] for one in results["full"]) > 0.
 # $$\Delta W=\sum_i\sigma_i\,u_iv_i^\top,\qquad\sigma_1\ge\sigma_2\ge\dots\ge0.$$
 #
 # The **rank** is the number of σ that are not 0. Keeping the first $k$ terms gives the nearest
-# matrix of rank $k$ (Eckart and Young, Psychometrika, 1936). The kept share of all σ² is called the *energy*.
+# matrix of rank $k$ (Eckart and Young, 1936). The kept share of all σ² is called the *energy*.
 #
 # **Predict.** The matrix below is 384 × 128. Which share of its energy do 8 of its 128 singular
 # values hold: 6 %, 30 % or more?
@@ -158,7 +158,7 @@ assert min(row[0] for row in losses) > 3 * max(row[-1] for row in losses)
 # **Read.** A handful of directions does the work; the tail holds energy that the answers do not
 # need. At rank 0 the tuned embeddings and norms stay, so it is not the base.
 #
-# Choose a layer and move the rank. From which rank on has LoRA more numbers than the matrix?
+# Move the rank. From which rank on has LoRA more numbers than the matrix?
 
 # %%
 shown = {name.split(".")[-1]: update for name, update in updates.items() if ".layers.3." in name}
@@ -237,8 +237,6 @@ assert factor_gradients(model, tokenizer, task.examples[:8])["B"] > 0
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.7 · LoRALinear · 15 min · ●●○
-# Write the module.
-#
 # - `LoRALinear(layer, rank, alpha)` keeps the given `nn.Linear`, with or without a bias, as
 #   `self.layer` and freezes its parameters. `self.A` (rank, in) and `self.B` (out, rank) are
 #   `nn.Parameter`s, always float32. A is drawn by `nn.init.kaiming_uniform_(self.A, a=5**0.5)`,
@@ -423,7 +421,7 @@ assert gap < 1e-4 and len(losses) == 25  # rounding, which 25 updates may have m
 assert theirs.get_nb_trainable_parameters()[0] == 77_824
 
 # %% [markdown]
-# **Read.** In none, or in the last ones: both make the same operations in the same order.
+# **Read.** In none, or in the last ones: the operations are the same.
 #
 # ## 3 · What it saves
 #
@@ -473,8 +471,7 @@ print(f"a LoRA step takes {share:.0%} of the operations of a full step")
 assert 2 / 3 < share < 0.85
 
 # %% [markdown]
-# **Read.** The gradient with respect to a frozen weight is not computed: at most a third is saved.
-# The products with $A$ and $B$ come on top.
+# **Read.** The last one: at most a third is saved. The products with $A$ and $B$ come on top.
 #
 # ## 4 · The model that never stops
 #
@@ -545,8 +542,7 @@ check("5.9", (causes, alike))
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>Labels and configuration settle two patients. For the others, look
-# at the ten likeliest tokens where an answer ends: words of a next sentence, or tokens that no text
-# uses?</details>
+# at the ten likeliest tokens where an answer ends.</details>
 
 # %% [markdown] tags=["explanation"]
 # P(stop) alone is small in three of the four. What tells A and D apart is in the rows, not in the
@@ -744,8 +740,8 @@ for arm, rate in {"full": 1e-3, "all layers, rank 8": 1e-2}.items():
 
 # %% [markdown]
 # **Read.** The factor is ten at both lengths, to one step of our grid. Attention alone ends higher in
-# every seed. At its own best rate the gap is less than twice the spread of the seeds: *not shown*;
-# at 5e-3 it *held*. Rank 64 has eight times the numbers and ends no lower. LoRA ends 0.03 nats above
+# every seed. At its own best rate the gap is below twice the noise floor: *not shown*; at 5e-3 it
+# *held*. Rank 64 has eight times the numbers and ends no lower. LoRA ends 0.03 nats above
 # full tuning, of four to lose. Compare methods at rates of their own; a million parameters say
 # little about large runs.
 
@@ -771,7 +767,7 @@ assert moved < 1e-3 and moved_half > 30 * moved
 # digits: small updates beside large weights get lost. "My merged model behaves differently" has
 # three usual causes: a merge in half precision, another base, and dropout that is still on.
 #
-# A merged model is saved like any other, in shards if you like, and needs no LoRA code.
+# A merged model is saved like any other, here in shards, and needs no LoRA code.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -903,7 +899,7 @@ assert word == "held" and max(p["LoRA"]) < 0.1 < 0.9 < min(p["LoRA, own row"])
 # 3. 省的主要是显存（float32 下每个冻结参数省 12 字节）；运算量最多省三分之一。
 # 4. 基座从未训练过 `<|im_end|>` 的嵌入：N 个未训练的行几乎相同，LoRA 单独训练时停止概率约为 1/N；
 #    解决办法：训练这一行（trainable_token_indices）、训练嵌入，或给它一个独立的行。
-# 5. 所有线性层优于只改注意力；LoRA 的学习率应高于全量微调，比较方法时各用各的学习率。
+# 5. 只改注意力在每个种子上都更差；LoRA 的学习率应高于全量微调，比较方法时各用各的学习率。
 # 6. 合并（merge）只差舍入误差，半精度下误差更大；适配器是“差值”，只属于它的那个基座。
 #
 # </details>

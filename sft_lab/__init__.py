@@ -98,6 +98,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.data_runs       a leaked exam, a teacher, the best of K
            course.short_runs      a copy of the base learns for seconds, and is asked
            course.loss_runs       chapter 12: runs that differ in their loss alone
+           course.lora_runs       chapter 05: runs with LoRA, and models that never stop
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
            course.factory_keys    settings of LLaMA-Factory: files, comments, old and new names
@@ -135,6 +136,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.ladder    chapter 07: one run, with one switch moved
            course.views.schedule  chapter 04: learning rate and batches
            course.views.rank      chapter 05: an update of low rank
+           course.views.lora      chapter 05: cut updates, and rates with and without LoRA
            course.views.choice    chapter 06: what each method costs
            course.views.fit       chapter 08: what fits on a card
            course.views.blind     chapter 09: two answers, names hidden
