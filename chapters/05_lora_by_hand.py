@@ -658,8 +658,8 @@ assert max(one["stops"] for one in results["LoRA"]) < 0.5
 assert min(one["stops"] for arm in order[1:] for one in results[arm]) > 0.8
 
 # %% [markdown]
-# **Read.** With a distinct row, LoRA alone learns to stop. A base whose control tokens were trained
-# has no such trouble. Check before you train: the cosine of the stop token's row with all others.
+# **Read.** With a distinct row, LoRA alone learns to stop. Check before you train: the cosine of the
+# stop token's row with all others.
 #
 # PEFT has two switches. `trainable_token_indices` trains chosen rows, `modules_to_save` whole
 # modules. **Predict.** Both train an embedding. Will both models stop?
@@ -742,8 +742,7 @@ for arm, rate in {"full": 1e-3, "all layers, rank 8": 1e-2}.items():
 # **Read.** The factor is ten at both lengths, to one step of our grid. Attention alone ends higher in
 # every seed. At its own best rate the gap is below twice the noise floor: *not shown*; at 5e-3 it
 # *held*. Rank 64 has eight times the numbers and ends no lower. LoRA ends 0.03 nats above
-# full tuning, of four to lose. Compare methods at rates of their own; a million parameters say
-# little about large runs.
+# full tuning, of four to lose: *not shown*. A million parameters say little about large runs.
 
 # %% [markdown]
 # ## 6 · Merge, save, load, switch
@@ -835,7 +834,7 @@ assert torch.equal(bare, logits_of(fresh, tokenizer, task.held_out))  # the base
 #
 # **rsLoRA** divides α by √r instead of r. **DoRA** lets LoRA turn the direction of a weight; a
 # vector, the magnitude, learns the length of each row. The cell compares both formulas with PEFT.
-# Whether they learn better we did not measure.
+# We did not measure whether they learn better.
 # </details>
 
 
@@ -873,8 +872,8 @@ word = say_verdict("higher with a row of its own", *p.values(), "higher")
 assert word == "held" and max(p["LoRA"]) < 0.1 < 0.9 < min(p["LoRA, own row"])
 
 # %% [markdown]
-# **Read.** The lesson is the same in a model a hundred times as large: LoRA alone gives the token one
-# per cent at most, and its own row settles it.
+# **Read.** The lesson is the same in a model a hundred times as large: LoRA alone cannot pick the
+# token out, and its own row settles it.
 
 # %% [markdown]
 # ## What to remember

@@ -98,7 +98,8 @@ def draw_rates(results: Results) -> tuple[Axes, Axes]:
             name = "LoRA" if ax is axes[0] and arm != "full" else arm
             _draw_arm(ax, results, arm, epochs, line, name + length)
         ax.set(xscale="log", yscale="log", xlabel="peak learning rate")
-        ax.legend(fontsize=10.5)
+        ax.set_ylim(1e-3, 12)  # room for the legend below the curves
+        ax.legend(fontsize=10.5, ncols=2, loc="lower left")
     axes[0].set_ylabel("held-out loss\n(nats per graded token)")
     axes[0].set_title("full tuning and LoRA of rank 8", fontsize=13)
     axes[1].set_title("LoRA in all layers and in attention, 25 steps", fontsize=13)
