@@ -11,25 +11,32 @@
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
-# | logarithms, softmax, a little PyTorch | CPU, no network | about 10 s | 5, about 40 minutes | A2 A4 B2 C3 |
+# | chapter 00, logarithms, a little PyTorch | CPU, no network | about 10 s | 6, about 50 minutes | A2 A4 B2 C3 |
 
 # %% tags=["setup"]
 import math
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
 from sft_lab import atlas, plots
 from sft_lab.course.checks import check
-from sft_lab.course.views.step import draw_step, explore_step
+from sft_lab.course.views.step import (
+    draw_fits,
+    draw_guesses,
+    draw_halvings,
+    draw_step,
+    explore_step,
+)
 from sft_lab.course.views.widgets import show_widget
 from sft_lab.labels import IGNORE_INDEX
 from sft_lab.losses import response_loss, token_nll
 from sft_lab.models import load
 
 plots.style()
+model, tokenizer = load("atlas-base")
+V = model.config.vocab_size
 
 # %% [markdown]
 # ## 1 · A guess is a distribution
@@ -37,11 +44,8 @@ plots.style()
 # **Predict.** Finish the sentence "The capital of Finland is". You answer with a city. What does a
 # language model answer with: a city, a word, or something else?
 
+
 # %%
-model, tokenizer = load("atlas-base")
-V = model.config.vocab_size
-
-
 @torch.no_grad()
 def guess_next(text: str) -> torch.Tensor:
     """The model's distribution over the token that follows `text`: (V,) probabilities."""
@@ -49,12 +53,12 @@ def guess_next(text: str) -> torch.Tensor:
     return model(input_ids).logits[0, -1].softmax(dim=-1)
 
 
+# %% tags=["predict"]
 japan = guess_next("The capital of Japan is")
 finland = guess_next("The capital of Finland is")
-print(
-    f"{len(japan):,} probabilities, between {japan.min():.0e} and {japan.max():.3f}; their sum "
-    f"is {japan.sum():.4f}"
-)
+print(f"{len(japan):,} probabilities from {japan.min():.0e} to {japan.max():.3f}")
+print(f"their sum is {japan.sum():.4f}")
+assert_close(japan.sum(), torch.tensor(1.0))
 
 # %% [markdown]
 # It answers with one probability for **every** token of its vocabulary of V tokens. The network
@@ -62,40 +66,18 @@ print(
 # largest five for two countries.
 
 # %%
-answers = {"Japan": " Tokyo", "Finland": " Helsinki"}
-figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), sharex=True)
-for ax, name, q in zip(axes, ["Japan", "Finland"], [japan, finland], strict=True):
-    top = q.topk(5)
-    true = tokenizer(answers[name]).input_ids[0]
-    names = [
-        plots.show_token(tokenizer.decode([i])) + " (true)" * (i == true)
-        for i in top.indices.tolist()
-    ]
-    ax.barh(
-        range(5),
-        top.values,
-        color=[plots.ANSWER if i == true else plots.PROMPT for i in top.indices],
-    )
-    for row, value in enumerate(top.values.tolist()):
-        ax.annotate(f"{value:.2g}", (value, row), (5, 0), textcoords="offset points", va="center")
-    if true not in top.indices:
-        rare = f"{plots.show_token(tokenizer.decode([true]))} (true) has {q[true]:.2g}"
-        ax.annotate(rare, (1, 0.06), xycoords="axes fraction", ha="right", color=plots.MUTED)
-    ax.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], xlabel="probability of the next token")
-    ax.set_yticks(range(5), names)
-    ax.tick_params(axis="y", length=0)
-    ax.invert_yaxis()
-    ax.grid(axis="y", visible=False)
-    ax.set_title(f"The capital of {name} is …", fontsize=13, fontweight="normal")
-finding = "The model knows Japan's capital and is torn about Finland's"
-_ = figure.suptitle(finding, x=0.01, ha="left", fontweight="bold", fontsize=15)
-
+tokyo, helsinki = (tokenizer(city).input_ids[0] for city in (" Tokyo", " Helsinki"))
+guesses = {
+    "The capital of Japan is": (japan, tokyo),
+    "The capital of Finland is": (finland, helsinki),
+}
+draw_guesses(
+    guesses, tokenizer, title="The model knows Japan's capital and is torn about Finland's"
+)
 # %%
-tokyo, helsinki = (tokenizer(text).input_ids[0] for text in answers.values())
-assert_close(japan.sum(), torch.tensor(1.0))
-assert japan.argmax() == tokyo
 never_read = {fact.entity for fact in atlas.split(atlas.load_facts())["unknown"]}
 assert "Finland" in never_read and "Japan" not in never_read
+assert japan.argmax() == tokyo
 assert 2 * finland.max() < japan[tokyo] and 20 * finland[helsinki] < japan[tokyo]
 print(f"first token of Tokyo: {japan[tokyo]:.2g}; first token of Helsinki: {finland[helsinki]:.2g}")
 
@@ -120,28 +102,25 @@ print(f"first token of Tokyo: {japan[tokyo]:.2g}; first token of Helsinki: {finl
 # **Predict.** Take a world of four tokens. The guess is ½, ¼, ⅛, ⅛, and the truth is the second
 # token. What is $H(p, q)$, if ln 2 is 0.693?
 
-# %%
+# %% tags=["predict"]
 tokens = ["Paris", "Rome", "Lima", "Oslo"]
 p = torch.tensor([0.0, 1.0, 0.0, 0.0])
 q = torch.tensor([0.5, 0.25, 0.125, 0.125])
-print("token  p      q   −ln q  −p ln q")
+print("token  p      q   −ln q")
 for token, p_i, q_i in zip(tokens, p.tolist(), q.tolist(), strict=True):
-    print(
-        f"{token:5}  {p_i:.0f}  {q_i:.3f}   {-math.log(q_i):.3f}    {abs(-p_i * math.log(q_i)):.3f}"
-    )
-print(f"cross-entropy: {-(p * q.log()).sum():.3f} nats")
+    print(f"{token:5}  {p_i:.0f}  {q_i:.3f}   {-math.log(q_i):.3f}")
+by_hand = -(p * q.log()).sum()
+print(f"cross-entropy: {by_hand:.3f} nats")
 
 # %% [markdown]
 # Three calls of PyTorch give the same number. `F.cross_entropy` takes logits and applies softmax
 # itself. We hand it `q.log()`: softmax of the logarithms gives back $q$.
 
 # %%
-by_hand = -(p * q.log()).sum()
 assert_close(by_hand, F.cross_entropy(q.log(), p))  # the truth as a distribution
 assert_close(by_hand, F.cross_entropy(q.log(), torch.tensor(1)))  # the truth as a token id
-assert_close(
-    by_hand, F.nll_loss(q.log(), torch.tensor(1))
-)  # log-probabilities in, no softmax inside
+# nll_loss takes log-probabilities and applies no softmax
+assert_close(by_hand, F.nll_loss(q.log(), torch.tensor(1)))
 assert_close(by_hand, torch.tensor(2 * math.log(2)))
 print(f"{by_hand:.3f} nats = {by_hand / math.log(2):.0f} bits")
 
@@ -162,10 +141,9 @@ several = torch.tensor([0.5, 0.3, 0.2, 0.0])
 for name, truth in {"one-hot": p, "several": several}.items():
     entropy = -torch.xlogy(truth, truth).sum()  # xlogy counts 0 · ln 0 as 0
     kl = torch.xlogy(truth, truth / q).sum()
-    assert_close(entropy + kl, F.cross_entropy(q.log(), truth))
-    print(
-        f"{name}: entropy {abs(entropy):.2f} + KL {kl:.2f} = cross-entropy {entropy + kl:.2f} nats"
-    )
+    total = entropy + kl
+    assert_close(total, F.cross_entropy(q.log(), truth))
+    print(f"{name}: entropy {abs(entropy):.2f} + KL {kl:.2f} = cross-entropy {total:.2f} nats")
 
 # %% [markdown]
 # Training moves only $q$, so it can remove only the KL part. Which truth is meant matters. At one
@@ -211,58 +189,26 @@ check("1.1", cross_entropy)
 # **Predict.** The probability of the true token falls from 0.50 to 0.25. For another model it falls
 # from 0.02 to 0.01. Which fall costs more?
 
-# %%
+# %% tags=["predict"]
 for before, after in [(0.5, 0.25), (0.02, 0.01)]:
-    cost = -math.log(after) + math.log(before)
-    print(
-        f"{before:.2f} → {after:.2f}: {-math.log(before):.3f} → {-math.log(after):.3f} nats, "
-        f"{cost:.3f} more"
-    )
+    cost = math.log(before) - math.log(after)
+    print(f"{before:.2f} → {after:.2f}: {cost:.3f} nats more")
     assert_close(cost, math.log(2))
+
+# %%
 quarter = torch.tensor(0.25, requires_grad=True)
 (slope,) = torch.autograd.grad(-quarter.log(), quarter)
 print(f"slope at p = 0.25: {slope:.0f} = −1/p")
 assert slope == -4.0
 
 # %%
-x = torch.linspace(1 / 2048, 1, 2000)
-figure, ax = plt.subplots(figsize=(8.5, 4.4))
-ax.plot(x, -x.log(), color=plots.BLUE)
-for point, text in {
-    1.0: "certain and right: 0",
-    0.5: "a coin: ln 2 = 0.69",
-    0.1: "one in ten: 2.30",
-    1 / 2048: "one in 2,048: ln 2048 = 7.62",
-}.items():
-    ax.scatter(
-        [point],
-        [-math.log(point)],
-        s=70,
-        color=plots.ANSWER,
-        edgecolor=plots.INK,
-        zorder=3,
-        clip_on=False,
-    )
-    side = (-6, 12, "right") if point == 1.0 else (12, 4, "left")
-    ax.annotate(text, (point, -math.log(point)), side[:2], textcoords="offset points", ha=side[2])
-near = torch.tensor([0.13, 0.37])
-ax.plot(near, -math.log(0.25) - (near - 0.25) / 0.25, color=plots.VERMILLION, linewidth=1.8)
-ax.text(0.27, 1.5, "slope −1/p = −4", color=plots.VERMILLION)
-ax.set(
-    xlim=(-0.01, 1.0),
-    ylim=(0, 8.2),
-    xlabel="probability p of the true token",
-    ylabel="step loss −ln p (nats)",
-)
-_ = ax.set_title("Halving p always costs 0.69 nats, so the curve has no ceiling")
-
+draw_halvings(title="Each halving of p costs 0.69 nats, however small p is already")
 # %% [markdown]
 # **Read.** Both falls cost ln 2 = 0.693 nats: the loss counts *factors*. The slope with respect to
 # $p$ is $-1/p$, so it is steep where the model gave the truth little.
 #
 # Now move it yourself. Run the cell, choose the slider and press ← four times: the probability
-# halves. Watch the place on the curve, the other tokens, and the push on every logit, which section
-# 4 explains. Without a running kernel you see its first picture.
+# halves. Watch the curve, the other tokens, and the push on every logit (section 4 explains it).
 
 # %%
 show_widget(explore_step(tokens, q.tolist(), target=1), draw_step(tokens, q.tolist(), target=1))
@@ -276,12 +222,13 @@ capitals = {fact.entity: fact for fact in atlas.load_facts() if fact.column == "
 countries = ["Japan", "Peru", "Egypt", "Italy", "Canada", "Kenya"]
 text = " ".join(capitals[name].say("The {r} {e} is {v}.") for name in countries)
 input_ids = tokenizer(text, return_tensors="pt").input_ids
-_ = torch.manual_seed(0)
+print(text)
+
+# %% tags=["predict"]
+torch.manual_seed(0)
 untrained = type(model)(model.config)  # the same architecture, random weights
-with torch.no_grad():
-    loss_untrained = response_loss(
-        untrained(input_ids).logits, input_ids
-    ).item()  # every token is graded
+with torch.no_grad():  # every token is its own label here: all are graded
+    loss_untrained = response_loss(untrained(input_ids).logits, input_ids).item()
     loss_trained = response_loss(model(input_ids).logits, input_ids).item()
 print(f"ln V = ln {V:,} = {math.log(V):.2f} nats per token")
 print(f"untrained {loss_untrained:.2f}, trained {loss_trained:.2f} nats per token")
@@ -304,8 +251,9 @@ assert F.cross_entropy(certain, torch.tensor([1])) == math.inf
 #   the marks of a chat template (chapters 00 and 03).
 # - **∞** means that the model ruled out what happened. One such token makes the mean infinite.
 #
-# A loss of $\ell$ is the doubt of a fair choice among $e^\ell$ tokens. The trained model keeps
-# some: nobody can know which country the next sentence is about.
+# Between them, read a loss of $\ell$ nats like this: the model is as unsure as somebody who must
+# choose among $e^\ell$ equally likely tokens. The trained model stays a little unsure: nobody can
+# know which country the next sentence is about.
 
 # %% [markdown]
 # ## 4 · Why minus, why log
@@ -330,48 +278,28 @@ def fit(score) -> torch.Tensor:
     return logits.softmax(dim=0).detach()
 
 
-by_log, by_line = fit(lambda q: -q.log()), fit(lambda q: 1 - q)
-print(
-    "frequency ",
-    frequency,
-    "\nby −ln q_y",
-    by_log.round(decimals=2),
-    "\nby 1 − q_y",
-    by_line.round(decimals=2),
-)
+# %% tags=["predict"]
+by_log = fit(lambda q: -q.log())
+by_line = fit(lambda q: 1 - q)
+print("frequency  ", frequency)
+print("by −ln q_y ", by_log.round(decimals=2))
+print("by 1 − q_y ", by_line.round(decimals=2))
 
 # %%
 floor = -torch.xlogy(frequency, frequency).sum()
+lowest = F.cross_entropy(by_log.log(), frequency)
 assert_close(by_log, frequency, atol=2e-3, rtol=0)
 assert_close(by_line, torch.tensor([1.0, 0.0, 0.0, 0.0]), atol=2e-2, rtol=0)
-assert_close(F.cross_entropy(by_log.log(), frequency), floor, atol=1e-3, rtol=0)
-print(
-    f"lowest loss {F.cross_entropy(by_log.log(), frequency):.3f} nats = entropy of the "
-    f"frequencies {floor:.3f} nats"
-)
+assert_close(lowest, floor, atol=1e-3, rtol=0)
+print(f"lowest loss {lowest:.3f} nats = entropy of the frequencies {floor:.3f} nats")
 
-figure, ax = plt.subplots(figsize=(8.5, 3.8))
-rows = torch.arange(4)
-for shift, name, values, colour in [
-    (-0.27, "frequency in the data", frequency, plots.PROMPT),
-    (0.0, "fitted with −ln q", by_log, plots.BLUE),
-    (0.27, "fitted with 1 − q", by_line, plots.VERMILLION),
-]:
-    ax.bar(rows + shift, values, 0.25, color=colour, label=name)
-    for x_at, value in zip((rows + shift).tolist(), values.tolist(), strict=True):
-        ax.annotate(
-            f"{value:.2f}",
-            (x_at, value),
-            (0, 4),
-            textcoords="offset points",
-            ha="center",
-            fontsize=11,
-        )
-ax.set(xticks=rows, ylim=(0, 1.12), ylabel="probability")
-ax.set_xticklabels(tokens)
-ax.legend(loc="upper right")
-_ = ax.set_title("The logarithm finds the frequencies, the line bets on Paris")
-
+# %%
+fits = {
+    "frequency in the data": frequency,
+    "fitted with −ln q": by_log,
+    "fitted with 1 − q": by_line,
+}
+draw_fits(tokens, fits, title="The logarithm finds the frequencies, the line bets on Paris")
 # %% [markdown]
 # **Read.** This is **maximum likelihood** (MLE). The ten documents have the likelihood
 # $q_\text{Paris}^5\, q_\text{Rome}^3\, q_\text{Lima}^2$. Its logarithm is a sum, and the minus
@@ -382,9 +310,9 @@ _ = ax.set_title("The logarithm finds the frequencies, the line bets on Paris")
 # $1 - q_y$ is not. The lowest loss is the entropy of the data, here 1.03 nats and not 0. If your
 # data gives one prompt five different answers, an honest loss stays above 0.
 #
-# The other reason is the gradient. **Predict:** which push does each logit get?
+# The other reason is the gradient. **Predict:** which push does each of the four logits get?
 
-# %%
+# %% tags=["predict"]
 logits = q.log().requires_grad_()  # softmax gives q back
 F.cross_entropy(logits, torch.tensor(1)).backward()
 print("q       ", q, "\ngradient", logits.grad)
@@ -393,8 +321,7 @@ assert_close(logits.grad, q - p)  # p: one-hot at Rome
 # %% [markdown]
 # With $q = \text{softmax}(z)$, the step loss is $-z_y + \ln \sum_j e^{z_j}$. Its derivative with
 # respect to $z_i$ is $q_i - p_i$: **guess minus truth**. The true token is pulled up by $1 - q_y$
-# and every other token is pushed down by its own probability. Those were the arrows of the
-# interactive view. Now a model that is confident and wrong:
+# and every other token is pushed down by its own probability. Now a model that is confident and wrong:
 
 # %%
 wrong = torch.tensor([7.0, 0.0, 0.0, 0.0], requires_grad=True)  # sure of Paris; the truth is Rome
@@ -445,6 +372,51 @@ check("1.2", loss_gradient)
 # Usual mistakes: forgetting the 1/N (the gradient of the sum, N times as long); `logits - one_hot`
 # (no softmax); $p - q$, which is the descent direction.
 
+# %% [markdown] tags=["exercise"]
+# ### Exercise 1.6 · Train a model down to its floor · 12 min · ●●○
+# The smallest language model is a table of logits. Row $i$ holds its guess after token $i$; it sees
+# nothing but that one token. Train one on `text`, a list of at least 100 token ids from 0 to V − 1:
+# the step losses of all neighbours `text[t]` → `text[t + 1]`, averaged, must fall to within **0.02
+# nats** of the lowest value that any table reaches on this text. Return the table.
+#
+# Every logit must be finite, so no token is ruled out. You have 3 seconds. In the text 0, 1, 0, 2,
+# 0, 1, 0, 2, … the floor is 0.35 nats: after 0 come 1 and 2 equally often (0.69 nats), after 1 and
+# after 2 always 0.
+
+
+# %% tags=["stub"]
+def train_table(text: list[int], V: int) -> torch.Tensor:
+    """Return the trained table of logits, (V, V): row i is the guess after token i."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def train_table(text: list[int], V: int) -> torch.Tensor:
+    """Return the trained table of logits, (V, V): row i is the guess after token i."""
+    before, after = torch.tensor(text[:-1]), torch.tensor(text[1:])
+    table = torch.zeros(V, V, requires_grad=True)
+    for _ in range(2000):
+        loss = F.cross_entropy(table[before], after)
+        (gradient,) = torch.autograd.grad(loss, table)
+        table.data -= 4.0 * gradient  # a row moves in proportion to how often it occurs
+    return table.detach()
+
+
+# %% tags=["check"]
+check("1.6", train_table)
+
+# %% [markdown] tags=["hint"]
+# <details><summary>Hint</summary><code>table[text[:-1]]</code> gives one row of logits a neighbour,
+# and <code>F.cross_entropy</code> their mean loss. Print the loss as it falls. A learning
+# rate of 4 is not too high for a table; at 20 the loss jumps about.</details>
+
+# %% [markdown] tags=["explanation"]
+# The floor is an entropy again, now of what follows each token. Counting gives it at once: the
+# logarithm of the counts, with a little added so that it is finite, is a right answer too. Gradient
+# descent finds the same table without being told to count.
+#
+# Usual mistakes: too few steps; rows and columns exchanged; probabilities returned for logits.
+
 # %% [markdown]
 # ## 5 · From one step to an answer to a data set
 #
@@ -467,10 +439,15 @@ probabilities = []
 for t, target in enumerate(answer_ids):
     prefix = torch.tensor([prompt_ids + answer_ids[:t]])
     with torch.no_grad():
-        probabilities.append(model(prefix).logits[0, -1].softmax(dim=-1)[target].item())
-print("P of each token:", [f"{value:.1e}" for value in probabilities])
+        guess = model(prefix).logits[0, -1].softmax(dim=-1)
+    probabilities.append(guess[target].item())
+
+# %% tags=["predict"]
+for token_id, probability in zip(answer_ids, probabilities, strict=True):
+    print(f"{tokenizer.decode([token_id])!r:8} {probability:.1e}")
 product = math.prod(probabilities)
 print(f"P(answer) = {product:.1e}, so −ln P(answer) = {-math.log(product):.3f} nats")
+assert probabilities[-1] == max(probabilities)
 
 # %% [markdown]
 # One forward pass gives all of these predictions at once. `labels` says what is graded: −100
@@ -486,21 +463,17 @@ def encode(prompt: str, answer: str) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor([prompt_ids + answer_ids]), torch.tensor([labels])
 
 
+# %%
 input_ids, labels = encode(prompt, answer)
 with torch.no_grad():
     output = model(input_ids, labels=labels)
-nll = token_nll(
-    output.logits, labels
-)  # (1, T - 1): one loss for each prediction, 0 where nothing is graded
+nll = token_nll(output.logits, labels)  # (1, T - 1): one a prediction, 0 where nothing is graded
 print(f"sum {nll.sum():.3f} nats; the model's own loss {output.loss:.3f} nats per token")
 
 # %%
-assert_close(
-    nll.sum().item(), -math.log(product), atol=1e-3, rtol=1e-4
-)  # sum of step losses = −ln P(answer)
-assert_close(
-    output.loss.item(), nll.sum().item() / len(answer_ids), atol=1e-4, rtol=1e-5
-)  # the model reports the mean
+# the sum of the step losses is −ln P(answer); what the model reports is their mean
+assert_close(nll.sum().item(), -math.log(product), atol=1e-3, rtol=1e-4)
+assert_close(output.loss.item(), nll.sum().item() / len(answer_ids), atol=1e-4, rtol=1e-5)
 assert_close(response_loss(output.logits, labels), output.loss)  # and so does sft_lab
 print(f"{output.loss:.2f} nats per token; no idea would cost ln V = {math.log(V):.2f}")
 assert output.loss > 0.4 * math.log(V)  # a text about Japan cost far less in section 3
@@ -508,29 +481,20 @@ assert output.loss > 0.4 * math.log(V)  # a text about Japan cost far less in se
 
 # %%
 def draw_losses(country: str) -> float:
-    """Draw prompt and answer with the loss under each graded token; returns the loss of the answer
-    in nats."""
+    """Draw prompt and answer with the loss under each graded token; returns the answer's, in nats."""
     input_ids, labels = encode(*atlas.cloze(capitals[country]))
     with torch.no_grad():
         nll = token_nll(model(input_ids).logits, labels)[0]
-    graded = [label != IGNORE_INDEX for label in labels[0].tolist()]
-    notes = [
-        f"{loss:.2f}" if is_graded else ""
-        for loss, is_graded in zip([0.0, *nll.tolist()], graded, strict=True)
-    ]
-    texts = [tokenizer.decode([i]) for i in input_ids[0].tolist()]
-    plots.token_strip(
-        texts,
-        labels[0].tolist(),
-        notes=notes,
-        title=f"{country}: the answer costs {nll.sum():.2f} nats",
-    )
+    notes = [""] + [f"{loss:.2f}" if loss > 0 else "" for loss in nll.tolist()]
+    texts = [tokenizer.decode([token_id]) for token_id in input_ids[0].tolist()]
+    title = f"{country}: the answer costs {nll.sum():.2f} nats"
+    plots.token_strip(texts, labels[0].tolist(), notes=notes, title=title)
     return nll.sum().item()
 
 
+# %%
 loss_japan, loss_finland = draw_losses("Japan"), draw_losses("Finland")
 assert 10 * loss_japan < loss_finland
-assert probabilities[-1] == max(probabilities)
 
 # %% [markdown]
 # **Read.** The numbers under the tokens are nats. Slow product and one pass agree, and so does the
@@ -541,10 +505,11 @@ assert probabilities[-1] == max(probabilities)
 # Why then add logarithms instead of multiplying? **Predict:** an answer has 200 tokens of
 # probability ½ each. What is its probability in float32?
 
-# %%
+# %% tags=["predict"]
 half = torch.full((200,), 0.5)
 print(f"exact product: {0.5**200:.0e}; smallest positive float32: {2.0**-149:.1e}")
-print("product in float32:", half.prod().item(), "  −ln of the product:", -half.prod().log().item())
+print("product in float32:", half.prod().item())
+print("−ln of the product:", -half.prod().log().item())
 print(f"sum of −ln: {-half.log().sum():.2f} nats = 200 · ln 2")
 assert half.prod() == 0.0 and torch.tensor(2.0**-149) > 0.0 and torch.tensor(2.0**-150) == 0.0
 assert_close(-half.log().sum(), torch.tensor(200 * math.log(2)))
@@ -612,15 +577,17 @@ for pair in pairs:
 
 # %%
 everything = torch.cat(losses)
-mean_answer = torch.stack([loss.sum() for loss in losses]).mean()
 mean_token = everything.mean()
+mean_answer = torch.stack([loss.sum() for loss in losses]).mean()
 mean_of_means = torch.stack([loss.mean() for loss in losses]).mean()
+assert_close(mean_token * len(everything) / len(losses), mean_answer)
+assert abs(mean_of_means - mean_token) > 0.02 * mean_token
+
+# %%
 print(f"sum over the data set       {everything.sum():7.3f} nats")
 print(f"mean over answers           {mean_answer:7.3f} nats per answer")
 print(f"mean over tokens            {mean_token:7.3f} nats per token")
 print(f"mean of the answers' means  {mean_of_means:7.3f} nats per token")
-assert_close(mean_token * len(everything) / len(losses), mean_answer)
-assert abs(mean_of_means - mean_token) > 0.02 * mean_token
 
 # %% [markdown]
 # Do they train differently? A gradient has a direction and a length. We compare both with those of
@@ -634,18 +601,18 @@ def gradient_of(loss: torch.Tensor) -> torch.Tensor:
     return torch.cat([part.flatten() for part in parts]).double()
 
 
+# %% tags=["predict"]
 token_gradient = gradient_of(mean_token)
-for name, loss in {
+candidates = {
     "sum": everything.sum(),
     "mean over answers": mean_answer,
     "mean of means": mean_of_means,
-}.items():
+}
+for name, loss in candidates.items():
     gradient = gradient_of(loss)
     direction = F.cosine_similarity(gradient, token_gradient, dim=0)
-    print(
-        f"{name:17}  direction {direction:.3f}  length × "
-        f"{gradient.norm() / token_gradient.norm():.2f}"
-    )
+    length = gradient.norm() / token_gradient.norm()
+    print(f"{name:17}  direction {direction:.3f}  length × {length:.2f}")
     assert direction < 0.99 if name == "mean of means" else direction > 0.9999
 
 # %% [markdown]
@@ -667,6 +634,7 @@ def first_update(optimizer_class, gradient: torch.Tensor) -> torch.Tensor:
     return weights.detach()
 
 
+# %% tags=["predict"]
 factor = len(everything)  # the sum is this many times the mean over tokens
 for optimizer_class in (torch.optim.SGD, torch.optim.AdamW):
     by_sum = first_update(optimizer_class, factor * token_gradient)
@@ -728,25 +696,21 @@ check("1.4", dataset_loss)
 # The textbook softmax is $e^{z_i} / \sum_j e^{z_j}$. **Predict:** the logits are 1000, 999 and 0.
 # What do you get in float32, where the largest number is 3.4 · 10³⁸?
 
-# %%
+# %% tags=["predict"]
 logits = torch.tensor([1000.0, 999.0, 0.0])
 naive = (logits.exp() / logits.exp().sum()).log()
-shifted = logits - logits.max()  # 0, −1, −1000
-stable = shifted - shifted.exp().sum().log()
 print(f"largest float32: {torch.finfo(torch.float32).max:.1e}")
 print("exp      ", logits.exp())
 print("naive    ", naive)
-print("stable   ", stable)
-print("ln(softmax)", logits.softmax(dim=0).log())
+assert naive.isnan().any()
 
 # %%
-assert naive.isnan().any()
+shifted = logits - logits.max()  # 0, −1, −1000
+stable = shifted - shifted.exp().sum().log()
+through_softmax = logits.softmax(dim=0).log()
+print(f"loss of the third token: {-stable[2]:.2f} nats; by log(softmax): {-through_softmax[2]:.0f}")
 assert_close(stable, logits.log_softmax(dim=0))
-assert logits.softmax(dim=0).log()[2] == -math.inf
-print(
-    f"loss of the third token: {-stable[2]:.2f} nats; through log(softmax): "
-    f"{-logits.softmax(dim=0).log()[2]:.0f}"
-)
+assert through_softmax[2] == -math.inf
 
 # %% [markdown]
 # **Read.** $e^{1000}$ overflows to infinity, and infinity over infinity is nan. Softmax does not
@@ -808,8 +772,6 @@ check("1.5", log_softmax)
 #
 # - C. E. Shannon, *A Mathematical Theory of Communication*, Bell System Technical Journal, 1948:
 #   entropy.
-# - S. Kullback and R. A. Leibler, *On Information and Sufficiency*, Annals of Mathematical
-#   Statistics, 1951.
 # - T. Gneiting and A. E. Raftery, *Strictly Proper Scoring Rules, Prediction, and Estimation*,
 #   JASA, 2007.
 # - P. Blanchard, D. J. Higham, N. J. Higham, *Accurately Computing the Log-Sum-Exp and Softmax

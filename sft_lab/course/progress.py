@@ -21,7 +21,7 @@ from sft_lab.loop.process import lock_folder
 CHAPTERS = Path(__file__).resolve().parents[2] / "chapters"
 SOLVED, ATTEMPTED, NOT_ATTEMPTED = "solved", "attempted", "not attempted"
 MARKS = {SOLVED: "✓", ATTEMPTED: "✗", NOT_ATTEMPTED: "·"}
-# the numbers of exercises that are gone: no other takes one, so that what a reader solved stays true
+# the numbers of exercises that are gone; no other takes one: what a reader solved stays true
 RETIRED: frozenset[str] = frozenset({"5.2", "5.4", "5.5", "5.6"})
 HEADING = re.compile(
     r"### Exercise (?P<id>\d+[a-z]?\.\d+) · (?P<title>[^·]+) · (?P<minutes>\d+) min"

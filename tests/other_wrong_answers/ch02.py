@@ -233,61 +233,6 @@ def encode_never_to_one(word, ranks):
     return None
 
 
-def pad(rows, pad_token_id, *, width=max, filler=None, mask=None):
-    width = width(map(len, rows))
-    ids = [[pad_token_id if filler is None else filler] * (width - len(r)) + r for r in rows]
-    ids = torch.tensor(ids)
-    mask = mask or (lambda row: [0] * (width - len(row)) + [1] * len(row))
-    return ids, torch.tensor([mask(row) for row in rows])
-
-
-def changed(change):
-    """The right tensors, changed."""
-    return lambda rows, pad_token_id: change(*pad(rows, pad_token_id))
-
-
-def pad_right(rows, pad_token_id):
-    width = max(map(len, rows))
-    return (
-        torch.tensor([row + [pad_token_id] * (width - len(row)) for row in rows]),
-        torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
-    )
-
-
-def pad_in_place(rows, pad_token_id):
-    width, lengths = max(map(len, rows)), [len(row) for row in rows]
-    for row in rows:
-        while len(row) < width:
-            row.insert(0, pad_token_id)
-    mask = [[0] * (width - length) + [1] * length for length in lengths]
-    return torch.tensor(rows), torch.tensor(mask)
-
-
-def pad_masks_the_first_run(rows, pad_token_id):
-    """Everything before the first id that is not the pad id."""
-    ids, _ = pad(rows, pad_token_id)
-    return ids, ((ids != pad_token_id).cumsum(1) > 0).long()
-
-
-def pad_to_the_first(rows, pad_token_id):
-    return pad(rows, pad_token_id, width=lambda lengths: next(iter(lengths)))
-
-
-def pad_to_eight(rows, pad_token_id):
-    width = -(-max(map(len, rows)) // 8) * 8
-    return pad(rows, pad_token_id, width=lambda lengths: width)
-
-
-def pad_sorted(rows, pad_token_id):
-    return pad(sorted(rows, key=len), pad_token_id)
-
-
-def pad_unique(rows, pad_token_id):
-    """Looks a row up by its content."""
-    ids, mask = pad(rows, pad_token_id)
-    return ids[[rows.index(row) for row in rows]].unique(dim=0), mask.unique(dim=0)
-
-
 def encode_some(word, ranks, merges):
     """Stops after so many merges."""
     tokens = [bytes([byte]) for byte in word.encode()]
@@ -473,34 +418,5 @@ OTHER_WRONG_ANSWERS = {
         ],
         word_by_word_with_blanks,
         asked(lambda q: unicodedata.normalize("NFKC", q)),
-    ],
-    "2.5": [
-        pad_right,
-        pad_in_place,
-        pad_masks_the_first_run,
-        pad_to_the_first,
-        pad_to_eight,
-        pad_sorted,
-        pad_unique,
-        lambda rows, p: (pad(rows, p)[0], (pad(rows, p)[0] != p).long()),
-        lambda rows, p: pad(rows, p, filler=0),
-        lambda rows, p: pad(rows, p, filler=-100),
-        lambda rows, p: pad(rows, p, mask=lambda row: [1] * max(map(len, rows))),
-        lambda rows, p: pad([row[: min(map(len, rows))] for row in rows], p),
-        lambda rows, p: pad([row[-4:] for row in rows], p),
-        changed(lambda ids, mask: (ids, 1 - mask)),
-        changed(lambda ids, mask: (mask, ids)),
-        changed(lambda ids, mask: (ids.tolist(), mask.tolist())),
-        changed(lambda ids, mask: (ids.numpy(), mask.numpy())),
-        changed(lambda ids, mask: (ids.float(), mask)),
-        changed(lambda ids, mask: (ids, mask.float())),
-        changed(lambda ids, mask: (ids.T, mask.T)),
-        changed(lambda ids, mask: ids),
-        changed(lambda ids, mask: (ids, mask.flip(1))),
-        changed(lambda ids, mask: (ids.flip(1), mask)),
-        changed(lambda ids, mask: (ids, mask, mask.sum(1))),
-        changed(lambda ids, mask: {"input_ids": ids, "attention_mask": mask}),
-        changed(lambda ids, mask: (ids, mask.sum(dim=1))),
-        changed(lambda ids, mask: (ids, mask.cumsum(dim=1))),
     ],
 }

@@ -2,9 +2,6 @@
 
 from itertools import pairwise
 
-import numpy as np
-import torch
-
 
 def encode_by_places(word, ranks):
     tokens = [bytes([byte]) for byte in word.encode()]
@@ -126,57 +123,6 @@ def by_tokens(question, tokenizer):
     return tokenizer.convert_tokens_to_ids(pieces + tokenizer.tokenize("assistant\n"))
 
 
-def pad_by_gap(rows, pad_token_id):
-    longest = max(map(len, rows))
-    ids = [[pad_token_id] * (longest - len(row)) + row for row in rows]
-    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
-    return torch.tensor(ids), torch.tensor(mask)
-
-
-def pad_by_filling(rows, pad_token_id):
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), pad_token_id, dtype=torch.long)
-    mask = torch.zeros(len(rows), longest, dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, longest - len(row) :] = torch.tensor(row)
-        mask[i, longest - len(row) :] = 1
-    return ids, mask
-
-
-def pad_by_flip(rows, pad_token_id):
-    ids = torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(row[::-1]) for row in rows], batch_first=True, padding_value=pad_token_id
-    ).flip(1)
-    lengths = torch.tensor([len(row) for row in rows])
-    mask = torch.arange(ids.shape[1] - 1, -1, -1)[None] < lengths[:, None]
-    return ids, mask.long()
-
-
-def pad_by_pad_sequence(rows, pad_token_id):
-    rows = [torch.tensor(row) for row in rows]
-    ids, mask = (
-        torch.nn.utils.rnn.pad_sequence(
-            part, batch_first=True, padding_value=filler, padding_side="left"
-        )
-        for part, filler in [(rows, pad_token_id), ([torch.ones_like(row) for row in rows], 0)]
-    )
-    return ids, mask
-
-
-def pad_by_numpy(rows, pad_token_id):
-    longest = max(map(len, rows))
-    ids = np.array(
-        [np.pad(row, (longest - len(row), 0), constant_values=pad_token_id) for row in rows]
-    )
-    mask = np.arange(longest)[None] >= longest - np.array([[len(row)] for row in rows])
-    return torch.from_numpy(ids), torch.from_numpy(mask.astype(int))
-
-
-def pad_with_a_truth_mask(rows, pad_token_id):
-    ids, mask = pad_by_gap(rows, pad_token_id)
-    return [ids.int(), mask.bool()]
-
-
 RIGHT_ANSWERS = {
     "2.1": [
         encode_by_places,
@@ -267,12 +213,4 @@ RIGHT_ANSWERS = {
         "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}",
     ],
     "2.4": [header_and_text, joined_text, by_template_and_hole, by_vocabulary, by_tokens],
-    "2.5": [
-        pad_by_gap,
-        pad_by_filling,
-        pad_by_flip,
-        pad_by_pad_sequence,
-        pad_by_numpy,
-        pad_with_a_truth_mask,
-    ],
 }

@@ -37,6 +37,13 @@ def _over_rows(logits, targets):
     return (logits.softmax(0) - F.one_hot(targets, logits.shape[-1])) / len(targets)
 
 
+def _count(text, V):
+    counts = torch.zeros(V, V)
+    for before, after in zip(text, text[1:], strict=False):
+        counts[before, after] += 1
+    return counts
+
+
 def _by_probabilities(logits, targets):
     return -F.one_hot(targets, logits.shape[-1]) / logits.softmax(-1) / len(targets)
 
@@ -137,5 +144,17 @@ WRONG_ANSWERS = {
         (lambda z: z - z.logsumexp(-1, keepdim=True), "logsumexp is not to be used here"),
         (lambda z: _shifted_by(z, z[..., :1]), "log_softmax of the logits [["),
         (lambda z: _shifted_by(z, z.mean(-1, keepdim=True)), "log_softmax of the logits [["),
+    ],
+    "1.6": [
+        (lambda text, V: torch.zeros(V, V), "nothing was trained"),
+        (lambda text, V: _count(text, V).log(), "no token may be ruled out"),
+        (
+            lambda text, V: _count(text, V) / _count(text, V).sum(1, keepdim=True).clamp(min=1),
+            "the table holds logits",
+        ),
+        (lambda text, V: (_count(text, V).T + 1e-6).log(), "rows and columns are exchanged"),
+        (lambda text, V: (_count(text, V).sum(0) + 1e-6).log().repeat(V, 1), "all rows are equal"),
+        (lambda text, V: (_count(text, V) + 1.0).log().mul(0.3) - 1, "more steps"),
+        (lambda text, V: (_count(text, V) + 1e-6).log()[: V - 1], "the table has shape"),
     ],
 }

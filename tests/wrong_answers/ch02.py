@@ -106,42 +106,6 @@ def _another_role(question, tokenizer):
     return tokenizer(_wrap(question).replace("user\n", "User\n")).input_ids
 
 
-def _pad(rows, pad, side="left", mask=None):
-    width = max(map(len, rows))
-    gaps = [width - len(row) for row in rows]
-    lefts = [gap if side == "left" else 0 for gap in gaps]
-    padded = list(zip(lefts, gaps, rows, strict=True))
-    ids = torch.tensor([[pad] * left + row + [pad] * (gap - left) for left, gap, row in padded])
-    ones = [[0] * left + [1] * len(row) + [0] * (gap - left) for left, gap, row in padded]
-    ones = torch.tensor(ones)
-    return ids, ones if mask is None else mask(ids, ones)
-
-
-def _masked_by_id(rows, pad):
-    return _pad(rows, pad, mask=lambda ids, ones: (ids != pad).long())
-
-
-def _masks(mask):
-    return lambda rows, pad: _pad(rows, pad, mask=lambda ids, ones: mask(ones))
-
-
-def _mask_on_the_other_side(rows, pad):
-    return _pad(rows, pad)[0], _pad(rows, pad, side="right")[1]
-
-
-def _cut(rows, pad):
-    width = min(map(len, rows))
-    ids = torch.tensor([row[-width:] for row in rows])
-    return ids, torch.ones_like(ids)
-
-
-def _in_place(rows, pad):
-    answer = _pad(rows, pad)
-    for row in rows:
-        row[:0] = [pad] * (max(map(len, rows)) - len(row))
-    return answer
-
-
 def _longest_pair(word, ranks):
     return _encode(word, {token: -len(token) for token in ranks})
 
@@ -153,6 +117,36 @@ def _dictionary_order(word, ranks):
 def _spelled(question, tokenizer):
     head, tail = (tokenizer(text).input_ids for text in _wrap("?").split("?"))
     return [*head, *tokenizer(question, split_special_tokens=True).input_ids, *tail]
+
+
+def _generates(side="left", masked=True, mask_by_id=False, placed=True, together=False, kept=0):
+    def generate(model, prompts, pad, stop, most):
+        width = max(map(len, prompts))
+        ids, mask = torch.full((len(prompts), width), pad), torch.zeros(len(prompts), width).long()
+        for i, prompt in enumerate(prompts):
+            at = width - len(prompt) if side == "left" else 0
+            ids[i, at : at + len(prompt)] = torch.tensor(prompt)
+            mask[i, at : at + len(prompt)] = 1
+        mask = (ids != pad).long() if mask_by_id else mask
+        mask = mask if masked else torch.ones_like(mask)
+        for _ in range(most):
+            place = (mask.cumsum(1) - 1).clamp(min=0) if placed else None
+            if place is None:
+                place = torch.arange(ids.shape[1])[None].expand_as(ids)
+            logits = model(input_ids=ids, attention_mask=mask, position_ids=place).logits
+            ids = torch.cat([ids, logits[:, -1:].argmax(-1)], dim=1)
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        new = ids[:, -most:].tolist()
+        ends = [row.index(stop) if stop in row else most for row in new]
+        ends = [min(ends)] * len(ends) if together else ends
+        return [row[: end + kept] for row, end in zip(new, ends, strict=True)]
+
+    return generate
+
+
+def _one_by_one(model, prompts, pad, stop, most):
+    alone = _generates()
+    return [alone(model, [prompt], pad, stop, most)[0] for prompt in prompts]
 
 
 WRONG_ANSWERS = {
@@ -200,14 +194,15 @@ WRONG_ANSWERS = {
         (_another_role, "the text around the question is not ChatML's"),
         (lambda question, tokenizer: _spelled(" " + question, tokenizer), "a blank stands before"),
     ],
-    "2.5": [
-        (lambda rows, pad: _pad(rows, pad, side="right"), "the padding stands on the right"),
-        (_masked_by_id, "the mask hides a real token"),
-        (_masks(lambda ones: 1 - ones), "the mask is inverted"),
-        (_mask_on_the_other_side, "both on the left"),
-        (_masks(torch.ones_like), "padding is real"),
-        (_cut, "rows were cut to"),
-        (_in_place, "changed `rows` in place"),
-        (lambda rows, pad: _pad(rows, pad)[0], "return two things"),
+    "2.6": [
+        (_generates(side="right"), "the padding stands on the right"),
+        (_generates(mask_by_id=True), "the mask hides a real token"),
+        (_generates(masked=False), "the model reads the padding"),
+        (_generates(placed=False), "positions count the padding"),
+        (_generates(together=True), "all rows end at the first stop"),
+        (_generates(kept=1), "the stop token is part of the answer"),
+        (_generates(kept=99), "goes on after its stop token"),
+        (_one_by_one, "one call serves all prompts"),
+        (lambda model, prompts, pad, stop, most: [], "an answer for each of"),
     ],
 }

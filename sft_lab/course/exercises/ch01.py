@@ -2,6 +2,7 @@
 
 import math
 import random
+import time
 from collections.abc import Callable
 
 import torch
@@ -357,6 +358,63 @@ def _compare_far(attempt: Callable) -> None:
 
 def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
     return logits.double().log_softmax(dim=-1)
+
+
+@checks("1.6")
+def train_table(attempt: Callable) -> str:
+    for followers in (1, 2, 3):
+        text, size = _text_of(followers)
+        began = time.perf_counter()
+        table = need_tensor(attempt(list(text), size), "the table of logits")
+        seconds = time.perf_counter() - began
+        if tuple(table.shape) != (size, size):
+            raise Mistake(
+                f"the table has shape {tuple(table.shape)}; each of {size} tokens has a row with a "
+                f"logit for each of them: ({size}, {size})"
+            )
+        need_finite(table, "a logit is infinite or nan: no token may be ruled out")
+        _judge_table(table.detach().double(), text)
+        if seconds > 10:  # the statement says 3: a slow machine is no mistake
+            raise Mistake(f"it took {seconds:.0f} s: fewer steps at a higher rate reach the floor")
+    return "as low as a model that sees one token can get: the entropy of what follows it"
+
+
+def _text_of(followers: int) -> tuple[list[int], int]:
+    """A text in which every token has as many followers as asked for; the last token stands at its
+    end alone, and one token of the vocabulary never."""
+    tokens = random.randint(4, 6)
+    after = {i: random.sample(range(tokens), followers) for i in range(tokens)}
+    if followers == 1:  # in a ring, so that every token occurs
+        after = {i: [(i + 1) % tokens] for i in range(tokens)}
+    text = [0]
+    for _ in range(299):
+        text.append(random.choice(after[text[-1]]))
+    return [*text, tokens], tokens + 2
+
+
+def _judge_table(table: torch.Tensor, text: list[int]) -> None:
+    before, after = torch.tensor(text[:-1]), torch.tensor(text[1:])
+
+    def loss_of(logits: torch.Tensor) -> float:
+        return F.cross_entropy(logits[before], after).item()
+
+    counts = torch.zeros_like(table).index_put_((before, after), torch.tensor(1.0).double(), True)
+    floor = loss_of((counts + 1e-9).log())
+    found = loss_of(table)
+    if found <= floor + 0.02:
+        return
+    numbers = f"the loss is {found:.3f} nats, the lowest possible {floor:.3f}"
+    if loss_of(table.T) <= floor + 0.02:
+        raise Mistake(
+            f"rows and columns are exchanged: row i is the guess after token i; {numbers}"
+        )
+    if (table >= 0).all() and loss_of((table + 1e-9).log()) <= floor + 0.02:
+        raise Mistake(f"these are probabilities or counts, the table holds logits; {numbers}")
+    if torch.allclose(table, table[:1].expand_as(table), atol=1e-6) and table.std() > 0:
+        raise Mistake(f"all rows are equal: the guess must look at the token before; {numbers}")
+    if table.std() < 1e-6:
+        raise Mistake(f"every guess is still uniform: nothing was trained; {numbers}")
+    raise Mistake(f"{numbers}: more steps, or a higher rate")
 
 
 def _top(logits: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from transformers import AutoTokenizer
+from transformers import (
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from sft_lab.chat import encode_chat
@@ -21,14 +27,10 @@ from sft_lab.course.exercises.kit import (
     checks,
     name_mistake,
     need_list,
-    need_tensor,
     random_conversation,
-    random_ids,
     same,
-    same_for_all,
     same_in_all,
     shorten,
-    unpack,
 )
 from sft_lab.models import ATLAS_FOLDER
 from sft_lab.templates import GENERATION_TAG
@@ -439,80 +441,143 @@ def _describe_encoding(question: str, found: list[int], expected: list[int], tok
     )
 
 
-@checks("2.5")
-def pad_left(attempt: Callable) -> str:
-    def parts(found: Any) -> Sequence[torch.Tensor]:
-        names = "input_ids", "attention_mask"
-        ids, mask = unpack(found, *names)
-        return need_tensor(ids, names[0], whole=True), need_tensor(mask, names[1], whole=True)
-
-    inputs = [_random_rows(pad) for pad in (random.randint(2, 9), random.randint(10, 99), 0)]
-    inputs += [([random_ids(3), random_ids(3)], 7), ([random_ids(4)], 7)]  # nothing to pad
-    for part, (what, mistakes) in enumerate(_PADDING_MISTAKES.items()):
-        same_for_all(
-            attempt,
-            inputs,
-            lambda rows, pad, part=part: _pad_left(rows, pad)[part],
-            mistakes,
-            form=lambda found, part=part: parts(found)[part],
-            what=what,
-        )
-    return "every row ends with its own last token; the mask counts real tokens, pad ids among them"
-
-
-def _random_rows(pad: int) -> tuple[list[list[int]], int]:
-    """Rows of different lengths, neither sorted nor the longest first, and the pad id, which is a
-    real token at the beginning, inside and at the end of prompts."""
-    lengths = [4, 11, 2, random.randint(5, 9), 1]
-    rows = [random_ids(length) for length in lengths]
-    rows[0][0] = rows[1][5] = rows[1][0] = rows[2][-1] = pad
-    return rows, pad
-
-
-def _pad_left(rows: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    gaps = [max(map(len, rows)) - len(row) for row in rows]
-    padded = list(zip(rows, gaps, strict=True))
-    ids = torch.tensor([[pad] * gap + row for row, gap in padded])
-    return ids, torch.tensor([[0] * gap + [1] * len(row) for row, gap in padded])
+@checks("2.6")
+def answer_rows(attempt: Callable) -> str:
+    for learned_positions in (True, False):
+        model, prompts, pad, stop = _batch_that_tells_apart(learned_positions)
+        right = [_answers(model, [prompt], pad, stop)[0] for prompt in prompts]
+        counted = _Counted(model)
+        found = attempt(counted, [list(prompt) for prompt in prompts], pad, stop, LONGEST)
+        _need_answers(found, prompts)
+        found = [list(map(int, answer)) for answer in found]
+        if found != right:
+            hints = [(_answers(model, prompts, pad, stop, **how), why) for how, why in _BATCHING]
+            name_mistake(found, right, [hint for hint in hints if hint[0] != right])
+            row = next(
+                i
+                for i, pair in enumerate(zip(found, right, strict=True))
+                if len({*map(tuple, pair)}) > 1
+            )
+            raise Mistake(
+                f"prompt {row + 1} of {len(prompts)} gets {found[row]}; alone it gets {right[row]} "
+                f"(stop token {stop}, pad id {pad})"
+            )
+        if counted._calls > LONGEST:
+            raise Mistake(
+                f"the model was called {counted._calls} times: one call serves all prompts, so at "
+                f"most max_new_tokens ({LONGEST}) are needed"
+            )
+    return "each prompt gets the answer that it gets alone, and one call serves them all"
 
 
-def _pad_right(rows: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    ids, mask = _pad_left([row[::-1] for row in rows], pad)
-    return ids.flip(1), mask.flip(1)
+class _Counted:
+    """A model that can only be called, and counts how often it was."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model, self._calls = model, 0
+
+    def __call__(self, *, input_ids, attention_mask=None, position_ids=None):
+        self._calls += 1
+        with torch.no_grad():
+            return self._model(
+                input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids
+            )
 
 
-def _cut_to_the_shortest(rows: list[list[int]], pad: int) -> torch.Tensor:
-    return torch.tensor([row[-min(map(len, rows)) :] for row in rows])
+LONGEST = 7  # new tokens
+_BATCHING = [
+    ({"side": "right"}, "the padding stands on the right: the next token is guessed from a pad"),
+    ({"mask_by_id": True}, "the mask hides a real token: the pad id may stand inside a prompt"),
+    ({"masked": False}, "the model reads the padding: give it an attention mask"),
+    ({"placed": False}, "positions count the padding: a row's first real token has position 0"),
+    ({"together": True}, "all rows end at the first stop: go on until every row has stopped"),
+    ({"kept": 1}, "the stop token is part of the answer: leave it out"),
+    ({"kept": LONGEST}, "the answer goes on after its stop token"),
+]
 
 
-_PADDING_MISTAKES = {
-    "input_ids": [
-        (
-            lambda rows, pad: _pad_right(rows, pad)[0],
-            "the padding stands on the right: every prompt's last token belongs into the last "
-            "column",
-        ),
-        (
-            _cut_to_the_shortest,
-            "rows were cut to the shortest: pad up to the longest",
-        ),
-    ],
-    "attention_mask": [
-        (
-            lambda rows, pad: _pad_left(rows, pad)[0] != pad,
-            "the mask hides a real token: the pad id may stand inside a prompt, so use lengths",
-        ),
-        (
-            lambda rows, pad: 1 - _pad_left(rows, pad)[1],
-            "the mask is inverted: 1 is a real token, 0 padding",
-        ),
-        (
-            lambda rows, pad: _pad_right(rows, pad)[1],
-            "the mask is padded on the right and the ids on the left: both on the left",
-        ),
-        (
-            lambda rows, pad: torch.ones_like(_pad_left(rows, pad)[1]),
-            "the mask says that padding is real: padding has 0",
-        ),
-    ],
-}
+def _need_answers(found: Any, prompts: list[list[int]]) -> None:
+    if not isinstance(found, list | tuple) or len(found) != len(prompts):
+        raise Mistake(f"return a list with an answer for each of {len(prompts)} prompts")
+    for answer in found:
+        need_list(answer, int, "token ids")
+
+
+def _batch_that_tells_apart(learned_positions: bool) -> tuple:
+    """A model, prompts, pad id and stop token for which each of _BATCHING gives other answers: some
+    row stops late, some at once, some never."""
+    while True:
+        model = _tiny_model(learned_positions)
+        pad = random.randrange(WORDS)
+        prompts = [random.choices(range(WORDS), k=k) for k in random.sample(range(1, 9), 4)]
+        prompts[1][0] = prompts[2][-1] = pad
+        free = [_answers(model, [prompt], pad, -1)[0] for prompt in prompts]
+        stop = random.choice(free[0][2:5])
+        right = [_answers(model, [prompt], pad, stop)[0] for prompt in prompts]
+        lengths = {len(answer) for answer in right}
+        if not 0 < min(lengths) < LONGEST <= max(lengths):
+            continue
+        hows = [how for how, _ in _BATCHING if learned_positions or "placed" not in how]
+        if all(_answers(model, prompts, pad, stop, **how) != right for how in hows):
+            return model, prompts, pad, stop
+
+
+WORDS = 13
+
+
+def _tiny_model(learned_positions: bool) -> torch.nn.Module:
+    """A random model that says something else for every prompt; in float64, so that a batch and a
+    single row do not differ by rounding."""
+    sizes = {
+        "vocab_size": WORDS,
+        "initializer_range": 0.6,
+        "eos_token_id": None,
+        "bos_token_id": None,
+    }
+    if learned_positions:
+        config = GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=64, **sizes)
+        model = GPT2LMHeadModel(config)
+    else:
+        config = Qwen3Config(
+            hidden_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
+            head_dim=8, intermediate_size=32, tie_word_embeddings=False, **sizes,
+        )  # fmt: skip
+        model = Qwen3ForCausalLM(config)
+    return model.double().eval()
+
+
+@torch.no_grad()
+def _answers(
+    model: torch.nn.Module,
+    prompts: list[list[int]],
+    pad: int,
+    stop: int,
+    *,
+    side: str = "left",
+    masked: bool = True,
+    mask_by_id: bool = False,
+    placed: bool = True,
+    together: bool = False,
+    kept: int = 0,
+) -> list[list[int]]:
+    """Greedy answers of at most LONGEST tokens; `kept` tokens stay from the stop token on."""
+    gaps = [max(map(len, prompts)) - len(prompt) for prompt in prompts]
+    rows, mask = [], []
+    for prompt, gap in zip(prompts, gaps, strict=True):
+        ones, zeros = [1] * len(prompt), [0] * gap
+        rows.append([pad] * gap + prompt if side == "left" else prompt + [pad] * gap)
+        mask.append(zeros + ones if side == "left" else ones + zeros)
+    ids, mask = torch.tensor(rows), torch.tensor(mask)
+    if mask_by_id:
+        mask = (ids != pad).long()
+    if not masked:
+        mask = torch.ones_like(mask)
+    for _ in range(LONGEST):
+        place = (mask.cumsum(1) - 1).clamp(min=0) if placed else torch.arange(ids.shape[1])[None]
+        logits = model(input_ids=ids, attention_mask=mask, position_ids=place.expand_as(ids)).logits
+        ids = torch.cat([ids, logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+    new = ids[:, -LONGEST:].tolist()
+    ends = [row.index(stop) if stop in row else LONGEST for row in new]
+    ends = [min(ends)] * len(ends) if together else ends
+    return [row[: end + kept] for row, end in zip(new, ends, strict=True)]

@@ -11,7 +11,18 @@ from transformers import PreTrainedTokenizerBase
 from sft_lab.chat import encode_chat, stop_token_id
 from sft_lab.control import control_tokens
 from sft_lab.course.views.widgets import Answer, choose, frame, redraw_on
-from sft_lab.plots import ANSWER, INK, PROMPT, PURPLE, SKY, show_token, token_strip
+from sft_lab.plots import (
+    ANSWER,
+    INK,
+    PROMPT,
+    PURPLE,
+    SKY,
+    new_figure,
+    show_token,
+    title_figure,
+    token_colours,
+    token_strip,
+)
 from sft_lab.records import Conversation
 from sft_lab.templates import find_template
 
@@ -123,6 +134,61 @@ def draw_chat(
     ax = token_strip(texts, colours=colours, notes=list(ids), title=title)
     draw_key(ax.figure, name_colours(writers))
     return ax.figure
+
+
+def draw_pieces(
+    rows: Mapping[str, Sequence[str]],
+    *,
+    notes: Sequence[Sequence[object]] | None = None,
+    labels: Sequence[Sequence[int]] | None = None,
+    masks: Sequence[Sequence[int]] | None = None,
+    title: str,
+) -> Figure:
+    """Rows of tokens below each other, each with its name above it.
+
+    rows: name → tokens. notes: for each row short texts below the boxes. labels, masks: for each
+    row; without labels, tokens of several letters are blue.
+    """
+    longest = max(sum(max(len(token), 2) for token in tokens) for tokens in rows.values())
+    figure = new_figure((9.4, (0.9 if notes is None else 1.15) * len(rows) + 0.5 + longest / 200))
+    for number, (ax, (name, tokens)) in enumerate(
+        zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows.items(), strict=True)
+    ):
+        if labels is None:
+            colours = [SKY if len(token) > 1 else PROMPT for token in tokens]
+        else:
+            colours = token_colours(labels[number], None if masks is None else masks[number])
+        below = None if notes is None else notes[number]
+        token_strip(tokens, colours=colours, notes=below, width=10.5, ax=ax)
+        ax.set_title(name, fontsize=12, fontweight="normal", pad=3)
+    title_figure(figure, title)
+    return figure
+
+
+def draw_roles(*, title: str) -> Figure:
+    """The way of a chat to the model and back, as five stations."""
+    figure = new_figure((10.4, 1.9))
+    ax = figure.subplots()
+    ax.set(xlim=(0, 10.4), ylim=(0, 1.5))
+    ax.axis("off")
+    stations = {
+        "roles": "user: …",
+        "template": "one text",
+        "token ids": "one row",
+        "model": "new ids",
+        "decode": "answer",
+    }
+    style = {"boxstyle": "round,pad=0.45", "facecolor": PROMPT, "edgecolor": INK}
+    for number, (name, what) in enumerate(stations.items()):
+        x = 1.1 + 2.05 * number
+        colour = ANSWER if name == "model" else PROMPT
+        ax.text(x, 1.0, name, ha="center", va="center", bbox=style | {"facecolor": colour})
+        ax.text(x, 0.3, what, ha="center", va="center", fontsize=11)
+        if number:
+            arrow = {"arrowstyle": "-|>", "color": INK, "lw": 1.6}
+            ax.annotate("", (x - 0.62, 1.0), (x - 1.42, 1.0), arrowprops=arrow)
+    ax.set_title(title)
+    return figure
 
 
 def show_id(token_id: int, tokenizer: PreTrainedTokenizerBase) -> str:

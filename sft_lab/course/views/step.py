@@ -1,12 +1,14 @@
 """One step of prediction (chapter 01): the loss of the true token, and the push on every logit."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ipywidgets
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from transformers import PreTrainedTokenizerBase
 
 from sft_lab.course.views.widgets import Answer, choose, frame, one_at_a_time, redraw_on
 from sft_lab.plots import (
@@ -17,6 +19,7 @@ from sft_lab.plots import (
     PROMPT,
     VERMILLION,
     new_figure,
+    show_token,
     title_figure,
 )
 
@@ -130,6 +133,75 @@ def explore_step(tokens: Sequence[str], q: Sequence[float], target: int = 0) -> 
     menu.observe(change_target, names="value")
     redraw_on(redraw, slider)
     return view
+
+
+def draw_guesses(
+    guesses: Mapping[str, tuple[torch.Tensor, int]],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    title: str,
+    most: int = 5,
+) -> Figure:
+    """The likeliest tokens after each text side by side, and the true one, wherever it stands.
+
+    guesses: text → ((V,) probabilities, id of the true token).
+    """
+    figure = new_figure((9.8, 3.6))
+    for ax, (text, (q, true)) in zip(
+        figure.subplots(1, len(guesses), sharex=True), guesses.items(), strict=True
+    ):
+        shown = q.topk(most).indices.tolist()
+        shown += [] if true in shown else [true]
+        values = [q[token_id].item() for token_id in shown]
+        ax.barh(range(len(shown)), values, color=[ANSWER if i == true else PROMPT for i in shown])
+        for row, value in enumerate(values):
+            ax.annotate(f"{value:.2g}", (value, row), (5, 0), textcoords="offset points",
+                        va="center")  # fmt: skip
+        names = [show_token(tokenizer.decode([i])) + " (true)" * (i == true) for i in shown]
+        ax.set_yticks(range(len(shown)), names)
+        ax.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], xlabel="probability of the next token")
+        ax.tick_params(axis="y", length=0)
+        ax.invert_yaxis()
+        ax.grid(axis="y", visible=False)
+        ax.set_title(f"{text} …", fontsize=13, fontweight="normal")
+    title_figure(figure, title)
+    return figure
+
+
+def draw_halvings(*, title: str, most: int = 8) -> Axes:
+    """The curve −ln p with a stair of halvings: each step to the left is half as wide as the one
+    before, and all are equally high."""
+    ax = new_figure((8.8, 4.6)).subplots()
+    x = np.geomspace(0.5**most, 1.0, 400)
+    ax.plot(x, -np.log(x), color=BLUE)
+    for k in range(most):
+        right, left = 0.5**k, 0.5 ** (k + 1)
+        low, high = k * math.log(2), (k + 1) * math.log(2)
+        ax.plot([right, left, left], [low, low, high], color=VERMILLION, lw=1.6)
+    for k, name in enumerate(["p = 1", "p = ½", "p = ¼", "p = ⅛"]):
+        ax.scatter([0.5**k], [k * math.log(2)], s=60, color=ANSWER, edgecolor=INK, zorder=3,
+                   clip_on=False)  # fmt: skip
+        ax.annotate(f"{name}: {k * math.log(2):.2f} nats", (0.5**k, k * math.log(2)),
+                    (-4, 14) if k == 0 else (10, 6), textcoords="offset points",
+                    ha="right" if k == 0 else "left")  # fmt: skip
+    ax.set(xlim=(0, 1), ylim=(0, most * math.log(2)), ylabel="step loss −ln p (nats)")
+    ax.set(xlabel="probability p of the true token", title=title)
+    return ax
+
+
+def draw_fits(tokens: Sequence[str], fits: Mapping[str, torch.Tensor], *, title: str) -> Axes:
+    """Distributions over the same tokens, side by side: the data's first, in grey."""
+    ax = new_figure((8.8, 4.0)).subplots()
+    rows, wide = np.arange(len(tokens)), 0.8 / len(fits)
+    for k, (name, values) in enumerate(fits.items()):
+        at = rows + (k - (len(fits) - 1) / 2) * wide
+        colour = (PROMPT, BLUE, VERMILLION)[k % 3]
+        bars = ax.bar(at, values.numpy(), 0.92 * wide, color=colour, label=name)
+        ax.bar_label(bars, fmt="%.2f", padding=3, fontsize=11)
+    ax.set_xticks(rows, tokens)
+    ax.set(ylim=(0, 1.14), ylabel="probability", title=title)
+    ax.legend(loc="upper right")
+    return ax
 
 
 def _loss(p: float) -> float:
