@@ -880,8 +880,8 @@ word = say_verdict("higher with a row of its own", *p.values(), "higher")
 assert word == "held" and max(p["LoRA"]) < 0.1 < 0.9 < min(p["LoRA, own row"])
 
 # %% [markdown]
-# **Read.** The lesson is the same in a model a hundred times as large: LoRA alone cannot pick the
-# token out, and its own row settles it.
+# **Read.** The lesson holds in a model a hundred times as large. In 16 steps LoRA alone cannot pick
+# the token out; its own row settles it.
 
 # %% [markdown]
 # ## What to remember
@@ -890,7 +890,7 @@ assert word == "held" and max(p["LoRA"]) < 0.1 < 0.9 < min(p["LoRA, own row"])
 # - It saves 12 bytes for each frozen float32 parameter, and at most a third of the operations.
 # - All layers before a higher rank, and a higher rate than for full tuning.
 # - LoRA cannot tell equal rows of the head apart: give the stop token a row, or train it.
-# - Merging is exact up to rounding. An adapter belongs to one base.
+# - Merging is exact up to rounding; an adapter belongs to one base.
 #
 # ## Sources
 #
