@@ -107,6 +107,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.same_run        chapter 07: TRL's trainer as our run, and five wrong ones
            course.time_runs       chapter 07b: one run in several ways, timed against each other
            course.loss_runs       chapter 12: runs that differ in their loss alone
+           course.lora_runs       chapter 05: runs with LoRA, and models that never stop
            course.factory         LLaMA-Factory's commands, run or replayed from a recording
            course.factory_worker  runs inside LLaMA-Factory's environment: labels, many runs
            course.factory_keys    settings of LLaMA-Factory: files, comments, old and new names
@@ -149,6 +150,7 @@ course     course.progress        the list of exercises, and what the reader has
            course.views.schedule  chapter 04: learning rate and batches
            course.views.training  chapters 04 and 04b: the loop, its rates, a run that is cut
            course.views.rank      chapter 05: an update of low rank
+           course.views.lora      chapter 05: cut updates, and rates with and without LoRA
            course.views.choice    chapter 06: what each method costs
            course.views.parts     chapter 06: what each method learns and disturbs
            course.views.fit       chapter 08: what fits on a card

@@ -1,7 +1,12 @@
 """Wrong answers to the exercises of chapter 05, each with what its reader is told."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
+from torch import nn
+
+from sft_lab.lora import add_lora
 
 
 def _svd(update):
@@ -41,27 +46,6 @@ def _error(form):
     return answer
 
 
-def _update(x, a, b):
-    return x @ a.T @ b.T
-
-
-def _lora(form):
-    """An answer to 5.2 from the frozen layer's output, the update, alpha, A and B."""
-
-    def answer(x, weight, bias, a, b, alpha):
-        return form(F.linear(x, weight, bias), _update(x, a, b), alpha, a, b)
-
-    return answer
-
-
-def _forgets_bias(x, weight, bias, a, b, alpha):
-    return F.linear(x, weight) + alpha / len(a) * _update(x, a, b)
-
-
-def _cannot_do_without_bias(x, weight, bias, a, b, alpha):
-    return x @ weight.T + bias + alpha / len(a) * _update(x, a, b)
-
-
 def _padded(a, b, rank):
     more = rank - len(a)
     return F.pad(a, (0, 0, 0, more)), F.pad(b, (0, more))
@@ -81,58 +65,204 @@ def _scales_a_factor(a, b, alpha, rank):
     return rank / len(a) * wide_a, wide_b, alpha
 
 
-def _numbers(count):
-    """A budget from the count of one layer: (out, in, rank) to trained numbers."""
+class _Lora(nn.Module):
+    """A right answer to 5.7; the wrong ones below change one thing each."""
 
-    def answer(shapes, rank):
-        trained = sum(count(rows, columns, rank) for rows, columns in shapes)
-        return trained, 12 * trained
+    def __init__(self, layer, rank, alpha):
+        super().__init__()
+        self.layer = layer.requires_grad_(False)
+        self.scale, self.alpha = alpha / rank, alpha
+        self.A = nn.Parameter(torch.empty(rank, layer.in_features))
+        self.B = nn.Parameter(torch.zeros(layer.out_features, rank))
+        nn.init.kaiming_uniform_(self.A, a=5**0.5)
+
+    def forward(self, x):
+        return self.layer(x) + self.scale * (x @ self.A.T @ self.B.T)
+
+    @torch.no_grad()
+    def merge(self):
+        merged = copy.deepcopy(self.layer)
+        merged.weight.copy_(self.layer.weight.float() + self.scale * (self.B @ self.A))
+        return merged
+
+
+class _NotDivided(_Lora):
+    def __init__(self, layer, rank, alpha):
+        super().__init__(layer, rank, alpha)
+        self.scale = alpha
+
+
+class _NoScale(_Lora):
+    def __init__(self, layer, rank, alpha):
+        super().__init__(layer, rank, alpha)
+        self.scale = 1.0
+
+
+class _ScalesAll(_Lora):
+    def forward(self, x):
+        return self.scale * (self.layer(x) + x @ self.A.T @ self.B.T)
+
+
+class _NoLayer(_Lora):
+    def forward(self, x):
+        return self.scale * (x @ self.A.T @ self.B.T)
+
+
+class _NotFrozen(_Lora):
+    def __init__(self, layer, rank, alpha):
+        super().__init__(layer, rank, alpha)
+        layer.requires_grad_(True)
+
+
+class _FrozenLast(_Lora):
+    def __init__(self, layer, rank, alpha):
+        super().__init__(layer, rank, alpha)
+        self.requires_grad_(False)
+
+
+class _PlainTensors(nn.Module):
+    def __init__(self, layer, rank, alpha):
+        super().__init__()
+        self.layer = layer.requires_grad_(False)
+        self.A = torch.randn(rank, layer.in_features)
+        self.B = torch.zeros(layer.out_features, rank)
+
+
+class _Swapped(_Lora):
+    def __init__(self, layer, rank, alpha):
+        super().__init__(layer, rank, alpha)
+        self.A, self.B = nn.Parameter(self.A.data.T), nn.Parameter(self.B.data.T)
+
+
+class _BothRandom(_Lora):
+    def __init__(self, layer, rank, alpha):
+        super().__init__(layer, rank, alpha)
+        nn.init.normal_(self.B)
+
+
+class _BothZero(_Lora):
+    def __init__(self, layer, rank, alpha):
+        super().__init__(layer, rank, alpha)
+        nn.init.zeros_(self.A)
+
+
+class _Wide(_Lora):
+    def __init__(self, layer, rank, alpha):
+        super().__init__(layer, rank, alpha)
+        nn.init.normal_(self.A)
+
+
+class _MergesInPlace(_Lora):
+    @torch.no_grad()
+    def merge(self):
+        self.layer.weight += (self.scale * (self.B @ self.A)).to(self.layer.weight.dtype)
+        return self.layer
+
+
+class _LosesBias(_Lora):
+    @torch.no_grad()
+    def merge(self):
+        rows, columns = self.layer.weight.shape
+        merged = nn.Linear(columns, rows, bias=False, dtype=self.layer.weight.dtype)
+        merged.weight.copy_(self.layer.weight.float() + self.scale * (self.B @ self.A))
+        return merged
+
+
+class _RoundsTwice(_Lora):
+    @torch.no_grad()
+    def merge(self):
+        merged = copy.deepcopy(self.layer)
+        merged.weight += (self.scale * (self.B @ self.A)).to(merged.weight.dtype)
+        return merged
+
+
+class _InFloat32(_Lora):
+    @torch.no_grad()
+    def merge(self):
+        return super().merge().float()
+
+
+class _ForgetsToMerge(_Lora):
+    @torch.no_grad()
+    def merge(self):
+        return copy.deepcopy(self.layer)
+
+
+def _named(wanted, order="first", copied=True, counted=None):
+    """An answer to 5.8: which (name, targets) to replace, when to freeze, what to count."""
+
+    def answer(model, make, targets):
+        changed = copy.deepcopy(model) if copied else model
+        if order == "first":
+            changed.requires_grad_(False)
+        for name, module in list(changed.named_modules()):
+            if isinstance(module, nn.Linear) and wanted(name, targets):
+                changed.set_submodule(name, make(module))
+        if order == "last":
+            changed.requires_grad_(False)
+        numbers = [p.numel() for p in changed.parameters() if p.requires_grad]
+        return changed, counted(changed, numbers) if counted else sum(numbers)
 
     return answer
 
 
-def _trained(shapes, rank):
-    return sum(rank * (rows + columns) for rows, columns in shapes)
+def _own(name, targets):
+    return name.rpartition(".")[2] in targets
 
 
-def _bytes_a_number(size):
-    return lambda shapes, rank: (_trained(shapes, rank), size * _trained(shapes, rank))
+def _assigns_to_a_variable(model, make, targets):
+    changed = copy.deepcopy(model).requires_grad_(False)
+    for name, module in changed.named_modules():
+        if isinstance(module, nn.Linear) and _own(name, targets):
+            module = make(module)
+    return changed, 0
 
 
-def _bytes_of_frozen(shapes, rank):
-    return _trained(shapes, rank), 12 * sum(rows * columns for rows, columns in shapes)
+def _any_kind(model, make, targets):
+    changed = copy.deepcopy(model).requires_grad_(False)
+    for name, module in list(changed.named_modules()):
+        if _own(name, targets):
+            changed.set_submodule(name, make(module))
+    return changed, 0
 
 
-def _merged_in_place(weight, a, b, alpha):
-    weight += (alpha / len(a) * (b @ a)).to(weight.dtype)
-    return weight
+CAUSES = {"A": "steps", "B": "head", "C": "config", "D": "mask"}
 
 
-def _turned(weight, a, b, alpha):
-    return weight + alpha / len(a) * (b @ a)
+def _row(value):
+    """An answer to 5.10: the stop token's row from the table and the token's id, then LoRA."""
 
-
-def _lengths(matrix):
-    return matrix.norm(dim=1, keepdim=True)
-
-
-def _dora(form):
-    """An answer to 5.6 from a weight that is made of the turned one, W and the magnitude."""
-
-    def answer(x, weight, bias, a, b, alpha, m):
-        return F.linear(x, form(_turned(weight, a, b, alpha), weight, m[:, None]), bias)
+    def answer(base, tokenizer):
+        model = copy.deepcopy(base)
+        table = model.get_input_embeddings().weight
+        stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
+        with torch.no_grad():
+            table[stop] = value(table, stop, tokenizer)
+        return add_lora(model)
 
     return answer
 
 
-def _magnitude_on_the_bias(x, weight, bias, a, b, alpha, m):
-    turned = _turned(weight, a, b, alpha)
-    return m * F.linear(x, turned / _lengths(turned), bias)
+def _trains_the_table(base, tokenizer):
+    model = add_lora(copy.deepcopy(base))
+    model.get_input_embeddings().weight.requires_grad_(True)
+    return model
 
 
-def _no_bias(x, weight, bias, a, b, alpha, m):
-    turned = _turned(weight, a, b, alpha)
-    return F.linear(x, m[:, None] * turned / _lengths(turned))
+def _nothing_but_lora(base, tokenizer):
+    return add_lora(copy.deepcopy(base))
+
+
+def _all_rows_random(base, tokenizer):
+    model = copy.deepcopy(base)
+    torch.nn.init.normal_(model.get_input_embeddings().weight, std=0.05)
+    return add_lora(model)
+
+
+def _in_place(base, tokenizer):
+    with torch.no_grad():
+        base.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("<|im_end|>")] = 0.1
+    return add_lora(copy.deepcopy(base))
 
 
 WRONG_ANSWERS = {
@@ -148,18 +278,6 @@ WRONG_ANSWERS = {
         (_error(lambda values, k: values[k:].norm() / values.norm()), "this is the relative error"),
         (lambda u, k: _near(u, k)[0], "return two things"),
     ],
-    "5.2": [
-        (_lora(lambda plain, update, s, a, b: plain + s * update), "not divided by the rank"),
-        (_lora(lambda plain, update, s, a, b: plain + update), "the scale alpha / rank is missing"),
-        (_lora(lambda plain, update, s, a, b: plain + len(a) / s * update), "upside down"),
-        (_lora(lambda plain, update, s, a, b: plain + s / a.shape[1] * update), "the inputs of A"),
-        (_lora(lambda plain, update, s, a, b: plain + s / len(b) * update), "the outputs of B"),
-        (_lora(lambda plain, update, s, a, b: plain + s / len(a) ** 0.5 * update), "rsLoRA's"),
-        (_lora(lambda plain, update, s, a, b: s / len(a) * (plain + update)), "the update alone"),
-        (_lora(lambda plain, update, s, a, b: s / len(a) * update), "the frozen layer is missing"),
-        (_forgets_bias, "the bias is missing"),
-        (_cannot_do_without_bias, "NoneType"),
-    ],
     "5.3": [
         (_wide(lambda alpha, old, new: alpha), "alpha stayed the same"),
         (_wide(lambda alpha, old, new: alpha * old / new), "upside down"),
@@ -169,38 +287,68 @@ WRONG_ANSWERS = {
         (_scales_a_factor, "the scale belongs into alpha"),
         (lambda a, b, alpha, rank: _padded(a, b, rank), "return three things"),
     ],
-    "5.4": [
-        (_numbers(lambda rows, columns, rank: rank * rows * columns), "counts full matrices"),
-        (_numbers(lambda rows, columns, rank: rows * columns), "this counts the frozen weights"),
-        (_numbers(lambda m, n, rank: m * n + rank * (m + n)), "are not trained: count A"),
-        (_numbers(lambda rows, columns, rank: rank * columns), "B is missing"),
-        (_numbers(lambda rows, columns, rank: rank * rows), "A is missing"),
-        (_numbers(lambda rows, columns, rank: rows + columns), "the rank is missing"),
-        (_bytes_a_number(8), "the gradient is missing"),
-        (_bytes_a_number(3), "these are numbers, not bytes"),
-        (_bytes_a_number(16), "the weights themselves"),
-        (_bytes_of_frozen, "frozen weights have no gradient"),
+    "5.7": [
+        (_NotDivided, "alpha is not divided by the rank"),
+        (_NoScale, "the scale alpha / rank is missing"),
+        (_ScalesAll, "scales the update alone"),
+        (_NoLayer, "the frozen layer is missing"),
+        (_NotFrozen, "the layer is not frozen"),
+        (_FrozenLast, "A and B must require gradients"),
+        (_PlainTensors, "expected an nn.Parameter"),
+        (_Swapped, "A is (rank, in) and B is (out, rank)"),
+        (_BothRandom, "B begins at zero"),
+        (_BothZero, "A begins at zero like B"),
+        (_Wide, "expected numbers between"),
+        (_MergesInPlace, "merge() changed self.layer"),
+        (_LosesBias, "the merged bias"),
+        (_RoundsTwice, "one rounding gives at most"),
+        (_InFloat32, "keep its own type"),
+        (_ForgetsToMerge, "the update is missing from the merged weight"),
     ],
-    "5.5": [
-        (lambda w, a, b, s: w + s * (b @ a), "alpha is not divided by the rank"),
-        (lambda w, a, b, s: w + b @ a, "the scale alpha / rank is missing"),
-        (lambda w, a, b, s: w - s / len(a) * (b @ a), "the sign is reversed"),
-        (lambda w, a, b, s: s / len(a) * (b @ a), "the frozen weight is missing"),
-        (lambda w, a, b, s: s / len(a) * (w + b @ a), "scales the update alone"),
-        (_merged_in_place, "changed `weight` in place"),
-        (lambda w, a, b, s: w.float() + s / len(a) * (b @ a), "give back weight's own dtype"),
-        (lambda w, a, b, s: w + (s / len(a) * (b @ a)).to(w.dtype), "one rounding gives at most"),
+    "5.8": [
+        (_named(lambda name, t: name.endswith(tuple(t))), "only ends like a target"),
+        (_named(lambda name, t: any(part in name for part in t)), "only contains a target"),
+        (_named(lambda name, t: name in t), "layers deeper in the model are missing"),
+        (_named(lambda name, t: "." in name and _own(name, t)), "at the top of the model"),
+        (_named(lambda name, t: True), "every nn.Linear was replaced"),
+        (_named(_own, order="last"), "freeze first, then put them in"),
+        (_named(_own, order="never"), "freeze all old parameters"),
+        (_named(_own, copied=False), "changed `model` in place"),
+        (_named(_own, counted=lambda m, n: len(n)), "these are tensors"),
+        (
+            _named(_own, counted=lambda m, n: sum(p.numel() for p in m.parameters())),
+            "all parameters were counted",
+        ),
+        (_assigns_to_a_variable, "no layer was replaced"),
+        (_any_kind, "give it nn.Linear layers alone"),
+        (lambda model, make, targets: _named(_own)(model, make, targets)[0], "return two things"),
     ],
-    "5.6": [
-        (_dora(lambda turned, w, m: turned), "this is LoRA"),
-        (_dora(lambda turned, w, m: m * turned), "the rows are not normalised"),
-        (_dora(lambda turned, w, m: turned / _lengths(turned)), "the magnitude is missing"),
-        (_dora(lambda turned, w, m: m * turned / turned.norm(dim=0)), "you normalised columns"),
-        (_dora(lambda turned, w, m: m * turned / turned.norm()), "the norm of the whole matrix"),
-        (_dora(lambda turned, w, m: m * turned / _lengths(w)), "the lengths of W"),
-        (_dora(lambda turned, w, m: m * turned / _lengths(turned) ** 2), "the squared length"),
-        (_dora(lambda turned, w, m: m * w / _lengths(w)), "the update is missing"),
-        (_magnitude_on_the_bias, "the magnitude multiplied the bias"),
-        (_no_bias, "the bias is missing"),
+    "5.9": [
+        ((CAUSES | {"A": "mask"}, 148), 'A is not "mask": each of its rows grades'),
+        ((CAUSES | {"B": "steps"}, 148), "which tokens share that place"),
+        ((CAUSES | {"B": "config"}, 148), "its generation configuration names"),
+        ((CAUSES | {"C": "head"}, 148), "is unlike all others"),
+        ((CAUSES | {"C": "steps"}, 148), "it has learned to stop"),
+        ((CAUSES | {"D": "steps"}, 148), "more steps cannot teach"),
+        ((CAUSES, 147), "itself counts too"),
+        ((CAUSES, 1), "is this the head of the patient"),
+        ((CAUSES, 2048), "all rows of the head"),
+        ((CAUSES, 12), "alike is 12, expected"),
+        ((CAUSES | {"A": "speed"}, 148), "return one of"),
+        ((list(CAUSES.values()), 148), "causes is a dict"),
+    ],
+    "5.10": [
+        (_nothing_but_lora, "likeliest other token there"),
+        (_trains_the_table, "the whole embedding is among them"),
+        (_row(lambda table, stop, t: 0 * table[stop]), "of the answers end by themselves"),
+        (
+            _row(lambda table, stop, t: table[t.convert_tokens_to_ids("ĠThe")]),
+            "of the answers end by themselves",
+        ),
+        (_all_rows_random, "other tokens than <|im_end|> have other scores"),
+        (_in_place, "changed `base` in place"),
+        (lambda base, tokenizer: copy.deepcopy(base), "numbers are trained, at most 78,824"),
+        (lambda base, tokenizer: add_lora(copy.deepcopy(base), rank=16), "at most 78,824"),
+        (lambda base, tokenizer: "LoRA", "expected a model"),
     ],
 }

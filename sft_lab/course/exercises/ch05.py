@@ -1,5 +1,7 @@
 """Checks of chapter 05, LoRA by hand."""
 
+import copy
+import functools
 import operator
 import random
 from collections.abc import Callable
@@ -13,37 +15,33 @@ from sft_lab.course.exercises.kit import (
     Mistake,
     checks,
     named,
-    need_dtype,
     need_number,
     need_tensor,
+    need_word,
     normal,
     same,
-    same_for_all,
     same_in_all,
     unpack,
 )
+from sft_lab.course.lora_runs import (
+    CAUSES,
+    PATIENTS,
+    Task,
+    chances_at_end,
+    country_task,
+    measure,
+    tune,
+)
+from sft_lab.lora import add_lora
+from sft_lab.models import load
 
 TOO_LARGE = "alpha is not divided by the rank"
 NO_SCALE = "the scale alpha / rank is missing"
 UPSIDE_DOWN = "the scale is upside down: alpha / rank"
 SCALES_ALL = "alpha / rank scales the update alone, not the frozen layer"
-
-
-Layer = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float]
-
-
-def random_layers(count: int) -> list[Layer]:
-    """Weight (out, in), bias, A, B and alpha of at most three random layers: no size occurs twice,
-    so that no fixed number divides all of them rightly; alpha / rank is no whole number, and not
-    near one."""
-    layers = []
-    sizes = random.sample(range(6, 6 + 2 * count + 2), 2 * count)
-    for rank in random.sample(range(2, 5), count):
-        columns, rows = sizes.pop(), sizes.pop()
-        alpha = rank * random.uniform(2.2, 2.9)
-        frozen = normal(rows, columns), normal(rows)
-        layers.append((*frozen, normal(rank, columns), normal(rows, rank), alpha))
-    return layers
+NEARLY_EQUAL = 0.99  # the cosine above which two rows count as alike
+ROOM = 1000  # numbers that 5.10 may train beside LoRA of rank 8
+LEAST_STOPS, LEAST_SAYS = 0.8, 0.5
 
 
 @checks("5.1")
@@ -110,62 +108,6 @@ def _error_of(update: torch.Tensor, rank: int) -> tuple[torch.Tensor, list]:
     ]
 
 
-@checks("5.2")
-def lora_forward(attempt: Callable) -> str:
-    inputs = []
-    for weight, bias, lora_a, lora_b, alpha in random_layers(2):
-        x = normal(2, 3, weight.shape[1])
-        inputs += [
-            (x, weight, bias, lora_a, lora_b, alpha),
-            (x, weight, None, lora_a, lora_b, alpha),
-            (x[0, 0], weight, bias, lora_a, lora_b, alpha),
-            (x, weight, bias, lora_a, torch.zeros_like(lora_b), alpha),  # the base layer
-        ]
-
-    def scale(alpha, rank, columns, rows):
-        return alpha / rank
-
-    def one(*sizes):
-        return 1.0
-
-    def output(update=scale, frozen=one, biases=one) -> Callable:
-        def forward(x, weight, bias, A, B, alpha):
-            sizes = (alpha, len(A), A.shape[1], len(B))
-            bias = 0.0 if bias is None else bias
-            base = frozen(*sizes) * (x @ weight.T) + biases(*sizes) * bias
-            return base + update(*sizes) * (x @ A.T @ B.T)
-
-        return forward
-
-    def none(*sizes):
-        return 0.0
-
-    mistakes = [
-        (output(lambda alpha, rank, columns, rows: alpha), TOO_LARGE),
-        (output(one), NO_SCALE),
-        (output(lambda alpha, rank, columns, rows: rank / alpha), UPSIDE_DOWN),
-        (
-            output(lambda alpha, rank, columns, rows: alpha / columns),
-            "you divided by the inputs of A: the rank is the other dimension",
-        ),
-        (
-            output(lambda alpha, rank, columns, rows: alpha / rows),
-            "you divided by the outputs of B: the rank is the other dimension",
-        ),
-        (
-            output(lambda alpha, rank, columns, rows: alpha / rank**0.5),
-            "this is rsLoRA's scale: here alpha / rank, without the root",
-        ),
-        (output(frozen=scale, biases=scale), SCALES_ALL),
-        (output(frozen=none, biases=none), "the frozen layer is missing: LoRA adds to it"),
-        (output(none), "the update is missing"),
-        (output(biases=lambda *sizes: 2.0), "the bias is added twice"),
-        (output(biases=none), "the bias is missing"),
-    ]
-    same_for_all(attempt, inputs, output(), mistakes, form=need_tensor, what="the output")
-    return "the frozen layer plus (alpha / rank) B A x, for any leading dimensions"
-
-
 @checks("5.3")
 def widen(attempt: Callable) -> str:
     alphas = []
@@ -212,118 +154,184 @@ def _is_filled_up(wide: object, factor: torch.Tensor, name: str, shape: tuple[in
     same(kept, factor, hints, what=f"{name} without its zeros")
 
 
-@checks("5.4")
-def lora_budget(attempt: Callable) -> str:
-    sizes = ((20, 24, 6, 8), (40, 49, 25, 29), (60, 69, 30, 34))  # the least and the largest
-    counts, bytes_of = [], []
-    for rank in (random.choice((2, 3, 5, 7)), 11):  # 11: above the smaller side of some layers
-        shapes = [(random.randint(*size[:2]), random.randint(*size[2:])) for size in sizes]
-        shapes.append(random.choice(shapes))  # layers may have equal shapes
-        found = unpack(attempt(shapes, rank), "the number of trained parameters", "of bytes")
-        whole = "both numbers are whole: return ints"
-        with named(TypeError, whole):
-            count, size = map(operator.index, found)
-        given = f"shapes = {shapes}, rank = {rank}"
-        counts.append(Case(count, *_trained_numbers(shapes, rank), given))
-        bytes_of.append(Case(size, *_trained_bytes(shapes, rank), given))
-    same_in_all(counts, what="the number of trained parameters")
-    same_in_all(bytes_of, what="the number of bytes")
-    return "equal to the tensors of a real AdamW step: rank · (in + out) numbers, 12 bytes each"
+# 5.7
 
 
-def _trained_numbers(shapes: list[tuple[int, int]], rank: int) -> tuple[int, list]:
-    trained = rank * sum(map(sum, shapes))
-    frozen = sum(rows * columns for rows, columns in shapes)
-    return trained, [
-        (
-            rank * frozen,
-            "rank · out · in counts full matrices: A has rank · in numbers, B has out · rank",
-        ),
-        (frozen, "this counts the frozen weights"),
-        (frozen + trained, "the frozen weights are not trained: count A and B alone"),
-        (
-            trained // rank,
-            "the rank is missing: (in + out) numbers for each of its directions",
-        ),
-        (rank * sum(columns for _, columns in shapes), "B is missing"),
-        (rank * sum(rows for rows, _ in shapes), "A is missing"),
-        (rank * sum(shapes[0]), "this is the first layer alone: add up all of them"),
-        (rank * sum(map(sum, set(shapes))), "layers of equal shape were counted once"),
-    ]
-
-
-def _trained_bytes(shapes: list[tuple[int, int]], rank: int) -> tuple[int, list]:
-    factors = nn.ModuleList()  # the reference: real tensors
-    for rows, columns in shapes:
-        factors.append(nn.Linear(columns, rank, bias=False))
-        factors.append(nn.Linear(rank, rows, bias=False))
-    trained = sum(parameter.numel() for parameter in factors.parameters())
-    frozen = sum(rows * columns for rows, columns in shapes)
-    return _bytes_of_a_step(factors), [
-        (8 * trained, "the gradient is missing: 4 bytes beside AdamW's 8"),
-        (4 * trained, "this is one tensor: gradient, mean and mean of squares make three"),
-        (3 * trained, "these are numbers, not bytes: a float32 has four"),
-        (
-            16 * trained,
-            "the weights themselves were counted too: gradients and AdamW's state only",
-        ),
-        (
-            12 * frozen,
-            "frozen weights have no gradient and no state: count A and B alone",
-        ),
-    ]
-
-
-def _bytes_of_a_step(module: nn.Module) -> int:
-    """What gradients and AdamW's averages take after a step."""
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
-    sum(parameter.sum() for parameter in module.parameters()).backward()
-    optimizer.step()
-    averages = ("exp_avg", "exp_avg_sq")
-    return sum(
-        parameter.grad.nbytes + sum(optimizer.state[parameter][name].nbytes for name in averages)
-        for parameter in module.parameters()
-    )
-
-
-@checks("5.5")
-def merge_weight(attempt: Callable) -> str:
-    cases = []
-    for weight, _, lora_a, lora_b, alpha in random_layers(2):
-        weight, lora_a, lora_b = weight.float(), lora_a.float(), lora_b.float()
-        scale, update = alpha / len(lora_a), lora_b @ lora_a
-        hints = [
-            (weight + alpha * update, TOO_LARGE),
-            (weight + update, NO_SCALE),
-            (weight + update / scale, UPSIDE_DOWN),
-            (weight - scale * update, "the sign is reversed: the update is added"),
-            (scale * update, "the frozen weight is missing: add it"),
-            (scale * (weight + update), SCALES_ALL),
-        ]
-        merged = need_tensor(attempt(weight, lora_a, lora_b, alpha), "the merged weight")
-        cases.append(Case(merged, weight + scale * update, hints))
-    same_in_all(cases, what="the merged weight", atol=1e-5)
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        start = torch.randn(6, 5).to(dtype)
-        found = attempt(start, torch.randn(2, 5), torch.zeros(6, 2), 4.0)
-        own = "give back weight's own dtype"
-        need_dtype(found, dtype, f"the merged weight of a layer in {dtype}", own)
-        same(found, start, what="the merged weight at B = 0")
-        if found.data_ptr() == start.data_ptr():
-            raise Mistake("at B = 0 this is the caller's own tensor: return a new one, always")
+@checks("5.7")
+def lora_linear(attempt: type) -> str:
+    outputs, weights, biases = [], [], []
+    sizes = random.sample(range(6, 14), 4)  # no two alike: a swapped dimension cannot hide
+    for rank, with_bias in ((random.choice((2, 4)), True), (3, False)):
+        columns, rows = sizes.pop(), sizes.pop()
+        layer = nn.Linear(columns, rows, bias=with_bias)
+        made = _made_of(attempt, layer, rank, rank * random.uniform(2.2, 2.9))
+        _is_prepared(made, layer, rank)
+        alpha = made.check_alpha
+        for x in (torch.randn(2, 3, columns), torch.randn(columns)):
+            given = f"x of shape {tuple(x.shape)}, {'with' if with_bias else 'without'} a bias"
+            start = need_tensor(made(x), "the output")
+            hints = [
+                (layer(x) * alpha / rank, SCALES_ALL),
+                (torch.zeros_like(start), _LAYER_MISSING),
+            ]
+            same(start, layer(x), hints, what="the output with B = 0, which is the layer's,")
+            _fill(made)
+            outputs.append(Case(made(x).detach(), *_outputs(made, layer, x, alpha), given))
+            made.B.data.zero_()
+        _gets_gradients(made, layer)
+        _fill(made)
+        merged = _merged(made, layer)
+        weights.append(Case(merged.weight.detach(), *_merged_weight(made, layer, alpha)))
+        biases.append((merged.bias, layer.bias))
+    same_in_all(outputs, what="the output", rtol=1e-3, atol=1e-4)
+    same_in_all(weights, what="the merged weight", rtol=1e-3, atol=1e-4)
+    for found, right in biases:
+        if right is None and found is not None:
+            raise Mistake("a layer without a bias is merged into one without: bias=False")
+        if right is not None:
+            same(found, right, what="the merged bias, which is the layer's,")
+    _is_drawn_anew(attempt)
     for dtype in (torch.bfloat16, torch.float16):
         _is_rounded_once(attempt, dtype)
-    return "merged equals unmerged, the base weight stays, and half precision is rounded once"
+    return "begins as the layer, learns A and B alone, and merges with one rounding"
 
 
-def _is_rounded_once(attempt: Callable, dtype: torch.dtype) -> None:
-    half = torch.randn(64, 64).to(dtype)
-    lora_a, lora_b = torch.randn(4, 64), 0.02 * torch.randn(64, 4)
-    found = attempt(half, lora_a, lora_b, 8.0)
-    exact = half.double() + 8.0 / 4 * (lora_b.double() @ lora_a.double())
+_LAYER_MISSING = "the frozen layer is missing: LoRA adds to it"
+
+
+def _made_of(attempt: type, layer: nn.Linear, rank: int, alpha: float) -> nn.Module:
+    """The reader's module around a layer, in the form the statement asks for."""
+    made = attempt(layer, rank, alpha)
+    if not isinstance(made, nn.Module):
+        raise Mistake("write a class that derives from nn.Module")
+    if getattr(made, "layer", None) is not layer:
+        raise Mistake("keep the layer that is given, itself, as self.layer")
+    for name, shape in (("A", (rank, layer.in_features)), ("B", (layer.out_features, rank))):
+        factor = getattr(made, name, None)
+        if not isinstance(factor, nn.Parameter):
+            kind = type(factor).__name__
+            raise Mistake(f"self.{name} is a {kind}, expected an nn.Parameter: else nothing trains")
+        if tuple(factor.shape) != shape:
+            raise Mistake(
+                f"{name} has shape {tuple(factor.shape)}, expected {shape}: A is (rank, in) and B "
+                "is (out, rank)"
+            )
+        if factor.dtype != torch.float32:
+            raise Mistake(f"{name} is {factor.dtype}, expected float32, whatever the layer has")
+    made.check_alpha = alpha
+    return made
+
+
+def _is_prepared(made: nn.Module, layer: nn.Linear, rank: int) -> None:
+    """Raise Mistake unless A and B alone are trained, and B alone is zero."""
+    if any(parameter.requires_grad for parameter in layer.parameters()):
+        raise Mistake("the layer is not frozen: its weight or its bias still requires a gradient")
+    trained = {id(parameter) for parameter in made.parameters() if parameter.requires_grad}
+    if not {id(made.A), id(made.B)} <= trained:
+        raise Mistake("A and B must require gradients: freeze the layer, not the whole module")
+    if len(trained) > 2:
+        raise Mistake("A and B alone are trained: another parameter requires a gradient too")
+    if made.B.any():
+        raise Mistake("B begins at zero, so that the first output is the layer's")
+    if not made.A.any():
+        raise Mistake("A begins at zero like B: then neither ever gets a gradient")
+
+
+def _fill(made: nn.Module) -> None:
+    with torch.no_grad():
+        made.A.normal_()
+        made.B.normal_()
+
+
+def _update(made: nn.Module) -> torch.Tensor:
+    return (made.B @ made.A).detach()
+
+
+def _outputs(made: nn.Module, layer: nn.Linear, x: torch.Tensor, alpha: float) -> tuple:
+    """The right output, and what usual mistakes give."""
+    rank, plain = len(made.A), layer(x).detach()
+    update, scale = x @ _update(made).T, alpha / len(made.A)
+    bias = torch.zeros(()) if layer.bias is None else layer.bias.detach()
+    return plain + scale * update, [
+        (plain + alpha * update, TOO_LARGE),
+        (plain + update, NO_SCALE),
+        (plain + update / scale, UPSIDE_DOWN),
+        (plain + alpha / layer.in_features * update, "you divided by the inputs, not by the rank"),
+        (plain + alpha / layer.out_features * update, "you divided by the outputs, not the rank"),
+        (plain + alpha / rank**0.5 * update, "this is rsLoRA's scale: here alpha / rank"),
+        (scale * (plain + update), SCALES_ALL),
+        (scale * update, _LAYER_MISSING),
+        (plain, "the update is missing: only the layer's output comes back"),
+        (plain + scale * (update + bias), "the bias is added twice"),
+    ]
+
+
+def _gets_gradients(made: nn.Module, layer: nn.Linear) -> None:
+    """Raise Mistake unless a gradient of the output reaches A and B, and no other weight."""
+    _fill(made)
+    made.zero_grad(set_to_none=True)
+    made(torch.randn(4, layer.in_features)).square().sum().backward()
+    for name in ("A", "B"):
+        gradient = getattr(made, name).grad
+        if gradient is None or not gradient.any():
+            raise Mistake(f"no gradient reaches {name}: stay in torch, without detach or no_grad")
+
+
+def _merged(made: nn.Module, layer: nn.Linear) -> nn.Linear:
+    """What merge() gives, a new layer; Mistake when it changes the old one, A or B."""
+    before = [part.detach().clone() for part in (layer.weight, made.A, made.B)]
+    merged = made.merge()
+    if not isinstance(merged, nn.Linear):
+        raise Mistake(f"merge() returns a {type(merged).__name__}, expected an nn.Linear")
+    if not all(map(torch.equal, before, (layer.weight, made.A, made.B))):
+        raise Mistake("merge() changed self.layer, A or B: build a new nn.Linear, leave the old")
+    if merged is layer or merged.weight.data_ptr() == layer.weight.data_ptr():
+        raise Mistake("merge() gives back the layer itself: build a new nn.Linear")
+    return merged
+
+
+def _merged_weight(made: nn.Module, layer: nn.Linear, alpha: float) -> tuple:
+    """The right merged weight, and what usual mistakes give."""
+    weight, update, scale = layer.weight.detach(), _update(made), alpha / len(made.A)
+    return weight + scale * update, [
+        (weight + alpha * update, TOO_LARGE),
+        (weight + update, NO_SCALE),
+        (weight + update / scale, UPSIDE_DOWN),
+        (weight - scale * update, "the sign is reversed: the update is added"),
+        (scale * update, "the frozen weight is missing: add it"),
+        (scale * (weight + update), SCALES_ALL),
+        (weight, "the update is missing from the merged weight"),
+    ]
+
+
+def _is_drawn_anew(attempt: type) -> None:
+    """Raise Mistake unless A is drawn, and from the range that the statement names."""
+    first, second = (_made_of(attempt, nn.Linear(64, 5), 8, 16).A.detach() for _ in range(2))
+    if torch.equal(first, second):
+        raise Mistake("two modules begin with the same A: draw it at random, without a fixed seed")
+    limit, largest = 64**-0.5, first.abs().max().item()
+    if not 0.7 * limit < largest <= 1.001 * limit:
+        raise Mistake(
+            f"with 64 inputs the largest number in A is {largest:.3f}, expected numbers between "
+            f"±1/√64 = ±{limit:.3f}: nn.init.kaiming_uniform_(A, a=5**0.5)"
+        )
+
+
+def _is_rounded_once(attempt: type, dtype: torch.dtype) -> None:
+    """Raise Mistake unless a half-precision layer is merged into one of its own type, with one
+    rounding."""
+    layer = nn.Linear(64, 48).to(dtype)
+    made = _made_of(attempt, layer, 4, 8.0)
+    with torch.no_grad():
+        made.A.normal_()
+        made.B.normal_(std=0.02)
+    weight = _merged(made, layer).weight.detach()
+    if weight.dtype != dtype:
+        raise Mistake(f"a layer of {dtype} is merged into one of {weight.dtype}: keep its own type")
+    exact = layer.weight.detach().double() + 8.0 / 4 * (made.B.double() @ made.A.double()).detach()
     spacing = torch.finfo(dtype).eps * 2.0 ** exact.abs().log2().floor().clamp(min=-14)
     # one rounding is off by half a spacing at most; 1e-6 for the float32 sum before it
-    error = (found - exact).abs()
+    error = (weight - exact).abs()
     if (error > 0.5 * spacing + 1e-6).any():
         raise Mistake(
             f"in {dtype} a number is off by {(error / spacing).max():.2f} of its last digit, and "
@@ -331,64 +339,233 @@ def _is_rounded_once(attempt: Callable, dtype: torch.dtype) -> None:
         )
 
 
-@checks("5.6")
-def dora_forward(attempt: Callable) -> str:
-    inputs = []
-    for weight, bias, lora_a, lora_b, alpha in random_layers(2):
-        x, magnitude = normal(2, 3, weight.shape[1]), torch.rand(len(weight)).double() + 0.5
-        rest, no_update = (alpha, magnitude), torch.zeros_like(lora_b)
-        inputs += [
-            (x, weight, bias, lora_a, lora_b, *rest),
-            (x, weight, None, lora_a, lora_b, *rest),
-            (x[0, 0], 3 * weight, bias, lora_a, 3 * lora_b, *rest),  # both longer: the same output
-            (x, weight, bias, lora_a, no_update, alpha, weight.norm(dim=1)),  # the base layer
-        ]
+# 5.8
 
-    def output(new_weight: Callable, biases: float = 1.0) -> Callable:
-        def forward(x, weight, bias, A, B, alpha, magnitude):
-            turned = weight + alpha / len(A) * (B @ A)
-            bias = 0.0 if bias is None else bias
-            return x @ new_weight(turned, weight, magnitude[:, None]).T + biases * bias
 
-        return forward
+class _Thin(nn.Module):
+    """What 5.8 puts in the place of a layer; it keeps the layer frozen."""
 
-    def times_bias(x, weight, bias, A, B, alpha, magnitude):
-        turned = weight + alpha / len(A) * (B @ A)
-        return magnitude * F.linear(x, turned / _lengths(turned), bias)
+    def __init__(self, layer: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.frozen = layer.requires_grad_(False)
+        self.A = nn.Parameter(torch.randn(rank, layer.in_features))
+        self.B = nn.Parameter(torch.zeros(layer.out_features, rank))
 
-    def right(turned, weight, magnitude):
-        return magnitude * turned / _lengths(turned)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.frozen(x) + x @ self.A.T @ self.B.T
 
-    mistakes = [
-        (output(lambda turned, w, m: turned), "this is LoRA: magnitude and norm are missing"),
+
+class _Block(nn.Module):
+    """Two layers to find, two whose names only look like theirs, and one of another kind."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.norm, self.up = nn.LayerNorm(width), nn.Linear(width, inner)
+        self.my_up = nn.Linear(width, width, bias=False)
+        self.upper = nn.Linear(width, width)
+        self.mlp = nn.ModuleDict({"up": nn.Linear(inner, width), "down": nn.Linear(width, width)})
+        self.mlp["gate"] = nn.Embedding(3, width)  # a target's name, and no nn.Linear
+
+
+def _tower(width: int, inner: int) -> nn.Module:
+    """A model with targets at its top, in blocks, and deeper."""
+    tower = nn.Module()
+    tower.embed = nn.Embedding(7, width)
+    tower.blocks = nn.ModuleList(_Block(width, inner) for _ in range(2))
+    tower.up, tower.head = nn.Linear(width, width), nn.Linear(width, 7, bias=False)
+    return tower
+
+
+@checks("5.8")
+def inject(attempt: Callable) -> str:
+    found, counts = [], []
+    for targets in (["up", "gate"], ["down"], ["head", "up"]):
+        width, inner, rank = random.randint(4, 6), random.randint(7, 9), random.choice((2, 3))
+        model, made = _tower(width, inner), []
+
+        def make(layer: nn.Linear, rank: int = rank, made: list = made) -> nn.Module:
+            if not isinstance(layer, nn.Linear):
+                raise Mistake(f"make got a {type(layer).__name__}: give it nn.Linear layers alone")
+            made.append(_Thin(layer, rank))
+            return made[-1]
+
+        changed, count = unpack(attempt(model, make, targets), "the changed model", "the count")
+        given = f"targets = {targets}"
+        _is_a_copy(changed, model)
+        places = sorted(name for name, m in changed.named_modules() if isinstance(m, _Thin))
+        found.append(Case(places, *_places(model, targets), given))
+        if places and len(made) != len(places):
+            raise Mistake(f"make was called {len(made)} times for {len(places)} layers, {given}")
+        _is_frozen(changed)
+        with named(TypeError, "the count is a whole number: return an int"):
+            count = operator.index(count)
+        counts.append(Case(count, *_count(changed), given))
+    same_in_all(found, what="the list of the places that are changed")
+    same_in_all(counts, what="the count")
+    return "every layer of these names, at any depth; all else frozen; the count is that of A and B"
+
+
+def _is_a_copy(changed: object, model: nn.Module) -> None:
+    if not isinstance(changed, nn.Module):
+        raise Mistake(f"the first thing is a {type(changed).__name__}, expected the changed model")
+    own = {parameter.data_ptr() for parameter in model.parameters()}
+    if any(parameter.data_ptr() in own for parameter in changed.parameters()):
+        raise Mistake("the changed model shares weights with `model`: begin with copy.deepcopy")
+
+
+def _places(model: nn.Module, targets: list[str]) -> tuple[list[str], list]:
+    """Where a layer is to be replaced, and which places usual mistakes replace."""
+    linear = sorted(name for name, m in model.named_modules() if isinstance(m, nn.Linear))
+
+    def own(name: str) -> str:
+        return name.rpartition(".")[2]
+
+    return [name for name in linear if own(name) in targets], [
         (
-            output(lambda turned, w, m: m * turned),
-            "the rows are not normalised: divide by their lengths",
-        ),
-        (output(lambda turned, w, m: turned / _lengths(turned)), "the magnitude is missing"),
-        (
-            output(lambda turned, w, m: m * turned / turned.norm(dim=0)),
-            "you normalised columns: in PyTorch's (out, in) each row makes one output, dim=1",
+            [name for name in linear if name.endswith(tuple(targets))],
+            'a name that only ends like a target, such as "my_up", is another layer',
         ),
         (
-            output(lambda turned, w, m: m * turned / turned.norm()),
-            "you divided by the norm of the whole matrix: each row has its own length",
+            [name for name in linear if any(target in name for target in targets)],
+            'a name that only contains a target, such as "upper", is another layer',
+        ),
+        (linear, "every nn.Linear was replaced: only those whose own name is in targets"),
+        ([name for name in linear if name in targets], "layers deeper in the model are missing"),
+        (
+            [name for name in linear if "." in name and own(name) in targets],
+            "the layers at the top of the model, without a dot in their name, are missing",
         ),
         (
-            output(lambda turned, w, m: m * turned / _lengths(w)),
-            "you divided by the lengths of W: the direction is that of W plus the update",
+            [name for name in linear if own(name) == targets[0]],
+            "only the first target was looked for",
         ),
-        (
-            output(lambda turned, w, m: m * turned / _lengths(turned) ** 2),
-            "this is the squared length: take the root",
-        ),
-        (output(lambda turned, w, m: m * w / _lengths(w)), "the update is missing"),
-        (times_bias, "the magnitude multiplied the bias as well"),
-        (output(right, biases=0.0), "the bias is missing"),
+        ([], "no layer was replaced: the new module must be set in its parent"),
     ]
-    same_for_all(attempt, inputs, output(right), mistakes, form=need_tensor, what="the output")
-    return "length times direction, row by row; only the magnitude sets the length"
 
 
-def _lengths(matrix: torch.Tensor) -> torch.Tensor:
-    return matrix.norm(dim=1, keepdim=True)
+def _is_frozen(changed: nn.Module) -> None:
+    thin = [module for module in changed.modules() if isinstance(module, _Thin)]
+    new = {id(factor) for module in thin for factor in (module.A, module.B)}
+    trained = {id(p) for p in changed.parameters() if p.requires_grad}
+    if thin and not trained & new:
+        raise Mistake("the new A and B are frozen too: freeze first, then put them in")
+    if trained - new:
+        name = next(n for n, p in changed.named_parameters() if id(p) in trained - new)
+        raise Mistake(f"{name} still requires a gradient: freeze all old parameters")
+
+
+def _count(changed: nn.Module) -> tuple[int, list]:
+    trained = [p for p in changed.parameters() if p.requires_grad]
+    total = sum(p.numel() for p in changed.parameters())
+    count = sum(p.numel() for p in trained)
+    return count, [
+        (total, "all parameters were counted: only those that require a gradient"),
+        (total - count, "the frozen parameters were counted: those that require a gradient"),
+        (len(trained), "these are tensors: count the numbers in them, with numel()"),
+        (len(trained) // 2, "these are layers: count the numbers in A and B"),
+    ]
+
+
+# 5.9
+
+_REFUTED = {  # why a claim is wrong of a patient, without the right one
+    ("mask", ""): "each of its rows grades <|im_end|>: look at their labels",
+    ("config", ""): "its generation configuration names <|im_end|>",
+    ("steps", "mask"): "more steps cannot teach what no row grades: look at the labels",
+    ("steps", "config"): "it has learned to stop: look at P(stop) where an answer ends",
+    ("steps", "head"): "no text is likely where its answers end: which tokens share that place?",
+    ("head", ""): "the row of <|im_end|> in its head is unlike all others: look at the cosines",
+}
+
+
+@checks("5.9")
+def name_causes(attempt: object) -> str:
+    causes, alike = unpack(attempt, "the causes", "the number of rows alike")
+    if not isinstance(causes, dict) or causes.keys() != PATIENTS.keys():
+        raise Mistake(f"causes is a dict with the keys {', '.join(PATIENTS)}: one word each")
+    for letter, claimed in causes.items():
+        right = PATIENTS[letter]
+        if need_word(claimed, *CAUSES) != right:
+            why = _REFUTED.get((claimed, right)) or _REFUTED[claimed, ""]
+            raise Mistake(f'{letter} is not "{claimed}": {why}')
+    with named(TypeError, "alike is a whole number: how many rows of the head"):
+        alike = operator.index(alike)
+    base, tokenizer = _base()
+    head = base.get_output_embeddings().weight.detach()
+    stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    cosines = F.cosine_similarity(head, head[stop : stop + 1])
+    count = int((cosines > NEARLY_EQUAL).sum())
+    hints = [
+        (count - 1, "the row of <|im_end|> itself counts too"),
+        (1, "only one row is like itself: is this the head of the patient with this cause?"),
+        (len(head), "these are all rows of the head: only those with a cosine above 0.99"),
+        (head.shape[1], "this is the width of the head: count its rows"),
+    ]
+    same(alike, count, hints, what="alike")
+    return f"four causes told apart; {count} rows of the head are alike"
+
+
+@functools.cache
+def _base() -> tuple:
+    return load("atlas-base")
+
+
+# 5.10
+
+
+@functools.cache
+def _task() -> Task:
+    return country_task(_base()[1])
+
+
+@checks("5.10")
+def cure(attempt: Callable) -> str:
+    base, tokenizer = _base()
+    allowed = _trained(add_lora(copy.deepcopy(base))) + ROOM
+    model = attempt(base, tokenizer)
+    if not isinstance(model, nn.Module):
+        raise Mistake(f"cure returns a {type(model).__name__}, expected a model")
+    count = _trained(model)
+    if not 0 < count <= allowed:
+        table = base.get_input_embeddings().weight
+        whole = ": the whole embedding is among them" if count >= table.numel() else ""
+        raise Mistake(f"{count:,} numbers are trained, at most {allowed:,} may be{whole}")
+    _says_what_the_base_says(model)
+    tune(model, tokenizer, _task().examples, seed=0)
+    found = measure(model.eval(), tokenizer, _task())
+    if found["stops"] < LEAST_STOPS:
+        raise Mistake(
+            f"after 25 steps {found['stops']:.0%} of the answers end by themselves, P(stop) is "
+            f"{found['P(stop)']:.3f}{_most_likely_rival(model)}"
+        )
+    if found["says"] < LEAST_SAYS:
+        raise Mistake(f"after 25 steps only {found['says']:.0%} of the answers are right")
+    return f"{count:,} numbers trained; {found['stops']:.0%} stop, {found['says']:.0%} are right"
+
+
+def _trained(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@torch.no_grad()
+def _says_what_the_base_says(model: nn.Module) -> None:
+    """Raise Mistake unless all scores but the stop token's are the base's before training."""
+    base, tokenizer = _base()
+    ids = torch.tensor([tokenizer("The capital of Kenya is Nairobi.")["input_ids"]])
+    others = torch.arange(len(base.get_output_embeddings().weight))
+    others = others[others != tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    new, old = (m(input_ids=ids).logits[..., others] for m in (model, base))
+    if not torch.allclose(new, old, rtol=0, atol=1e-3):
+        raise Mistake(
+            "before training, other tokens than <|im_end|> have other scores than the base gives: "
+            "change nothing but what belongs to this token"
+        )
+
+
+def _most_likely_rival(model: nn.Module) -> str:
+    """Which other token is the likeliest where an answer ends, in words."""
+    tokenizer = _base()[1]
+    chances = chances_at_end(model, tokenizer, _task().held_out).mean(dim=0)
+    chances[tokenizer.convert_tokens_to_ids("<|im_end|>")] = 0
+    rival = tokenizer.convert_ids_to_tokens(int(chances.argmax()))
+    return f"; likeliest other token there: {rival} with {chances.max():.3f}"
