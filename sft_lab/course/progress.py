@@ -46,7 +46,6 @@ RETIRED = frozenset(
         "9.5",
     ]
 )
-RETIRED: frozenset[str] = frozenset({"5.2", "5.4", "5.5", "5.6"})
 HEADING = re.compile(
     r"### Exercise (?P<id>\d+[a-z]?\.\d+) · (?P<title>[^·]+) · (?P<minutes>\d+) min"
     r" · (?P<difficulty>●○○|●●○|●●●)"

@@ -261,6 +261,26 @@ def _rate(at, total, peak, warmup=None):
     return peak * 0.5 * (1 + math.cos(math.pi * (at - warmup) / (total - warmup)))
 
 
+def _ordered(examples, rng, shuffled, seed):
+    rows = list(examples)
+    if shuffled in ("epoch", "unseeded"):
+        rng.shuffle(rows)
+    if shuffled == "same":
+        random.Random(seed).shuffle(rows)
+    if shuffled == "drawn":
+        rows = rng.choices(examples, k=len(examples))
+    return rows
+
+
+def _given(losses, scores, result):
+    return {
+        "both": (losses, scores),
+        "losses": losses,
+        "swapped": (scores, losses),
+        "means": (sum(losses) / len(losses), scores),
+    }[result]
+
+
 def _sft(
     shuffled="epoch",
     rest=True,
@@ -274,68 +294,35 @@ def _sft(
     result="both",
     optimizer_of=torch.optim.AdamW,
 ):
-    def sft(
-        model,
-        examples,
-        pad_token_id,
-        step,
-        evaluate,
-        *,
-        epochs,
-        batch_size,
-        accumulation,
-        peak,
-        seed,
-    ):
+    def sft(model, examples, pad, step, evaluate, *, batch_size, accumulation, **run):
+        epochs, seed = run["epochs"], run["seed"]
         optimizer = optimizer_of(model.parameters(), weight_decay=decay)
         count = math.ceil(len(examples) / batch_size)
         total = math.ceil(count / accumulation) * epochs
         total = {"steps": total, "batches": count * epochs, "epoch": total // epochs}[total_of]
         rng, losses, scores = random.Random(seed if shuffled != "unseeded" else None), [], []
 
-        def measure():
-            if modes:
-                model.eval()
-            scores.append(evaluate(model))
+        def measure(when):
+            if when in evals:
+                scores.append(evaluate(model.eval() if modes else model))
 
-        if "before" in evals:
-            measure()
-        rows = list(examples)
-        if shuffled == "once":
-            rng.shuffle(rows)
+        measure("before")
         for _ in range(epochs):
-            if shuffled in ("epoch", "unseeded"):
-                rng.shuffle(rows)
-            if shuffled == "same":
-                rows = list(examples)
-                random.Random(seed).shuffle(rows)
-            if shuffled == "drawn":
-                rows = rng.choices(examples, k=len(examples))
+            rows = _ordered(examples, rng, shuffled, seed)
             if fresh:
                 optimizer = optimizer_of(model.parameters(), weight_decay=decay)
-            batches = [
-                pad_batch(rows[at : at + batch_size], pad_token_id)
-                for at in range(0, len(rows), batch_size)
-                if not short or at + batch_size <= len(rows)
-            ]
+            starts = range(0, len(rows) - (batch_size - 1 if short else 0), batch_size)
+            batches = [pad_batch(rows[at : at + batch_size], pad) for at in starts]
             for at in range(0, len(batches), accumulation):
                 some = batches[at : at + accumulation]
                 if not rest and len(some) < accumulation:
                     continue
-                if modes:
-                    model.train()
+                model.train(modes or model.training)
                 now = min(len(losses), total) if total_of != "epoch" else len(losses) % total
-                losses.append(step(model, optimizer, some, rate(now, total, peak)))
-                if "step" in evals:
-                    measure()
-            if "after" in evals:
-                measure()
-        return {
-            "both": (losses, scores),
-            "losses": losses,
-            "swapped": (scores, losses),
-            "means": (sum(losses) / len(losses), scores),
-        }[result]
+                losses.append(step(model, optimizer, some, rate(now, total, run["peak"])))
+                measure("step")
+            measure("after")
+        return _given(losses, scores, result)
 
     return sft
 
@@ -496,7 +483,6 @@ OTHER_WRONG_ANSWERS = {
     ],
     "4.9": [
         _sft(shuffled="never"),
-        _sft(shuffled="once"),
         _sft(shuffled="same"),
         _sft(shuffled="drawn"),
         _sft(shuffled="unseeded"),
