@@ -1,6 +1,7 @@
 """Wrong answers to the exercises of chapter 08, written from the statements alone."""
 
 import math
+from itertools import accumulate
 
 import torch
 
@@ -92,6 +93,207 @@ def _strictly_less(peak_1, peak_2, card, reserve):
 def _powers_of_two(peak_1, peak_2, card, reserve):
     rows = _rows()(peak_1, peak_2, card, reserve)
     return 1 << (rows.bit_length() - 1) if rows else 0
+
+
+# 8.6
+PLAN = {
+    "method": "lora",
+    "rows": 4,
+    "accumulation": 4,
+    "length": 2048,
+    "checkpointing": True,
+    "scores": "graded",
+    "format": "float16",
+    "loss_scaling": True,
+}
+THEIR_PLAN = {
+    "method": "full",
+    "rows": 16,
+    "accumulation": 1,
+    "length": 2048,
+    "checkpointing": False,
+    "scores": "all",
+    "format": "bfloat16",
+    "loss_scaling": False,
+}
+
+
+def _without(key):
+    return {name: value for name, value in PLAN.items() if name != key}
+
+
+# 8.7
+def _peak(higher=lambda total, best: total > best, count=sum, step=lambda size: size):
+    """The meter, with parts to replace."""
+
+    def peak_parts(events):
+        held, best, at_best = {part: 0 for part, _ in events}, 0, None
+        for part, size in events:
+            held[part] += step(size)
+            if at_best is None or higher(count(held.values()), best):
+                best, at_best = count(held.values()), dict(held)
+        return at_best
+
+    return peak_parts
+
+
+def _finished(finish):
+    return lambda events: finish(_peak()(events))
+
+
+def _held(events, end):
+    held = {part: 0 for part, _ in events}
+    for part, size in events[:end]:
+        held[part] += size
+    return held
+
+
+def _peak_of_each_part(events):
+    held, best = {part: 0 for part, _ in events}, {part: 0 for part, _ in events}
+    for part, size in events:
+        held[part] += size
+        best[part] = max(best[part], held[part])
+    return best
+
+
+def _one_moment_early(events):
+    totals = list(accumulate(size for _, size in events))
+    return _held(events, totals.index(max(totals)))
+
+
+def _one_moment_late(events):
+    totals = list(accumulate(size for _, size in events))
+    return _held(events, totals.index(max(totals)) + 2)
+
+
+def _never_copied(events):
+    held, best, at_best = {part: 0 for part, _ in events}, 0, None
+    for part, size in events:
+        held[part] += size
+        if sum(held.values()) > best:
+            best, at_best = sum(held.values()), held
+    return at_best
+
+
+def _parts_seen_so_far(events):
+    held, best, at_best = {}, 0, {}
+    for part, size in events:
+        held[part] = held.get(part, 0) + size
+        if sum(held.values()) > best:
+            best, at_best = sum(held.values()), dict(held)
+    return at_best
+
+
+def _parts_of_the_example(events):
+    held, best, at_best = {"weights": 0, "activations": 0, "gradients": 0}, 0, {}
+    for part, size in events:
+        if part in held:
+            held[part] += size
+        if sum(held.values()) > best:
+            best, at_best = sum(held.values()), dict(held)
+    return at_best
+
+
+def _always_five_parts(events):
+    names = ("weights", "gradients", "optimizer", "activations", "logits")
+    return dict.fromkeys(names, 0) | _peak()(events)
+
+
+def _until_something_is_freed(events):
+    first = next((i for i, (_, size) in enumerate(events) if size < 0), len(events))
+    return _held(events, first)
+
+
+def _first_local_peak(events):
+    held, best = {part: 0 for part, _ in events}, 0
+    for part, size in events:
+        if sum(held.values()) + size < best:
+            break
+        held[part] += size
+        best = sum(held.values())
+    return held
+
+
+def _after_the_largest_event(events):
+    sizes = [size for _, size in events]
+    return _held(events, sizes.index(max(sizes)) + 1)
+
+
+def _last_event_left_out(events):
+    totals = list(accumulate(size for _, size in events))[:-1] or [0]
+    return _held(events, totals.index(max(totals)) + 1)
+
+
+def _a_part_is_replaced(events):
+    held, best, at_best = {part: 0 for part, _ in events}, 0, None
+    for part, size in events:
+        held[part] = max(size, 0)
+        if sum(held.values()) > best:
+            best, at_best = sum(held.values()), dict(held)
+    return at_best
+
+
+def _freed_whole(events):
+    held, best, at_best = {part: 0 for part, _ in events}, 0, None
+    for part, size in events:
+        held[part] = held[part] + size if size > 0 else 0
+        if sum(held.values()) > best:
+            best, at_best = sum(held.values()), dict(held)
+    return at_best
+
+
+def _sorted_by_part(events):
+    return _peak()(sorted(events))
+
+
+def _sorts_in_place(events):
+    found = _peak()(events)
+    events.sort()
+    return found
+
+
+def _consumes(events):
+    held, best, at_best = {part: 0 for part, _ in events}, 0, None
+    while events:
+        part, size = events.pop(0)
+        held[part] += size
+        if sum(held.values()) > best:
+            best, at_best = sum(held.values()), dict(held)
+    return at_best
+
+
+def _remembers(held={}):  # noqa: B006
+    def peak_parts(events):
+        best, at_best = 0, {}
+        for part, _ in events:
+            held.setdefault(part, 0)
+        for part, size in events:
+            held[part] += size
+            if sum(held.values()) > best:
+                best, at_best = sum(held.values()), dict(held)
+        return at_best
+
+    return peak_parts
+
+
+def _short_floats(events):
+    totals = torch.tensor([float(size) for _, size in events]).cumsum(0)
+    return _held(events, int(totals.argmax()) + 1)
+
+
+def _in_int32(events):
+    """Larger sums overflow, as in numpy; the best moment is right otherwise."""
+    totals = [(total + 2**31) % 2**32 - 2**31 for total in accumulate(size for _, size in events)]
+    held = _held(events, totals.index(max(totals)) + 1)
+    return {part: (size + 2**31) % 2**32 - 2**31 for part, size in held.items()}
+
+
+def _the_sum_at_the_peak(events):
+    return max(accumulate(size for _, size in events))
+
+
+def _the_example(events):
+    return {"weights": 4, "activations": 6, "gradients": 0}
 
 
 OTHER_WRONG_ANSWERS = {
@@ -186,5 +388,114 @@ OTHER_WRONG_ANSWERS = {
         _at_most_a_hundred,
         _strictly_less,
         _powers_of_two,
+    ],
+    "8.6": [
+        THEIR_PLAN,
+        THEIR_PLAN | {"rows": 1, "accumulation": 16},
+        PLAN | {"rows": 8, "accumulation": 2},
+        PLAN | {"rows": 16, "accumulation": 1},
+        PLAN | {"scores": "all"},
+        PLAN | {"rows": 2, "accumulation": 8, "scores": "all"},
+        PLAN | {"checkpointing": False},
+        PLAN | {"rows": 1, "accumulation": 16, "checkpointing": False},
+        PLAN | {"method": "full"},
+        PLAN | {"method": "full", "rows": 1, "accumulation": 16},
+        PLAN | {"method": "qlora"},
+        PLAN | {"method": "qlora", "rows": 8, "accumulation": 2},
+        PLAN | {"method": "LoRA"},
+        PLAN | {"method": "freeze"},
+        PLAN | {"accumulation": 1},
+        PLAN | {"accumulation": 16},
+        PLAN | {"rows": 1, "accumulation": 1},
+        PLAN | {"rows": 2, "accumulation": 4},
+        PLAN | {"rows": 3, "accumulation": 5},
+        PLAN | {"rows": 3, "accumulation": 6},
+        PLAN | {"rows": 1, "accumulation": 15},
+        PLAN | {"rows": 0.5, "accumulation": 32},
+        PLAN | {"rows": 3, "accumulation": 16 / 3},
+        PLAN | {"rows": 4.0},
+        PLAN | {"accumulation": 16 / 4},
+        PLAN | {"rows": True, "accumulation": 16},
+        PLAN | {"rows": 1, "accumulation": 16, "length": True},
+        PLAN | {"rows": "4"},
+        PLAN | {"rows": -4, "accumulation": -4},
+        PLAN | {"rows": 0, "accumulation": 16},
+        PLAN | {"length": 1024},
+        PLAN | {"length": 1024, "rows": 8, "accumulation": 2},
+        PLAN | {"length": 2000},
+        PLAN | {"length": 4096, "rows": 1, "accumulation": 16},
+        PLAN | {"length": 2048.0},
+        PLAN | {"format": "bfloat16"},
+        PLAN | {"format": "bfloat16", "loss_scaling": False},
+        PLAN | {"format": "float32", "loss_scaling": False},
+        PLAN | {"format": "float32"},
+        PLAN | {"format": "fp16"},
+        PLAN | {"format": "half"},
+        PLAN | {"format": torch.float16},
+        PLAN | {"loss_scaling": False},
+        PLAN | {"loss_scaling": 2.0**16},
+        PLAN | {"loss_scaling": 1},
+        PLAN | {"loss_scaling": "True"},
+        PLAN | {"loss_scaling": None},
+        PLAN | {"checkpointing": 1},
+        PLAN | {"checkpointing": "yes"},
+        PLAN | {"scores": "half"},
+        PLAN | {"scores": 0.5},
+        PLAN | {"scores": True},
+        PLAN | {"rank": 16},
+        PLAN | {"graded": 0.5},
+        _without("loss_scaling"),
+        _without("length"),
+        _without("accumulation"),
+        list(PLAN.items()),
+        list(PLAN.values()),
+        str(PLAN),
+        lambda: PLAN,
+        {},
+    ],
+    "8.7": [
+        _peak(higher=lambda total, best: total >= best),
+        _peak(higher=lambda total, best: total < best),
+        _peak(higher=lambda total, best: True),
+        _peak(count=max),
+        _peak(count=len),
+        _peak(count=lambda sizes: sum(map(abs, sizes)) // 1000),
+        _peak(step=abs),
+        _peak(step=lambda size: max(size, 0)),
+        _peak(step=lambda size: -size),
+        _peak(step=lambda size: 1 if size > 0 else -1),
+        _finished(lambda held: {part: size for part, size in held.items() if size}),
+        _finished(lambda held: held | {"total": sum(held.values())}),
+        _finished(lambda held: list(held.items())),
+        _finished(lambda held: tuple(held.values())),
+        _finished(lambda held: {part: str(size) for part, size in held.items()}),
+        _finished(lambda held: {part: size / 2**30 for part, size in held.items()}),
+        _finished(lambda held: {part: size or None for part, size in held.items()}),
+        _finished(lambda held: {max(held, key=held.get): max(held.values())}),
+        _finished(lambda held: None),
+        lambda events: _held(events, len(events)),
+        lambda events: _held(events, 1),
+        lambda events: _held(events, 2),
+        _peak_of_each_part,
+        _one_moment_early,
+        _one_moment_late,
+        _never_copied,
+        _parts_seen_so_far,
+        _parts_of_the_example,
+        _always_five_parts,
+        _until_something_is_freed,
+        _first_local_peak,
+        _after_the_largest_event,
+        _last_event_left_out,
+        _a_part_is_replaced,
+        _freed_whole,
+        _sorted_by_part,
+        _sorts_in_place,
+        _consumes,
+        _remembers(),
+        _short_floats,
+        _in_int32,
+        _the_sum_at_the_peak,
+        _the_example,
     ],
 }

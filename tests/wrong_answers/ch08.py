@@ -124,6 +124,7 @@ WRONG_ANSWERS = {
         ({"method": "lora", "rows": 4}, "missing: ['accumulation'"),
         (PLAN | {"card": "A100"}, "unknown: ['card']"),
         (PLAN | {"rows": 4.0}, "is the float 4.0"),
+        (PLAN | {"rows": True, "accumulation": 16}, "is an int, not True"),
         (PLAN | {"method": "LoRA"}, 'return one of "full"'),
         (PLAN | {"checkpointing": 1}, "is True or False"),
         (list(PLAN.values()), "a dict with eight keys"),

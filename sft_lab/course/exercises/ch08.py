@@ -200,6 +200,8 @@ def _read_plan(attempt: object) -> dict:
     for key, words in (("method", METHODS), ("scores", HEADS), ("format", FORMATS)):
         need_word(attempt[key], *words)
     for key in ("rows", "accumulation", "length"):
+        if isinstance(attempt[key], bool):
+            raise Mistake(f"`{key}` is an int, not {attempt[key]}")
         need_int(attempt[key], f"`{key}`", low=1)
     for key in ("checkpointing", "loss_scaling"):
         if not isinstance(attempt[key], bool):
@@ -326,7 +328,8 @@ def _at_the_end(events: list[tuple[str, int]]) -> dict[str, int]:
 
 def _memory_events() -> list[list[tuple[str, int]]]:
     """Steps like real ones: activations grow and are freed while gradients grow; one with two equal
-    peaks; one in which a part comes after the peak; one event alone; all freed at the end."""
+    peaks; one in which a part comes after the peak; one event alone; all freed at the end; ones in
+    which a share of a part is freed before the peak, the last event; sums one byte apart."""
     steps = []
     for _ in range(3):
         weights, layers = random.randint(20, 90), random.randint(3, 6)
@@ -349,4 +352,12 @@ def _memory_events() -> list[list[tuple[str, int]]]:
     same = random.randint(5, 9)
     tie = [("weights", 10), ("logits", same), ("logits", -same), ("gradients", same)]
     freed = [("weights", 7), ("weights", -7), ("gradients", 3), ("gradients", -3)]
-    return [*steps, tie, freed, [("weights", random.randint(1, 99))]]
+    for _ in range(3):
+        climb = [("weights", random.randint(20, 90))]
+        for _ in range(random.randint(2, 4)):
+            kept = random.randint(5, 30)
+            climb += [("activations", kept), ("activations", -random.randint(1, kept - 1))]
+        steps.append([*climb, ("logits", random.randint(40, 60))])
+    gib = random.randint(15, 60) * GIB
+    close = [("weights", gib), ("logits", 8), ("logits", -8), ("gradients", 9), ("gradients", -1)]
+    return [*steps, tie, freed, close, [("weights", random.randint(1, 99))]]
