@@ -1,10 +1,15 @@
 """Right answers to the exercises of chapter 06, each in another style; written from the statements
 alone."""
 
+import copy
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import DynamicCache
 
+from sft_lab.adapters import Prefix, add_adapters
 from sft_lab.labels import IGNORE_INDEX
 from sft_lab.shapes import linear_shapes
 
@@ -176,6 +181,229 @@ def _with_the_jacobian(part, features):
     return weight, bias
 
 
+# 6.7
+class _Plain(nn.Module):
+    def __init__(self, features, width):
+        super().__init__()
+        self.down, self.up = nn.Linear(features, width), nn.Linear(width, features)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, h):
+        return h + self.up(F.gelu(self.down(h)))
+
+
+class _Narrow(nn.Module):
+    """Its own small start, by hand, and the sum in place of a branch that is its own."""
+
+    def __init__(self, features, width):
+        super().__init__()
+        self.up = nn.Linear(width, features)
+        self.down = nn.Linear(features, width)
+        with torch.no_grad():
+            self.down.weight.normal_(std=0.02)
+            self.down.bias.zero_()
+            for parameter in self.up.parameters():
+                parameter.zero_()
+
+    def forward(self, h):
+        return torch.add(self.up(F.gelu(self.down(h))), h)
+
+
+class _Behind(nn.Module):
+    """A layer and the adapter behind it."""
+
+    def __init__(self, linear, adapter):
+        super().__init__()
+        self.linear, self.adapter = linear, adapter
+
+    def forward(self, h):
+        return self.adapter(self.linear(h))
+
+
+class _Wider(nn.Linear):
+    """The old linear layer itself, that calls an adapter at its end."""
+
+    def forward(self, h):
+        return self.adapter(super().forward(h))
+
+
+def _in_sequence(model, width):
+    new, features = copy.deepcopy(model), model.config.hidden_size
+    new.requires_grad_(False)
+    for layer in new.model.layers:
+        layer.self_attn.o_proj = nn.Sequential(layer.self_attn.o_proj, _Plain(features, width))
+        layer.mlp.down_proj = nn.Sequential(layer.mlp.down_proj, _Plain(features, width))
+    return new
+
+
+def _wrapped(model, width):
+    new = copy.deepcopy(model)
+    for parameter in new.parameters():
+        parameter.requires_grad = False
+    for layer in new.model.layers:
+        for part, name in ((layer.self_attn, "o_proj"), (layer.mlp, "down_proj")):
+            setattr(
+                part, name, _Behind(getattr(part, name), _Narrow(model.config.hidden_size, width))
+            )
+    return new
+
+
+def _with_hooks(model, width):
+    new = copy.deepcopy(model).requires_grad_(False)
+    for layer in new.model.layers:
+        for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            linear.adapter = _Plain(model.config.hidden_size, width)
+            linear.register_forward_hook(lambda module, _, output: module.adapter(output))
+    return new
+
+
+def _in_one_list(model, width):
+    new = copy.deepcopy(model)
+    new.requires_grad_(False)
+    new.adapters = nn.ModuleList()
+    for layer in new.model.layers:
+        for place in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            adapter = _Narrow(new.config.hidden_size, width)
+            new.adapters.append(adapter)
+            place.register_forward_hook(lambda _, __, output, adapter=adapter: adapter(output))
+    return new
+
+
+def _by_name(model, width):
+    new = copy.deepcopy(model)
+    new.requires_grad_(False)
+    for name, module in list(new.named_modules()):
+        if name.endswith(("o_proj", "down_proj")):
+            parent, _, last = name.rpartition(".")
+            pair = nn.Sequential(module, _Plain(new.config.hidden_size, width))
+            setattr(new.get_submodule(parent), last, pair)
+    return new
+
+
+def _another_class(model, width):
+    new = copy.deepcopy(model)
+    old = list(new.parameters())
+    for layer in new.model.layers:
+        for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            linear.__class__ = _Wider
+            linear.adapter = _Plain(linear.out_features, width).to(linear.weight.dtype)
+    for parameter in old:
+        parameter.requires_grad_(False)
+    return new
+
+
+def _in_the_layer(model, width):
+    """The adapters are children of the decoder layer; the forward passes are wrapped."""
+    new = copy.deepcopy(model).requires_grad_(False)
+    for layer in new.model.layers:
+        layer.after_attention = _Plain(model.config.hidden_size, width)
+        layer.after_mlp = _Plain(model.config.hidden_size, width)
+        layer.self_attn.register_forward_hook(
+            lambda _, __, output, adapter=layer.after_attention: (adapter(output[0]), *output[1:])
+        )
+        layer.mlp.register_forward_hook(
+            lambda _, __, output, adapter=layer.after_mlp: adapter(output)
+        )
+    return new
+
+
+def _from_the_library(model, width):
+    return add_adapters(copy.deepcopy(model), width=width)
+
+
+# 6.8
+def _layer_by_layer_into_the_cache(model, keys_values, input_ids):
+    cache, rows = DynamicCache(config=model.config), len(input_ids)
+    for layer, (keys, values) in enumerate(keys_values):
+        cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)
+    return model(input_ids=input_ids, past_key_values=cache).logits
+
+
+def _repeated(model, keys_values, input_ids):
+    cache = DynamicCache(config=model.config)
+    for layer in range(model.config.num_hidden_layers):
+        both = keys_values[layer].unsqueeze(1).repeat(1, input_ids.shape[0], 1, 1, 1)
+        cache.update(both[0], both[1], layer)
+    return model(input_ids=input_ids, past_key_values=cache, use_cache=True)["logits"]
+
+
+def _row_by_row(model, keys_values, input_ids):
+    rows = []
+    for row in input_ids:
+        cache = DynamicCache(config=model.config)
+        for layer in range(len(keys_values)):
+            cache.update(keys_values[layer, :1], keys_values[layer, 1:], layer)
+        rows.append(model(input_ids=row[None], past_key_values=cache).logits[0])
+    return torch.stack(rows)
+
+
+def _with_mask_and_positions(model, keys_values, input_ids):
+    rows, length = input_ids.shape
+    positions = keys_values.shape[3]
+    cache = DynamicCache(config=model.config)
+    for layer in range(keys_values.shape[0]):
+        keys = torch.stack([keys_values[layer, 0]] * rows)
+        values = torch.stack([keys_values[layer, 1]] * rows)
+        cache.update(keys, values, layer)
+    return model(
+        input_ids=input_ids,
+        attention_mask=torch.ones(rows, positions + length, dtype=torch.long),
+        position_ids=torch.arange(positions, positions + length).expand(rows, -1),
+        past_key_values=cache,
+    ).logits
+
+
+def _token_by_token(model, keys_values, input_ids):
+    cache = DynamicCache(config=model.config)
+    for layer, both in enumerate(keys_values):
+        keys, values = both[:, None].expand(-1, len(input_ids), -1, -1, -1)
+        cache.update(keys, values, layer)
+    columns = []
+    for t in range(input_ids.shape[1]):
+        out = model(input_ids=input_ids[:, t : t + 1], past_key_values=cache, use_cache=True)
+        cache = out.past_key_values
+        columns.append(out.logits)
+    return torch.cat(columns, dim=1)
+
+
+def _decoder_and_head(model, keys_values, input_ids):
+    cache = DynamicCache(config=model.config)
+    shape = (len(input_ids), *keys_values.shape[2:])
+    for layer, (keys, values) in enumerate(zip(*keys_values.unbind(1), strict=True)):
+        cache.update(keys.broadcast_to(shape), values.broadcast_to(shape), layer)
+    return model.lm_head(model.model(input_ids, past_key_values=cache).last_hidden_state)
+
+
+def _from_pairs(model, keys_values, input_ids):
+    n = len(input_ids)
+    pairs = [
+        (layer[0].expand(n, -1, -1, -1), layer[1].expand(n, -1, -1, -1)) for layer in keys_values
+    ]
+    cache = DynamicCache(pairs, config=model.config)
+    return model(input_ids=input_ids, past_key_values=cache).logits
+
+
+def _embedded(model, keys_values, input_ids):
+    cache = DynamicCache(config=model.config)
+    every = torch.zeros(len(input_ids), dtype=torch.long)  # row 0 of a batch of one, B times
+    for i in range(model.config.num_hidden_layers):
+        cache.update(keys_values[i, :1][every], keys_values[i, 1:][every], i)
+    embeddings = model.get_input_embeddings()(input_ids)
+    return model(inputs_embeds=embeddings, past_key_values=cache).logits
+
+
+def _prefix_of_the_library(model, keys_values, input_ids):
+    prefix = Prefix(torch.zeros_like(keys_values))
+    del prefix.keys_values
+    prefix.keys_values = keys_values  # no copy: the gradient must reach it
+    handle = model.model.register_forward_pre_hook(prefix.before, with_kwargs=True)
+    try:
+        return model(input_ids=input_ids).logits
+    finally:
+        handle.remove()
+
+
 RIGHT_ANSWERS = {
     "6.1": [
         lambda logits, labels: (
@@ -193,4 +421,32 @@ RIGHT_ANSWERS = {
     ],
     "6.5": [_if_by_if, _match, _from_modules, _layer_by_layer, _table],
     "6.6": [_probed, _one_input_at_a_time, _least_squares, _additive_first, _with_the_jacobian],
+    "6.7": [
+        _in_sequence,
+        _wrapped,
+        _with_hooks,
+        _in_one_list,
+        _by_name,
+        _another_class,
+        _in_the_layer,
+        _from_the_library,
+    ],
+    "6.8": [
+        _layer_by_layer_into_the_cache,
+        _repeated,
+        _row_by_row,
+        _with_mask_and_positions,
+        _token_by_token,
+        _decoder_and_head,
+        _from_pairs,
+        _embedded,
+        _prefix_of_the_library,
+    ],
+    "6.9": [
+        {"phone": ("LoRA", 1, 5e-3), "server": ("adapter", 2, 3e-2)},
+        dict(server=("adapter", 1, 4e-2), phone=("LoRA", 1, 0.006)),
+        OrderedDict([("phone", ("LoRA", 1, 4e-3)), ("server", ("adapter", 2, 4e-2))]),
+        {"phone": ("LoRA", 1, 1 / 200), "server": ("BitFit", 512, 4e-2)},
+        {"phone": ("LoRA", 1, 5e-3), "server": ("BitFit", 0, 4e-2)},
+    ],
 }
