@@ -535,10 +535,6 @@ def _only_below_something(model, make, targets):
     )
 
 
-def _other_case(model, make, targets):
-    return _change(model, make, targets, lambda name, own: own.lower() in targets)
-
-
 def _every_linear(model, make, targets):
     return _change(model, make, targets, lambda name, own: True)
 
@@ -581,10 +577,6 @@ def _counts_rows(model, make, targets):
 
 def _counts_in_float(model, make, targets):
     return _change(model, make, targets, count=lambda _, t: float(sum(p.numel() for p in t)))
-
-
-def _counts_in_a_tensor(model, make, targets):
-    return _change(model, make, targets, count=lambda _, t: torch.tensor(sum(p.numel() for p in t)))
 
 
 def _counts_a_share(model, make, targets):
@@ -805,14 +797,6 @@ def _row_of_a_neighbour(base, tokenizer):
     return add_lora(model)
 
 
-def _longer_row(base, tokenizer):
-    """Longer by a hundredth, in the old direction."""
-    model = copy.deepcopy(base)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[_stop(tokenizer)] *= 1.01
-    return add_lora(model)
-
-
 def _other_end(base, tokenizer):
     """The generation configuration alone."""
     model = add_lora(copy.deepcopy(base))
@@ -973,7 +957,6 @@ OTHER_WRONG_ANSWERS = {
         _any_beginning,
         _full_names,
         _only_below_something,
-        _other_case,
         _every_linear,
         _any_module,
         _embeddings_too,
@@ -985,7 +968,6 @@ OTHER_WRONG_ANSWERS = {
         _counts_tensors,
         _counts_rows,
         _counts_in_float,
-        _counts_in_a_tensor,
         _counts_a_share,
         _counts_rank_8,
         _counts_one_of_each_shape,
@@ -1043,7 +1025,6 @@ OTHER_WRONG_ANSWERS = {
         _other_rows_zero,
         _a_little_noise,
         _row_of_a_neighbour,
-        _longer_row,
         _other_end,
         _class_of_peft,
         _random_start,

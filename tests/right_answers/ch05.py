@@ -332,6 +332,7 @@ def _own_module(base, tokenizer):
 
 
 def _lower_rank(base, tokenizer):
+    torch.manual_seed(0)
     fresh = give_own_row(base, tokenizer.convert_tokens_to_ids("<|im_end|>"))
     return add_lora(fresh, rank=4, alpha=8)
 
@@ -371,6 +372,15 @@ def _trained_row_by_hand(base, tokenizer):
     model = add_lora(copy.deepcopy(base))
     model.lm_head = _OneRow(model.lm_head, tokenizer.convert_tokens_to_ids("<|im_end|>"))
     return model
+
+
+def _longer_row(base, tokenizer):
+    """The old direction, longer by a hundredth: then training can tell it from the others."""
+    model = copy.deepcopy(base)
+    with torch.no_grad():
+        table = model.get_input_embeddings().weight
+        table[tokenizer.convert_tokens_to_ids("<|im_end|>")] *= 1.01
+    return add_lora(model)
 
 
 RIGHT_ANSWERS = {
@@ -413,5 +423,6 @@ RIGHT_ANSWERS = {
         _lower_rank,
         _trained_row_of_peft,
         _trained_row_by_hand,
+        _longer_row,
     ],
 }
