@@ -249,6 +249,7 @@ assert factor_gradients(model, tokenizer, task.examples[:8])["B"] > 0
 #   `nn.Parameter`s, always float32. A is drawn by `nn.init.kaiming_uniform_(self.A, a=5**0.5)`,
 #   between ±1/√in; B is zero. Nothing else is trained.
 # - `forward(x)` returns the formula's y (…, out) for x (…, in), any leading dimensions, all float32.
+#   Gradients reach x, A and B.
 # - `merge()` returns a **new** `nn.Linear` with the weight $W+\frac{\alpha}{r}BA$ and the
 #   layer's bias, if it has one. The layer, A and B stay as they are. The new weight has the layer's
 #   type, which may be bfloat16 or float16: add in float32 and round once, at the end.

@@ -159,7 +159,7 @@ def _is_filled_up(wide: object, factor: torch.Tensor, name: str, shape: tuple[in
 
 @checks("5.7")
 def lora_linear(attempt: type) -> str:
-    outputs, weights, biases = [], [], []
+    outputs, weights, biases, modules = [], [], [], []
     sizes = random.sample(range(6, 14), 4)  # no two alike: a swapped dimension cannot hide
     for rank, with_bias in ((random.choice((2, 4)), True), (3, False)):
         columns, rows = sizes.pop(), sizes.pop()
@@ -180,10 +180,15 @@ def lora_linear(attempt: type) -> str:
             made.B.data.zero_()
         _gets_gradients(made, layer)
         _fill(made)
-        merged = _merged(made, layer)
+        _merged(made, layer)
+        _fill(made)
+        merged = _merged(made, layer)  # of what A and B are by now
         weights.append(Case(merged.weight.detach(), *_merged_weight(made, layer, alpha)))
         biases.append((merged.bias, layer.bias))
+        modules.append((made, layer))
     same_in_all(outputs, what="the output", rtol=1e-3, atol=1e-4)
+    for made, layer in modules:
+        _reaches_x(made, layer)
     same_in_all(weights, what="the merged weight", rtol=1e-3, atol=1e-4)
     for found, right in biases:
         if right is None and found is not None:
@@ -277,6 +282,19 @@ def _gets_gradients(made: nn.Module, layer: nn.Linear) -> None:
             raise Mistake(f"no gradient reaches {name}: stay in torch, without detach or no_grad")
 
 
+def _reaches_x(made: nn.Module, layer: nn.Linear) -> None:
+    """Raise Mistake unless the layers before this one get the formula's gradient."""
+    x = torch.randn(4, layer.in_features, requires_grad=True)
+    made(x).sum().backward()
+    weight = layer.weight.detach() + made.check_alpha / len(made.A) * _update(made)
+    right = weight.sum(dim=0).expand_as(x)
+    if x.grad is None or not torch.allclose(x.grad, right, rtol=1e-3, atol=1e-3):
+        raise Mistake(
+            "the gradient of x is not the formula's: it passes both W and B A, else the layers "
+            "before this one learn wrongly"
+        )
+
+
 def _merged(made: nn.Module, layer: nn.Linear) -> nn.Linear:
     """What merge() gives, a new layer; Mistake when it changes the old one, A or B."""
     before = [part.detach().clone() for part in (layer.weight, made.A, made.B)]
@@ -356,7 +374,7 @@ class _Thin(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two layers to find, two whose names only look like theirs, and one of another kind."""
+    """Layers to find, others whose names only look like theirs, and one of another kind."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -365,6 +383,7 @@ class _Block(nn.Module):
         self.upper = nn.Linear(width, width)
         self.mlp = nn.ModuleDict({"up": nn.Linear(inner, width), "down": nn.Linear(width, width)})
         self.mlp["gate"] = nn.Embedding(3, width)  # a target's name, and no nn.Linear
+        self.gate = nn.ModuleDict({"inner": nn.Linear(width, width)})  # its parent's name
 
 
 def _tower(width: int, inner: int) -> nn.Module:
@@ -379,7 +398,7 @@ def _tower(width: int, inner: int) -> nn.Module:
 @checks("5.8")
 def inject(attempt: Callable) -> str:
     found, counts = [], []
-    for targets in (["up", "gate"], ["down"], ["head", "up"]):
+    for targets in (["up", "gate"], ["down"], ["head", "up", "nowhere"], ["q", "k"]):
         width, inner, rank = random.randint(4, 6), random.randint(7, 9), random.choice((2, 3))
         model, made = _tower(width, inner), []
 
@@ -428,6 +447,10 @@ def _places(model: nn.Module, targets: list[str]) -> tuple[list[str], list]:
         (
             [name for name in linear if any(target in name for target in targets)],
             'a name that only contains a target, such as "upper", is another layer',
+        ),
+        (
+            [name for name in linear if set(name.split(".")) & set(targets)],
+            "a layer inside a module with a target's name is another layer: its own name counts",
         ),
         (linear, "every nn.Linear was replaced: only those whose own name is in targets"),
         ([name for name in linear if name in targets], "layers deeper in the model are missing"),
@@ -520,7 +543,8 @@ def _task() -> Task:
 
 @checks("5.10")
 def cure(attempt: Callable) -> str:
-    base, tokenizer = _base()
+    loaded, tokenizer = _base()
+    base = copy.deepcopy(loaded)  # an answer that spoils it does not spoil the next attempt
     allowed = _trained(add_lora(copy.deepcopy(base))) + ROOM
     model = attempt(base, tokenizer)
     if not isinstance(model, nn.Module):
