@@ -314,7 +314,7 @@ class _OnlyMatrices(_Plain):
     """x of one or of three dimensions fails."""
 
     def forward(self, x):
-        return self.layer(x) + self.scale * torch.mm(self.B, torch.mm(self.A, x.T)).T
+        return self.layer(x) + self.scale * torch.mm(self.B, torch.mm(self.A, x.t())).t()
 
 
 class _Flattened(_Plain):

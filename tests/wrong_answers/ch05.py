@@ -86,6 +86,11 @@ class _Lora(nn.Module):
         return merged
 
 
+class _DetachedInput(_Lora):
+    def forward(self, x):
+        return super().forward(x.detach())
+
+
 class _NotDivided(_Lora):
     def __init__(self, layer, rank, alpha):
         super().__init__(layer, rank, alpha)
@@ -289,6 +294,7 @@ WRONG_ANSWERS = {
     ],
     "5.7": [
         (_NotDivided, "alpha is not divided by the rank"),
+        (_DetachedInput, "the gradient of x is not the formula's"),
         (_NoScale, "the scale alpha / rank is missing"),
         (_ScalesAll, "scales the update alone"),
         (_NoLayer, "the frozen layer is missing"),
@@ -308,6 +314,7 @@ WRONG_ANSWERS = {
     "5.8": [
         (_named(lambda name, t: name.endswith(tuple(t))), "only ends like a target"),
         (_named(lambda name, t: any(part in name for part in t)), "only contains a target"),
+        (_named(lambda name, t: set(name.split(".")) & set(t)), "its own name counts"),
         (_named(lambda name, t: name in t), "layers deeper in the model are missing"),
         (_named(lambda name, t: "." in name and _own(name, t)), "at the top of the model"),
         (_named(lambda name, t: True), "every nn.Linear was replaced"),
