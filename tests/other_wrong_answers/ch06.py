@@ -421,7 +421,7 @@ def _last_adapter_everywhere(model, width):
     for layer in new.model.layers:
         for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
             adapter = linear.adapter = _Bottleneck(model.config.hidden_size, width)
-            linear.register_forward_hook(lambda _, __, output: adapter(output))
+            linear.register_forward_hook(lambda _, __, output: adapter(output))  # noqa: B023
     return new
 
 
