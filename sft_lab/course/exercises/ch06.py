@@ -1,5 +1,7 @@
 """Checks of chapter 06, adapters, prefixes, and what to choose."""
 
+import contextlib
+import io
 import operator
 import random
 from collections.abc import Callable, Sequence
@@ -12,7 +14,7 @@ from torch import nn
 from transformers import DynamicCache, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
-from sft_lab.adapters import METHODS
+from sft_lab.adapters import METHODS, SIZE_NAMES
 from sft_lab.costs import method_cost
 from sft_lab.course.exercises.kit import (
     Case,
@@ -271,7 +273,7 @@ def _parts(features: int, outputs: int) -> tuple[dict[str, Callable], dict[str, 
 
 @checks("6.7")
 def insert_adapters(attempt: Callable) -> str:
-    counts, starts, outputs = [], [], []
+    counts, starts, outputs, slopes = [], [], [], []
     for layers, width in ((2, 3), (3, 2)):
         base, input_ids = _tiny_model(layers), torch.randint(1, 40, (3, 6))
         features = base.config.hidden_size
@@ -303,17 +305,19 @@ def insert_adapters(attempt: Callable) -> str:
         weights = _random_adapter(features, width)
         for part in parts:
             part.load_state_dict({**part.state_dict(), **weights})
+        found = made(input_ids=input_ids).logits
+        expected = _with_adapters(base, input_ids, weights)
+        slopes += _slopes_of_adapters(parts, weights, found, expected, given)
         with torch.no_grad():
-            found = made(input_ids=input_ids).logits
-            expected = _with_adapters(base, input_ids, weights)
             hints = [
                 (_with_adapters(base, input_ids, weights, **other), mistake)
                 for other, mistake in ADAPTER_MISTAKES
             ]
-        outputs.append(Case(found, expected, hints, given))
+        outputs.append(Case(found.detach(), expected.detach(), hints, given))
     same_in_all(counts, what="the number of trained parameters")
     same_in_all(starts, what="a logit before training", rtol=1e-3, atol=1e-4)
     same_in_all(outputs, what="a logit with random adapters", rtol=1e-3, atol=1e-4)
+    same_in_all(slopes, what="the gradient of the random adapters", rtol=1e-3, atol=1e-4)
     return (
         "two adapters a layer, nothing else trained, step 0 unchanged, and outputs as they must be"
     )
@@ -385,13 +389,40 @@ def _need_adapter_gradients(parts: Sequence[nn.Module], logits: torch.Tensor, gi
             )
 
 
+def _slopes_of_adapters(
+    parts: Sequence[nn.Module],
+    weights: dict[str, torch.Tensor],
+    found: torch.Tensor,
+    expected: torch.Tensor,
+    given: str,
+) -> list[Case]:
+    """The gradients of one and the same mixture of logits, summed over the adapters, whose weights
+    are equal; none where something is frozen, which the count says."""
+    owned = [dict(part.named_parameters()) for part in parts]
+    if not all(own[name].requires_grad for own in owned for name in weights):
+        return []
+    mixture = torch.randn_like(expected)
+    slopes = torch.autograd.grad((expected * mixture).sum(), list(weights.values()))
+    cases = []
+    for name, slope in zip(weights, slopes, strict=True):
+        own = torch.autograd.grad(
+            (found * mixture).sum(),
+            [own[name] for own in owned],
+            retain_graph=True,
+            materialize_grads=True,
+        )
+        cases.append(Case(sum(own) / slope.norm(), slope / slope.norm(), [], f"{name}, {given}"))
+    return cases
+
+
 def _random_adapter(features: int, width: int) -> dict[str, torch.Tensor]:
-    return {
+    drawn = {
         "down.weight": torch.randn(width, features),
         "down.bias": torch.randn(width),
         "up.weight": 0.5 * torch.randn(features, width),
         "up.bias": 0.5 * torch.randn(features),
     }
+    return {name: numbers.requires_grad_() for name, numbers in drawn.items()}
 
 
 def _with_adapters(
@@ -561,7 +592,9 @@ def _read_plan(place: str, plan: object) -> tuple[str, int, float]:
     rate = need_number(rate, f"{place}: the learning rate")
     if not 0 < rate < 10:
         raise Mistake(f"{place}: the learning rate is {rate:g}: above 0, and below 10")
-    return method, need_whole(size, f"{place}: the size", low=1, high=512), rate
+    if method in SIZE_NAMES:
+        size = need_whole(size, f"{place}: the size", low=1, high=512)
+    return method, size if method in SIZE_NAMES else 1, rate
 
 
 def _need_phone(method: str, size: int) -> None:
@@ -590,7 +623,8 @@ def _need_bytes(place: str, method: str, size: int, most: int) -> None:
 
 @cache
 def _task_and_base() -> tuple[Task, PreTrainedModel]:
-    base, tokenizer = load("atlas-base")
+    with contextlib.redirect_stdout(io.StringIO()):  # the line that says where the model is
+        base, tokenizer = load("atlas-base")
     give_stop_a_row(base, tokenizer)
     return load_task(tokenizer), base
 
