@@ -78,9 +78,9 @@ SEEDS = (0, 1, 2)
 
 # %% [markdown]
 # The task is small: 25 steps of 8 questions about one half of the countries. On 40 questions about
-# the other half we measure: `says`, the answer begins rightly; `stops`, the stop token came; and,
-# with the true answer as input (chapter 03), the loss and P(stop), the probability of the stop
-# token where an answer ends.
+# the other half we measure `says` (the answer begins rightly) and `stops` (the stop token came).
+# With the true answer as input (chapter 03) we measure the loss and P(stop), the probability of the
+# stop token where an answer ends.
 
 # %%
 print(f"{len(task.examples)} examples to train on")
@@ -91,7 +91,7 @@ print("base:", summarise([before]))
 # %% [markdown]
 # ## 1 · What full tuning does to a matrix
 #
-# First all weights move, three seeds.
+# First we train all weights, with three seeds.
 
 # %%
 full = [copy.deepcopy(base) for _ in SEEDS]
@@ -140,12 +140,12 @@ for name, values in spectra.items():
 _ = draw_energy(kept, RANKS)
 
 # %% [markdown]
-# **Read.** No singular value is 0, yet a few of them carry most of the update, far more than in a
-# random matrix. Some layers need more than eight for 90 %.
+# **Read.** More than half: a few values carry most of this update, far more than in a random
+# matrix.
 #
-# Energy is not behaviour. **Predict.** We cut the update of *every* layer to rank $k$ at once and
-# leave the rest of the tuned model alone. From which $k$ on is the loss that of the whole update, to
-# 0.05 nats: 2, 8 or 32?
+# **Predict.** We cut the update of *every* layer to rank $k$ at once and leave the rest of the
+# tuned model alone. From which $k$ on is the loss that of the whole update, to 0.05 nats: 2, 8 or
+# 32?
 
 
 # %%
@@ -162,10 +162,11 @@ assert enough_rank(losses, tried, within=0.05) <= 16
 assert min(row[0] for row in losses) > 3 * max(row[-1] for row in losses)
 
 # %% [markdown]
-# **Read.** A handful of directions does the work; the tail holds energy that the answers do not
-# need. At rank 0 the tuned embeddings and norms stay, so it is not the base.
+# **Read.** At most 16 of 128 terms are enough. At rank 0 the
+# tuned embeddings and norms stay, so it is not the base.
 #
-# Move the rank. From which rank on has LoRA more numbers than the matrix?
+# The first $k$ terms are $k$ columns and $k$ rows. From which $k$ on do these have more numbers
+# than the matrix? Move the rank.
 
 # %%
 shown = {name.split(".")[-1]: update for name, update in updates.items() if ".layers.3." in name}
@@ -173,9 +174,9 @@ show_widget(explore_rank(shown, rank=4), draw_rank("q_proj", shown["q_proj"], 4)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.1 · The nearest matrix of rank k · 7 min · ●●○
-# Return the nearest matrix of this rank, and its error in the Frobenius norm (the root of the sum
-# of squared differences), from the singular values alone. `rank` is at least 1 and at most the
-# smaller side of `update`.
+# Return the nearest matrix of this rank. Return also its error in the Frobenius norm (the root of
+# the sum of squared differences), from the singular values alone. `rank` is at least 1 and at most
+# the smaller side of `update`.
 
 
 # %% tags=["stub"]
@@ -203,7 +204,7 @@ check("5.1", best_approximation)
 # squares.
 #
 # Usual mistakes: taking *columns* of the third factor, which is transposed already; adding singular
-# values instead of their squares; forgetting the singular values.
+# values instead of their squares.
 
 # %% [markdown]
 # ## 2 · LoRA: learn the two thin factors
@@ -218,11 +219,11 @@ matrices = ("q", "k", "v", "o", "gate", "up", "down")
 _ = plots.decoder_layer(lora=matrices, title="LoRA: two thin factors beside each frozen matrix")
 
 # %% [markdown]
-# α is a number that we choose. $A$ begins random and $B$ at zero. `with_lora` puts the course's LoRA
-# into a copy of the base.
+# α is a number that we choose. $A$ begins random and $B$ at zero. `with_lora` puts the course's
+# LoRA into a copy of the base.
 #
-# **Predict.** What does the model answer before the first step? Which factors get a gradient, if $B$
-# is zero, and if *both* are?
+# **Predict.** What does the model answer before the first step? Which factors get a gradient, if
+# $B$ is zero, and if *both* are?
 
 # %% tags=["predict"]
 model = with_lora(base, seed=0)
@@ -248,8 +249,8 @@ assert factor_gradients(model, tokenizer, task.examples[:8])["B"] > 0
 #   `self.layer` and freezes its parameters. `self.A` (rank, in) and `self.B` (out, rank) are
 #   `nn.Parameter`s, always float32. A is drawn by `nn.init.kaiming_uniform_(self.A, a=5**0.5)`,
 #   between ±1/√in; B is zero. Nothing else is trained.
-# - `forward(x)` returns the formula's y (…, out) for x (…, in), any leading dimensions, all float32.
-#   Gradients reach x, A and B.
+# - `forward(x)` returns the formula's y (…, out) for x (…, in), any leading dimensions, all
+#   float32. Gradients reach x, A and B.
 # - `merge()` returns a **new** `nn.Linear` with the weight $W+\frac{\alpha}{r}BA$ and the
 #   layer's bias, if it has one. The layer, A and B stay as they are. The new weight has the layer's
 #   type, which may be bfloat16 or float16: add in float32 and round once, at the end.
@@ -304,13 +305,12 @@ class LoRALinear(nn.Module):
 check("5.7", LoRALinear)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>x @ A.T</code> is (…, rank). Call
-# <code>super().__init__()</code> first. In <code>merge</code>,
+# <details><summary>Hint</summary><code>x @ A.T</code> is (…, rank).  In <code>merge</code>,
 # <code>copy.deepcopy(self.layer)</code> brings bias and type along.</details>
 
 # %% [markdown] tags=["explanation"]
-# The rank is the narrow dimension: the rows of $A$, the columns of $B$. One rounding is the least
-# there can be. Merging in place would change the base that other adapters still need.
+# The rank is the narrow dimension: the rows of $A$, the columns of $B$. Merging in place would
+# change the base that other adapters still need.
 #
 # Usual mistakes: `alpha * …` without the division; scaling the whole sum, which scales the frozen
 # layer too; a plain tensor instead of an `nn.Parameter`, which no optimizer finds; rounding the
@@ -360,9 +360,6 @@ check("5.8", inject)
 # modules; <code>model.set_submodule(name, new)</code> replaces one.</details>
 
 # %% [markdown] tags=["explanation"]
-# With `make = lambda layer: LoRALinear(layer, 8, 16)` and the names of the seven matrices, this is
-# LoRA on the whole base: 77,824 trained numbers.
-#
 # Usual mistakes: freezing last, which freezes $A$ and $B$ too; `endswith`, which takes `my_up`;
 # assigning to the loop's variable, which changes nothing in the model.
 
@@ -404,8 +401,8 @@ check("5.3", widen)
 # %% [markdown]
 # ### The same run in PEFT
 #
-# `sft_lab.lora` is your module, written for files. We copy its $A$ and $B$ into a model of PEFT's,
-# the library that most people use, and both train on the same examples.
+# `sft_lab.lora` is your module, which can also be saved. PEFT is the usual library.
+# We copy our $A$ and $B$ into its model, and both train on the same examples.
 #
 # **Predict.** In which digit do the losses of 25 steps differ?
 
@@ -434,8 +431,8 @@ assert theirs.get_nb_trainable_parameters()[0] == trained
 #
 # ## 3 · What it saves
 #
-# **Predict.** atlas-base has 1.05 million parameters. How many does LoRA of rank 8 train, and how
-# many bytes do its gradient and AdamW's two averages take for each, after one step?
+# **Predict.** Which share of atlas-base's 1.05 million parameters does LoRA of rank 8 train: 1, 7
+# or 20 %? How many bytes do its gradient and AdamW's two averages take for each?
 
 
 # %%
@@ -464,9 +461,10 @@ print(f"Qwen3-0.6B's shape: {few / 1e6:.1f} of {everything / 1e6:.0f} M, {few / 
 assert count == 77_824 and few < 0.02 * everything
 
 # %% [markdown]
-# **Read.** A layer of in × out numbers gets r (in + out) new ones: much beside a width of 128, little
-# beside 1,024. LoRA saves **memory**: in float32 a trained parameter costs 16 bytes with its weight,
-# a frozen one 4. Most activations stay (chapter 08).
+# **Read.** 7 %, and 12 bytes. A layer of in × out numbers gets r (in + out) new ones: much beside a
+# width of 128, little beside 1,024. LoRA saves **memory**: in float32 a trained parameter costs 16
+# bytes with its weight, a frozen one 4. Most activations, the values kept for the backward pass,
+# stay (chapter 08).
 #
 # And **time**? A matrix takes part in three products of a step: its output, the gradient with
 # respect to its input, and that with respect to its weights. **Predict.** Which of them does a
@@ -485,7 +483,7 @@ assert 2 / 3 < share < 0.85
 # ## 4 · The model that never stops
 #
 # Learners report: "I tuned a **base** model with LoRA, and it never stops." We have such a model:
-# `ours`, of section 2. **Predict** what it writes after an answer.
+# `ours`, of section 2. **Predict.** What does it write after an answer?
 
 # %% tags=["predict"]
 for turns in task.exam[:3]:
@@ -495,13 +493,13 @@ results["LoRA"] = [measure(ours, tokenizer, task)]
 print(summarise(results["LoRA"]))
 
 # %% [markdown]
-# **Read.** The answer is often right, and then comes rubbish. Such a report has at least four
-# possible causes:
+# **Read.** The answer is often right, and then comes rubbish. Such a report has four
+# usual causes:
 #
 # | word | claim |
 # |---|---|
 # | `"mask"` | no row grades the stop token |
-# | `"config"` | it gives the stop token, and its generation configuration names another |
+# | `"config"` | it writes the stop token, but its generation configuration names another |
 # | `"steps"` | too few steps or too low a rate: it does not know yet that an answer ends |
 # | `"head"` | it knows that, and its head cannot tell the stop token from others |
 #
@@ -509,7 +507,7 @@ print(summarise(results["LoRA"]))
 # the last hidden state. In atlas-base, as in many small models, the head *is* the embedding table
 # (**tied** weights).
 #
-# Here are four patients, LoRA runs that do not stop, each for another cause.
+# Here are four patients: LoRA runs with different causes.
 
 # %%
 patients = make_patients(base, tokenizer, task)
@@ -521,8 +519,8 @@ for letter, patient in patients.items():
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.9 · Why does it not stop? · 15 min · ●●●
 # `causes` is a dict from the letters A, B, C and D to the words of the table; each word is used
-# once. `alike` counts, in the head of the patient whose cause is `"head"`, the rows whose cosine
-# with the row of `<|im_end|>` is above 0.99, that row included: an int.
+# once. `alike`, an int, is counted in the head of the patient whose cause is `"head"`: the rows
+# whose cosine with the row of `<|im_end|>` is above 0.99, that row included.
 #
 # Your instruments: `patients["A"].rows[0].labels`; `patients["A"].model`, its
 # `.generation_config.eos_token_id` and its head `.get_output_embeddings().weight` (V, D);
@@ -557,10 +555,10 @@ check("5.9", (causes, alike))
 # P(stop) alone is small in three of the four. What tells A and D apart is in the rows, not in the
 # model: both go on with the next sentence.
 #
-# Usual mistakes: taking every small P(stop) for too few steps; looking at outputs alone.
+# Usual mistakes: taking every small P(stop) for too few steps.
 
 # %% [markdown]
-# Do the exercise first: from here on the text gives it away. `ours` has the cause `"head"`.
+# Do the exercise first: the text now gives it away. `ours` has the cause `"head"`.
 
 # %%
 head = base.get_output_embeddings().weight.detach()
@@ -574,8 +572,8 @@ assert STOP in alike and len(alike) > 100
 
 # %% [markdown]
 # Pretraining never showed `<|im_end|>`, nor the other tokens of this list: bytes that no text uses,
-# and pieces of longer tokens. It only pushed their rows away from every text, in one direction. They
-# are now nearly **one vector**.
+# and pieces of longer tokens. Each step made all of them less likely, and so moved all their rows
+# in one direction. They are now nearly **one vector**.
 #
 # **Predict.** N tokens share nearly the same logit, the highest. How probable is one of them?
 
@@ -593,8 +591,8 @@ assert of_any > 0.8 and 0.5 < len(alike) * of_stop / of_any < 2
 # %% [markdown] tags=["exercise"]
 # ### Exercise 5.10 · Cure it · 12 min · ●●●
 # Return a model that LoRA can teach to stop, made from a **copy** of `base`. The check trains it:
-# `tune(model, tokenizer, task.examples, seed=0)`. Then, of 40 held-out questions, at least 80 % must
-# end by themselves and 50 % be answered rightly.
+# `tune(model, tokenizer, task.examples, seed=0)`. Then, of 40 held-out questions, at least 80 %
+# must end by themselves and 50 % be answered rightly.
 #
 # At most 78,824 numbers may require a gradient: LoRA of rank 8 in all linear layers
 # (`add_lora(model)`, 77,824) and 1,000 more. A parameter counts as a whole. Before training, in a
@@ -624,15 +622,16 @@ def cure(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTraine
 check("5.10", cure)
 
 # %% [markdown] tags=["explanation"]
-# Not one embedding is trained here. A distinct row is enough, whatever its direction.
+# A distinct row is enough, whatever its direction.
 #
 # Usual mistakes: training the whole embedding, 262,144 numbers; copying the row of another token,
 # which makes a new pair alike.
 
 # %% [markdown]
-# If equal rows are the reason, three remedies must work: train the embeddings too, train everything,
-# or give `<|im_end|>` **a row of its own**, a random direction, and train LoRA alone. **Predict.**
-# Which of the four arms stop?
+# If equal rows are the reason, three remedies must work: train the embeddings too, train
+# everything, or give `<|im_end|>` **a row of its own**, a random direction, and train LoRA alone.
+#
+# **Predict.** Which of the four arms, with plain LoRA, stop?
 
 # %% tags=["predict"]
 fresh = give_own_row(base, STOP)
@@ -667,11 +666,11 @@ assert max(one["stops"] for one in results["LoRA"]) < 0.5
 assert min(one["stops"] for arm in order[1:] for one in results[arm]) > 0.8
 
 # %% [markdown]
-# **Read.** With a distinct row, LoRA alone learns to stop. Check before you train: the cosine of the
-# stop token's row with all others.
+# **Read.** All but plain LoRA: a distinct row is enough. Check before you
+# train: the cosine of the stop token's row with all others.
 #
 # PEFT has two switches. `trainable_token_indices` trains chosen rows, `modules_to_save` whole
-# modules. **Predict.** Both train an embedding. Will both models stop?
+# modules. A third run adds `ensure_weight_tying`. **Predict.** Which of the three will stop?
 
 # %%
 switches = {
@@ -696,18 +695,18 @@ for name, options in switches.items():
 assert stops_with[0] > 0.8 and stops_with[1] < 0.5 and stops_with[2] > 0.8
 
 # %% [markdown]
-# **Read.** One row of 128 numbers is enough. `modules_to_save` trains a *copy* of the embedding, and
-# the tied head keeps the old one. Read PEFT's warnings.
+# **Read.** The first and the third. One row of 128 numbers is enough. `modules_to_save` trains a
+# *copy* of the embedding, and the tied head keeps the old one.
 #
 # ## 5 · Which layers, which rate, which rank?
 #
-# *LoRA Without Regret* (Schulman et al., 2025) claims that LoRA belongs in **all** layers rather than
-# in attention alone, and that its best learning rate is about **ten times** that of full tuning,
-# fifteen times in very short runs. We test both with `fresh` as the base and five seeds (three for
-# 100 steps). Rates are chosen on 100 held-out questions; the primary measure is the loss on 100
-# others. Rank 3 in all layers has as many parameters as rank 8 in attention.
+# *LoRA Without Regret* (Schulman et al., 2025) makes two claims. LoRA belongs in **all** layers,
+# not in attention alone. Its best learning rate is about **ten times** that of full tuning, fifteen
+# times in very short runs. We test both with `fresh`, the base with such a row of its own, and five
+# seeds (three for 100 steps). Rates are chosen on 100 held-out questions; the primary measure is
+# the loss on 100 others. Rank 3 in all layers has as many parameters as rank 8 in attention.
 #
-# **Predict.** By which factor do the best rates of LoRA and of full tuning differ here?
+# **Predict.** By which factor do the best rates differ here: 1, 3, 10 or 30?
 
 # %% tags=["predict"]
 recorded = read_results("05_rates", base)
@@ -748,16 +747,16 @@ for arm, rate in {"full": 1e-3, "all layers, rank 8": 1e-2}.items():
     assert min(band) - 0.03 < again < max(band) + 0.03
 
 # %% [markdown]
-# **Read.** The factor is ten at both lengths, to one step of our grid. Attention alone ends higher in
-# every seed. At its own best rate the gap is below twice the noise floor: *not shown*; at 5e-3 it
-# *held*. Rank 64 has eight times the numbers and ends no lower. LoRA ends 0.025 nats above
-# full tuning, of four to lose: *not shown*. A million parameters say little about large runs.
+# **Read.** The factor is ten at both lengths, to one step of our grid. Attention alone ends higher
+# in every seed. At the best rates the gap is below twice the noise floor (chapter 03b): *not
+# shown*; at 5e-3 it *held*. Rank 64 has eight times the numbers and ends no lower. LoRA ends 0.025
+# nats above full tuning: *not shown*. A million parameters say little about large runs.
 
 # %% [markdown]
 # ## 6 · Merge, save, load, switch
 #
-# **Predict.** $W+\frac{\alpha}{r}BA$ is an ordinary layer again. By how much do the logits move
-# in a merge in float32? And with weights of bfloat16?
+# **Predict.** $W+\frac{\alpha}{r}BA$ is an ordinary layer again. By which power of ten do the
+# logits move in a merge in float32? And with weights of bfloat16?
 
 # %% tags=["predict"]
 adapted = tuned[0].eval()
@@ -775,7 +774,7 @@ assert moved < 1e-3 and moved_half > 30 * moved
 # digits: small updates beside large weights get lost. "My merged model behaves differently" has
 # three usual causes: a merge in half precision, another base, and dropout that is still on.
 #
-# A merged model is saved like any other, here in shards, and needs no LoRA code.
+# A merged model is saved like any other, here in several files (*shards*), and needs no LoRA code.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -793,8 +792,8 @@ print(generate_responses(served, tokenizer, prompts, **settings))
 # %% [markdown]
 # The other way is a small file beside the base, in PEFT's format.
 #
-# **Predict.** The cell puts the adapter on another base of the same shape, without the new row. Does
-# anything complain?
+# **Predict.** The cell puts the adapter on another base of the same shape, without the new row.
+# Does loading fail?
 
 # %% tags=["predict"]
 folder = Path(tempfile.mkdtemp())
@@ -812,12 +811,11 @@ except ValueError as error:
     print("ours:", str(error).partition(", and ")[2])
 
 # %% [markdown]
-# **Read.** An adapter means nothing without its base. The wrong one has the same shapes, so PEFT's
-# file loads, and the model no longer stops. `save_adapter` writes a fingerprint of the base beside
-# $A$ and $B$, and `load_adapter` compares it.
+# **Read.** Not with PEFT's file: the shapes fit, and the model no longer stops. `save_adapter` also
+# writes a fingerprint of the base, a number made from its weights, and `load_adapter` compares it.
 #
-# Several adapters can share one base in memory. **Predict.** After a switch to another one and back,
-# are the logits the same, bit for bit?
+# Several adapters can share one base in memory. **Predict.** After a switch to another one and
+# back, are the logits the same, bit for bit?
 
 # %%
 rows = encode_in_style(tokenizer)
@@ -842,8 +840,8 @@ assert torch.equal(bare, logits_of(fresh, tokenizer, task.held_out))  # the base
 # <details><summary>Two relatives: rsLoRA and DoRA</summary>
 #
 # **rsLoRA** divides α by √r instead of r. **DoRA** lets LoRA turn the direction of a weight; a
-# vector, the magnitude, learns the length of each row. The cell compares both formulas with PEFT.
-# We did not measure whether they learn better.
+# vector, the magnitude, learns the length of each row. We did not measure whether they learn
+# better.
 # </details>
 
 
@@ -869,6 +867,8 @@ for option, rule in {"use_rslora": rslora_weight, "use_dora": dora_weight}.items
 # In `smollm2-135m`, a chat model, `<|im_end|>` was trained. We let answers end with another token,
 # whose row is like 28 others: LoRA of rank 8, 16 steps of 4 questions, three seeds. In one arm the
 # token has a row of its own. The primary measure is its probability where an answer ends.
+#
+# **Predict.** Where does each arm end: near 0, 1/2 or 1?
 
 # %% tags=["predict"]
 real = read_results("05_smollm2")
@@ -881,22 +881,22 @@ word = say_verdict("higher with a row of its own", *p.values(), "higher")
 assert word == "held" and max(p["LoRA"]) < 0.1 < 0.9 < min(p["LoRA, own row"])
 
 # %% [markdown]
-# **Read.** The lesson holds in a model a hundred times as large. In 16 steps LoRA alone cannot pick
-# the token out; its own row settles it.
+# **Read.** Near 0 and near 1: the claim *held* in a model a hundred times as large.
 
 # %% [markdown]
 # ## What to remember
 #
 # - An update leans on few directions. LoRA learns $\frac{\alpha}{r}BA$ beside the frozen $W$.
 # - It saves 12 bytes for each frozen float32 parameter, and at most a third of the operations.
-# - All layers before a higher rank, and a higher rate than for full tuning.
+# - Choose all layers before a higher rank, and a higher rate than for full tuning.
 # - LoRA cannot tell equal rows of the head apart: give the stop token a row, or train it.
 # - Merging is exact up to rounding; an adapter belongs to one base.
 #
 # ## Sources
 #
 # - E. Hu et al., *LoRA*, 2021, arXiv:2106.09685.
-# - J. Schulman and Thinking Machines Lab, *LoRA Without Regret*, 2025, thinkingmachines.ai/blog/lora.
+# - J. Schulman and Thinking Machines Lab, *LoRA Without Regret*, 2025,
+#   thinkingmachines.ai/blog/lora.
 # - rsLoRA: D. Kalajdzievski, 2023, arXiv:2312.03732. DoRA: S. Liu et al., 2024, arXiv:2402.09353.
 # - PEFT documentation: LoRA, `trainable_token_indices`, `ensure_weight_tying`.
 #
@@ -907,7 +907,7 @@ assert word == "held" and max(p["LoRA"]) < 0.1 < 0.9 < min(p["LoRA, own row"])
 # 3. 省的主要是显存（float32 下每个冻结参数省 12 字节）；运算量最多省三分之一。
 # 4. 基座从未训练过 `<|im_end|>` 的嵌入：N 个未训练的行几乎相同，LoRA 单独训练时停止概率约为 1/N；
 #    解决办法：训练这一行（trainable_token_indices）、训练嵌入，或给它一个独立的行。
-# 5. 只改注意力在每个种子上都更差；LoRA 的学习率应高于全量微调，比较方法时各用各的学习率。
+# 5. 只改注意力在每个种子上损失都更高，但差距在最佳学习率下未超过噪声；LoRA 的最佳学习率约为全量微调的十倍。
 # 6. 合并（merge）只差舍入误差，半精度下误差更大；适配器是“差值”，只属于它的那个基座。
 #
 # </details>

@@ -831,11 +831,12 @@ _ = draw_real(real, untuned)
 for method, rows in real.items():
     losses = [row["loss"] for row in rows]
     print(f"{method:8} rate {rows[0]['rate']:g}: {losses} nats, untuned {untuned}")
-    assert max(losses) < untuned
+    assert max(losses) < untuned and max(losses) - min(losses) > 0.085
 
 # %% [markdown]
-# **Read.** To 0.3 or 0.4. LoRA's seeds scatter more than the three methods differ, so nothing orders
-# them. The prefix trains 0.26 % as many numbers as the model has.
+# **Read.** To 0.3 or 0.4. The seeds of a method differ by at least 0.09 nats; LoRA and the adapter
+# differ by less, and one prefix of three ends at 0.6. The prefix trains 0.26 % as many numbers as
+# the model has.
 #
 # Two sentences of our seeds need a condition. *"Prefix tuning puts a trainable prefix in front
 # of the input"* describes prompt tuning. *"So everybody uses LoRA"*: it is the only part here that
