@@ -457,8 +457,8 @@ for extra in (0, 20, 40):
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.3 · Shift, mask, mean · 8 min · ●●○
-# Write the whole loss: shift inside each row, mask, one sum and one count for the whole batch. Added
-# padding must not change it, token id 0 is a token, and logits may be hundreds apart.
+# Write the whole loss: shift inside each row, mask, one sum and one count for the whole batch.
+# Added padding must not change it, token id 0 is a token, and logits may be hundreds apart.
 
 
 # %% tags=["stub"]
@@ -654,10 +654,10 @@ assert kept == encode_conversation(chat[:2], tokenizer)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.4 · A collator that keeps the stop token · 7 min · ●●○
-# Pad a batch on the right, to its longest row. In this tokenizer the pad token **is** the stop token,
-# so nothing may be decided by id. The rows `([4, 2], [-100, 2])` and `([4, 5, 2], [-100, 5, 2])` with
-# pad id 2 give the ids 4 2 2 and 4 5 2, the labels −100 2 −100 and −100 5 2, and the mask 1 1 0 and
-# 1 1 1.
+# Pad a batch on the right, to its longest row. In this tokenizer the pad token **is** the stop
+# token, so nothing may be decided by id. The rows `([4, 2], [-100, 2])` and
+# `([4, 5, 2], [-100, 5, 2])` with pad id 2 give the ids 4 2 2 and 4 5 2, the labels −100 2 −100 and
+# −100 5 2, and the mask 1 1 0 and 1 1 1.
 
 
 # %% tags=["stub"]
