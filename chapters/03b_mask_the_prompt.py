@@ -174,9 +174,8 @@ assert_close(ends[1], response_loss(logits, whole), rtol=1e-4, atol=1e-5)
 # ## 2 · Four policies, twenty models
 #
 # First the comparison that most people make. Base, conversations (of two rounds), their order and
-# the 16 steps are the same; only the labels differ. *last*, *assistant* and *all* are those of
-# chapter
-# 03. *Prompt too* grades the words of both speakers, without the template's marks.
+# the 16 steps are the same; only the labels differ. Three policies are those of chapter 03. *Prompt
+# too* grades the words of both speakers, without the template's marks.
 
 # %%
 chat = [
