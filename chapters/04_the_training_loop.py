@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 04 · The training loop
 #
-# **The question.** A loss says how wrong the model is. How does a model that answers come of it,
-# step by step, and how do you see whether it learns, memorises or breaks?
+# **The question.** A loss says how wrong the model is. What turns that number, step by step, into a
+# model that answers, and how do you see whether it learns, memorises or breaks?
 #
 # **By the end you can**
 # - *write* a whole run of SFT in plain PyTorch, in three functions of your own;
@@ -96,8 +96,8 @@ print("  ".join(f"{value:.2f}" for value in losses), "nats per token")
 assert losses[-1] < 0.5 * losses[0]
 
 # %% [markdown]
-# **Read.** By more than half, and in four updates: each loss is measured before its own update. The
-# loop of this chapter is these lines, repeated on other batches.
+# **Read.** By more than half, and in four updates: each loss is measured before its own update.
+# This chapter's loop repeats these lines on other batches.
 #
 # ### What AdamW does with a gradient
 #
@@ -140,8 +140,7 @@ assert g[~full].abs().max() < 6e-7  # there 1e-8 in the denominator counts
 
 # %% [markdown]
 # **Read.** In step 1, $\hat m / \sqrt{\hat v}$ is $g / |g|$: the sign. Most weights move by $\eta$,
-# whether their gradient is large or small. So the learning rate is the size of a step. Our formula
-# and torch's optimizer agree on all million weights.
+# whether their gradient is large or small. So the learning rate is the size of a step.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.1 · One step of AdamW · 10 min · ●●○
@@ -190,8 +189,8 @@ check("4.1", adamw_step)
 # Weight decay acts on the weight, never on the gradient.</details>
 
 # %% [markdown] tags=["explanation"]
-# The W stands for decoupled **w**eight decay: it shrinks the weight directly. In the older Adam it
-# is added to the gradient, and so divided by $\sqrt{\hat v}$.
+# The W stands for decoupled **w**eight decay: it shrinks the weight directly. Adam adds it to the
+# gradient, and so divides it by $\sqrt{\hat v}$.
 #
 # Usual mistakes: no hats, which makes the first step 3.2 times too long; hats returned as means;
 # decay inside the gradient; the root forgotten.
@@ -215,7 +214,7 @@ _ = draw_shape(shape, warmup)
 assert shape[0] == 0.0 and shape[warmup] == peak and math.isclose(shape[55], peak / 2)
 
 # %% [markdown]
-# **Read.** Zero: the first batch moves nothing. That is how `transformers` counts, too.
+# **Read.** Zero, as in `transformers`: the first batch moves nothing.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.2 · Warm-up and cosine · 6 min · ●○○
@@ -251,7 +250,7 @@ check("4.2", rate_at)
 # ### Its height
 #
 # The sliders below train anew at every move. To be fast, only the *output head* learns here. The
-# layers below it are frozen, and what they compute is stored.
+# layers below it are frozen.
 #
 # **Predict**, then try 1e-4, then 3e-1, then 3e-1 with half of the steps as warm-up: does a longer
 # warm-up repair a peak that is too high? Your last setting stays in grey.
@@ -294,18 +293,17 @@ assert best == 3e-3 and mean[1e-2] > 3 * mean[best] and mean[3e-2] > before > me
 
 # %% [markdown]
 # **Read.** 3e-3 is best. At a third of it, and at three times it, the loss is three to four times
-# as high. At ten times it, the model ends worse than it began: above, the loss rises faster. Blogs
-# give 1e-5 to 1e-4 for SFT: values for models with billions of weights. There ours, with a million,
-# learns slowly. So search in factors of three, with short runs, and stay below the rate that
-# breaks.
+# as high. At ten times it, the model ends worse than it began: the loss rises faster above. Blogs
+# give 1e-5 to 1e-4 for SFT: for models with billions of weights. There ours, with a million, learns
+# slowly. So search with short runs, in factors of three, and stay below the rate that breaks.
 
 # %% [markdown]
 # ## 3 · Two guards around the update
 #
 # ### Clipping
 #
-# The gradients of all weights together are one long vector. For an odd batch it may be far longer
-# than for others. **Clipping** limits its length, the **global norm**; the direction stays.
+# The gradients of all weights together are one long vector. In an odd batch it may be far longer.
+# **Clipping** limits its length, the **global norm**; the direction stays.
 
 # %%
 model.zero_grad()
@@ -320,7 +318,7 @@ print(f"norm {norm:.1f}, clipped to 1.0: every gradient is divided by {norm:.1f}
 assert norm > 2
 
 # %% [markdown]
-# AdamW divides by the size of past gradients. Does it need clipping at all? We give one weight the
+# AdamW divides by the size of past gradients. We give one weight the
 # gradient 1 in every step, and 1,000 once, in step 30. **Predict.** Are the updates after step 30,
 # without clipping, larger than before, the same, or smaller?
 
@@ -394,7 +392,7 @@ check("4.3", clip)
 # ### Accumulation
 #
 # A batch of 32 does not fit into memory? Then run four micro-batches of 8, add up their gradients,
-# and update once. Suppose the loss is the mean of their four means (chapter 01). **Predict.** By
+# and update once. The loss is the mean of their four means (chapter 01). **Predict.** By
 # how much does its gradient differ from that of the whole batch: by less than 1 %, or more?
 
 
@@ -435,8 +433,7 @@ assert errors[0] < 1e-4 and errors[1] > 0.02 and graded[-1] > 1.3 * graded[0]
 # %% [markdown]
 # ## 4 · Write the loop
 #
-# You write three functions, each calling the one before. A check gives your function the others, so
-# each can be tried alone.
+# You write three functions, each calling the one before. Each can be tried without the others.
 
 # %%
 _ = draw_rungs()
@@ -649,8 +646,7 @@ for accumulation in (1, 2):
 print("plain_loop.sft and sft_lab.train: the same losses to 1e-4 nats in every step")
 
 # %% [markdown]
-# Two loops, written apart, agree in every step. `train` adds checkpoints, logs, half precision, and
-# errors that name their cause.
+# `train` adds checkpoints, logs and half precision.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.10 · Your loop reaches 95 % · 15 min · ●●●
@@ -661,8 +657,7 @@ print("plain_loop.sft and sft_lab.train: the same losses to 1e-4 nats in every s
 #
 # You choose the settings: a dict with the keys `epochs`, `batch_size`, `accumulation` (whole
 # numbers from 1 on) and `peak` (a float between 0 and 1). The budget: at most 960 rows read (480 ×
-# `epochs`), and at most 120 steps. If the choice is wrong, the check says how its run went. It
-# takes about five seconds.
+# `epochs`), and at most 120 steps. If the choice is wrong, the check says how its run went.
 
 
 # %% tags=["stub"]
@@ -681,8 +676,8 @@ check("4.10", (run_batch, step, sft, settings))
 # wants a lower one.</details>
 
 # %% [markdown] tags=["explanation"]
-# The facts were in the base; the loop taught it to answer. Usual mistakes: a rate so high that
-# facts are lost; one epoch in large batches, which is few steps.
+# Usual mistakes: a rate so high that facts are lost; one epoch in large batches, which is few
+# steps.
 
 # %% [markdown]
 # ### One file
@@ -742,7 +737,7 @@ assert answers[1] < 0.1 < 0.6 < tokens[1] and tokens[2] - answers[2] > 0.1
 # **Read.** Not one answer is right, and two thirds of the tokens are. Teacher forcing puts the
 # right tokens in front, and much of an answer repeats its question. One wrong token spoils an
 # answer: at 97 % a token, 11 tokens in a row are right in about two of three cases. So report the
-# share of right answers; token accuracy says little more than the loss.
+# share of right answers.
 #
 # ### Perplexity
 #
@@ -765,8 +760,8 @@ assert perplexity["character"] < perplexity["token"] < perplexity["word"] < 10
 
 # %% [markdown]
 # **Read.** Per word: one sum of nats is divided among fewer, longer units. A tokenizer with longer
-# tokens does the same. So compare perplexities only with one tokenizer on one text. The same goes
-# for rules such as "the training loss should fall below 1.0". The batch size changes nothing.
+# tokens does the same. So a range such as 10 to 30 belongs to one tokenizer and one text, and so
+# does a rule such as "the training loss should fall below 1.0". The batch size changes nothing.
 #
 # ### Learning or memorising
 #
@@ -813,8 +808,8 @@ for training, curve in runs:
 
 # %% [markdown]
 # **Read.** First *both* fall: the form of an answer is general. (A training point is the mean over
-# its epoch.) What is left to learn are 24 facts, which do not help with others. Then validation
-# rises: the model grows sure of answers that it cannot know, and a sure wrong answer costs much.
+# its epoch.) Then validation rises: 24 facts do not help with others. The model grows sure of
+# answers that it cannot know, and a sure wrong answer costs much.
 #
 # | training loss | validation loss | it means |
 # |---|---|---|
@@ -827,7 +822,7 @@ for training, curve in runs:
 # ## 6 · The length limit
 #
 # `cutoff_len` or `max_length` limits the tokens of an example, because memory grows with them. Some
-# programs cut what is too long; ours refuses (chapter 03). **Predict** what a cut removes first.
+# programs cut what is too long; ours refuses. **Predict** what a cut removes first.
 
 
 # %%
