@@ -388,7 +388,7 @@ check("3b.4", asking_labels)
 #   answer, and the share of right answers.
 # - A difference counts when it has the same sign in every seed and its mean is above twice the
 #   noise floor.
-# - Mask the prompt unless you want a model that writes prompts; where prompts are long and answers
+# - Mask the prompt unless you want a model that writes prompts. Where prompts are long and answers
 #   short, measure a small w on your own data.
 #
 # ## Sources

@@ -382,7 +382,8 @@ def clip(gradients: list[torch.Tensor], max_norm: float) -> list[torch.Tensor]:
 check("4.3", clip)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Add the squares of all tensors first, then take one root.</details>
+# <details><summary>Hint</summary>Add the squares of all tensors first, then take one
+# root.</details>
 
 # %% [markdown] tags=["explanation"]
 # Usual mistakes: a norm for each tensor, or a clamp of each number, which both turn the direction;
@@ -471,7 +472,8 @@ def run_batch(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[t
 check("4.7", run_batch)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Drop the last row of the logits and the first column of the labels.
+# <details><summary>Hint</summary>Drop the last row of the logits and the first column of the
+# labels.
 # `F.cross_entropy(…, reduction="sum")` of no token is 0; a mean would be 0 / 0.</details>
 
 # %% [markdown] tags=["explanation"]
@@ -650,10 +652,10 @@ print("plain_loop.sft and sft_lab.train: the same losses to 1e-4 nats in every s
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.10 · Your loop reaches 95 % · 15 min · ●●●
-# Now all three of yours train atlas-base. The check draws 480 questions about countries and
-# animals, tunes a copy of the base with your `sft`, your `step` and your `run_batch`, and asks 300
-# questions about countries and animals that no training question named. **95 % of the answers must
-# be right.**
+# Now all three of yours train atlas-base. The check tunes a copy of the base with your `sft`,
+# `step` and `run_batch`, on 480 questions about countries and animals. Then it asks 300 questions
+# about countries and animals that no training question named. **95 % of the answers must be
+# right.**
 #
 # You choose the settings: a dict with the keys `epochs`, `batch_size`, `accumulation` (whole
 # numbers from 1 on) and `peak` (a float between 0 and 1). The budget: at most 960 rows read (480 ×
@@ -760,8 +762,8 @@ assert perplexity["character"] < perplexity["token"] < perplexity["word"] < 10
 
 # %% [markdown]
 # **Read.** Per word: one sum of nats is divided among fewer, longer units. A tokenizer with longer
-# tokens does the same. So a range such as 10 to 30 belongs to one tokenizer and one text, and so
-# does a rule such as "the training loss should fall below 1.0". The batch size changes nothing.
+# tokens does the same. So a range such as 10 to 30 belongs to one tokenizer and one text. So does a
+# rule such as "the training loss should fall below 1.0". The batch size changes nothing.
 #
 # ### Learning or memorising
 #

@@ -370,8 +370,8 @@ def what_was_lost(unbroken: list[dict], resumed: list[dict], cut: int) -> str:
 check("4b.3", what_was_lost)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Which of the five can change the loss of step `cut` itself, which is
-# measured before the update?</details>
+# <details><summary>Hint</summary>Which of the five can change the loss of step `cut` itself?
+# It is measured before the update.</details>
 
 # %% [markdown] tags=["explanation"]
 # Other rows and other rates change the losses too, so ask for them first. Usual mistake: lost
@@ -382,7 +382,8 @@ check("4b.3", what_was_lost)
 #
 # - The gap between `train/loss` and `eval/loss` is the over-fitting; stop by `eval/loss`.
 # - Between two steps a run is its weights, AdamW's averages, its place in the schedule and its
-#   place in the order of the rows (and the random state, where there is dropout).
+#   place in the order of the rows. Where there is dropout (random zeros in training), the random
+#   state belongs to it too.
 # - Save all of it, in safetensors and JSON. Compare a resumed run with an unbroken one.
 # - A resume without averages begins with a sign step. The loss curve may not show it.
 #
