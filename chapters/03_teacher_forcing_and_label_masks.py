@@ -241,9 +241,9 @@ for (_, right), (model, losses) in zip(healthy, unshifted, strict=True):
     assert not any(own == true for own, true in zip(written, truths, strict=True))
 
 # %% [markdown]
-# **Read.** It starts above ln V; then it falls, like a healthy one. A text hardly ever writes a
-# token twice in a row, so the base gives these labels less probability than an even guess. **A
-# first loss above ln V means a fault**, in the labels or in the model. The model learns to copy
+# **Read.** It starts above ln V; then it falls, like that of a healthy run. A text hardly ever
+# writes a token twice in a row, so the base gives these labels less probability than an even guess.
+# **A first loss above ln V means a fault**, in the labels or in the model. The model learns to copy
 # what it has just read, and no answer is right. The labels alone show the fault:
 
 # %%
