@@ -81,8 +81,8 @@ def assistant(text: str) -> dict[str, str]:
 # %% [markdown]
 # ## 1 · One guess a step
 #
-# At every position a decoder gives a distribution over the *next* token. The loss compares it with
-# the true one, where that is graded.
+# At every position the model gives a distribution over the *next* token. Where that token is
+# graded, the loss compares the two.
 
 # %%
 _ = plots.decoder_layer(
@@ -168,7 +168,8 @@ assert min(slow) > 0.5
 # %% [markdown]
 # Forty steps make every row likely. We asked the model three times, once for each row.
 #
-# **Predict.** How many passes does training need for the three rows?
+# **Predict.** A *pass* sends one row of tokens through the model. How many passes does training
+# need for the three rows of the table?
 
 # %% tags=["predict"]
 input_ids = torch.tensor([prompt + answer], device=student.device)
@@ -180,10 +181,10 @@ print("one pass:", [f"{p:.2f}" for p in fast])
 assert_close(fast, slow, rtol=1e-4, atol=1e-6)
 
 # %% [markdown]
-# **Read.** One. Causal attention hides the future, so row t of the logits knows tokens 0 to t only.
-# It is the guess about token **t + 1**. So row t is graded by label t + 1: the **shift**. The last
-# row and the first label have no partner. Libraries shift inside their loss, and you give them
-# labels that are not shifted:
+# **Read.** One: the true answer is known, so it is read at once. The model is causal: row t of the
+# logits depends on tokens 0 to t only. It is the guess about token **t + 1**. So row t is graded by
+# label t + 1: the **shift**. The last row and the first label have no partner. Libraries shift
+# inside their loss; you give them labels that are not shifted:
 
 # %%
 labels = torch.tensor([love.labels])
@@ -200,8 +201,9 @@ assert without > 3 * with_shift
 # ### A run without the shift
 #
 # Without the shift, row t is graded by token t, which the model has just read. We train three
-# healthy models on 96 questions about Atlas, and three without the shift. `train` shifts by itself;
-# labels moved by one place cancel that.
+# healthy models on 96 questions each, and three without the shift: one for each *seed*, a number
+# that fixes what is drawn by chance. `train` shifts by itself; labels moved by one place cancel
+# that.
 
 # %%
 exam = make_exam(tokenizer)  # 96 questions about held-out entities
@@ -239,10 +241,10 @@ for (_, right), (model, losses) in zip(healthy, unshifted, strict=True):
     assert not any(own == true for own, true in zip(written, truths, strict=True))
 
 # %% [markdown]
-# **Read.** It starts above ln V and falls, as in a healthy run. A text hardly ever writes a token
-# twice in a row, so the base finds these labels less likely than chance. **A first loss above ln V
-# means a fault**, in the labels or in the model. The model learns to copy what it has just read, and
-# no answer is right. The labels alone show the fault:
+# **Read.** It starts above ln V; then it falls, like that of a healthy run. A text hardly ever
+# writes a token twice in a row, so the base gives these labels less probability than an even guess.
+# **A first loss above ln V means a fault**, in the labels or in the model. The model learns to copy
+# what it has just read, and no answer is right. The labels alone show the fault:
 
 # %%
 try:
@@ -257,8 +259,12 @@ except LabelError as error:
 # In the table every input is the **true** prefix, whatever the model guessed: *teacher forcing*. At
 # inference there is no teacher. The model reads its own tokens, *free running*.
 #
-# **Predict.** A model guesses a token wrong *before* the value that was asked for. How often is the
-# value right all the same, with the teacher and without: mostly, half, or seldom?
+# Take the answers in which a model guesses a token wrong *before* the value that was asked for,
+# such as a city. One is printed in three rows: the true tokens, the guesses with the teacher
+# (`forced`), and what the model writes on its own (`free`).
+#
+# **Predict.** In how many of them is the value right all the same, with the teacher and without:
+# most, half, or few?
 
 # %%
 mistaken = [find_mistaken(model, exam, exam.ask(model, tokenizer)) for model in tuned]
@@ -284,15 +290,15 @@ _ = plots.bars_with_spread(
 assert min(right["teacher forcing"]) > 0.6 and max(right["free running"]) < 0.4
 
 # %% [markdown]
-# **Read.** With the teacher mostly: the model reads the truth again at once. Free running, it goes
-# on from its own mistake, and the value is seldom right. Training reads true prefixes, inference the
-# model's own: this gap is called *exposure bias*. Training loss and token accuracy do not see it, so
-# measure generation too.
+# **Read.** With the teacher in most: the next input is the true token again. Free running, the
+# model goes on from its own mistake, and the value is seldom right. Training reads true prefixes,
+# inference the model's own: this gap is called *exposure bias*. A loss on true prefixes does not
+# see it, so look at written answers too.
 #
 # ### Why not grade the model's own output?
 #
-# Let the model write its whole answer and compare it with the target, "at the level of the
-# sequence". **Predict.** Own output and target differ by one inserted word. How many positions agree?
+# Let the model write its whole answer, and compare it with the target place by place. **Predict.**
+# They differ by one inserted word, the second. At how many places do their tokens agree?
 
 # %% tags=["predict"]
 target_ids = tokenizer("The capital of Kenya is Nairobi.").input_ids
@@ -305,12 +311,13 @@ print("ids after argmax:", chosen.dtype, "requires_grad =", chosen.requires_grad
 assert not chosen.requires_grad
 
 # %% [markdown]
-# **Read.** One, so a true answer counts as wrong. And argmax gives whole numbers, which have no
-# gradient: nothing flows back through a written token. Suppose we insist. `learn` puts the model's
-# own output into the input and grades position t against token t of the target. All else is equal:
-# the same 96 examples, 12 steps, three seeds.
+# **Read.** At one, so a true answer counts as wrong. And `argmax`, which picks the likeliest token,
+# gives whole numbers. They have no gradient: nothing flows back through a written token. We try it
+# all the same. `learn` puts the model's own output into the input and grades position t against
+# token t of the target. All else is equal: the same 96 examples, 12 steps, three seeds.
 #
-# **Predict.** How far does each kind of training lower the loss on true answers?
+# **Predict.** The base's loss on true answers is about 4 nats. To what does each kind of training
+# lower it: below 1, to about 2, or hardly at all?
 
 # %% tags=["predict"]
 losses = {"base, no training": [evaluate(base, tokenizer, exam.answers)["loss"]]}
@@ -327,10 +334,10 @@ others = [*losses["base, no training"], *losses["own output"]]
 assert max(losses["true prefix"]) < 0.5 * min(others)
 
 # %% [markdown]
-# **Read.** On its own output the model learns far less: what stands before a position says nothing
-# about its label. The token-level loss on the *true* prefix sums to $-\ln P(y \mid x)$, the loss of
-# the whole answer (chapter 01). Learning from own output needs a reward in place of a target:
-# reinforcement learning (chapter 17).
+# **Read.** On its own output the model learns far less: what stands before a position says little
+# about its label. The losses of the tokens on the *true* prefix add up to $-\ln P(y \mid x)$, the
+# loss of the whole answer (chapter 01). To learn from its own output, a model needs a reward in
+# place of a target: reinforcement learning (chapter 17).
 
 # %% [markdown]
 # ## 3 · Labels by hand
@@ -354,9 +361,9 @@ strips = {
 _ = draw_policies(strips, tokenizer, title="One conversation, three policies")
 
 # %% [markdown]
-# **Read.** Words and stop token; the template writes the rest, also at inference. *assistant* grades
-# every answer, *last* the last one, *all* every token, as pretraining does. Chapter 03b asks whether
-# the prompt should be graded.
+# **Read.** Words and stop token; the template writes the rest, also at inference. A *policy* says
+# what is graded: *assistant* every answer, *last* the last one, *all* every token, as in
+# pretraining. Chapter 03b asks whether the prompt should be graded.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.2 · Labels, turn by turn · 10 min · ●●○
@@ -399,18 +406,18 @@ check("3.2", label_turns)
 # <details><summary>Hint</summary>Find the places of the answers first.</details>
 
 # %% [markdown] tags=["explanation"]
-# Usual mistakes: grading the header; leaving out the stop token; taking the last *turn* for the last
-# answer; shifting the labels, which the loss does again.
+# Usual mistakes: grading the header; leaving out the stop token; taking the last *turn* for the
+# last answer; shifting the labels, which the loss does again.
 
 # %% [markdown]
 # ### The masked mean and its denominator
 #
-# Another notation is a mask of 0 and 1:
+# Another notation is a mask of 0 and 1. $\text{CE}_t$ is the cross-entropy of token t:
 #
 # $$\mathcal{L} = \frac{\sum_t \text{mask}_t \cdot \text{CE}_t}{\sum_t \text{mask}_t}.$$
 #
 # **Predict.** Three tokens cost 4, 2 and 1 nats, and the last two are graded. What is the loss? Is
-# it the same as with `ignore_index`? What if we divide by all positions?
+# it the same as with `ignore_index`? What is it divided by all positions?
 
 # %% tags=["predict"]
 ce = torch.tensor([4.0, 2.0, 1.0])
@@ -444,13 +451,14 @@ for extra in (0, 20, 40):
     assert_close(nll.sum() / graded, response_loss(logits, more))
 
 # %% [markdown]
-# **Read.** 1.5, and mask and −100 are the same. Divided by all positions, the loss falls with every
-# pad token, and its gradient with it. The denominator counts graded tokens, after the shift.
+# **Read.** 1.5, with the mask and with −100. Divided by all positions it is 1.0; in a batch it
+# falls with every pad token, and its gradient too. The denominator counts graded tokens, after the
+# shift.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.3 · Shift, mask, mean · 8 min · ●●○
-# Write the whole loss: shift inside each row, mask, one sum and one count for the whole batch. Added
-# padding must not change it, token id 0 is a token, and logits may be hundreds apart.
+# Write the whole loss: shift inside each row, mask, one sum and one count for the whole batch.
+# Added padding must not change it, token id 0 is a token, and logits may be hundreds apart.
 
 
 # %% tags=["stub"]
@@ -526,12 +534,13 @@ assert (padded[1, len(nll) :] == 0).all()
 print("every token costs the same, alone and padded; padding costs nothing")
 
 # %% [markdown]
-# **Read.** −100, so padding adds nothing. It changes nothing before it either.
+# **Read.** −100, so padding costs nothing. Nor does it change what the tokens before it cost.
 #
 # ### Pad = eos
 #
-# Many scripts write `tokenizer.pad_token = tokenizer.eos_token`. A common collator then makes labels
-# by *id*: −100 wherever the pad token stands. **Predict.** What becomes of an answer's stop token?
+# Many scripts write `tokenizer.pad_token = tokenizer.eos_token`; *eos*, end of sequence, is the
+# stop token. A *collator* makes one batch of several examples. A common one makes labels by *id*:
+# −100 wherever the pad token stands. **Predict.** What becomes of an answer's stop token?
 
 # %% tags=["predict"]
 lazy = copy.deepcopy(tokenizer)
@@ -549,7 +558,8 @@ assert stop not in spoiled and stop in short.labels
 
 # %% [markdown]
 # **Read.** It is no longer graded. A template can do the same, when the stop token of a turn is
-# written by the **next** turn, outside the answer's tags. Both faults are found in the labels:
+# written by the **next** turn, outside the generation tags (chapter 02). Both faults show in the
+# labels:
 
 # %%
 late = copy.deepcopy(tokenizer)
@@ -604,14 +614,14 @@ for (_, whole), (_, losses) in zip(healthy, broken, strict=True):
     assert losses[0] < 0.9 * whole[0] and mean(losses[-4:]) < 0.3 * losses[0]
 
 # %% [markdown]
-# **Read.** The broken runs start *lower*: the stop token costs the base most, and it is not counted.
-# They fall as well, but no answer ends. A falling loss shows nothing of this. A stop rate does, and
-# so does a check of the labels.
+# **Read.** The broken runs start *lower*: the stop token costs the base most, and it is not
+# counted. They fall as well, but no answer ends. A falling loss shows nothing of this. The share of
+# answers that stop does, and so does a check of the labels.
 #
 # ### Truncation
 #
-# A naive limit cuts rows after N tokens. **Predict.** What is the loss of a row whose answer was
-# cut away, as a mean, as a sum, and as sum / max(1, graded)?
+# Some programs cut every row after N tokens. **Predict.** What is the loss of a row whose answer
+# was cut away: as a mean, as a sum, and as the sum divided by max(1, number of graded tokens)?
 
 # %% tags=["predict"]
 cut = torch.tensor([short.labels[:12]])  # the limit falls inside the question
@@ -629,8 +639,8 @@ except ValueError as error:
     print("ValueError:", error)
 
 # %% [markdown]
-# **Read.** nan, 0.0 or 0.0, and a loss of 0.0 looks like success. `encode_conversation` cuts between
-# turns, never inside an answer. Where no answer fits, it refuses and names the row:
+# **Read.** nan, 0.0 and 0.0, and a loss of 0.0 looks like success. `encode_conversation` cuts
+# between turns, never inside an answer. Where no answer fits, it refuses and names the row:
 
 # %%
 wordy = [user("Tell me, please, and take your time: what is the capital of Kenya?"), chat[1]]
@@ -644,10 +654,10 @@ assert kept == encode_conversation(chat[:2], tokenizer)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.4 · A collator that keeps the stop token · 7 min · ●●○
-# Pad a batch on the right, to its longest row. In this tokenizer the pad token **is** the stop token,
-# so nothing may be decided by id. The rows `([4, 2], [-100, 2])` and `([4, 5, 2], [-100, 5, 2])` with
-# pad id 2 give the ids 4 2 2 and 4 5 2, the labels −100 2 −100 and −100 5 2, and the mask 1 1 0 and
-# 1 1 1.
+# Pad a batch on the right, to its longest row. In this tokenizer the pad token **is** the stop
+# token, so nothing may be decided by id. The rows `([4, 2], [-100, 2])` and
+# `([4, 5, 2], [-100, 5, 2])` with pad id 2 give the ids 4 2 2 and 4 5 2, the labels −100 2 −100 and
+# −100 5 2, and the mask 1 1 0 and 1 1 1.
 
 
 # %% tags=["stub"]
@@ -684,8 +694,9 @@ check("3.4", collate)
 # %% [markdown]
 # ## 5 · Packing
 #
-# **Packing** puts several examples into one row instead of padding. None may see its neighbours: its
-# loss must be that of the example alone. The signal is `position_ids` that begin again at 0.
+# **Packing** puts several examples into one row instead of padding. None may read its neighbours:
+# its loss must be that of the example alone. `position_ids` tell the model the place of each token.
+# Where they begin again at 0, a new example begins.
 
 # %%
 examples = encode_conversations([chat[:2], chat[2:], exam.talks[0]], tokenizer)
@@ -697,7 +708,8 @@ print(begins.tolist(), "with the labels", row["labels"][0, begins].tolist())
 
 # %% [markdown]
 # **Predict.** Three ways to run this row: with position ids; without them; with position ids *and*
-# the attention mask of ones that a tokenizer returns. Which equal the examples alone?
+# the attention mask of ones that a tokenizer returns. With which does every token cost what it
+# costs alone?
 
 
 # %%
@@ -730,8 +742,8 @@ assert gap["position ids"] < 1e-4 and gap["none"] > 0.01 and gap["position ids a
 
 # %% [markdown]
 # **Read.** Only the first. transformers keeps examples apart by position ids *if* no attention mask
-# is given and no cache is asked for (`use_cache=False`). Any other way raises no error. The gradient
-# shows who reads whom: does the guess at token t change with the embedding of token s?
+# is given and no cache is asked for (`use_cache=False`). The other two raise no error. The gradient
+# shows who reads whom: does the guess after token t change with the embedding of token s?
 
 # %%
 ids = row["input_ids"].to(base.device)
@@ -746,8 +758,10 @@ assert not (seen["position ids"] & ~same).any()
 assert (seen["no position ids"] & ~same).sum() > 100
 
 # %% [markdown]
-# One more rule: the first label of an example is −100, always. Else its neighbour's last token would
-# have to predict a stranger.
+# A coloured cell: the guess after token t reads token s. A red one reads a neighbour.
+#
+# One more rule: the first label of an example is −100, always. Otherwise the last token of the
+# example before would have to predict it.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.5 · Pack a row · 10 min · ●●●
@@ -787,7 +801,8 @@ check("3.5", pack_row)
 # %% [markdown]
 # ## 6 · What the curve does not show
 #
-# With each of these faults the loss fell. The last exercise takes that to the end.
+# Without the shift, or without a graded stop token, the loss fell all the same. Now you build such
+# a run yourself.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3.6 · A perfect curve, a useless model · 12 min · ●●○
@@ -797,9 +812,9 @@ check("3.5", pack_row)
 # answered rightly.
 #
 # `input_ids` and `labels` are those of one row, as `encode_conversation` makes them: the answer and
-# its stop token are graded. Return new labels, a list of the same length. Each is the token's own id
-# or −100, and at least one token behind the first is graded. With `input_ids = [1, 5, 3, 9, 2]` and
-# `labels = [-100, -100, -100, 9, 2]`, `[-100, 5, -100, -100, 2]` is allowed.
+# its stop token are graded. Return new labels, a list of the same length. Each is the token's own
+# id or −100, and at least one token behind the first is graded. With `input_ids = [1, 5, 3, 9, 2]`
+# and `labels = [-100, -100, -100, 9, 2]`, `[-100, 5, -100, -100, 2]` is allowed.
 
 
 # %% tags=["stub"]
@@ -834,10 +849,10 @@ check("3.6", misleading_labels)
 #
 # - Token t + 1 grades row t of the logits. Without the shift a model learns to copy; its loss falls
 #   all the same, from a start above ln V.
-# - Teacher forcing: the input is the true prefix. One pass does all steps; what the model makes of
-#   its own mistakes stays unseen.
+# - Teacher forcing: the input is the true prefix, and one pass does all steps. The loss does not
+#   show how the model goes on from its own mistakes.
 # - A label is the token's id or −100; the loss divides by the number of graded tokens.
-# - Grade each answer *with its stop token*. Pad = eos or a late stop loses it.
+# - Grade each answer *with its stop token*. It is lost if pad = eos, or if the next turn writes it.
 # - Cut between turns. Pack with position ids, no mask, first label −100.
 #
 # ## Sources

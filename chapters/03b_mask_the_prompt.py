@@ -6,8 +6,8 @@
 #
 # **By the end you can**
 # - *weigh* the prompt: give its tokens any share of the loss;
-# - *judge* a difference between two arms over five seeds by a fixed rule;
-# - *choose* a mask by what the model shall write.
+# - *judge* a difference between two ways of training, over five seeds, by a fixed rule;
+# - *choose* a mask by what the model should write.
 #
 # | needs | device | runs in | exercises | covers |
 # |---|---|---|---|---|
@@ -53,10 +53,10 @@ policies = read_results("03b_policies", base)
 # %% [markdown]
 # ## 1 · What the prompt weighs
 #
-# Masking is one end of a scale. A token of the answer weighs 1 in the loss, a token of the prompt
-# weighs w. With w = 0 the prompt is masked; with w = 1 every token counts the same. The prompt here
-# is all that is not answer, the template's marks included. What w does depends on the lengths, so
-# we look at four kinds of conversation about Atlas:
+# A token of the answer weighs 1 in the loss, a token of the prompt weighs w. With w = 0 the prompt
+# is masked; with w = 1 every token counts the same. The prompt here is all that is not answer, the
+# template's marks included. What w does depends on the lengths, so we look at four kinds of
+# conversation:
 
 # %%
 for kind in KINDS:
@@ -64,9 +64,11 @@ for kind in KINDS:
     print(f"{kind}: {question['content'][-90:]!r} → {answer['content'][:40]!r}")
 
 # %% [markdown]
-# "Notes in front" are eight statements about other things; in "notes to read" one of them is the
-# answer. **Predict.** With w = 1, what share of the loss's weight do the prompts have in "notes to
-# read": half, two thirds, or nine tenths?
+# The prompts of two kinds begin with eight statements. In "notes in front" all are about other
+# things; in "notes to read" one of them is the answer.
+#
+# **Predict.** With w = 1, what share of all the weight in the loss falls on the prompts in "notes
+# to read": half, two thirds, or nine tenths?
 
 # %% tags=["predict"]
 lengths = {kind: recorded.select(kind=kind, weight=0.0, seed=0)[0] for kind in KINDS}
@@ -77,17 +79,18 @@ assert lengths["long answer"]["prompt_tokens"] < 0.5 * lengths["long answer"]["a
 
 # %% [markdown]
 # **Read.** Nine tenths: ten tokens of prompt stand against one of answer. In "long answer" it is
-# less than a third. The same w = 1 asks for very different things. Some trainers and services let
-# you set w, the *prompt loss weight*.
+# less than a third. So the same w = 1 trains mostly on prompts in one kind, and mostly on answers
+# in the other. Some trainers and services let you set w, the *prompt loss weight*.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3b.1 · A weight for a share · 6 min · ●○○
-# A token of an answer weighs 1, a token of a prompt weighs w. The share of the prompts is the weight
-# of all their tokens divided by the weight of all tokens. Return the w that gives them `share`.
-# `prompt_tokens` and `answer_tokens` hold one count a row, all above 0. Sum over all rows first.
-# `share` is above 0 and below 1. The result may be above 1.
+# A token of an answer weighs 1, a token of a prompt weighs w. The share of the prompts is the
+# weight of all their tokens divided by the weight of all tokens. Return the w that gives them
+# `share`. `prompt_tokens` and `answer_tokens` hold one count a row, all above 0. Sum over all rows
+# first. `share` is above 0 and below 1. The result may be above 1.
 #
-# With prompts of 100 and 20 tokens, answers of 10 and 10, and a share of 0.5, w is 20 / 120 = 0.167.
+# With prompts of 100 and 20 tokens, answers of 10 and 10, and a share of 0.5, w is 20 / 120 =
+# 0.167.
 
 
 # %% tags=["stub"]
@@ -114,11 +117,11 @@ check("3b.1", weight_for_share)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3b.2 · A loss with a weighted prompt · 10 min · ●●○
-# Extend the masked mean of chapter 03. A target whose label is −100 belongs to the prompt and counts
-# `weight` times; any other counts once. Every target is the token's own id, from `input_ids`. Row t
-# of the logits is graded by token t + 1. Divide the weighted sum by the sum of the weights, once for
-# the whole batch. There is no padding. At least one token behind the first is graded. Gradients must
-# flow to the logits.
+# Extend the masked mean of chapter 03. A target whose label is −100 belongs to the prompt and
+# counts `weight` times; any other counts once. Every target is the token's own id, from
+# `input_ids`. Row t of the logits is graded by token t + 1. Divide the weighted sum by the sum of
+# the weights, once for the whole batch. There is no padding. At least one token behind the first is
+# graded. Gradients must flow to the logits.
 #
 # If the four targets of a row cost 4, 2, 1 and 1 nats, the last two are graded and `weight` is 0.5,
 # the loss is (0.5 · 4 + 0.5 · 2 + 1 + 1) / (0.5 + 0.5 + 1 + 1) = 5/3.
@@ -153,7 +156,8 @@ check("3b.2", prompt_weighted_loss)
 # prompts; shifted targets beside weights that are not shifted.
 
 # %% [markdown]
-# The course's version, `prompt_weighted_nll`, takes a padded batch. Its two ends are known:
+# The course's version, `prompt_weighted_nll`, takes a padded batch. We verify it where the result
+# is known: w = 0 is the masked mean, w = 1 the mean over all tokens.
 
 # %%
 rows = encode_conversations(conversations_of("question alone", "train", 4, seed=1), tokenizer)
@@ -169,9 +173,9 @@ assert_close(ends[1], response_loss(logits, whole), rtol=1e-4, atol=1e-5)
 # %% [markdown]
 # ## 2 · Four policies, twenty models
 #
-# First the comparison that most people make: the same base, conversations of two rounds, order and
-# 16 steps; only the labels differ. "Prompt too" grades the words of both speakers, without the
-# template's marks.
+# First the comparison that most people make. Base, conversations (of two rounds), their order and
+# the 16 steps are the same; only the labels differ. Three policies are those of chapter 03. *Prompt
+# too* grades the words of both speakers, without the template's marks.
 
 # %%
 chat = [
@@ -198,10 +202,12 @@ assert min(band) - 0.1 < again["answers"] < max(band) + 0.1
 assert min(row["stops"] for row in policies.rows) > 0.9
 
 # %% [markdown]
-# **Read.** A model that is graded on questions predicts questions; no user needs that. On answers
-# some policies lie close together. Which difference counts? The course has one rule for that, in
-# `judge_claim`. The **noise floor** is the spread of an arm over its seeds, highest minus lowest,
-# for the noisier of the two arms. Now you write it.
+# **Read.** *assistant* has the lowest loss on answers in the mean, but *last* comes close. On
+# questions *all* and *prompt too* are lowest: a model that is graded on questions predicts
+# questions, and no user needs that. Which differences count? The course has one rule, in
+# `judge_claim`. It compares two **arms**: ways of training that differ in one thing, each run with
+# the same seeds. Its yardstick is the **noise floor**: how far one arm's numbers lie apart although
+# only the seed differs. Now you write the rule.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3b.3 · The word for a claim · 8 min · ●●○
@@ -241,7 +247,7 @@ def judge(first: list[float], second: list[float]) -> str:
 check("3b.3", judge)
 
 # %% [markdown] tags=["explanation"]
-# The floor asks what seeds alone do: an arm compared with itself shows as much.
+# The floor says how large a difference the seeds alone can make.
 #
 # Usual mistakes: the floor of one arm only; the spread of the effects as floor; "did not hold" for
 # what is too small to see.
@@ -267,22 +273,22 @@ asked = {policy: compare("questions", policy, "assistant") for policy in others}
 assert loss["all"] == right["all"] == asked["all"] == asked["prompt too"] == "held"
 
 # %% [markdown]
-# **Read.** *Held:* grading everything is behind grading the answers, in loss and in right answers;
-# its 16 steps serve many other tokens as well. *Not shown* means that five seeds do not rank the two
-# policies, not that they are equal. And 16 steps measure how *fast* a policy learns to answer, not
-# where it ends. For that, runs must go on until nothing falls.
+# **Read.** *Held:* grading everything is worse than grading the answers, in loss and in right
+# answers; its 16 steps serve many other tokens as well. *Not shown* means that five seeds do not
+# rank the two policies, not that they are equal. And 16 steps measure how *fast* a policy learns to
+# answer, not where it ends. For that, runs must go on until the held-out loss no longer falls.
 
 # %% [markdown]
 # ## 3 · Long prompts, long answers, to the end
 #
 # *Claim*, for each kind of conversation: a model whose prompts were graded (w = 1) answers more
-# held-out questions rightly than one whose prompts were masked (w = 0). *Primary measure*: the share
-# of right statements on 144 held-out questions. *Second*: the loss on their answers. Every arm
-# trains on 96 conversations, five seeds, until the loss on 48 other answers has not fallen for 32
-# steps, or for 160 steps; the weights of its lowest are examined.
+# held-out questions rightly than one whose prompts were masked (w = 0). *Primary measure*: the
+# share of right statements on 144 held-out questions. *Second measure*: the loss on their answers.
+# Each arm has five seeds. A run trains on 96 conversations until the loss on 48 other answers has
+# not fallen for 32 steps, and for 160 steps at most. We examine its weights at the lowest loss.
 #
-# **Predict.** For which kinds will the claim hold? And does the held-out loss of an arm stay at its
-# lowest, or rise again?
+# **Predict.** For which of the four kinds will the claim hold? And which held-out loss rises again
+# after its lowest: with the prompt graded, masked, or both?
 
 # %% tags=["predict"]
 _ = draw_watched(recorded)
@@ -293,7 +299,7 @@ for row in recorded.select(kind="notes to read", weight=1.0):
 _ = draw_right(recorded)
 
 # %% [markdown]
-# Two points are run again, one at each end of the scale of lengths:
+# Two of these runs are made again, one with long prompts and one with long answers:
 
 # %%
 for kind, weight, seed in (("notes to read", 1.0, 3), ("long answer", 1.0, 2)):
@@ -312,20 +318,22 @@ words = print_verdicts(recorded, 0.1)
 assert {words["right", kind] for kind in KINDS} == {"not shown"}
 
 # %% [markdown]
-# **Read.** The claim is *not shown* for any kind. Behind notes all five seeds point the other way:
-# fewer right answers, a higher loss. Yet masked runs differ among themselves by up to 46 points,
-# according to which 96 conversations they read. On "long answer" a higher loss *held*, and it is a
-# small one: 0.005 nats. With w = 0.1 no difference in right answers is shown either. Where a graded
-# prompt is most of the loss, the held-out loss soon rises again; masked, it stays low.
+# **Read.** The claim is *not shown* for any kind. In both kinds with notes all five seeds point the
+# other way: fewer right answers, a higher loss. Yet on "notes to read" masked runs differ among
+# themselves by up to 46 points, according to which 96 conversations they read. On "long answer" a
+# higher loss *held*, by only 0.005 nats. With w = 0.1 no difference in right answers is shown
+# either. Where graded prompts are most of the loss, the held-out loss soon rises again. Masked, it
+# hardly does, but for one run on "notes to read".
 #
 # ### What others found
 #
 # *Instruction Modelling* (Shi et al.) grades the instruction. It helps there when instructions are
-# long and outputs brief, or examples few; their explanation is less overfitting. Huerta-Enochian and
-# Ko find a small w (0.01 to 0.1) best for short completions, on multiple choice and short answers,
-# and no relationship for medium and long ones. Those are models of billions of parameters and other
-# measures. Ours ask for exact facts, at one learning rate, and stop at the best held-out loss, which
-# takes overfitting from both arms. So this is no refutation, and no larger model was tried here.
+# long and outputs brief, or examples few; their explanation is less over-fitting: less learning of
+# the examples by heart. Huerta-Enochian and Ko find a small w (0.01 to 0.1) best for short
+# completions, on multiple choice and short answers. For medium and long ones they find no
+# relationship. Those are models of billions of parameters and other measures. Ours ask for exact
+# facts, at one learning rate. They stop at the best held-out loss, which keeps over-fitting out of
+# both arms. So this is no refutation, and no larger model was tried here.
 
 # %% [markdown]
 # ## 4 · A mask says what to write
@@ -335,17 +343,17 @@ assert {words["right", kind] for kind in KINDS} == {"not shown"}
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3b.4 · A model that asks · 12 min · ●●○
-# A mask chooses what the model learns to write. Train one that writes the *user's* part: given the
-# opening of a user's turn, it shall ask a question and stop. Such models make test questions.
+# Train a model that writes the *user's* part: given the opening of a user's turn, it asks a
+# question and stops. Such models make test questions.
 #
 # A row is one user's turn and one answer. `opening` are the ids of `<|im_start|>user` and the line
 # break behind it; the row begins with them. `stop` is the id of `<|im_end|>`. Return the labels of
-# the row, each the token's own id or −100. Nothing behind the *first* stop token may be graded.
-# The check trains 3 epochs on 96 rows with your labels and draws 16 texts behind `opening`. At least
-# 12 must begin with the first word of a trained question and end with `<|im_end|>`.
+# the row, each the token's own id or −100. Nothing behind the *first* stop token may be graded. The
+# check trains 3 epochs on 96 rows with your labels and draws 16 texts behind `opening`. At least 12
+# must begin with the first word of a trained question and end with `<|im_end|>`.
 #
-# With `input_ids = [1, 6, 3, 20, 21, 2, 3, 1, 7, 3, 30, 2, 3]`, `opening = [1, 6, 3]` and `stop = 2`,
-# the question is 20 21 and its stop token stands at place 5.
+# With `input_ids = [1, 6, 3, 20, 21, 2, 3, 1, 7, 3, 30, 2, 3]`, `opening = [1, 6, 3]` and
+# `stop = 2`, the question is 20 21 and its stop token stands at place 5.
 
 
 # %% tags=["stub"]
@@ -374,18 +382,20 @@ check("3b.4", asking_labels)
 # %% [markdown]
 # ## What to remember
 #
-# - w = 0 masks the prompt, w = 1 grades it like the answer. What w = 1 means depends on the lengths.
+# - w = 0 masks the prompt, w = 1 grades it like the answer. How much of the loss is then prompt
+#   depends on the lengths.
 # - Training losses under different masks measure different tokens: compare a held-out loss of the
 #   answer, and the share of right answers.
-# - A difference counts when every seed has its sign and the mean is above twice the noise floor.
-# - Mask the prompt unless you want a model that writes prompts; where prompts are long and answers
+# - A difference counts when it has the same sign in every seed and its mean is above twice the
+#   noise floor.
+# - Mask the prompt unless you want a model that writes prompts. Where prompts are long and answers
 #   short, measure a small w on your own data.
 #
 # ## Sources
 #
 # - Z. Shi et al., *Instruction Tuning With Loss Over Instructions*, NeurIPS 2024, arXiv 2405.14394.
-# - M. Huerta-Enochian and S. Y. Ko, *Instruction Fine-Tuning: Does Prompt Loss Matter?*, 2024, arXiv
-#   2401.13586.
+# - M. Huerta-Enochian and S. Y. Ko, *Instruction Fine-Tuning: Does Prompt Loss Matter?*, 2024,
+#   arXiv 2401.13586.
 # - A. Chatterjee et al., *On the Effect of Instruction Tuning Loss on Generalization*, 2025, arXiv
 #   2507.07817: low to moderate weights of the prompt did best across their settings.
 #
@@ -394,8 +404,8 @@ check("3b.4", asking_labels)
 # 1. **提示词权重 w**：回答的 token 权重为 1，提示的 token 权重为 w。w = 0 即掩码，w = 1 即全部计分。
 #    提示很长、回答很短时，w = 1 让九成的损失落在提示上。
 # 2. 不同掩码的**训练损失不可互比**；应比较留出集上回答的损失和答对的比例。
-# 3. **判定规则**：每个种子同号，且平均差别大于噪声（同一组各种子最高减最低）的两倍，才算"成立"；
-#    否则是"未显示"，并不等于相同。
+# 3. **判定规则**：每个种子同号，且平均差别大于噪声（同一组各种子最高减最低，取两组中较大者）的两倍，
+#    才算"成立"；方向相反且同样明显，为"不成立"；否则是"未显示"，并不等于相同。
 # 4. 掩码决定模型学会**写什么**：给用户的话计分，模型就学会提问。
 #
 # </details>

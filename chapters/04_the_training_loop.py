@@ -66,8 +66,8 @@ def encode_facts(part: list, count: int, seed: int) -> list[Example]:
 # %% [markdown]
 # ## 1 · One update
 #
-# Chapter 03 ended with a batch: token ids, and labels that say what is graded. From its loss, an
-# **update** changes every weight a little:
+# Chapter 03 made batches: token ids, and labels that say what is graded. An **update** changes
+# every weight a little, so that the loss of such a batch falls:
 
 # %%
 WITH_WEIGHTS = ("embedding", "norm1", "q", "k", "v", "o", "norm2", "gate", "up", "down")
@@ -77,8 +77,8 @@ _ = plots.decoder_layer(
 )
 
 # %% [markdown]
-# **Predict.** We update five times on the same eight examples. By how much does their loss fall: by
-# a tenth, by half, or by more?
+# **Predict.** We update five times on the same eight examples. Does their loss fall by a tenth, by
+# half, or by more?
 
 # %% tags=["predict"]
 batch = pad_batch(encode_facts(facts["train"], 8, seed=0), pad)
@@ -96,21 +96,23 @@ print("  ".join(f"{value:.2f}" for value in losses), "nats per token")
 assert losses[-1] < 0.5 * losses[0]
 
 # %% [markdown]
-# **Read.** By more than half, in four updates: each loss is measured before its own. The loop of
-# this chapter is these lines, repeated on other batches.
+# **Read.** By more than half, and in four updates: each loss is measured before its own update.
+# This chapter's loop repeats these lines on other batches.
 #
 # ### What AdamW does with a gradient
 #
-# Gradients differ more than a thousandfold between weights, so learning rate × gradient suits few
-# of them. **AdamW** keeps two running means for each weight, of its gradient $g$ and of its square:
+# Gradients differ more than a thousandfold between weights, so a step of learning rate × gradient
+# is right for few of them. **AdamW** keeps two running means for each weight, of its gradient $g$
+# and of $g^2$:
 #
 # $$m \leftarrow 0.9\, m + 0.1\, g \qquad v \leftarrow 0.999\, v + 0.001\, g^2 \qquad
 # \hat m = \frac{m}{1 - 0.9^t} \qquad \hat v = \frac{v}{1 - 0.999^t}$$
 #
 # $$w \leftarrow w - \eta \lambda w - \eta\, \frac{\hat m}{\sqrt{\hat v} + 10^{-8}}$$
 #
-# Here $\eta$ is the learning rate, $\lambda$ the weight decay and $t$ the number of the step, from
-# 1. Both means start at 0; the hats, $\hat m$ and $\hat v$, correct for that.
+# Here $\eta$ is the learning rate and $t$ the number of the step, from 1. $\lambda$, the weight
+# decay, pulls each weight towards 0. Both means start at 0; the hats, $\hat m$ and $\hat v$,
+# correct for that.
 #
 # **Predict.** How far does a weight move in the first step: in proportion to its gradient, or
 # about $\eta$ whatever the gradient?
@@ -138,8 +140,7 @@ assert g[~full].abs().max() < 6e-7  # there 1e-8 in the denominator counts
 
 # %% [markdown]
 # **Read.** In step 1, $\hat m / \sqrt{\hat v}$ is $g / |g|$: the sign. Most weights move by $\eta$,
-# however weak or noisy their gradient. So the learning rate is the size of a step. Our formula and
-# torch's optimizer agree on all million weights.
+# whether their gradient is large or small. So the learning rate is the size of a step.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.1 · One step of AdamW · 10 min · ●●○
@@ -188,8 +189,8 @@ check("4.1", adamw_step)
 # Weight decay acts on the weight, never on the gradient.</details>
 
 # %% [markdown] tags=["explanation"]
-# The W stands for decoupled **w**eight decay: it shrinks the weight directly. Added to the gradient,
-# as in the older Adam, it would be divided by $\sqrt{\hat v}$.
+# The W stands for decoupled **w**eight decay: it shrinks the weight directly. Adam adds it to the
+# gradient, and so divides it by $\sqrt{\hat v}$.
 #
 # Usual mistakes: no hats, which makes the first step 3.2 times too long; hats returned as means;
 # decay inside the gradient; the root forgotten.
@@ -199,8 +200,9 @@ check("4.1", adamw_step)
 #
 # ### Its shape
 #
-# The first steps know little, so a run starts gently; it ends gently too, to settle. The usual shape
-# is a linear **warm-up**, then a **cosine decay**. **Predict** the rate of the very first step.
+# At first the means of AdamW rest on few batches, so the rate begins low. It ends low too, so that
+# the weights settle. The usual shape is a linear **warm-up**, then a **cosine decay**. **Predict**
+# the rate of the very first step.
 
 # %% tags=["predict"]
 total, warmup, peak = 100, 10, 5e-4
@@ -212,7 +214,7 @@ _ = draw_shape(shape, warmup)
 assert shape[0] == 0.0 and shape[warmup] == peak and math.isclose(shape[55], peak / 2)
 
 # %% [markdown]
-# **Read.** Zero: the first batch moves nothing. That is how `transformers` counts, too.
+# **Read.** Zero, as in `transformers`: the first batch moves nothing.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.2 · Warm-up and cosine · 6 min · ●○○
@@ -247,11 +249,11 @@ check("4.2", rate_at)
 # %% [markdown]
 # ### Its height
 #
-# The sliders train anew at every move. To answer at once, only the *output head* learns here, on
-# hidden states that the frozen layers computed once.
+# The sliders below train anew at every move. To be fast, only the *output head* learns here. The
+# layers below it are frozen.
 #
 # **Predict**, then try 1e-4, then 3e-1, then 3e-1 with half of the steps as warm-up: does a longer
-# warm-up repair a peak that is too high? The setting before stays in grey.
+# warm-up repair a peak that is too high? Your last setting stays in grey.
 
 # %%
 task = make_head_task(base, tokenizer, encode_facts(facts["train"], 200, seed=0))
@@ -269,11 +271,12 @@ assert ends[1e-2, 0.1] < 0.75 * good.before < ends[1e-4, 0.1] < good.before
 assert good.before < min(ends[0.3, 0.1], ends[0.3, 0.5])
 
 # %% [markdown]
-# **Read.** Too low barely moves; too high destroys. The long warm-up passes through good rates on
-# its way up, but the peak comes all the same.
+# **Read.** No. A rate too low barely moves the loss; one too high leaves it above the start. The
+# long warm-up passes through good rates, but the peak comes all the same.
 #
 # Now the whole model: 15 steps of 16 questions, nine peaks, five seeds (recorded). **Predict** the
-# peak with the lowest held-out loss, between 1e-5 and 1e-1. Which side of it is steeper?
+# peak with the lowest held-out loss, between 1e-5 and 1e-1. Does the loss rise faster below or
+# above it?
 
 # %% tags=["predict"]
 recorded = read_results("04_rates", base)
@@ -289,18 +292,18 @@ assert min(band) - 0.05 < here < max(band) + 0.05
 assert best == 3e-3 and mean[1e-2] > 3 * mean[best] and mean[3e-2] > before > mean[1e-5]
 
 # %% [markdown]
-# **Read.** 3e-3 is best. A third of it costs almost four times the loss, and so does three times as
-# much; at ten times the model ends worse than it began. The right side is steeper. Blogs give 1e-5
-# to 1e-4 for SFT: values for models with billions of weights. Ours, with a million, hardly moves
-# there. So search in factors of three, with short runs, and stay a step left of the break.
+# **Read.** 3e-3 is best. At a third of it, and at three times it, the loss is three to four times
+# as high. At ten times it, the model ends worse than it began: the loss rises faster above. Blogs
+# give 1e-5 to 1e-4 for SFT: for models with billions of weights. There ours, with a million, learns
+# slowly. So search with short runs, in factors of three, and stay below the rate that breaks.
 
 # %% [markdown]
 # ## 3 · Two guards around the update
 #
 # ### Clipping
 #
-# The gradients of all weights together are one long vector. An odd batch may have a far longer one
-# than all others. **Clipping** limits its length, the **global norm**; the direction stays.
+# The gradients of all weights together are one long vector. In an odd batch it may be far longer.
+# **Clipping** limits its length, the **global norm**; the direction stays.
 
 # %%
 model.zero_grad()
@@ -315,9 +318,9 @@ print(f"norm {norm:.1f}, clipped to 1.0: every gradient is divided by {norm:.1f}
 assert norm > 2
 
 # %% [markdown]
-# AdamW divides by the size of past gradients. Does it need clipping at all? We give one weight the
-# gradient 1 in every step, and 1,000 once, in step 30. **Predict** the updates after step 30 without
-# clipping: larger, the same, or smaller?
+# AdamW divides by the size of past gradients. We give one weight the
+# gradient 1 in every step, and 1,000 once, in step 30. **Predict.** Are the updates after step 30,
+# without clipping, larger than before, the same, or smaller?
 
 
 # %%
@@ -355,8 +358,8 @@ assert late[0] > 0.99 and late[1] < 0.1 and max(free) < 1.01
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.3 · Clip by the global norm · 6 min · ●●○
-# Return the clipped gradients; leave the tensors you are given as they are. A gradient that is short
-# enough stays as it is.
+# Return the clipped gradients; leave the tensors you are given as they are. A gradient that is
+# short enough stays as it is.
 
 
 # %% tags=["stub"]
@@ -379,7 +382,8 @@ def clip(gradients: list[torch.Tensor], max_norm: float) -> list[torch.Tensor]:
 check("4.3", clip)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Add the squares of all tensors first, then take one root.</details>
+# <details><summary>Hint</summary>Add the squares of all tensors first, then take one
+# root.</details>
 
 # %% [markdown] tags=["explanation"]
 # Usual mistakes: a norm for each tensor, or a clamp of each number, which both turn the direction;
@@ -389,8 +393,8 @@ check("4.3", clip)
 # ### Accumulation
 #
 # A batch of 32 does not fit into memory? Then run four micro-batches of 8, add up their gradients,
-# and update once. **Predict** how far the mean of their means (chapter 01) is off the gradient of
-# the whole batch: below 1 %, or more?
+# and update once. The loss is the mean of their four means (chapter 01). **Predict.** By
+# how much does its gradient differ from that of the whole batch: by less than 1 %, or more?
 
 
 # %%
@@ -424,14 +428,13 @@ print(f"off the whole batch: by token {errors[0]:.0e}, mean of means {errors[1]:
 assert errors[0] < 1e-4 and errors[1] > 0.02 and graded[-1] > 1.3 * graded[0]
 
 # %% [markdown]
-# **Read.** More. A token in a micro-batch of few graded tokens weighs more, by the ratio of the
-# counts. Many trainers had this bug until late 2024. Count the graded tokens of the whole step first.
+# **Read.** More. Where a micro-batch has few graded tokens, each of them weighs more. Many trainers
+# had this bug until late 2024. Count the graded tokens of the whole step first.
 
 # %% [markdown]
 # ## 4 · Write the loop
 #
-# You write three functions, each resting on the one before. A check gives your function what it
-# needs, so each can be tried without the others.
+# You write three functions, each calling the one before. Each can be tried without the others.
 
 # %%
 _ = draw_rungs()
@@ -440,10 +443,10 @@ _ = draw_rungs()
 # ### Exercise 4.7 · `run_batch`: the loss of a batch · 8 min · ●●○
 # `batch` is what `pad_batch` makes: `input_ids`, `labels` and `attention_mask`, each (B, T).
 # `model(input_ids, attention_mask=…).logits` is (B, T, V), and row t predicts token t + 1. Return
-# two things: the **sum** of the losses of the graded tokens in nats (a tensor of one number, through
-# which a gradient flows), and their number, an int. A label in the first column is never predicted,
-# so it counts for nothing. In a batch without a graded token both are 0: no nan, and `backward`
-# still works.
+# two things: the **sum** of the losses of the graded tokens in nats (a tensor of one number,
+# through which a gradient flows), and their number, an int. A label in the first column is never
+# predicted, so it counts for nothing. In a batch without a graded token both are 0: no nan, and
+# `backward` still works.
 #
 # Labels `[[-100, -100, 7, 2]]`: tokens 7 and 2 are graded. If the model gives them ½ and ¼, return
 # ln 2 + ln 4 = 2.08 and 2. The masked mean is their quotient, 1.04 nats.
@@ -469,7 +472,8 @@ def run_batch(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[t
 check("4.7", run_batch)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Drop the last row of the logits and the first column of the labels.
+# <details><summary>Hint</summary>Drop the last row of the logits and the first column of the
+# labels.
 # `F.cross_entropy(…, reduction="sum")` of no token is 0; a mean would be 0 / 0.</details>
 
 # %% [markdown] tags=["explanation"]
@@ -551,11 +555,12 @@ check("4.8", step)
 #   same orders, another seed others. Cut it into batches of `batch_size`; the last may be smaller.
 #   Which examples meet is up to you. Pad each batch with `pad_batch(rows, pad_token_id)`.
 # - A step takes `accumulation` batches, the last step of an epoch those that are left:
-#   `step(model, optimizer, batches, rate)` returns its loss. (It is 4.8, its `run_batch` filled in.)
+#   `step(model, optimizer, batches, rate)` returns its loss. (It is 4.8, its `run_batch` filled
+#   in.)
 # - `rate` is the schedule of 4.2, with `peak`, over all steps of the run, counted from 0. The
 #   warm-up takes a tenth of them, rounded up.
 # - Call `evaluate(model)`, which returns a float, before the first step and after every epoch. The
-#   model is in eval mode then, and in training mode in every step.
+#   model is in eval mode then (`model.eval()`), and in training mode in every step.
 # - Return two lists: the loss of every step, and the evaluations.
 #
 # 23 examples, `batch_size=4`, `accumulation=4`, `epochs=2`, `peak=1.0`: an epoch has 6 batches in 2
@@ -643,19 +648,18 @@ for accumulation in (1, 2):
 print("plain_loop.sft and sft_lab.train: the same losses to 1e-4 nats in every step")
 
 # %% [markdown]
-# Two loops, written apart, agree in every step. `train` adds checkpoints, logs, half precision, and
-# errors that name their cause.
+# `train` adds checkpoints, logs and half precision.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4.10 · Your loop reaches 95 % · 15 min · ●●●
-# Now all three of yours train atlas-base. The check draws 480 questions about countries and animals,
-# tunes a copy of the base with your `sft`, your `step` and your `run_batch`, and asks 300 questions
-# about countries and animals that no training question named. **95 % of the answers must be right.**
+# Now all three of yours train atlas-base. The check tunes a copy of the base with your `sft`,
+# `step` and `run_batch`, on 480 questions about countries and animals. Then it asks 300 questions
+# about countries and animals that no training question named. **95 % of the answers must be
+# right.**
 #
 # You choose the settings: a dict with the keys `epochs`, `batch_size`, `accumulation` (whole
-# numbers from 1 on) and `peak` (a float between 0 and 1). The budget: at most 960 rows read
-# (480 × `epochs`), and at most 120 steps. A wrong choice is told what its run looked like. The check
-# takes about five seconds.
+# numbers from 1 on) and `peak` (a float between 0 and 1). The budget: at most 960 rows read (480 ×
+# `epochs`), and at most 120 steps. If the choice is wrong, the check says how its run went.
 
 
 # %% tags=["stub"]
@@ -674,8 +678,8 @@ check("4.10", (run_batch, step, sft, settings))
 # wants a lower one.</details>
 
 # %% [markdown] tags=["explanation"]
-# The facts were in the base; the loop taught it to answer. Usual mistakes: a rate so high that
-# facts are lost; one epoch in large batches, which is few steps.
+# Usual mistakes: a rate so high that facts are lost; one epoch in large batches, which is few
+# steps.
 
 # %% [markdown]
 # ### One file
@@ -700,7 +704,7 @@ print(plain_loop.show_function(SCRIPT, "sft"))
 # **Token accuracy**: the share of graded tokens that the model ranks first, always given the right
 # tokens before them (teacher forcing, chapter 03). **Perplexity**: $e^{\ell}$.
 #
-# **Predict.** Before any tuning, atlas-base gives how many of 100 answers right? And what is its
+# **Predict.** How many of 100 answers does atlas-base give right before any tuning? And what is its
 # token accuracy: near 0, near 30 %, or above 50 %?
 
 # %%
@@ -732,15 +736,15 @@ print(f"an answer has {length:.0f} tokens: {tokens[2]:.0%} of each make {tokens[
 assert answers[1] < 0.1 < 0.6 < tokens[1] and tokens[2] - answers[2] > 0.1
 
 # %% [markdown]
-# **Read.** Not one answer is right, and two thirds of the tokens are. Teacher forcing puts the right
-# tokens in front, and much of an answer repeats its question. One wrong token spoils an answer: at
-# 97 % a token, 11 tokens in a row are right in two of three cases. So report the share of right
-# answers, and read token accuracy as what it is: a smoother loss.
+# **Read.** Not one answer is right, and two thirds of the tokens are. Teacher forcing puts the
+# right tokens in front, and much of an answer repeats its question. One wrong token spoils an
+# answer: at 97 % a token, 11 tokens in a row are right in about two of three cases. So report the
+# share of right answers.
 #
 # ### Perplexity
 #
-# One text behind this course says that a perplexity of 10 to 30 is normal. **Predict** whether that
-# can hold for every tokenizer.
+# One text behind this course says that a perplexity of 10 to 30 is normal. **Predict.** We count
+# one loss per token, per character and per word. Which gives the highest perplexity?
 
 # %% tags=["predict"]
 sizes = [evaluate(student, tokenizer, held_out, batch_size=size)["loss"] for size in (1, 16, 100)]
@@ -757,16 +761,17 @@ print("  ".join(f"per {unit} {value:.2f}" for unit, value in perplexity.items())
 assert perplexity["character"] < perplexity["token"] < perplexity["word"] < 10
 
 # %% [markdown]
-# **Read.** One model, one text, one sum of nats, three perplexities: longer tokens share the same
-# sum among fewer. So compare perplexities only with one tokenizer on one text. The same goes for
-# rules such as "the training loss should fall below 1.0". The batch size changes nothing.
+# **Read.** Per word: one sum of nats is divided among fewer, longer units. A tokenizer with longer
+# tokens does the same. So a range such as 10 to 30 belongs to one tokenizer and one text. So does a
+# rule such as "the training loss should fall below 1.0". The batch size changes nothing.
 #
 # ### Learning or memorising
 #
 # Whether a model learned something *general*, only examples outside the training set tell: the
-# **validation loss**. We make **over-fitting** happen: 24 facts about entities that the base never
-# read about, seven times over. Validation asks about other such entities. **Predict** both curves.
-# Can the validation loss fall at all?
+# **validation loss**. **Over-fitting** is learning the training examples by heart. We make it
+# happen: 24 facts about entities that the base never read about, seven times over. Validation asks
+# about other such entities. **Predict.** Does the validation loss fall, rise, or first one and then
+# the other?
 
 
 # %%
@@ -804,10 +809,9 @@ for training, curve in runs:
     assert training[-1] < 0.3
 
 # %% [markdown]
-# **Read.** (A training point is the mean over its epoch.) First *both* fall: the form of an answer is
-# general. What is left to learn are 24 facts,
-# which do not help with others. The model grows sure of answers that it cannot know, and wrong sure
-# answers are expensive.
+# **Read.** First *both* fall: the form of an answer is general. (A training point is the mean over
+# its epoch.) Then validation rises: 24 facts do not help with others. The model grows sure of
+# answers that it cannot know, and a sure wrong answer costs much.
 #
 # | training loss | validation loss | it means |
 # |---|---|---|
@@ -819,7 +823,7 @@ for training, curve in runs:
 #
 # ## 6 · The length limit
 #
-# `cutoff_len` or `max_length` bounds the tokens of an example, because memory grows with it. Some
+# `cutoff_len` or `max_length` limits the tokens of an example, because memory grows with them. Some
 # programs cut what is too long; ours refuses. **Predict** what a cut removes first.
 
 
@@ -848,15 +852,15 @@ except LabelError as error:
     print(f"{len(error.problems)} rows refused at 40 tokens, the first: {error.problems[0]}")
 
 # %% [markdown]
-# **Read.** The stop token stands last, so a cut removes it first: the row shows an answer without an
-# end. A little shorter, and no graded token is left. The 1,024 of the blogs is no law: look at the
-# lengths of *your* data, take a limit that keeps nearly all, and drop the rest on purpose.
+# **Read.** The stop token stands last, so a cut removes it first: the row shows an answer without
+# an end. A little shorter, and no graded token is left. Blogs give 1,024 tokens, but look at the
+# lengths of *your* data. Take a limit that keeps nearly all rows, and drop the rest on purpose.
 #
 # ## What to remember
 #
 # - Forward, loss, backward, update. AdamW's first step moves most weights by the learning rate,
 #   whatever their gradient.
-# - Search the learning rate first, in factors of three; the loss against it is a U.
+# - Search the learning rate first, in factors of three: too low learns little, too high destroys.
 # - Add sums and divide by the graded tokens of the whole step.
 # - Token accuracy can be high while no answer is right.
 # - A falling training loss with a rising validation loss is memorising.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 04b · Watch it, kill it, go on
 #
-# **The question.** A real run lasts hours, and somebody wants to see how it goes, or the power
-# fails. What must be written down so that one can watch a run, and go on with it as if nothing had
+# **The question.** A real run lasts hours. You want to see how it goes, and the power may fail.
+# What must be written down so that you can watch a run, and go on with it as if nothing had
 # happened?
 #
 # **By the end you can**
@@ -56,9 +56,10 @@ def encode_facts(part: list, count: int, seed: int) -> list:
 # %% [markdown]
 # ## 1 · Watch it
 #
-# **TensorBoard** is a page that draws the numbers of a run while it runs. `train` writes its
-# **events**, one number a step and name, into the folder `log_dir`. We log a run that over-fits: 24
-# facts about entities that the base never read about, eight times over (chapter 04, section 5).
+# **TensorBoard** is a page that draws the numbers of a run while it runs. It reads **events**: each
+# is a name, such as `train/loss`, a step and a number. `train` writes them into the folder
+# `log_dir`. We log a run that over-fits: 24 facts about entities that the base never read about,
+# eight times over (chapter 04, section 5).
 
 # %%
 names = sorted({fact.entity for fact in facts["unknown"]})
@@ -79,11 +80,12 @@ assert_close([event.value for event in events.Scalars("eval/loss")], judged)
 
 # %% [markdown]
 # The next cell opens TensorBoard here. The kernel serves it on a free port of this machine, until
-# the kernel ends. In a terminal, the command is `tensorboard --logdir FOLDER`. If JupyterLab runs on
-# another machine, forward the port as well. Without a kernel you see the two curves, drawn from the
-# same events.
+# the kernel ends. In a terminal, the command is `tensorboard --logdir FOLDER`. If JupyterLab runs
+# on another machine, forward the port as well. Without a kernel you see the two curves, drawn from
+# the same events.
 #
-# **Predict.** How do `train/loss` and `eval/loss` end: both low, both high, or apart?
+# **Predict.** Where does `eval/loss` end: near `train/loss`, or far above it? And has it risen by
+# then?
 
 # %% tags=["predict"]
 open_tensorboard(runs / "logs", draw_events(events))
@@ -91,9 +93,10 @@ assert history.losses[-1] < 0.5 < 1.0 < judged[-1]
 assert judged[-1] > 1.05 * min(judged)
 
 # %% [markdown]
-# **Read.** Apart. The gap between the two is the over-fitting. It opens while `train/loss` looks
-# better than ever, so watch `eval/loss`. **Early stopping** keeps the weights of the best epoch, and
-# ends the run when nothing has improved for some epochs, its *patience*.
+# **Read.** Far above it, and it has risen from its lowest. This gap is the over-fitting. It opens
+# while `train/loss` still falls, so watch `eval/loss`. **Early stopping** keeps the weights of the
+# best epoch. It ends the run when `eval/loss` has had no new lowest for some epochs, the
+# *patience*.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4b.1 · When to stop · 6 min · ●●○
@@ -101,8 +104,8 @@ assert judged[-1] > 1.05 * min(judged)
 # `patience`-th in a row without a new lowest loss, or with the list. Return the index of the best
 # epoch seen **by then** and the index of the last epoch run. An equal loss is no new lowest.
 #
-# `[3.0, 2.0, 2.5, 2.4, 1.0]` with patience 2: the best epoch is 1, the last one run is 3. The 1.0 is
-# never seen.
+# `[3.0, 2.0, 2.5, 2.4, 1.0]` with patience 2: the best epoch is 1, the last one run is 3. The 1.0
+# is never seen.
 
 
 # %% tags=["stub"]
@@ -137,19 +140,20 @@ check("4b.1", early_stop)
 # %% [markdown]
 # ## 2 · Kill it
 #
-# What does a run consist of between two steps? Four things, and the next step needs all of them:
+# What does a run consist of between two steps? Four things, and the next step needs all of them. (A
+# *buffer* is a tensor of the model that is saved but not trained.)
 
 # %%
 _ = draw_state()
 
 # %% [markdown]
 # A **checkpoint** is a folder with all of this. `train` writes one every `checkpoint_every` steps
-# where `output_dir` says; with `resume=True` it goes on from there. We interrupt two runs of 12
-# steps for real. One gets the signal of Ctrl-C in step 5. The other crashes in step 11, and its last
+# into `output_dir`; with `resume=True` it goes on from the last one. We interrupt two runs of 12
+# steps. One gets the signal of Ctrl-C in step 5. The other crashes in step 11, and its last
 # checkpoint is that of step 8.
 #
-# **Predict.** Do the resumed runs have the losses of an unbroken one: to the last bit, about, or
-# not?
+# **Predict.** How do the losses of the resumed runs compare with those of an unbroken run: equal to
+# the last bit, close, or clearly different?
 
 
 # %%
@@ -197,8 +201,8 @@ for name in ("stopped", "crashed"):
 print(f"both resumed runs have all {len(unbroken.losses)} losses of the unbroken one")
 
 # %% [markdown]
-# **Read.** To the last bit. Ctrl-C waits for the end of the step and writes a checkpoint; the crash
-# costs the steps since the last one.
+# **Read.** Equal to the last bit. At Ctrl-C, `train` finishes the step and writes a checkpoint.
+# After the crash, the steps since the last checkpoint are run again.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4b.2 · Save what the run needs · 14 min · ●●●
@@ -209,8 +213,8 @@ print(f"both resumed runs have all {len(unbroken.losses)} losses of the unbroken
 # - `Checkpoint(folder)`: a `Path` that may not exist yet, nor its parents. The object that loads is
 #   another one than the object that saved.
 # - `save(model, optimizer, step)`: everything in `model.state_dict()` (weights, frozen weights and
-#   buffers), the optimizer's state and the number of steps done, an int. A later `save` replaces the
-#   earlier one.
+#   buffers), the optimizer's state and the number of steps done, an int. A later `save` replaces
+#   the earlier one.
 # - `load(model, optimizer)`: puts all of it into these two objects and returns the number of steps.
 # - Files in `folder` end in `.safetensors` or `.json`, and are what they say. A pickle file, which
 #   `torch.save` writes, runs code when it is opened.
@@ -269,23 +273,25 @@ check("4b.2", Checkpoint)
 # as `"0.weight|exp_avg"` says whose average it is.</details>
 
 # %% [markdown] tags=["explanation"]
-# Three files may be cut in two by a kill between them. `train` writes them into a new folder, and
-# renames it when it is whole.
+# If the run is killed while it saves, some of the files are new and some old. So `train` writes
+# them into a new folder, and renames it when all are there.
 #
-# Usual mistakes: weights alone; the step count of AdamW forgotten, so that the hats begin anew;
-# `torch.save`.
+# Usual mistakes: weights alone; the step count of AdamW forgotten, so that the correction of its
+# means (the hats of chapter 04) begins anew; `torch.save`.
 
 # %% [markdown]
 # ## 3 · What a resume can lose
 #
-# Many scripts save the weights alone. The resumed run then has new AdamW averages, which start at 0.
-# A **sign step** follows, as in step 1 of chapter 04: every weight moves by the learning rate.
+# Many scripts save the weights alone. The resumed run then has new AdamW averages, all zero. A
+# **sign step** follows, like the first step in chapter 04, section 1: almost every weight moves by
+# the whole learning rate.
 #
 # **Claim**, with five seeds: without its averages, the first update after the resume is larger.
-# Primary measure: the mean distance that a weight moves in that step, in learning rates. Second
-# measure: the mean loss of the five steps after it.
+# Primary measure: the mean distance that a weight moves in that step, with the learning rate as
+# unit. Second measure: the mean loss of the five steps after it. The word for each is that of
+# exercise 3b.3.
 #
-# **Predict.** Will the loss curve show the loss of the averages?
+# **Predict.** Will the loss curve show that the averages are gone?
 
 # %%
 runs_of = {"nothing": [], "averages": []}
@@ -314,10 +320,11 @@ assert list(words.values()) == ["held", "not shown"]
 assert min(moved["averages"]) > 0.9 > 0.5 > max(moved["nothing"])
 
 # %% [markdown]
-# **Read.** The first update leaps from a third of a learning rate to almost a whole one: *held*. In the loss of the
-# next five steps nothing is to be seen: *not shown*. A model of a million weights bears one step of
-# full size at this rate; nearer to the rate that breaks it (chapter 04, section 2) it need not. So
-# compare a resumed run with an unbroken one, and do not judge it by its curve.
+# **Read.** Without the averages, the first update grows from about a third of a learning rate to
+# almost a whole one: *held*. For the loss of the next five steps no difference is shown: *not
+# shown*. At this rate one step of full size does little harm. Nearer to the rate that breaks the
+# model (chapter 04, section 2) it may do more. So compare a resumed run with an unbroken one, step
+# by step, and do not judge it by its curve alone.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4b.3 · What was lost? · 10 min · ●●○
@@ -335,7 +342,8 @@ assert min(moved["averages"]) > 0.9 > 0.5 > max(moved["nothing"])
 # What was not lost is the same in both. Losses that differ by less than 1e-5 are equal. At least
 # four steps follow the cut, and the peak rate is high enough for every fault to show in the losses.
 #
-# Equal rates, rows, and losses up to and including step `cut`, other losses after it: averages.
+# An example: rates and rows are equal, the losses too up to and including step `cut`, and later
+# ones differ. That is `"averages"`.
 
 
 # %% tags=["stub"]
@@ -362,8 +370,8 @@ def what_was_lost(unbroken: list[dict], resumed: list[dict], cut: int) -> str:
 check("4b.3", what_was_lost)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Which of the five can change the loss of step `cut` itself, which is
-# measured before the update?</details>
+# <details><summary>Hint</summary>Which of the five can change the loss of step `cut` itself?
+# It is measured before the update.</details>
 
 # %% [markdown] tags=["explanation"]
 # Other rows and other rates change the losses too, so ask for them first. Usual mistake: lost
@@ -373,10 +381,11 @@ check("4b.3", what_was_lost)
 # ## What to remember
 #
 # - The gap between `train/loss` and `eval/loss` is the over-fitting; stop by `eval/loss`.
-# - Between two steps a run is its weights, AdamW's averages, its place in the schedule and its place
-#   in the order of the rows (and the random state, where there is dropout).
+# - Between two steps a run is its weights, AdamW's averages, its place in the schedule and its
+#   place in the order of the rows. Where there is dropout (random zeros in training), the random
+#   state belongs to it too.
 # - Save all of it, in safetensors and JSON. Compare a resumed run with an unbroken one.
-# - A resume without averages begins with a sign step. The loss curve may hide it.
+# - A resume without averages begins with a sign step. The loss curve may not show it.
 #
 # ## Sources
 #
