@@ -305,7 +305,7 @@ class LoRALinear(nn.Module):
 check("5.7", LoRALinear)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>x @ A.T</code> is (…, rank).  In <code>merge</code>,
+# <details><summary>Hint</summary><code>x @ A.T</code> is (…, rank). In <code>merge</code>,
 # <code>copy.deepcopy(self.layer)</code> brings bias and type along.</details>
 
 # %% [markdown] tags=["explanation"]
@@ -701,7 +701,7 @@ assert stops_with[0] > 0.8 and stops_with[1] < 0.5 and stops_with[2] > 0.8
 #
 # *LoRA Without Regret* (Schulman et al., 2025) makes two claims. LoRA belongs in **all** layers,
 # not in attention alone. Its best learning rate is about **ten times** that of full tuning, fifteen
-# times in very short runs. We test both with `fresh`, the base with such a row of its own, and five
+# times in very short runs. We test both with `fresh`, the base with that row of its own, and five
 # seeds (three for 100 steps). Rates are chosen on 100 held-out questions; the primary measure is
 # the loss on 100 others. Rank 3 in all layers has as many parameters as rank 8 in attention.
 #

@@ -164,8 +164,9 @@ assert right > plain_right + 0.3
 #
 # ## 2 · Rung by rung: our loop, Trainer, SFTTrainer, PEFT
 #
-# The reference is the loop of chapter 04 in its plainest form: 8 rows a step, AdamW, warm-up over
-# two steps, cosine, clipping at 1, and the model's own loss. The order of the rows must be the same
+# Each rung of this ladder hands more of the work to a library, and must give the same losses. The
+# reference is the loop of chapter 04 in its plainest form: 8 rows a step, AdamW, warm-up over two
+# steps, cosine, clipping at 1, and the model's own loss. The order of the rows must be the same
 # everywhere. We take the one that `sft_lab.train` makes with seed 0.
 
 # %%
@@ -236,8 +237,7 @@ assert close
 #
 # `transformers.Trainer` runs the loop and takes our token ids. The next cell sets 13 fields.
 #
-# **Predict.** How many of them decide what is learned here, because the default is another: 2, 5 or
-# 10?
+# **Predict.** How many of them must be set to change what is learned: 2, 5 or 10?
 
 # %%
 SAME = {
@@ -593,8 +593,8 @@ far = differences(reference, runs["linear schedule"]) > TOLERANCE
 assert not far[:4].any() and far[4:].all()
 
 # %% [markdown]
-# **Read.** In the fifth. The rate climbs in steps 1 and 2 and has its peak in step 3. From step 4 on
-# the rates differ, and a loss shows only the updates before it.
+# **Read.** In the fifth. The rate climbs in steps 1 and 2 and has its peak in step 3. From step 4
+# on the rates differ, and a loss shows only the updates before it.
 #
 # ### Five runs that went wrong
 #
@@ -826,8 +826,8 @@ assert tokenizer.decode(graded).startswith("<think>\n\n</think>\n\n")
 #
 # ## 5 · Old names, and `trl sft`
 #
-# Tutorials age. The cell prints old calls and their successors, and tries both on the installed
-# versions (`sft_lab.course.renamed`).
+# Tutorials age. The cell prints old calls and their successors, and asserts which of them the
+# installed versions accept.
 
 
 # %%

@@ -49,8 +49,8 @@ pad, width, vocabulary = tokenizer.pad_token_id, base.config.hidden_size, base.c
 # any token, and the loss ignores what comes out. Our rows are the course's own: facts, sums, lists
 # and JSON, a few tokens or a hundred.
 #
-# **Predict.** In batches of 16, in the order of the file: what share of the positions is padding?
-# 5, 20 or 40 %?
+# **Predict.** In batches of 16, in the order of the file, what share of the positions is padding:
+# 5, 20 or 50 %?
 
 # %% tags=["predict"]
 conversations = atlas.training_conversations(seed=1)
@@ -67,10 +67,10 @@ for name, share in shares.items():
 assert shares["in turn"] > 0.2 > 0.1 > shares["similar lengths"]
 
 # %% [markdown]
-# **Read.** Rows of similar length in a batch leave almost no padding. There is a price: other rows
-# meet in a batch, so it is another run, as "random order" was in chapter 07. The batches themselves
-# must still come in random order. From short to long, the model would learn one kind of task first
-# and another last.
+# **Read.** More than half is padding. Rows of similar length in a batch leave almost none. There is
+# a price: other rows meet in a batch, so it is another run, as "random order" was in chapter 07.
+# The batches themselves must still come in random order. From short to long, the model would learn
+# one kind of task first and another last.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 7b.1 · Batches that waste little · 10 min · ●●○
@@ -142,9 +142,10 @@ print(f"{graded} of {positions} positions have a graded token: {graded / positio
 assert 0.15 < head_share < 0.6 and graded < 0.6 * positions
 
 # %% [markdown]
-# **Read.** The scores of all other positions are computed and thrown away. With a vocabulary of
-# 151,936 and a small model, the head's share is larger still. So choose the graded positions first,
-# and multiply then. The loss stays the same:
+# **Read.** The head takes a quarter, and a third of the positions are graded. The scores of all
+# others are computed and thrown away. With a vocabulary of 151,936 and a small model, the head's
+# share is larger still. So choose the graded positions first, and multiply then. The loss stays the
+# same:
 
 # %%
 with torch.no_grad():
@@ -198,9 +199,9 @@ check("7b.2", head_loss)
 # Now we go all the way from TRL to our loop, on the same 48 rows, 16 a batch. TRL's defaults
 # compute in bfloat16 and recompute activations in the backward pass (*checkpointing*, chapter 08).
 # Two savings of our loop are new here. *Freed memory kept*: after a step the C library gives large
-# blocks back to the kernel, and asks for them again; we tell it not to. *Short rows written out*:
-# for rows of a few dozen tokens the decoder's many small operations are gathered into fewer, with
-# their gradients by hand (`sft_lab/kernels/short_rows.py`).
+# blocks back to the operating system, and asks for them again; we tell it not to. *Short rows
+# written out*: for rows of a few dozen tokens the decoder's many small operations are gathered into
+# fewer, with their gradients by hand (`sft_lab/kernels/short_rows.py`).
 
 # %%
 rows = examples[:48]
