@@ -162,8 +162,8 @@ assert enough_rank(losses, tried, within=0.05) <= 16
 assert min(row[0] for row in losses) > 3 * max(row[-1] for row in losses)
 
 # %% [markdown]
-# **Read.** At most 16 of 128 terms are enough. At rank 0 the
-# tuned embeddings and norms stay, so it is not the base.
+# **Read.** At most 16 of 128 terms are enough. At rank 0 the tuned embeddings and norms stay, so it
+# is not the base.
 #
 # The first $k$ terms are $k$ columns and $k$ rows. From which $k$ on do these have more numbers
 # than the matrix? Move the rank.
@@ -305,7 +305,7 @@ class LoRALinear(nn.Module):
 check("5.7", LoRALinear)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>x @ A.T</code> is (…, rank).  In <code>merge</code>,
+# <details><summary>Hint</summary><code>x @ A.T</code> is (…, rank). In <code>merge</code>,
 # <code>copy.deepcopy(self.layer)</code> brings bias and type along.</details>
 
 # %% [markdown] tags=["explanation"]
@@ -401,8 +401,8 @@ check("5.3", widen)
 # %% [markdown]
 # ### The same run in PEFT
 #
-# `sft_lab.lora` is your module, which can also be saved. PEFT is the usual library.
-# We copy our $A$ and $B$ into its model, and both train on the same examples.
+# `sft_lab.lora` is your module, which can also be saved. PEFT is the usual library. We copy our $A$
+# and $B$ into its model, and both train on the same examples.
 #
 # **Predict.** In which digit do the losses of 25 steps differ?
 
@@ -493,8 +493,7 @@ results["LoRA"] = [measure(ours, tokenizer, task)]
 print(summarise(results["LoRA"]))
 
 # %% [markdown]
-# **Read.** The answer is often right, and then comes rubbish. Such a report has four
-# usual causes:
+# **Read.** The answer is often right, and then comes rubbish. Such a report has four usual causes:
 #
 # | word | claim |
 # |---|---|
@@ -666,8 +665,8 @@ assert max(one["stops"] for one in results["LoRA"]) < 0.5
 assert min(one["stops"] for arm in order[1:] for one in results[arm]) > 0.8
 
 # %% [markdown]
-# **Read.** All but plain LoRA: a distinct row is enough. Check before you
-# train: the cosine of the stop token's row with all others.
+# **Read.** All but plain LoRA: a distinct row is enough. Check before you train: the cosine of the
+# stop token's row with all others.
 #
 # PEFT has two switches. `trainable_token_indices` trains chosen rows, `modules_to_save` whole
 # modules. A third run adds `ensure_weight_tying`. **Predict.** Which of the three will stop?
@@ -702,7 +701,7 @@ assert stops_with[0] > 0.8 and stops_with[1] < 0.5 and stops_with[2] > 0.8
 #
 # *LoRA Without Regret* (Schulman et al., 2025) makes two claims. LoRA belongs in **all** layers,
 # not in attention alone. Its best learning rate is about **ten times** that of full tuning, fifteen
-# times in very short runs. We test both with `fresh`, the base with such a row of its own, and five
+# times in very short runs. We test both with `fresh`, the base with that row of its own, and five
 # seeds (three for 100 steps). Rates are chosen on 100 held-out questions; the primary measure is
 # the loss on 100 others. Rank 3 in all layers has as many parameters as rank 8 in attention.
 #

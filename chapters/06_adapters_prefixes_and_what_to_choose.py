@@ -63,9 +63,10 @@ base, tokenizer = load("atlas-base")
 # %% [markdown]
 # ## 1 · One task and a fast ruler
 #
-# We train on questions about one half of the countries and ask about others. With a frozen embedding
-# table a model hardly learns to stop (chapter 05): the stop token's row is nearly that of other
-# untrained tokens. `give_stop_a_row` gives it a row of its own, for all methods alike.
+# We train on questions about one half of the countries and ask about others. With a frozen
+# embedding table a model hardly learns to stop (chapter 05): the stop token's row is nearly that of
+# other untrained tokens. `give_stop_a_row` gives it a row of its own, for all methods alike. What a
+# method trains we call its *part*.
 
 # %% tags=["setup"]
 recorded = read_results("06_methods", base)  # runs that began from these weights
@@ -134,8 +135,8 @@ assert (generated != forced).sum() <= 1  # one may part where two tokens tie to 
 
 # %% [markdown]
 # **Read.** None. If the first guess is right, the second sees the same tokens either way, and so on
-# to the stop token. If a guess is wrong, generation leaves the true answer there. This holds for
-# greedy decoding and one true answer.
+# to the stop token. If a guess is wrong, both verdicts are wrong. This holds for greedy decoding
+# and one true answer.
 #
 # Two measures ask what tuning disturbs: `kept`, the share of right completions of statements about
 # elements and animals, and `documents`, the loss on plain text.
@@ -148,14 +149,14 @@ assert before["right"] == 0 and before["kept"] > 0.97
 # %% [markdown]
 # ## 2 · The bottleneck adapter
 #
-# Houlsby and others put two small modules into every layer, behind the attention and behind the MLP.
-# Each squeezes the D = 128 numbers of a token through a narrow middle, here 16:
+# Houlsby and others put two small modules, *adapters*, into every layer: behind the attention and
+# behind the MLP. Each squeezes the D = 128 numbers of a token through a narrow middle, here 16:
 
 # %%
 _ = plots.decoder_layer(adapter=True, title="Adapter: two bottlenecks in every layer")
 
 # %% [markdown]
-# $$\text{adapter}(h) = h + W_\text{up}\, \text{gelu}(W_\text{down} h + b_\text{down}) + b_\text{up} .$$
+# $$\text{adapter}(h)=h+W_\text{up}\,\text{gelu}(W_\text{down}h+b_\text{down})+b_\text{up}.$$
 #
 # gelu(x) is x times the probability that a standard normal number is below x. PEFT has no
 # bottleneck adapter, so the formula is the reference for ours.
@@ -214,17 +215,17 @@ assert abs(starts["up zero"]["documents"] - before["documents"]) < 1e-3
 assert slopes["up zero"][0] == 0 < slopes["up zero"][1] and slopes["both zero"] == [0, 0]
 
 # %% [markdown]
-# **Read.** As with LoRA, one factor is zero and the other random. A random `up` costs the model much
-# of what it knew *before* the first step. With both zero, no matrix ever moves.
+# **Read.** `up` zero and both zero leave the model as it was; only `up` zero can learn. A random
+# `up` costs the model much of what it knew *before* the first step.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 6.7 · Build the adapter into a model · 15 min · ●●○
 # Write the module, and `insert_adapters(model, width)`. It returns a **copy** of a Qwen3 model, as
-# `copy.deepcopy` makes it; `model` stays as it is. In the copy every old parameter is frozen. For
-# each `layer` of `copy.model.layers`, the output h of `layer.self_attn.o_proj` and that of
-# `layer.mlp.down_proj` each pass through an adapter of their own, before they are added to the
-# stream. Every adapter is a module of the model with two linear layers that have biases:
-# `self.down` (D to `width`) and `self.up` (`width` to D), with `F.gelu` between them. D is
+# `copy.deepcopy` makes it; `model` stays as it is. In the copy every old parameter is frozen. In
+# each `layer` of `copy.model.layers` two outputs h pass through an adapter of their own, before
+# they are added to the stream: that of `layer.self_attn.o_proj` and that of `layer.mlp.down_proj`.
+# Every adapter is a module of the model with two linear layers that have biases: `self.down` (D to
+# `width`) and `self.up` (`width` to D), with `F.gelu` between them. D is
 # `model.config.hidden_size`. All its parameters are trained. Before training the copy gives the
 # model's logits, and the first gradient reaches a matrix of every adapter.
 #
@@ -295,7 +296,7 @@ check("6.7", insert_adapters)
 _ = plots.decoder_layer(prefix=True, title="Prefix: learned keys and values in every layer")
 
 # %% [markdown]
-# First one attention head. **Predict:** a token puts 30 % of its attention on the prefix. What
+# First one attention head. **Predict.** A token puts 30 % of its attention on the prefix. What
 # happens to its attention to the real tokens: gone, kept, or scaled down in proportion?
 
 # %%
@@ -322,12 +323,12 @@ assert_close(weights @ all_v, (1 - share) * (alone @ v) + share * from_prefix)
 
 # %% [markdown]
 # **Read.** Scaled down in proportion. The head's new output is its **old output, made smaller, plus
-# a mixture of prefix values**. Within one head a prefix cannot make a token look elsewhere. It can
-# add something, and make the rest smaller (He and others, 2022).
+# a mixture of prefix values**. Within one head a prefix cannot make a token look elsewhere (He and
+# others, 2022).
 #
 # In the whole model a prefix enters like a **cache**, the stored keys and values of earlier tokens.
-# `add_prefix` begins with those of real tokens, here one solved example. **Predict:** what does the
-# model compute at step 0: the base's logits, or those of the base with the example in front?
+# Ours begins with those of real tokens, here one solved example. **Predict.** What does the model
+# compute at step 0: the base's logits, or those of the base with the example in front?
 
 # %% tags=["predict"]
 print(repr(tokenizer.decode(task.start)), len(task.start), "tokens")
@@ -415,8 +416,8 @@ def logits_behind(
 check("6.8", logits_behind)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>keys.expand(rows, -1, -1, -1)</code> shows every row the same
-# numbers, and the gradients of all rows add up in them.</details>
+# <details><summary>Hint</summary><code>keys.expand(rows, -1, -1, -1)</code> shows every row the
+# same numbers, and the gradients of all rows add up in them.</details>
 
 # %% [markdown] tags=["explanation"]
 # Usual mistakes: keys and values exchanged; positions from 0; `detach` or `no_grad`, after which
@@ -425,7 +426,7 @@ check("6.8", logits_behind)
 # %% [markdown]
 # PEFT begins with random numbers of standard deviation 1, and the paper advises real tokens. Five
 # runs of each are recorded, at the best of several rates. *Claim: real tokens end at the lower
-# held-out loss.* **Predict** the verdict: held, did not hold, or not shown?
+# held-out loss.* **Predict.** Which verdict (chapter 03b): held, did not hold, or not shown?
 
 # %% tags=["predict"]
 random_start = recorded.measured("loss", method="prefix, random start", rate=RANDOM_RATE)
@@ -438,7 +439,7 @@ assert verdict.word == "not shown" and verdict.mean < 0
 
 # %% [markdown]
 # **Read.** Not shown. Real tokens end lower in four seeds of five, but the runs of one arm scatter
-# more than the two arms differ. What real tokens give for certain is a known step 0.
+# more than the two arms differ. One gain is certain: the start is known.
 #
 # ## 4 · Prompt tuning and BitFit: smaller still
 #
@@ -482,7 +483,7 @@ matrices = ("q", "k", "v", "o", "gate", "up", "down")
 _ = plots.decoder_layer(bias=matrices, title="BitFit: one number for each output")
 
 # %% [markdown]
-# **Predict:** how many biases does our Qwen3 model have? And what comes back when we give it some,
+# **Predict.** How many biases does our Qwen3 model have? And what comes back when we give it some,
 # save it, and load it again: the tuned model, the base, or an error?
 
 # %% tags=["predict"]
@@ -507,14 +508,14 @@ assert len(report["unexpected_keys"]) == 28
 
 # %% [markdown]
 # **Read.** None: Qwen3, like most recent decoders, is built without biases, so BitFit has to add
-# zero ones. The class of the saved model has no place for them. The loader drops them with a note
+# zero ones. The class of the saved model has no place for them. The loader drops all 28 with a note
 # in its log, and **the base comes back without an error**.
 #
 # ## 5 · Six ways, one table
 #
-# Each method trains 40 steps of 8 examples at **a learning rate of its own**, with rank 8, width 16 or
-# 31 positions. The rates were chosen on countries of which nothing else is asked, with three seeds
-# (`tools/experiments/06_methods.py`).
+# Each method trains 40 steps of 8 examples at **a learning rate of its own**, with rank 8, width 16
+# or 31 positions. The rates were chosen on countries of which nothing else is asked, with three
+# seeds (`tools/experiments/06_methods.py`).
 #
 # **Predict.** By which factor do the best rates of the six differ: 2, 20, or more than 100?
 
@@ -529,15 +530,15 @@ print("largest / smallest:", round(max(RATES.values()) / min(RATES.values())))
 assert max(RATES.values()) > 100 * min(RATES.values())
 
 # %% [markdown]
-# **Read.** 200-fold. Full tuning, which moves a million numbers, has the lowest rate, a prefix the
-# highest. At four to eight times its rate, prefix or adapter answers nothing. The prompt writes
-# hardly a whole answer at any rate in 40 steps.
+# **Read.** 200-fold. Full tuning has the lowest rate, a prefix the highest. At four times its best
+# rate a prefix answers nothing, at eight times an adapter. In 40 steps the prompt writes hardly a
+# whole answer at any rate.
 #
-# Two claims, each over five seeds. *A: an adapter answers more held-out questions than a prefix.* *B:
-# LoRA disturbs plain documents less than full tuning.* We train each method once more, and it must fall
-# into the recorded band.
+# Two claims, each over five seeds. *A: an adapter answers more held-out questions than a prefix.*
+# *B: LoRA disturbs plain documents less than full tuning.* We train each method once more, and it
+# must fall into the recorded band.
 #
-# **Predict** both verdicts, and the order of the six by right answers.
+# **Predict.** Which are the two verdicts? Which two of the six answer best?
 
 
 # %%
@@ -581,11 +582,12 @@ slower = recorded.select(method="LoRA", rate=RATES["LoRA"] / 2)
 print("LoRA at half the rate, documents:", [run["documents"] for run in slower], "nats")
 
 # %% [markdown]
-# **Read.** *A* is not shown: the adapter is ahead in every seed, but the prefix answers between 15 and
-# 97 %, depending on the seed. *B* did not hold. LoRA, adapter, BitFit and prefix disturb documents
-# **more** than full tuning does, and a prefix loses most old facts while it is active. Few trained
-# numbers do not mean little disturbance: the small parts train at ten times the rate and more,
-# chosen for right answers alone. Half the rate spares much, as the last line shows.
+# **Read.** Adapter and full tuning answer best. *A* is not shown: the adapter is ahead in every
+# seed, but the prefix answers between 15 and 97 %, depending on the seed. *B* did not hold. LoRA,
+# adapter, BitFit and prefix disturb documents **more** than full tuning does, and a prefix loses
+# most old facts while it is active. Few trained numbers do not mean little disturbance: these parts
+# train at ten times the rate and more, chosen for right answers alone. At half the rate LoRA
+# disturbs far less.
 #
 # **Predict.** A frozen matrix needs no gradient of its own. Which share of full tuning's operations
 # does a training step then need: about 10 %, a third, or two thirds?
@@ -603,8 +605,8 @@ for method, count in operations.items():
     assert method in ("full", "prompt") or 0.6 < share < 0.85
 
 # %% [markdown]
-# **Read.** Two thirds to three quarters: of three products, forward and the gradient with respect to
-# the input remain. A prompt needs more than full tuning, because it makes these short rows twice as
+# **Read.** Two thirds to three quarters, but for the prompt: of a matrix's three products (chapter
+# 05) two remain. A prompt needs more than full tuning, because it makes these short rows twice as
 # long. The large saving is in AdamW's averages (chapter 05).
 
 # %% [markdown] tags=["exercise"]
@@ -691,9 +693,9 @@ assert 2 * extra == prefixes[0].nbytes  # the cost counts bfloat16, this prefix 
 print(f"cache for each request: {extra:,} bytes in bfloat16")
 
 # %% [markdown]
-# **Read.** Yes. Only the beginning of the cache differs from row to row, and each request pays for it
-# in cache memory. Rows can have a LoRA of their own as well, if the server multiplies row by row.
-# What was merged cannot be mixed: there is one weight for all.
+# **Read.** Yes. Only the beginning of the cache differs from row to row, and each request pays for
+# it in cache memory. Rows can have their own LoRA too, if the server multiplies row by row (its own
+# *kernel*, a program for this product). Merged parts cannot be mixed: there is one weight for all.
 
 # %%
 _ = torch.manual_seed(0)
@@ -709,10 +711,10 @@ print("two LoRAs in one batch equal two merged models")
 # |---|---|---|---|---|
 # | full | it is the weights | nothing | no | one task, much memory |
 # | LoRA | yes | nothing once merged | with a kernel, unmerged | several tasks, little memory |
-# | adapter | no: gelu | four products a layer | with a kernel | a server with adapters |
+# | adapter | no: gelu | four products a layer | with a kernel | a server that runs adapters |
 # | prefix | no weights | cache in each layer | yes: it *is* the cache | untouchable weights |
-# | prompt | no | P more tokens, and cache | yes: it is input | very large models |
-# | BitFit | into existing biases | hardly anything | with biases a row | kilobytes a task |
+# | prompt | no | P more tokens, and cache | yes: it is input | very large models (section 7) |
+# | BitFit | into existing biases | hardly anything | with a bias for each row | kilobytes a task |
 #
 # At which rank does LoRA of Qwen3-8B train about as much as an adapter of width 64?
 
@@ -766,10 +768,10 @@ check("6.6", merge_into_linear)
 # - `"server"`: a thousand users, each with a part of their own, mixed in one batch. The part's file
 #   has at most 24,000 bytes, and a request costs no cache beyond the base's.
 #
-# Each must answer at least 85 % of the held-out questions. `plans` is a dict from these two names to
-# `(method, size, learning_rate)`. method: full, LoRA, adapter, prefix, prompt or BitFit. size: rank,
-# width or positions, a whole number from 1 to 512 (for full and BitFit any). learning_rate: a float
-# above 0 and below 10. `method_cost(method, size, base.config)` counts `file_bytes` and
+# Each must answer at least 85 % of the held-out questions. `plans` is a dict from these two names
+# to `(method, size, learning_rate)`. method: full, LoRA, adapter, prefix, prompt or BitFit. size:
+# rank, width or positions, a whole number from 1 to 512 (for full and BitFit any). learning_rate: a
+# float above 0 and below 10. `method_cost(method, size, base.config)` counts `file_bytes` and
 # `cache_bytes`. The check trains both with seed 7. This is how you try one:
 #
 # ```python
@@ -810,8 +812,8 @@ check("6.9", plans)
 # %% [markdown]
 # ## 7 · On a real model
 #
-# `smollm2-135m`, a chat model of 135 million weights, trains 12 steps of 4 of our questions
-# (`tools/experiments/06_smollm2.py`), each method at a rate of its own, chosen on other countries.
+# `smollm2-135m`, a chat model of 135 million weights, trains 12 steps of 4 of our questions. Each
+# method has a rate of its own, chosen on other countries (`tools/experiments/06_smollm2.py`).
 #
 # **Predict.** The untuned model's held-out loss is 1.27 nats per graded token. To about what does
 # LoRA bring it: 1.1, 0.6, or 0.3?
@@ -834,14 +836,13 @@ for method, rows in real.items():
     assert max(losses) < untuned and max(losses) - min(losses) > 0.085
 
 # %% [markdown]
-# **Read.** To 0.3 or 0.4. The seeds of a method differ by at least 0.09 nats; LoRA and the adapter
-# differ by less, and one prefix of three ends at 0.6. The prefix trains 0.26 % as many numbers as
-# the model has.
+# **Read.** To 0.3 or 0.4. The seeds of a method differ by 0.09 nats and more, LoRA and the adapter
+# by less, and one prefix of three ends at 0.6. So this gives no order.
 #
-# Two sentences of our seeds need a condition. *"Prefix tuning puts a trainable prefix in front
-# of the input"* describes prompt tuning. *"So everybody uses LoRA"*: it is the only part here that
-# merges into every linear layer. We did not measure long training and large models. Lester and others
-# report that prompt tuning comes close to full tuning with billions of parameters.
+# *"Prefix tuning puts a trainable prefix in front of the input"* describes prompt tuning. *"So
+# everybody uses LoRA"* has a reason: it is the only part here that merges into every linear layer.
+# We measured neither long training nor large models. Lester and others report that prompt tuning
+# comes close to full tuning with billions of parameters.
 #
 # ## What to remember
 #
@@ -867,7 +868,7 @@ for method, rows in real.items():
 # 2. **Adapter（瓶颈适配器）**：h + up(gelu(down(h)))，up 从零开始，第 0 步等于基座；有非线性，
 #    无法合并进权重。
 # 3. **Prefix Tuning**：在每一层学习额外的键和值，不改任何权重；与 PEFT 的损失和梯度一致。
-#    **Prompt Tuning** 只在输入前学习嵌入；种子文本所说的“输入前加虚拟前缀”其实是它。
+#    **Prompt Tuning** 只在输入前学习嵌入；常说的“输入前加虚拟前缀”其实是它。
 # 4. **BitFit** 只训练偏置；Qwen3 没有偏置，需要新增，保存后用原架构加载会被悄悄丢弃。
 # 5. 比较时每种方法都要有自己的学习率。参数少不等于干扰少：拿掉部件，基座原样恢复；
 #    部件启用时小部件的干扰可能更大。

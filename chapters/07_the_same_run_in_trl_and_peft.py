@@ -76,8 +76,9 @@ folder = scratch.name
 # %% [markdown]
 # ## 1 · The plain call
 #
-# The text this chapter follows sets six fields of `SFTConfig` and hands them to `SFTTrainer`. We
-# make the same call, on 160 short conversations.
+# TRL is Hugging Face's library for training chat models. The text this chapter follows (see
+# Sources) sets six fields of its `SFTConfig` and hands them to `SFTTrainer`. We make the same call,
+# on 160 short conversations.
 
 # %%
 found = same_run.short_rows_of(0, 160, tokenizer)
@@ -86,8 +87,8 @@ print(rows[0])
 
 # %% [markdown]
 # The first six fields are the text's. Its `gradient_checkpointing` is now called
-# `activation_checkpointing`. The other four belong to this page: a folder, a CPU, numbers in
-# float32, and no progress bar.
+# `activation_checkpointing`. The other four suit this page: a folder, a CPU, numbers in float32,
+# and no progress bar.
 
 # %%
 model = copy.deepcopy(base)
@@ -126,7 +127,8 @@ print(f"right on held-out questions: {plain_right:.0%}")
 assert plain_right < 0.2
 
 # %% [markdown]
-# **Read.** A falling loss and no answer. Nothing warned us. So ask the trainer what it grades.
+# **Read.** The loss fell, and hardly an answer is right. Nothing warned us. So we ask the trainer
+# what it grades.
 #
 # **Predict.** Which text of the first row is graded: the answer, the answer with its stop token, or
 # everything?
@@ -138,8 +140,8 @@ assert IGNORE_INDEX not in labels
 
 # %% [markdown]
 # **Read.** Everything, the question too. For rows of messages TRL grades the answers alone only
-# when asked to. And a rate of 8e-5 suits the text's 600 million weights; a million weights need
-# some ten times as much. We set these two fields and call again.
+# when asked to. And a rate of 8e-5 is meant for the text's model of 600 million weights. We take
+# ten times as much for our million, set these two fields and call again.
 #
 # **Predict.** What share of the 40 held-out questions is right then: 0, 40 or 80 %?
 
@@ -157,13 +159,14 @@ print(generate_responses(model, tokenizer, question, max_new_tokens=20), f"{righ
 assert right > plain_right + 0.3
 
 # %% [markdown]
-# **Read.** Twenty steps, and it answers. The rest of the chapter takes the call apart: first every
-# field is set to what our loop does, then one field at a time is moved.
+# **Read.** After twenty steps it answers many of them. The rest of the chapter takes the call
+# apart. First every field is set to what our loop does; then we change one field at a time.
 #
 # ## 2 · Rung by rung: our loop, Trainer, SFTTrainer, PEFT
 #
-# The reference is the loop of chapter 04 in its plainest form: 8 rows a step, AdamW, warm-up over
-# two steps, cosine, clipping at 1, and the model's own loss. The order of the rows must be the same
+# Each rung of this ladder hands more of the work to a library, and must give the same losses. The
+# reference is the loop of chapter 04 in its plainest form: 8 rows a step, AdamW, warm-up over two
+# steps, cosine, clipping at 1, and the model's own loss. The order of the rows must be the same
 # everywhere. We take the one that `sft_lab.train` makes with seed 0.
 
 # %%
@@ -208,8 +211,8 @@ def same_as(losses: list[float], others: list[float]) -> bool:
 
 # %% [markdown]
 # **Predict.** `sft_lab.train` computes in another order, and the scores only where a token is
-# graded. How far do its 20 losses lie from these: 0, about 1e-6, or about 1e-3 nats? Near 3,
-# neighbouring float32 numbers are 2.4e-7 apart.
+# graded. How far do its 20 losses lie from these: 0, about 1e-6, or about 1e-3 nats? (Near 3,
+# neighbouring float32 numbers are 2.4e-7 apart.)
 
 
 # %%
@@ -232,8 +235,9 @@ assert close
 #
 # ### Trainer
 #
-# `transformers.Trainer` runs the loop and takes our token ids. **Predict.** How many fields decide
-# what is learned, so that they must be set: 2, 5 or 10?
+# `transformers.Trainer` runs the loop and takes our token ids. The next cell sets 13 fields.
+#
+# **Predict.** How many of them must be set to change what is learned: 2, 5 or 10?
 
 # %%
 SAME = {
@@ -352,9 +356,9 @@ assert max(ladder.values()) < TOLERANCE
 # %% [markdown] tags=["exercise"]
 # ### Exercise 7.5 · Is it the same run? · 7 min · ●●○
 # Two logs, one verdict. Both begin with the first step; compare the steps that both have. Return
-# "same" when no difference, in nats, is above the limit, "start" when the very first loss is off
-# (data, labels, template or number format), and "drift" otherwise (something that acts through the
-# updates).
+# "same" when no difference, in nats, is above the limit. Return "start" when the very first loss is
+# off (data, labels, template or number format). Return "drift" otherwise (something that acts
+# through the updates).
 
 
 # %% tags=["stub"]
@@ -391,7 +395,10 @@ check("7.5", verdict)
 # ## 3 · One switch at a time
 #
 # Every field that the text does not set keeps its default. The table reads the defaults from the
-# installed classes. **Predict.** In which fields does TRL differ from transformers?
+# installed classes; `here` is our `SAME`.
+#
+# **Predict.** In how many of the fields that both have do TRL and transformers differ, and in
+# which?
 
 # %%
 FIELDS = [
@@ -423,8 +430,8 @@ unlike = {name for name in shared if shown(of_hf, name) != shown(of_trl, name)}
 assert unlike == {"learning_rate", "logging_steps", "bf16", "activation_checkpointing"}
 
 # %% [markdown]
-# **Read.** Four. Rate and logging are a matter of taste. bf16 and checkpointing save memory on a
-# GPU (chapter 08); most CPUs emulate bf16, slowly.
+# **Read.** Four: rate, logging, bf16 and checkpointing. The first two depend on the task. bf16 and
+# checkpointing save memory on a GPU (chapter 08); most CPUs emulate bf16, slowly.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 7.1 · The config that agrees with our loop · 8 min · ●●○
@@ -476,8 +483,9 @@ check("7.1", config_like_ours)
 # effective batch counted twice.
 
 # %% [markdown]
-# Now move one switch of the agreeing run, and nothing else. First the same rows in four forms: token ids with labels, which TRL leaves as they are; messages; prompt and
-# completion, as messages and as text.
+# Now we move one switch of the agreeing run, and nothing else. First the same rows in four forms:
+# token ids with labels, which TRL leaves as they are; messages; prompt and completion, as messages
+# and as text.
 
 # %%
 token_rows = [{"input_ids": one.input_ids, "labels": one.labels} for one in examples]
@@ -505,8 +513,11 @@ SWITCHES = {
 }
 
 # %% [markdown]
-# **Predict.** Four of the twelve runs below change nothing. Which? (Padding-free rows and packing
-# put several examples into one row; packing also chooses which.)
+# Four more runs change the rows: prompt and completion, as text and as messages; messages in
+# Qwen3's template; messages with everything graded. Padding-free rows and packing put several
+# examples into one row; packing also chooses which.
+#
+# **Predict.** Four of these twelve runs change nothing. Which?
 
 # %% tags=["predict"]
 with warnings.catch_warnings():
@@ -522,15 +533,14 @@ with warnings.catch_warnings():
     runs = {name: losses_of(trainer) for name, trainer in trainers.items()}
 
 # %% [markdown]
-# Two losses compare number by number only where both grade the same tokens in the same step. Five
-# runs do not: other rows meet in a step, or other tokens of a row are graded. Their bars are grey:
-# it is another run, and the size says nothing.
+# Two losses can be compared only where both grade the same tokens in the same step. In five runs
+# other rows meet in a step, or other tokens are graded. Their bars are grey: the size says nothing.
 
 # %% tags=["predict"]
 elsewhere = ["random order", "packing", *list(runs)[-3:]]
 largest = {name: differences(reference, losses).max() for name, losses in runs.items()}
 _ = draw_differences(
-    largest, "Four switches change nothing, eight make another run", grey=elsewhere
+    largest, "Four switches change nothing, the other eight do", grey=elsewhere
 )
 
 # %%
@@ -569,10 +579,10 @@ assert min(wrong_lesson) > max(same_lesson) + 0.1
 
 # %% [markdown]
 # **Read.** Schedule and order leave the model near the reference. With Qwen3's template a part of
-# each step teaches a think block; with everything graded it teaches the questions.
+# each step teaches a think block (section 4); with everything graded it teaches the questions.
 #
 # **Predict.** Warm-up takes two steps. In which step do the losses of the linear schedule part from
-# the reference's? Choose it below.
+# the reference's? Then choose this run below.
 
 # %%
 switches = rungs | runs
@@ -583,8 +593,8 @@ far = differences(reference, runs["linear schedule"]) > TOLERANCE
 assert not far[:4].any() and far[4:].all()
 
 # %% [markdown]
-# **Read.** In the fifth. The rate climbs in steps 1 and 2 and has its peak in step 3. From step 4 on
-# the rates differ, and a loss shows only the updates before it.
+# **Read.** In the fifth. The rate climbs in steps 1 and 2 and has its peak in step 3. From step 4
+# on the rates differ, and a loss shows only the updates before it.
 #
 # ### Five runs that went wrong
 #
@@ -638,7 +648,8 @@ check("7.6", mended)
 # ## 4 · Which tokens are graded
 #
 # Old tutorials mask the prompt with `DataCollatorForCompletionOnlyLM`. TRL removed it in version
-# 0.20. It searched every row for the tokens of a **response template** and ignored all before:
+# 0.20. It searched every row for the tokens of a **response template**, here the text that opens an
+# answer, and masked all before:
 
 
 # %%
@@ -700,9 +711,10 @@ plain, with_break, rounds, cut = counts.values()
 assert plain > 0 and with_break == cut == 0 and 0 < rounds < of_both
 
 # %% [markdown]
-# **Read.** The second marker begins with a line break. Alone it is a token; in the text it melts
-# into `?↵`, the search finds nothing, and the row teaches nothing. Of two rounds only the last is
-# graded. A cut row is all masked. A format that says where the answer begins cannot fail this way.
+# **Read.** The second marker begins with a line break. Alone that is a token. In the text the
+# tokenizer joins it with the `?` before it; the search finds nothing, and the row teaches nothing.
+# Of two rounds only the last is graded. A cut row is all masked. A format that says where the
+# answer begins cannot fail this way.
 #
 # ### Four formats
 #
@@ -814,8 +826,8 @@ assert tokenizer.decode(graded).startswith("<think>\n\n</think>\n\n")
 #
 # ## 5 · Old names, and `trl sft`
 #
-# Tutorials age. This table is data (`sft_lab.course.renamed`): a test holds both columns, and every
-# call of this course, against the installed versions.
+# Tutorials age. The cell prints old calls and their successors, and asserts which of them the
+# installed versions accept.
 
 
 # %%
@@ -932,8 +944,8 @@ print("written:", [path.name for path in (work / "tuned").glob("*.safetensors")]
 assert same_as(reference, from_file)
 
 # %% [markdown]
-# **Read.** They are. The command starts `accelerate launch`: with several
-# GPUs, and without `use_cpu`, the same file trains on all of them. `use_peft: true`, `lora_r` and
+# **Read.** They are, within rounding. The command starts `accelerate launch`: with several GPUs,
+# and without `use_cpu`, the same file trains on all of them. `use_peft: true`, `lora_r` and
 # `lora_alpha` add LoRA.
 #
 # | you want | take |
@@ -950,8 +962,8 @@ assert same_as(reference, from_file)
 # SmolLM2-135M is a chat model with thirty layers. Three steps of four rows, three seeds, were
 # recorded by the command that the cell prints.
 #
-# **Predict.** How far is TRL from our loop here? And its template has no generation tags: what
-# becomes of messages?
+# **Predict.** How far is TRL from our loop here: 1e-7, 1e-5 or 1e-3 nats? And its template has no
+# generation tags: does TRL swap it or refuse it?
 
 # %% tags=["predict"]
 real = read_results("07_smollm2")
@@ -972,8 +984,8 @@ assert more["TRL, prompt and completion"] == {12} and refused
 
 # %% [markdown]
 # **Read.** With the same labels it is the same run, to about 1e-5 nats: thirty layers round more
-# often than our four. bf16 is a thousand times as far. Messages are refused, for TRL does not know this
-# template. Prompt and completion work, and grade the line break of each of the 12 rows.
+# often than our four. bf16 is a thousand times as far. Messages are refused, because TRL does not
+# know this template. Prompt and completion work, and grade the line break of each of the 12 rows.
 #
 # ## What to remember
 #
@@ -1001,6 +1013,7 @@ assert more["TRL, prompt and completion"] == {12} and refused
 #    标签逐 token 相同，20 步损失相差不超过 1e-5（浮点舍入）。
 # 3. TRL 的默认值要逐项核对：bf16 与激活检查点默认开启，学习率 2e-5，线性衰减、无预热。
 # 4. `DataCollatorForCompletionOnlyLM` 已删除：改用 prompt + completion 数据格式。
-# 5. 模板没有 `{% generation %}` 标签时，TRL 会**悄悄替换**成训练模板，或直接报错；先打印被计分的文本。
+# 5. 模板没有 `{% generation %}` 标签时，TRL 会**悄悄替换**成训练模板，或直接报错；先打印被计分的文本，
+#    再用自己算出的损失核对第一步。
 #
 # </details>

@@ -2,7 +2,7 @@
 # # 07b · Where the time goes
 #
 # **The question.** Chapter 07 showed that TRL's trainer and our loop make the same run. Why does
-# one of them need a multiple of the other's time on a CPU?
+# TRL need a multiple of our loop's time on a CPU?
 #
 # **By the end you can**
 # - *count* the positions that are padding, and make batches with little of it;
@@ -49,8 +49,8 @@ pad, width, vocabulary = tokenizer.pad_token_id, base.config.hidden_size, base.c
 # any token, and the loss ignores what comes out. Our rows are the course's own: facts, sums, lists
 # and JSON, a few tokens or a hundred.
 #
-# **Predict.** In batches of 16, in the order of the file: what share of the positions is padding?
-# 5, 20 or 40 %?
+# **Predict.** In batches of 16, in the order of the file, what share of the positions is padding:
+# 5, 20 or 50 %?
 
 # %% tags=["predict"]
 conversations = atlas.training_conversations(seed=1)
@@ -67,10 +67,10 @@ for name, share in shares.items():
 assert shares["in turn"] > 0.2 > 0.1 > shares["similar lengths"]
 
 # %% [markdown]
-# **Read.** Rows of similar length in a batch leave almost no padding. There is a price: such
-# batches meet other rows, so it is another run, as "random order" was in chapter 07. The batches
-# themselves must still come in random order. From short to long, the model would learn one kind of
-# task first and another last.
+# **Read.** More than half is padding. Rows of similar length in a batch leave almost none. There is
+# a price: other rows meet in a batch, so it is another run, as "random order" was in chapter 07.
+# The batches themselves must still come in random order. From short to long, the model would learn
+# one kind of task first and another last.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 7b.1 · Batches that waste little · 10 min · ●●○
@@ -82,7 +82,7 @@ assert shares["in turn"] > 0.2 > 0.1 > shares["similar lengths"]
 # - of the positions at most 10 % are padding. The check asks this of at least 20 · `batch_size`
 #   lengths between 12 and 140. A batch has (its rows) · (its longest) positions;
 # - the batches come in an order drawn by `seed`: the same seed gives the same batches in the same
-#   order, other seeds give other orders, and short batches do not all come first or last.
+#   order, and other seeds give other orders. Batches of short rows do not all come first or last.
 #
 # `make_batches([5, 9, 6, 9], 2, seed)` gives `[[0, 2], [1, 3]]` or `[[1, 3], [0, 2]]`; the order
 # within a batch is free.
@@ -114,8 +114,8 @@ check("7b.1", make_batches)
 # batches.</details>
 
 # %% [markdown] tags=["explanation"]
-# `group_by_length` sorts only within windows of 32 batches, so that in a large data set every epoch
-# meets other rows.
+# `sft_lab`'s `group_by_length` sorts only within windows of 32 batches. In a large data set other
+# rows then meet in each epoch.
 #
 # Usual mistakes: the last batch dropped; sorted batches left in their order; the global random
 # state used, which a second call finds changed.
@@ -142,9 +142,10 @@ print(f"{graded} of {positions} positions have a graded token: {graded / positio
 assert 0.15 < head_share < 0.6 and graded < 0.6 * positions
 
 # %% [markdown]
-# **Read.** The scores of all other positions are computed and thrown away. With a vocabulary of
-# 151,936 and a small model, the head's share is larger still. So choose the graded positions first,
-# and multiply then. The loss stays the same:
+# **Read.** The head takes a quarter, and a third of the positions are graded. The scores of all
+# others are computed and thrown away. With a vocabulary of 151,936 and a small model, the head's
+# share is larger still. So choose the graded positions first, and multiply then. The loss stays the
+# same:
 
 # %%
 with torch.no_grad():
@@ -195,12 +196,12 @@ check("7b.2", head_loss)
 # %% [markdown]
 # ## 3 · From TRL's defaults to our loop
 #
-# Now the whole way, on the same 48 rows, 16 a batch. TRL's defaults compute in bfloat16 and
-# recompute activations in the backward pass (*checkpointing*, chapter 08). Two savings of our loop
-# are new here. *Freed memory kept*: after a step the C library gives large blocks back to the
-# kernel, and asks for them again; we tell it not to. *Short rows written out*: for rows of a few
-# dozen tokens the decoder's many small operations are gathered into fewer, with their gradients by
-# hand (`sft_lab/kernels/short_rows.py`).
+# Now we go all the way from TRL to our loop, on the same 48 rows, 16 a batch. TRL's defaults
+# compute in bfloat16 and recompute activations in the backward pass (*checkpointing*, chapter 08).
+# Two savings of our loop are new here. *Freed memory kept*: after a step the C library gives large
+# blocks back to the operating system, and asks for them again; we tell it not to. *Short rows
+# written out*: for rows of a few dozen tokens the decoder's many small operations are gathered into
+# fewer, with their gradients by hand (`sft_lab/kernels/short_rows.py`).
 
 # %%
 rows = examples[:48]
@@ -234,7 +235,7 @@ ways["short rows written out"] = partial(plain, similar_48, **last, written_out=
 # before the clock starts.
 #
 # **Predict.** Which of the seven changes wins most on your machine? And how many times as fast as
-# the plain loop is the last line?
+# the plain loop is the last line: 1.2, 2 or 4?
 
 # %% tags=["predict"]
 best = time_runs.race(ways, rounds=2)
@@ -248,15 +249,15 @@ assert seconds["TRL, its defaults"] > 1.3 * seconds["short rows written out"]
 _ = draw_way(seconds)
 
 # %% [markdown]
-# **Read.** Each bar is the time before a change over the time after it. Which one is longest depends
-# on the processor. Similar lengths take a quarter of the positions away, and fewer positions help
-# anywhere. The trainer itself costs too: it also measures entropy and accuracy for its log. bfloat16 is
-# emulated, many times slower, by a processor without instructions for it; one that has them may
-# lose by switching it off. The head, the memory and the small operations change no loss
-# beyond rounding: chapter 07's first rung uses all three.
+# **Read.** Each bar is the time before a change, divided by the time after it. Which bar is
+# longest, and what the last line says, depends on the processor. Similar lengths take a quarter of
+# the positions away, and fewer positions help anywhere. The trainer itself costs too: it also
+# measures entropy and accuracy for its log. bfloat16 is emulated, many times slower, by a processor
+# without instructions for it; one that has them may lose by switching it off. The head, the memory
+# and the small operations change no loss beyond rounding: chapter 07's first rung uses all three.
 #
-# The order matters: a saving wins less once another has taken its work away. Savings also act on
-# *parts* of a step.
+# The order matters: a saving wins less once another has taken its work away. And each saving acts
+# on a *part* of a step. The next cell prints these parts: forward, backward and update.
 
 # %%
 phases = best["plain loop"]
@@ -312,11 +313,12 @@ alone = time_runs.tokens_per_second(base, tokenizer, prompts[:3], 1)
 for count in (8, 64):
     together = time_runs.tokens_per_second(base, tokenizer, prompts[:count], count)
     print(f"{count:2} prompts at once: {together / alone:4.1f} × the tokens of one at a time")
-assert together > 1.5 * alone  # above 5 on a free machine
+assert together > 1.5 * alone  # more on a free machine
 
 # %% [markdown]
-# **Read.** The gain ends where the products fill the processor. That is why `generate_responses`
-# takes a list of prompts, and why a server gathers requests.
+# **Read.** 64 prompts at once give several times as many tokens a second; the cell says how many
+# times on the machine that ran it. The gain ends where one pass keeps the whole processor busy. That is why `generate_responses` takes a list of prompts, and
+# why a server gathers requests.
 #
 # ## What to remember
 #
@@ -326,8 +328,7 @@ assert together > 1.5 * alone  # above 5 on a free machine
 # - What stays slow decides how fast the whole becomes.
 # - Generate in batches.
 #
-# `make bench` measures longer runs, against TRL too. Chapter 08 shows what wins on a GPU: there the
-# order is another one.
+# `make bench` measures longer runs, against TRL too. Chapter 08 shows what is fast on a GPU.
 #
 # ## Sources
 #
