@@ -82,13 +82,13 @@ assert 2 * finland.max() < japan[tokyo] and 20 * finland[helsinki] < japan[tokyo
 print(f"first token of Tokyo: {japan[tokyo]:.2g}; first token of Helsinki: {finland[helsinki]:.2g}")
 
 # %% [markdown]
-# **Read.** `·T` is the first token of ` Tokyo`; `·` stands for a space (chapter 02). atlas-base
+# **Read.** `·T` is the first token of `·Tokyo`; `·` stands for a space (chapter 02). atlas-base
 # knows Japan's capital and still keeps some doubt. A part of its text is notes of an invented
 # world, where Japan may have another capital. Finland stands in none of its documents: the model
 # spreads its guess over many tokens, and the true one gets little.
 #
-# Training needs one number that says how wrong such a guess is. To ask only whether the top token
-# is right is too coarse: it does not tell a hesitant right guess from a firm one.
+# Training needs one number that says how wrong such a guess is. The top token alone is too
+# coarse: it does not tell a hesitant right guess from a firm one.
 
 # %% [markdown]
 # ## 2 · Two distributions, one number
@@ -177,8 +177,6 @@ check("1.1", cross_entropy)
 # p &gt; 0.</details>
 
 # %% [markdown] tags=["explanation"]
-# `torch.xlogy` takes the limit: $p \ln q$ is 0 when $p$ is 0. Summing over `p > 0` does the same.
-#
 # Usual mistakes: `p * q.log()` gives nan at 0 · (−∞). Adding 1e-9 inside the logarithm hides that
 # nan and also hides the infinity, which is the right answer for a truth that the guess excludes.
 # Swapping $p$ and $q$ asks another question: cross-entropy is not symmetric.
@@ -186,7 +184,7 @@ check("1.1", cross_entropy)
 # %% [markdown]
 # ## 3 · The curve −ln p, and three landmarks
 #
-# From here on, $p$ without an index is one number: the probability $q_y$ of the true token.
+# In this section $p$ is one number: the probability $q_y$ of the true token.
 #
 # **Predict.** For one model $p$ falls from 0.50 to 0.25, for another from 0.02 to 0.01. Which fall
 # costs more?
@@ -311,8 +309,7 @@ draw_fits(tokens, fits, title="The logarithm finds the frequencies, the line bet
 # frequencies.
 #
 # A score whose best answer is the honest distribution is called *proper*. The logarithm is proper,
-# $1 - q_y$ is not. The lowest loss is the entropy of the data, here 1.03 nats and not 0. If your
-# data gives one prompt five different answers, an honest loss stays above 0.
+# $1 - q_y$ is not. The lowest loss is the entropy of the data, here 1.03 nats and not 0.
 #
 # The other reason is the gradient with respect to the logits. The picture of section 3 shows minus
 # the gradient, the push: −0.5 on Paris, +0.75 on Rome, −0.125 on Lima and Oslo. **Predict:** which
@@ -325,10 +322,10 @@ print("q       ", q, "\ngradient", logits.grad)
 assert_close(logits.grad, q - p)  # p: one-hot at Rome
 
 # %% [markdown]
-# **Read.** It is $q - p$: **guess minus truth**. For $q = \text{softmax}(z)$ the step loss is $-z_y
-# + \ln \sum_j e^{z_j}$, and its derivative with respect to $z_i$ is $q_i - p_i$. The true token is
-# pulled up by $1 - q_y$ and every other token is pushed down by its own probability. Now a model
-# that is confident and wrong:
+# **Read.** It is $q - p$: **guess minus truth**. For $q = \text{softmax}(z)$ the step loss is
+# $-z_y + \ln \sum_j e^{z_j}$, and its derivative with respect to $z_i$ is $q_i - p_i$. The true
+# token is pulled up by $1 - q_y$, and every other token is pushed down by its own probability. Now a
+# model that is confident and wrong:
 
 # %%
 wrong = torch.tensor([7.0, 0.0, 0.0, 0.0], requires_grad=True)  # sure of Paris; the truth is Rome
@@ -372,9 +369,8 @@ check("1.2", loss_gradient)
 # to the gradient of one row?</details>
 
 # %% [markdown] tags=["explanation"]
-# `softmax` returns a new tensor, so subtracting 1 at the targets leaves the logits alone. Each row
-# sums to $\sum q - \sum p = 0$: softmax ignores a constant added to all logits, so the loss has no
-# slope in that direction.
+# Each row sums to $\sum q - \sum p = 0$: softmax ignores a constant added to all logits, so the
+# loss has no slope in that direction.
 #
 # Usual mistakes: forgetting the 1/N (the gradient of the sum, N times as long); `logits - one_hot`
 # (no softmax); $p - q$, which is the descent direction.
@@ -419,8 +415,7 @@ check("1.6", train_table)
 
 # %% [markdown] tags=["explanation"]
 # The floor is an entropy again, now of what follows each token. Counting gives it at once: the
-# logarithm of the counts, with a little added so that it is finite, is a right answer too. Gradient
-# descent finds the same table without being told to count.
+# logarithm of the counts, with a little added so that it is finite, is a right answer too.
 #
 # Usual mistakes: too few steps; rows and columns exchanged; probabilities returned for logits.
 
@@ -436,7 +431,7 @@ check("1.6", train_table)
 # = -\ln P_\theta(y \mid x).$$
 #
 # The last step is the chain rule of probability. We check it the slow way: for every token, the
-# model reads the prompt and the true tokens before it, nothing else. The answer ` Helsinki.` has
+# model reads the prompt and the true tokens before it, nothing else. The answer `·Helsinki.` has
 # the tokens `·H`, `el`, `s`, `ink`, `i`, `.`. **Predict:** which one surprises the model least?
 
 # %%
@@ -504,9 +499,8 @@ assert 10 * loss_japan < loss_finland
 
 # %% [markdown]
 # **Read.** The full stop surprised it least. The numbers under the tokens are nats. The slow
-# product and the single pass agree. So does the model's own loss: it is the mean, and the mean
-# times the number of tokens is the sum. The fact that the model never read costs more than ten
-# times the one that it knows.
+# product and the single pass give the same sum, and the model's own loss is the mean. The fact that
+# the model never read costs more than ten times the one that it knows.
 #
 # Why then add logarithms instead of multiplying? **Predict:** an answer has 200 tokens of
 # probability ½ each. What is its probability in float32, whose smallest positive number is 2⁻¹⁴⁹?
@@ -552,8 +546,6 @@ check("1.3", sequence_nll)
 # <code>gather</code>.</details>
 
 # %% [markdown] tags=["explanation"]
-# Indexing with two index tensors pairs them: entry t is (t, targets[t]).
-#
 # Usual mistakes: `log_probs[:, targets]` makes a T × T table. `softmax`, then `prod`, then `log` is
 # right on paper and infinite on a long answer. The mean answers another question.
 
@@ -569,8 +561,7 @@ check("1.3", sequence_nll)
 # ($\mathbb{E}$ over $D$ is the mean over the data set.) The first averages whole answers. The
 # second is one answer. The third adds up all $N$ answers. Code divides that sum by the number of
 # *tokens*. Careless code takes each answer's mean, then the mean of these means. **Predict:** which
-# of these four losses of a data set push the weights in another direction than the mean over
-# tokens?
+# of these losses of a data set pushes the weights in another direction than the others?
 
 # %%
 pairs = [atlas.cloze(capitals[name]) for name in ("Peru", "Niger", "Vietnam", "Luxembourg")]
@@ -691,11 +682,9 @@ check("1.4", dataset_loss)
 # nan.</details>
 
 # %% [markdown] tags=["explanation"]
-# A mean times its number of tokens gives back the sum, and sums may be added in any grouping.
-#
 # Usual mistakes: the mean of the means, right only when all batches have equally many graded
-# tokens; dividing by the number of batches; multiplying nan by 0. The mean of means stood for years
-# in libraries that add up the gradients of several batches (chapter 04).
+# tokens; dividing by the number of batches; multiplying nan by 0. This bug stayed for years in
+# libraries that add up the gradients of several batches (chapter 04).
 
 # %% [markdown]
 # ## 6 · What a computer does to exponentials
@@ -720,13 +709,13 @@ assert_close(stable, logits.log_softmax(dim=0))
 assert through_softmax[2] == -math.inf
 
 # %% [markdown]
-# **Read.** $e^{1000}$ overflows to infinity, and infinity over infinity is nan ("not a number").
-# Softmax does not change when we subtract one number from all logits. Subtracting the **maximum**
-# makes the largest exponent 0, so nothing overflows.
+# **Read.** $e^{1000}$ overflows to infinity, and infinity over infinity is nan. Softmax does not
+# change when we subtract one number from all logits. Subtracting the **maximum** makes the largest
+# exponent 0, so nothing overflows.
 #
 # A stable softmax followed by a logarithm is still not enough: $e^{-1000}$ underflows to 0, and ln
 # 0 is −∞. The single formula $z - \ln \sum_j e^{z_j}$, with the shifted $z$, keeps the true 1000.31
-# nats. Therefore pass **logits** to the loss, never probabilities.
+# nats. So pass **logits** to the loss.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.5 · A log-softmax that never breaks · 10 min · ●●○
@@ -758,9 +747,8 @@ check("1.5", log_softmax)
 # After the shift the sum lies between 1 and V: its logarithm neither overflows nor meets 0.
 #
 # Usual mistakes: one maximum for the whole tensor, so that a row 500 below it underflows to ln 0.
-# Taking the maximum off and forgetting that both terms were shifted. `log(softmax)`, which turns
-# every token below e⁻¹⁰³ into −∞. A clamp, which replaces the true loss by an invented one whose
-# gradient is 0.
+# Shifting one term and not the other. `log(softmax)`, which turns every token below e⁻¹⁰³ into −∞.
+# A clamp, which replaces the true loss by an invented one whose gradient is 0.
 
 
 # %% [markdown]
