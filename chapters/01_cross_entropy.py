@@ -129,7 +129,7 @@ print(f"{by_hand:.3f} nats = {by_hand / math.log(2):.0f} bits")
 # $$H(p, q) = -\ln q_y, \qquad y \text{ the true token.}$$
 #
 # This is the **step loss**: the *negative log-likelihood* (NLL) of one token. The natural logarithm
-# counts in **nats**, log₂ counts in bits, and 1 bit is 0.693 nats.
+# counts in **nats**, log₂ in bits; 1 bit is 0.693 nats.
 #
 # What if several tokens may follow, each some of the time? Then cross-entropy splits into two
 # parts: **entropy**, the doubt that the data itself contains, and **KL divergence**, the error of
@@ -146,9 +146,8 @@ for name, truth in {"one-hot": p, "several": several}.items():
 
 # %% [markdown]
 # **Read.** Training moves only $q$, so it can remove only the KL part. At one place of one text the
-# truth is one-hot and its entropy is 0. Over a data set the same beginning may go on in several
-# ways, and the truth is how often each occurs. Its entropy is a loss that no model can remove;
-# section 4 measures it.
+# truth is one-hot and its entropy is 0. Over a data set one
+# beginning may go on in several ways. That entropy no model can remove (section 4).
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.1 · Cross-entropy of any two distributions · 6 min · ●○○
@@ -178,7 +177,7 @@ check("1.1", cross_entropy)
 
 # %% [markdown] tags=["explanation"]
 # Usual mistakes: `p * q.log()` gives nan at 0 · (−∞). Adding 1e-9 inside the logarithm hides that
-# nan and also hides the infinity, which is the right answer for a truth that the guess excludes.
+# nan. It also hides the infinity, which is the right answer for a truth that the guess excludes.
 # Swapping $p$ and $q$ asks another question: cross-entropy is not symmetric.
 
 # %% [markdown]
@@ -208,7 +207,7 @@ draw_halvings(title="Each halving of p costs 0.69 nats, however small p is alrea
 # slope with respect to $p$ is $-1/p$, so it is steep where the model gave the truth little.
 #
 # Now move it yourself. Run the cell, choose the slider and press ← four times: the probability
-# halves. Watch the curve, the other tokens, and the push on every logit (section 4 explains it).
+# halves. Watch the push on every logit, too (section 4 explains it).
 
 # %%
 show_widget(explore_step(tokens, q.tolist(), target=1), draw_step(tokens, q.tolist(), target=1))
@@ -249,8 +248,7 @@ assert F.cross_entropy(certain, torch.tensor([1])) == math.inf
 #   memorised it comes near.
 # - **ln V** means "no idea": a uniform guess gives every token 1/V. Random weights are nearly
 #   there. If ordinary text costs about ln V, check that the pretrained weights were loaded. A loss
-#   above ln V is worse than no idea. Tokens that a base never read can cost that much, for example
-#   the stop token in chapter 00.
+#   above ln V is worse than no idea; chapter 00's stop token cost the base that much.
 # - **∞** means that the model ruled out what happened. One such token makes the mean infinite.
 #
 # Between them, a loss of $\ell$ nats means: the model is as unsure as somebody who must choose
@@ -324,7 +322,7 @@ assert_close(logits.grad, q - p)  # p: one-hot at Rome
 # %% [markdown]
 # **Read.** It is $q - p$: **guess minus truth**. For $q = \text{softmax}(z)$ the step loss is
 # $-z_y + \ln \sum_j e^{z_j}$, and its derivative with respect to $z_i$ is $q_i - p_i$. The true
-# token is pulled up by $1 - q_y$, and every other token is pushed down by its own probability. Now a
+# token is pulled up by $1 - q_y$, every other token is pushed down by its own probability. Now a
 # model that is confident and wrong:
 
 # %%
@@ -341,8 +339,7 @@ assert pull_of_log > 0.99 and pull_of_line < 0.01
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.2 · The gradient without autograd · 8 min · ●●○
 # Write the gradient of the **mean** step loss over N predictions with respect to their logits, as a
-# formula. Fast GPU code computes it so, without autograd (PyTorch's automatic gradients), which is
-# off here. Logits may be large and far apart.
+# formula. Autograd, PyTorch's automatic gradients, is off here. Logits may be large and far apart.
 
 
 # %% tags=["stub"]
@@ -516,7 +513,7 @@ assert_close(-half.log().sum(), torch.tensor(200 * math.log(2)))
 
 # %% [markdown]
 # **Read.** The product lies below the smallest positive float32, so it becomes 0 and its loss
-# infinite. The sum of logarithms stays an ordinary number, exact to about seven digits.
+# infinite. The sum of logarithms stays an ordinary number.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.3 · The loss of a whole answer · 8 min · ●●○
@@ -589,7 +586,7 @@ print(f"mean of the answers' means  {mean_of_means:7.3f} nats per token")
 
 # %% [markdown]
 # A gradient has a direction and a length. We compare both with those of the mean over tokens.
-# `direction` is the cosine of the angle between the two: 1 means "the same direction".
+# `direction` is the cosine of their angle: 1 means "the same".
 
 
 # %%
@@ -614,13 +611,10 @@ for name, loss in candidates.items():
     assert direction < 0.99 if name == "mean of means" else direction > 0.9999
 
 # %% [markdown]
-# **Read.** Only the mean of means. Over the same data, sum, mean over answers and mean over tokens
-# differ by a factor: one direction, another length. So the formulas with a sum and the code with a
-# mean seek the same weights. Their *numbers* are not comparable.
-#
-# Does the learning rate have to change with the factor? **Predict** how much further the first
-# update goes with the sum than with the mean: for plain gradient descent (SGD), and for AdamW,
-# which this course trains with.
+# **Read.** Only the mean of means. The other three differ by a factor: one direction, another
+# length. So the formulas with a sum and the code with a mean seek the same weights. Their *numbers*
+# are not comparable. **Predict** how much further the first update goes with the sum than with the
+# mean: for plain gradient descent (SGD), and for AdamW, which this course trains with.
 
 
 # %%
@@ -649,8 +643,7 @@ for optimizer_class in (torch.optim.SGD, torch.optim.AdamW):
 # also chapter 04) does see the factor.
 #
 # In the mean of means, a token of a short answer weighs more than one of a long answer. It appears
-# by accident, when the means of batches are averaged (chapter 04). Of every mean loss, ask: mean
-# over what?
+# by accident, when the means of batches are averaged (chapter 04).
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.4 · One loss from many batches · 8 min · ●●○
@@ -747,8 +740,8 @@ check("1.5", log_softmax)
 # After the shift the sum lies between 1 and V: its logarithm neither overflows nor meets 0.
 #
 # Usual mistakes: one maximum for the whole tensor, so that a row 500 below it underflows to ln 0.
-# Shifting one term and not the other. `log(softmax)`, which turns every token below e⁻¹⁰³ into −∞.
-# A clamp, which replaces the true loss by an invented one whose gradient is 0.
+# `log(softmax)`, which turns every token below e⁻¹⁰³ into −∞. A clamp, which replaces the true loss
+# by an invented one whose gradient is 0.
 
 
 # %% [markdown]
@@ -758,9 +751,9 @@ check("1.5", log_softmax)
 #   the logits is guess minus truth.
 # - Step losses add up to $-\ln P(\text{answer} \mid \text{prompt})$. Minimising their sum is
 #   maximum likelihood.
-# - A loss of 0 means sure and right, ln V no idea, ∞ a truth ruled out. The lowest loss that a
-#   model can reach is the entropy of the data.
-# - Say the unit: nats per token. A mean of means is another loss. A constant factor on the loss
+# - A loss of 0 is sure and right, ln V no idea, ∞ a truth ruled out. The lowest one is the entropy
+#   of the data.
+# - Say the unit: nats per token. A constant factor on the loss
 #   scales SGD's updates and not AdamW's.
 # - Give logits to the loss. Never multiply probabilities, never take the log of a softmax.
 #
