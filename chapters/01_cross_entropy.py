@@ -146,8 +146,8 @@ for name, truth in {"one-hot": p, "several": several}.items():
 
 # %% [markdown]
 # **Read.** Training moves only $q$, so it can remove only the KL part. At one place of one text the
-# truth is one-hot and its entropy is 0. Over a data set one
-# beginning may go on in several ways. That entropy no model can remove (section 4).
+# truth is one-hot and its entropy is 0. Over a data set one beginning may go on in several ways.
+# That entropy no model can remove (section 4).
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.1 · Cross-entropy of any two distributions · 6 min · ●○○
@@ -323,7 +323,7 @@ assert_close(logits.grad, q - p)  # p: one-hot at Rome
 # **Read.** It is $q - p$: **guess minus truth**. For $q = \text{softmax}(z)$ the step loss is
 # $-z_y + \ln \sum_j e^{z_j}$, and its derivative with respect to $z_i$ is $q_i - p_i$. The true
 # token is pulled up by $1 - q_y$, every other token is pushed down by its own probability. Now a
-# model that is confident and wrong:
+# confident, wrong model:
 
 # %%
 wrong = torch.tensor([7.0, 0.0, 0.0, 0.0], requires_grad=True)  # sure of Paris; the truth is Rome
@@ -499,7 +499,7 @@ assert 10 * loss_japan < loss_finland
 # product and the single pass give the same sum, and the model's own loss is the mean. The fact that
 # the model never read costs more than ten times the one that it knows.
 #
-# Why then add logarithms instead of multiplying? **Predict:** an answer has 200 tokens of
+# Why add logarithms and not multiply? **Predict:** an answer has 200 tokens of
 # probability ½ each. What is its probability in float32, whose smallest positive number is 2⁻¹⁴⁹?
 
 # %% tags=["predict"]
