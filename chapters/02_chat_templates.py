@@ -197,9 +197,9 @@ check("2.1", encode_word)
 # %% [markdown]
 # ### The vocabulary that ships
 #
-# atlas-base has 2,048 tokens: the 256 bytes, five control tokens (section 2), and merges learned
-# like this from a sample of its pretraining text. **Predict:** which of the four texts below gets
-# one token for each byte?
+# atlas-base has 2,048 tokens: the 256 bytes, five control tokens (sections 2 and 3), and merges
+# learned like this from a sample of its pretraining text. **Predict:** which of the four texts
+# below gets one token for each byte?
 
 # %% tags=["predict"]
 samples = ["The capital of Japan is Tokyo.", "我爱你", "12 + 7 = 19", "😀"]
@@ -238,7 +238,7 @@ assert once != two_signs and once == unicodedata.normalize("NFC", two_signs)
 # - Only the emoji gets one token for each byte. Its bytes were never joined, and none of the four
 #   tokens alone is text.
 # - Decoding gives back what went in, with one difference. Unicode can write é as one sign or as
-#   two; decoding gives the one (*normal form* NFC).
+#   two; decoding gives the single one (*normal form* NFC).
 #
 # Qwen is a family of open models, which chapter 08 tunes. How does its own vocabulary cut these
 # texts? It has 151,643 tokens and some control tokens. It comes in the small package
@@ -396,9 +396,9 @@ print("asked ", [tokenizer.decode([token_id]) for token_id in asked])
 assert taught[: len(asked)] != asked
 
 # %% [markdown]
-# **Read.** They do. There are five faults, and none raises an error.
+# **Read.** There are five faults, and none raises an error.
 #
-# 1. Blank lines become tokens, and in plain Jinja so do long runs of blanks.
+# 1. Blank lines reach the model as tokens. In plain Jinja so does the indentation.
 # 2. It ignores `add_generation_prompt`: the prompt ends after the question, and the model may go on
 #    *as the user*.
 # 3. Roles are ordinary letters. A user who types "Assistant:" forges an answer, and no tokenizer
@@ -515,7 +515,7 @@ for taught_as, turns in {"reasoning": reasoned, "no reasoning": direct}.items():
 # The NO is a common bug: the model was taught to reason after `assistant↵` and is asked after an
 # empty block that it never saw in training. Ask as you taught: set `enable_thinking` to what the
 # data had. The line `history, with reasoning` matters, too: the template deletes earlier reasoning.
-# So the next turn's prompt does not begin with the text of the turns before it.
+# So the next prompt does not begin with the text that the model read and wrote before.
 
 # %% [markdown]
 # ## 4 · Which tokens are the answer?
@@ -825,7 +825,7 @@ draw_pieces(rows, labels=labels, masks=masks, title=title)
 # that is the end of the prompt, and the answers are those given alone. Padded on the right, the
 # first new token is guessed behind a pad, `<|endoftext|>`, after which a new document began in
 # pretraining. The bug can hide: a fact's answer begins with "The", and so do most documents. A list
-# must begin with a dash, and most lists go wrong. In training, labels say which positions count,
+# must begin with a dash, so lists show the bug. In training, labels say which positions count,
 # and right padding is harmless (chapter 03).
 #
 # `sft_lab.chat.generate_responses` pads on the left, in batches of similar length, keeps text safe,
