@@ -274,8 +274,8 @@ ax = plots.token_strip(
 assert example.labels[-2] == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 # %% [markdown]
-# **Step 3, forward.** The model reads the example, and at every place it gives a probability to
-# each of its 2,048 tokens to be the next one. (`softmax` makes probabilities of the model's raw
+# **Step 3, forward.** The model reads the example. At every place it says for each of its 2,048
+# tokens how probable it is to come next. (`softmax` makes probabilities of the model's raw
 # scores, the *logits*; chapter 01 derives it.)
 #
 # **Predict.** Now the base reads the question *and* the right answer, and guesses at every place.
@@ -384,8 +384,8 @@ assert losses[-1] < 0.5 * losses[0]
 #   digit;
 # - c: the log counts more graded tokens than the answers have, and the loss starts higher than it
 #   should;
-# - d: the loss fell as it should, but the questions are put to the model without the chat template
-#   that the examples had, and far fewer answers are right.
+# - d: the loss fell as it should, and few answers are right: the questions are put to the model
+#   without the chat template that the examples had.
 
 # %% tags=["stub"]
 broken_step = ...

@@ -153,8 +153,8 @@ assert library.encode(sentence).tokens == [token.decode().replace(" ", "Ġ") for
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2.1 · Encode a word · 10 min · ●●○
-# Split a word into tokens: start with single bytes; of all neighbours whose joined bytes are in
-# `ranks`, glue the pair of **lowest** rank (the leftmost, if it occurs twice); stop when none is
+# Split a word into tokens. Start with single bytes. Of all neighbours whose joined bytes are in
+# `ranks`, glue the pair of **lowest** rank (the leftmost, if it occurs twice). Repeat until none is
 # left.
 
 
@@ -828,8 +828,8 @@ draw_pieces(rows, labels=labels, masks=masks, title=title)
 # must begin with a dash, so lists show the bug. In training, labels say which positions count,
 # and right padding is harmless (chapter 03).
 #
-# `sft_lab.chat.generate_responses` pads on the left, in batches of similar length, keeps text safe,
-# and stores what it computed for earlier tokens (a **cache**) instead of computing it again.
+# `sft_lab.chat.generate_responses` pads on the left, in batches of similar length, and keeps text
+# safe. What it computed for earlier tokens it stores (a **cache**) instead of computing it again.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2.6 · Answer many at once · 15 min · ●●●
