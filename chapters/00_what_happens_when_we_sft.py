@@ -485,7 +485,7 @@ assert generate_responses(served, served_tokenizer, questions) == moments[-1].an
 #
 # SFT is the first step of *alignment*: making a model do what people want. It imitates answers. The
 # next step often asks people which of two answers is better and trains the model towards what they
-# prefer: reinforcement learning from human feedback, RLHF. Chapter 17 trains with such a reward.
+# prefer: reinforcement learning from human feedback, RLHF. Chapters 17 and 17b train with rewards.
 #
 # ## What to remember
 #

@@ -376,8 +376,8 @@ check("1.2", loss_gradient)
 # ### Exercise 1.6 · Train a model down to its floor · 12 min · ●●○
 # The smallest language model is a table of logits. Row $i$ holds its guess after token $i$; it sees
 # nothing but that one token. Train one on `text`, a list of at least 100 token ids from 0 to V − 1:
-# the mean step loss of all neighbours `text[t]` → `text[t + 1]` must fall to within **0.02 nats** of
-# the lowest value that any table reaches. Return the table.
+# the mean step loss of all neighbours `text[t]` → `text[t + 1]` must fall to within **0.02 nats**
+# of the lowest value that any table reaches. Return the table.
 #
 # Every logit must be finite, so no token is ruled out. You have 3 seconds. In the text 0, 1, 0, 2,
 # 0, 1, 0, 2, … the floor is 0.35 nats: after 0 come 1 and 2 equally often (0.69 nats), after 1 and
