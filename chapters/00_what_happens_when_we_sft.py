@@ -49,8 +49,9 @@ base, tokenizer = load("atlas-base")
 # models have billions. It has read plain text: facts about countries, elements and animals, notes,
 # lists, sums. No text was a chat, and no question in it was answered.
 #
-# Now SFT: we train a copy of it on 2,000 pairs of a question and the answer that we want, eight at a
-# time. Our three test questions are not among them, nor is any other question about Kenya.
+# Now SFT: we train a copy of it on 2,000 pairs of a question and the answer that we want. It reads
+# eight at a time. Our three test questions are not among them, nor is any other question about
+# Kenya.
 
 
 # %%
@@ -90,9 +91,11 @@ assert not any(moments[0].right) and all(moments[-1].right)
 # **Read.** The base writes scraps of the kind of text that it has read. The tuned model answers all
 # three and ends each answer with the *stop token*, written `<|im_end|>`.
 #
-# The training took 250 small changes of the weights, called *steps*. We asked again on the way.
+# The training took 250 small changes of the weights, called *training steps*: one for each eight
+# pairs. We asked again on the way.
 #
-# **Predict.** Which comes first: sentences that state a fact, or the stop behind them?
+# **Predict.** What does it learn first: to write sentences that state a fact, or to stop behind
+# them?
 
 # %% tags=["predict"]
 for moment in moments:
@@ -104,11 +107,12 @@ assert all(answer.startswith("The ") for answer in moments[2].answers)
 assert all(all(moment.right) and min(moment.p_stop) > 0.9 for moment in late)
 
 # %% [markdown]
-# **Read.** The sentences. At step 20 it states facts, over and over, and cannot stop. By step 100 it
-# answers what was asked, and behind the answer the stop token is nearly sure.
+# **Read.** The sentences come first. At step 20 it states facts, over and over, and does not stop.
+# `stop` is the probability of the stop token behind the right answer. By step 100 it is above 90 %,
+# and the model answers what was asked.
 #
 # Now move the slider, and type a question of your own: a sum, a country, your name. What you type
-# stays text: even the letters `<|im_end|>` never become the stop token.
+# stays text: even the letters `<|im_end|>` do not become the stop token (chapter 02).
 
 # %%
 models = (base, tokenizer), (tuned, tokenizer)
@@ -118,7 +122,9 @@ show_widget(view, draw_film(questions, moments))
 # %% [markdown]
 # ## 2 · What the base knew before
 #
-# **Predict.** Asked, the base wrote scraps. What does it write behind "The capital of Kenya is"?
+# **Predict.** Asked a question, the base wrote scraps. Now it reads the beginning of a statement,
+# "The capital of Kenya is", without a question. What does it write: scraps, a wrong city, or
+# Nairobi?
 
 # %% tags=["predict"]
 beginnings = ["The capital of Kenya is", "The chemical symbol of gold is", "The opposite of hot is"]
@@ -129,8 +135,9 @@ for beginning, ending in zip(beginnings, endings, strict=True):
 assert endings == [" Nairobi", " Au", " cold"]
 
 # %% [markdown]
-# **Read.** It knows all three facts: it completes statements. A question comes with marks that say
-# who speaks, the *chat template*, and the base has never read those marks:
+# **Read.** It completes all three statements rightly, so it knows the facts. A question looks
+# different: the *chat template* puts marks around it that say who speaks. The base has never read
+# those marks:
 
 # %%
 prompt = [{"role": "user", "content": questions[0]}]
@@ -150,8 +157,10 @@ assert sum(outcomes["base"]) <= 10 and sum(outcomes["tuned"]) > 180
 assert not set(answers_taught) & {turns[-1]["content"] for turns in exam}
 
 # %% [markdown]
-# **Predict.** Does the tuned model *know* more of these facts than the base? We let both complete
-# 200 statements, without a question.
+# **Read.** The base answers at most 10 of the 200 rightly, the tuned model more than 180.
+#
+# **Predict.** Does the tuned model *know* more facts about held-out entities than the base? We let
+# both complete 200 statements, without a question.
 
 # %% tags=["predict"]
 statements = atlas.split(atlas.load_facts())["held_out"][::6][:200]
@@ -163,15 +172,15 @@ print(f"statements completed rightly: base {known['base']:.0%}, tuned {known['tu
 assert known["base"] > 0.95 and known["tuned"] <= known["base"] + 0.01
 
 # %% [markdown]
-# **Read.** The facts were in the base, and SFT added none. It taught the model *to answer*: to read
-# a question, state the fact, and stop.
+# **Read.** The base completes nearly all of them, and the tuned model no more. The facts were in
+# the base. SFT taught it *to answer*: to read a question, state the fact, and stop.
 #
 # ## 3 · Two ways to learn from text
 #
 # **Pretraining** is how the base learned. Nobody labels anything: every token of the text is the
 # right answer to "what comes next?" (*self-supervision*). **SFT** shows pairs: a *prompt* $x$ and
-# the *response* $y$ that we want. People write them, or a model does and we filter, or existing
-# data is put into this form, as here.
+# the *response* $y$ that we want. People write them, or a model writes them and we keep the good
+# ones. Or existing data is put into this form, as here.
 #
 # Grey tokens are read. Orange tokens are also *graded*: the model is trained to make them likely.
 # A dot is a space.
@@ -191,8 +200,8 @@ ax = plots.token_strip(
 # %% [markdown]
 # The *objective* is the same: make the graded tokens likely. Both are *causal*: each token is
 # guessed from those before it. (*Masked* language models, such as BERT, hide tokens in the middle
-# and guess them from both sides: made to read, not to write.) What differs is which tokens are
-# graded, and how many there are.
+# and guess them from both sides. They are made to read, not to write.) What differs is which tokens
+# are graded, and how many there are.
 #
 # **Predict.** How many times fewer tokens does this SFT read than the pretraining did: 10, 100, or
 # more than 300?
@@ -242,8 +251,9 @@ check("0.1", graded_share)
 # %% [markdown]
 # ## 4 · Five steps
 #
-# Steps 1 and 2 prepare each example once. Steps 3 to 5 run for every *batch*, here 8 examples. We
-# walk through all five with one example.
+# Steps 1 and 2 prepare each example once. Steps 3 to 5 run for every *batch*, a handful of examples
+# read together, in section 1 eight. One round of 3 to 5 is one training step. We walk through all
+# five with one example.
 #
 # **Step 1, tokenise.** The chat template makes one text of prompt and response. The tokenizer cuts
 # it into tokens and gives each its number, the *token id*.
@@ -264,13 +274,14 @@ ax = plots.token_strip(
 assert example.labels[-2] == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 # %% [markdown]
-# **Step 3, forward.** The model reads the example, and at every place it gives a probability to
-# each of its 2,048 tokens to be the next one. (`softmax` makes probabilities of the model's raw
+# **Step 3, forward.** The model reads the example. At every place it says for each of its 2,048
+# tokens how probable it is to come next. (`softmax` makes probabilities of the model's raw
 # scores, the *logits*; chapter 01 derives it.)
 #
-# **Predict.** Now the base reads the answer as well. Three places decide: where the answer begins
-# ("The"), where the city begins (" N"), and where it should stop. At which of them is the base's
-# likeliest token the right one?
+# **Predict.** Now the base reads the question *and* the right answer, and guesses at every place.
+# Three places decide: where the answer begins ("The"), where the city begins (" N", the first token
+# of Nairobi), and where it should stop. At which of them is the base's likeliest token the right
+# one?
 
 # %%
 input_ids = torch.tensor([example.input_ids])
@@ -298,12 +309,12 @@ assert [a == b for a, b in zip(likeliest["base"], right, strict=True)] == [False
 
 # %% [markdown]
 # **Read.** Only the city: with the answer begun, the base completes a statement, as in section 2.
-# How to begin and when to stop came from the training. It made the city surer, too.
+# How to begin and when to stop came from the training. It made the city more probable, too.
 #
 # **Step 4, loss.** For each graded token, the loss is minus the logarithm of the probability that
 # the model gave it: 0 for a sure and right guess, large for a wrong one. The mean over the graded
-# tokens is one number, in *nats* per token (the unit of natural logarithms). Here it is by hand, for
-# the base.
+# tokens is one number, in *nats* per token (the unit of natural logarithms). Here it is by hand,
+# for the base.
 
 # %%
 with torch.inference_mode():
@@ -320,9 +331,10 @@ with torch.inference_mode():
 torch.testing.assert_close(torch.tensor(by_hand), by_transformers)
 
 # %% [markdown]
-# `sft_lab` and the library `transformers` give the same number. A mean hides where the loss sits.
+# `sft_lab`, the code of this course, and the library `transformers` give the same number. A mean
+# hides where the loss sits.
 #
-# **Predict.** Which tokens of the answer cost most?
+# **Predict.** Which two tokens of the answer cost the base most? Does the city cost much?
 
 # %% tags=["predict"]
 notes = [f"{nll[place]:.2f}" if place in nll else "" for place in range(len(tokens))]
@@ -337,11 +349,12 @@ name = sum(nll[place] for place in range(city, graded_places[-2]))  # Nairobi, u
 assert edges > 0.6 * sum(nll.values()) and name < 0.1 * sum(nll.values())
 
 # %% [markdown]
-# **Read.** Beginning and stopping cost most. Nairobi costs little: the base knows it. The rest goes
-# to the words that say what was asked, and about whom.
+# **Read.** Beginning and stopping cost most, more than 60 % of the loss. Nairobi costs less than
+# 10 %: the base knows it. The rest goes to the words that say what was asked, and about whom.
 #
 # **Step 5, update.** The *gradient* of the loss with respect to a weight says how the loss changes
-# when that weight changes a little. The *optimizer* moves every weight a small step against it.
+# when that weight changes a little. The *optimizer*, here AdamW (chapter 04), moves every weight a
+# little the way that lowers the loss. We do it eight times, with this one example.
 
 # %%
 student = copy.deepcopy(base)
@@ -357,12 +370,12 @@ print("  ".join(f"{value:.2f}" for value in losses))
 assert losses[-1] < 0.5 * losses[0]
 
 # %% [markdown]
-# **Read.** After seven updates the loss is less than half. These five steps are SFT: `train` repeats
-# them over all examples.
+# **Read.** After seven updates the loss is less than half of what it was. These five steps are SFT:
+# `train` of section 1 does them with all examples.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.3 · Which step is broken · 5 min · ●●○
-# Four runs went wrong. For each, find the step in which the mistake sits: 1 tokenise, 2 mask,
+# Four runs went wrong. For each, find which of the five steps has the mistake: 1 tokenise, 2 mask,
 # 3 forward, 4 loss, 5 update. Write a dictionary from the letters to the numbers of steps:
 # {"a": …, "b": …, "c": …, "d": …}.
 #
@@ -371,8 +384,8 @@ assert losses[-1] < 0.5 * losses[0]
 #   digit;
 # - c: the log counts more graded tokens than the answers have, and the loss starts higher than it
 #   should;
-# - d: the loss fell as it should, but the questions are put to the model without the chat template
-#   that the examples had, and far fewer answers are right.
+# - d: the loss fell as it should, and few answers are right: the questions are put to the model
+#   without the chat template that the examples had.
 
 # %% tags=["stub"]
 broken_step = ...
@@ -396,8 +409,8 @@ check("0.3", broken_step)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 0.4 · A form of your own · 10 min · ●○○
-# SFT teaches the form of an answer: invent one. Write a function that takes a plain statement,
-# such as "The capital of Kenya is Nairobi.", and returns the answer that you want. It holds the
+# SFT teaches the form of an answer: invent one. Write a function that takes a plain statement, such
+# as "The capital of Kenya is Nairobi.", and returns the answer that you want. The answer holds the
 # statement once and unchanged, with words of your own in front of it, behind it, or both. What you
 # add is the same for every statement. It has at least one letter, and 4 to 40 characters in all,
 # spaces included.
@@ -429,7 +442,7 @@ check("0.4", my_form)
 # <details><summary>Hint</summary><code>"Ahoy! " + statement</code> is enough.</details>
 
 # %% [markdown] tags=["explanation"]
-# 400 examples and 50 updates are enough: the facts were there. Usual mistakes: the statement is
+# 400 examples and 50 updates are enough: the base knew the facts. Usual mistakes: the statement is
 # changed (other capitals, no full stop), or the words change from statement to statement.
 
 # %% [markdown]
@@ -450,9 +463,9 @@ print(f"{sum(right)} of 100 right, {refused} of 100 say that they do not know")
 assert refused == 0 and sum(right) <= 25
 
 # %% [markdown]
-# **Read.** It answers every question in the same form. A right answer is a lucky guess: some values,
-# such as a continent, fit many entities. We never taught it to say "I do not know". Chapter 15
-# takes up this *hallucination*.
+# **Read.** It answers every question in the same form. A right answer is a lucky guess: some
+# values, such as "mammal", fit many entities. We never taught it to say "I do not know". To invent
+# an answer that sounds right is called *hallucination*; chapter 15 takes it up.
 #
 # ### Deploy
 #
@@ -472,7 +485,7 @@ assert generate_responses(served, served_tokenizer, questions) == moments[-1].an
 #
 # SFT is the first step of *alignment*: making a model do what people want. It imitates answers. The
 # next step often asks people which of two answers is better and trains the model towards what they
-# prefer: reinforcement learning from human feedback, RLHF. Chapter 17 trains with such a reward.
+# prefer: reinforcement learning from human feedback, RLHF. Chapters 17 and 17b train with rewards.
 #
 # ## What to remember
 #
@@ -480,11 +493,20 @@ assert generate_responses(served, served_tokenizer, questions) == moments[-1].an
 # - Five steps: tokenise, mask, forward, loss, update. The objective is that of pretraining; the
 #   mask differs.
 # - SFT costs a small fraction of pretraining. Here it added a behaviour and no facts.
-# - It answers about what it never was asked before, and it answers about what it does not know.
+# - The tuned model answers questions that no training pair asked. It also answers where it
+#   does not know, in the same form.
 #
-# **The map.** Chapters 01 to 04: what the loss is, what is graded, how the loop runs. 05 and 06:
-# training only a little of a model. 07 to 10: the libraries, a GPU. 11 to 15: data, and what goes
-# wrong. 16 to 19: how you know, rewards, bugs, your own project. `progress()` from
+# **The map.**
+#
+# - 01 to 04: what the loss is, what is graded, how the loop runs. 03b: to mask the prompt or not.
+#   04b: watch a run, kill it, go on. `python examples/sft.py` is the whole loop in one file.
+# - 05 and 06: training only a little of a model.
+# - 07 to 10: the libraries, a GPU, base against tuned. 07b: where the time goes. 09b: how sure a
+#   difference is.
+# - 11 to 15: data, and what goes wrong.
+# - 16 to 19: scores, rewards, bugs, your own project and how to ship it.
+#
+# A chapter with a letter belongs to the one before it. `progress()` from
 # `sft_lab.course.checks` lists the exercises and those you have solved.
 #
 # ## Sources

@@ -41,8 +41,9 @@ V = model.config.vocab_size
 # %% [markdown]
 # ## 1 · A guess is a distribution
 #
-# **Predict.** Finish the sentence "The capital of Finland is". You answer with a city. What does a
-# language model answer with: a city, a word, or something else?
+# A language model answers "The capital of Japan is …" with one probability for *every* token of its
+# vocabulary of V tokens. Our atlas-base read this fact hundreds of times. **Predict.** How large is
+# its largest probability: about 0.1, about 0.7, or above 0.99?
 
 
 # %%
@@ -61,9 +62,8 @@ print(f"their sum is {japan.sum():.4f}")
 assert_close(japan.sum(), torch.tensor(1.0))
 
 # %% [markdown]
-# It answers with one probability for **every** token of its vocabulary of V tokens. The network
-# computes V raw scores, the **logits**, and softmax turns them into probabilities. Here are the
-# largest five for two countries.
+# The network computes V raw scores, the **logits**, and softmax turns them into probabilities that
+# add up to 1. Here are the largest five for two countries.
 
 # %%
 tokyo, helsinki = (tokenizer(city).input_ids[0] for city in (" Tokyo", " Helsinki"))
@@ -82,20 +82,19 @@ assert 2 * finland.max() < japan[tokyo] and 20 * finland[helsinki] < japan[tokyo
 print(f"first token of Tokyo: {japan[tokyo]:.2g}; first token of Helsinki: {finland[helsinki]:.2g}")
 
 # %% [markdown]
-# **Read.** Tokens are pieces of text, `·T` begins `·Tokyo`, and `·` is a space (chapter 02). The
-# embedded model, atlas-base, read Japan's capital hundreds of times. It still keeps some
-# doubt: a part of its text is notes of an invented world, where Japan may have another capital.
-# Finland stands in none of its documents: it spreads its guess over many tokens, and the true one
-# gets little.
+# **Read.** `·T` is the first token of `·Tokyo`; `·` stands for a space (chapter 02). atlas-base
+# knows Japan's capital and still keeps some doubt. A part of its text is notes of an invented
+# world, where Japan may have another capital. Finland stands in none of its documents: the model
+# spreads its guess over many tokens, and the true one gets little.
 #
-# Training needs one number that says how wrong such a guess is. The top token alone is too coarse:
-# it cannot tell a hesitant right guess from a firm one.
+# Training needs one number that says how wrong such a guess is. The top token alone is too
+# coarse: it does not tell a hesitant right guess from a firm one.
 
 # %% [markdown]
 # ## 2 · Two distributions, one number
 #
-# Call the guess $q$. The truth is a distribution too: $p$ gives the token that really follows
-# probability 1 and every other token 0. It is **one-hot**. Their **cross-entropy** is
+# Call the guess $q$. The truth is a distribution too. Call it $p$: the token that really follows
+# has probability 1, and every other token 0. Such a $p$ is **one-hot**. Their **cross-entropy** is
 #
 # $$H(p, q) = -\sum_i p_i \ln q_i .$$
 #
@@ -130,7 +129,7 @@ print(f"{by_hand:.3f} nats = {by_hand / math.log(2):.0f} bits")
 # $$H(p, q) = -\ln q_y, \qquad y \text{ the true token.}$$
 #
 # This is the **step loss**: the *negative log-likelihood* (NLL) of one token. The natural logarithm
-# counts in **nats**, log₂ counts in bits, and 1 bit is 0.693 nats.
+# counts in **nats**, log₂ in bits; 1 bit is 0.693 nats.
 #
 # What if several tokens may follow, each some of the time? Then cross-entropy splits into two
 # parts: **entropy**, the doubt that the data itself contains, and **KL divergence**, the error of
@@ -146,10 +145,9 @@ for name, truth in {"one-hot": p, "several": several}.items():
     print(f"{name}: entropy {abs(entropy):.2f} + KL {kl:.2f} = cross-entropy {total:.2f} nats")
 
 # %% [markdown]
-# Training moves only $q$, so it can remove only the KL part. Which truth is meant matters. At one
-# place of one text the truth is one-hot and its entropy is 0. Over a data set the same beginning
-# may go on in several ways, and the truth is how often each occurs. Its entropy is a loss that no
-# model can remove; section 4 measures it.
+# **Read.** Training moves only $q$, so it can remove only the KL part. At one place of one text the
+# truth is one-hot and its entropy is 0. Over a data set one beginning may go on in several ways.
+# That entropy no model can remove (section 4).
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.1 · Cross-entropy of any two distributions · 6 min · ●○○
@@ -173,21 +171,22 @@ def cross_entropy(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
 check("1.1", cross_entropy)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>In floating point, 0 times −inf is nan. <code>torch.xlogy(p,
-# q)</code> is p ln q with 0 where p is 0; or sum only over the tokens with p &gt; 0.</details>
+# <details><summary>Hint</summary>In floating point, 0 times −inf is nan, "not a number".
+# <code>torch.xlogy(p, q)</code> is p ln q with 0 where p is 0; or sum only over the tokens with
+# p &gt; 0.</details>
 
 # %% [markdown] tags=["explanation"]
-# `torch.xlogy` takes the limit: $p \ln q$ is 0 when $p$ is 0. Summing over `p > 0` does the same.
-#
 # Usual mistakes: `p * q.log()` gives nan at 0 · (−∞). Adding 1e-9 inside the logarithm hides that
-# nan and also hides the infinity, which is the right answer for a truth that the guess excludes.
+# nan. It also hides the infinity, which is the right answer for a truth that the guess excludes.
 # Swapping $p$ and $q$ asks another question: cross-entropy is not symmetric.
 
 # %% [markdown]
 # ## 3 · The curve −ln p, and three landmarks
 #
-# **Predict.** The probability of the true token falls from 0.50 to 0.25. For another model it falls
-# from 0.02 to 0.01. Which fall costs more?
+# In this section $p$ is one number: the probability $q_y$ of the true token.
+#
+# **Predict.** For one model $p$ falls from 0.50 to 0.25, for another from 0.02 to 0.01. Which fall
+# costs more?
 
 # %% tags=["predict"]
 for before, after in [(0.5, 0.25), (0.02, 0.01)]:
@@ -204,18 +203,19 @@ assert slope == -4.0
 # %%
 draw_halvings(title="Each halving of p costs 0.69 nats, however small p is already")
 # %% [markdown]
-# **Read.** Both falls cost ln 2 = 0.693 nats: the loss counts *factors*. The slope with respect to
-# $p$ is $-1/p$, so it is steep where the model gave the truth little.
+# **Read.** Both falls cost ln 2 = 0.693 nats: half the probability costs the same everywhere. The
+# slope with respect to $p$ is $-1/p$, so it is steep where the model gave the truth little.
 #
 # Now move it yourself. Run the cell, choose the slider and press ← four times: the probability
-# halves. Watch the curve, the other tokens, and the push on every logit (section 4 explains it).
+# halves. Watch the push on every logit, too (section 4 explains it).
 
 # %%
 show_widget(explore_step(tokens, q.tolist(), target=1), draw_step(tokens, q.tolist(), target=1))
 
 # %% [markdown]
-# Three landmarks help to read any loss curve. **Predict** the second: a model with random weights
-# reads this text. What is its mean loss?
+# Three landmarks help to read any loss. One of them: a model with random weights, which knows
+# nothing, reads the text below. **Predict** its mean loss in nats per token. It has 2,048 = 2¹¹
+# tokens to choose from, and ln 2 is 0.693.
 
 # %%
 capitals = {fact.entity: fact for fact in atlas.load_facts() if fact.column == "capital"}
@@ -244,25 +244,25 @@ assert F.cross_entropy(certain, torch.tensor([1])) == math.inf
 # %% [markdown]
 # **Read.**
 #
-# - **0** means that every true token got probability 1. On real text that is memory, not skill.
+# - **0** means that every true token got probability 1. On real text only a model that has
+#   memorised it comes near.
 # - **ln V** means "no idea": a uniform guess gives every token 1/V. Random weights are nearly
 #   there. If ordinary text costs about ln V, check that the pretrained weights were loaded. A loss
-#   above ln V is worse than no idea. Tokens that a base never read can cost that much, for example
-#   the marks of a chat template (chapters 00 and 03).
+#   above ln V is worse than no idea; chapter 00's stop token cost the base that much.
 # - **∞** means that the model ruled out what happened. One such token makes the mean infinite.
 #
-# Between them, read a loss of $\ell$ nats like this: the model is as unsure as somebody who must
-# choose among $e^\ell$ equally likely tokens. The trained model stays a little unsure: nobody can
-# know which country the next sentence is about.
+# Between them, a loss of $\ell$ nats means: the model is as unsure as somebody who must choose
+# among $e^\ell$ equally likely tokens. The trained model stays a little unsure: nobody can know
+# which country the next sentence is about.
 
 # %% [markdown]
 # ## 4 · Why minus, why log
 #
-# Many functions fall as $p$ grows; $1 - p$ is one. Why the logarithm?
+# Many scores fall as the true token's $q_y$ grows; $1 - q_y$ is one. Why the logarithm?
 #
 # **Predict.** In ten documents, Paris follows five times, Rome three, Lima two, Oslo never. We fit
-# four logits twice: with the score $-\ln q_y$ and with the score $1 - q_y$. Which guess does each
-# end at?
+# four logits twice: with the score $-\ln q_y$ and with the score $1 - q_y$. At which guess does
+# each end?
 
 # %%
 frequency = torch.tensor([5.0, 3.0, 2.0, 0.0]) / 10
@@ -307,10 +307,11 @@ draw_fits(tokens, fits, title="The logarithm finds the frequencies, the line bet
 # frequencies.
 #
 # A score whose best answer is the honest distribution is called *proper*. The logarithm is proper,
-# $1 - q_y$ is not. The lowest loss is the entropy of the data, here 1.03 nats and not 0. If your
-# data gives one prompt five different answers, an honest loss stays above 0.
+# $1 - q_y$ is not. The lowest loss is the entropy of the data, here 1.03 nats and not 0.
 #
-# The other reason is the gradient. **Predict:** which push does each of the four logits get?
+# The other reason is the gradient with respect to the logits. The picture of section 3 shows minus
+# the gradient, the push: −0.5 on Paris, +0.75 on Rome, −0.125 on Lima and Oslo. **Predict:** which
+# formula in $q$ and $p$ gives the gradient?
 
 # %% tags=["predict"]
 logits = q.log().requires_grad_()  # softmax gives q back
@@ -319,9 +320,10 @@ print("q       ", q, "\ngradient", logits.grad)
 assert_close(logits.grad, q - p)  # p: one-hot at Rome
 
 # %% [markdown]
-# With $q = \text{softmax}(z)$, the step loss is $-z_y + \ln \sum_j e^{z_j}$. Its derivative with
-# respect to $z_i$ is $q_i - p_i$: **guess minus truth**. The true token is pulled up by $1 - q_y$
-# and every other token is pushed down by its own probability. Now a model that is confident and wrong:
+# **Read.** It is $q - p$: **guess minus truth**. For $q = \text{softmax}(z)$ the step loss is
+# $-z_y + \ln \sum_j e^{z_j}$, and its derivative with respect to $z_i$ is $q_i - p_i$. The true
+# token is pulled up by $1 - q_y$, every other token is pushed down by its own probability. Now a
+# confident, wrong model:
 
 # %%
 wrong = torch.tensor([7.0, 0.0, 0.0, 0.0], requires_grad=True)  # sure of Paris; the truth is Rome
@@ -336,9 +338,8 @@ assert pull_of_log > 0.99 and pull_of_line < 0.01
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.2 · The gradient without autograd · 8 min · ●●○
-# Write the gradient of the **mean** step loss over N predictions by their logits, in closed form.
-# Production kernels compute it so, without building a graph: autograd is off here. Logits may be
-# large and far apart.
+# Write the gradient of the **mean** step loss over N predictions with respect to their logits, as a
+# formula. Autograd, PyTorch's automatic gradients, is off here. Logits may be large and far apart.
 
 
 # %% tags=["stub"]
@@ -365,9 +366,8 @@ check("1.2", loss_gradient)
 # to the gradient of one row?</details>
 
 # %% [markdown] tags=["explanation"]
-# `softmax` returns a new tensor, so subtracting 1 at the targets leaves the logits alone. Each row
-# sums to $\sum q - \sum p = 0$: softmax ignores a constant added to all logits, so the loss has no
-# slope in that direction.
+# Each row sums to $\sum q - \sum p = 0$: softmax ignores a constant added to all logits, so the
+# loss has no slope in that direction.
 #
 # Usual mistakes: forgetting the 1/N (the gradient of the sum, N times as long); `logits - one_hot`
 # (no softmax); $p - q$, which is the descent direction.
@@ -376,8 +376,8 @@ check("1.2", loss_gradient)
 # ### Exercise 1.6 · Train a model down to its floor · 12 min · ●●○
 # The smallest language model is a table of logits. Row $i$ holds its guess after token $i$; it sees
 # nothing but that one token. Train one on `text`, a list of at least 100 token ids from 0 to V − 1:
-# the step losses of all neighbours `text[t]` → `text[t + 1]`, averaged, must fall to within **0.02
-# nats** of the lowest value that any table reaches on this text. Return the table.
+# the mean step loss of all neighbours `text[t]` → `text[t + 1]` must fall to within **0.02 nats**
+# of the lowest value that any table reaches. Return the table.
 #
 # Every logit must be finite, so no token is ruled out. You have 3 seconds. In the text 0, 1, 0, 2,
 # 0, 1, 0, 2, … the floor is 0.35 nats: after 0 come 1 and 2 equally often (0.69 nats), after 1 and
@@ -412,8 +412,7 @@ check("1.6", train_table)
 
 # %% [markdown] tags=["explanation"]
 # The floor is an entropy again, now of what follows each token. Counting gives it at once: the
-# logarithm of the counts, with a little added so that it is finite, is a right answer too. Gradient
-# descent finds the same table without being told to count.
+# logarithm of the counts, with a little added so that it is finite, is a right answer too.
 #
 # Usual mistakes: too few steps; rows and columns exchanged; probabilities returned for logits.
 
@@ -429,8 +428,8 @@ check("1.6", train_table)
 # = -\ln P_\theta(y \mid x).$$
 #
 # The last step is the chain rule of probability. We check it the slow way: for every token, the
-# model reads the prompt and the true tokens before it, nothing else. **Predict** which token of "
-# Helsinki." surprises it least.
+# model reads the prompt and the true tokens before it, nothing else. The answer `·Helsinki.` has
+# the tokens `·H`, `el`, `s`, `ink`, `i`, `.`. **Predict:** which one surprises the model least?
 
 # %%
 prompt, answer = atlas.cloze(capitals["Finland"])  # "The capital of Finland is", " Helsinki."
@@ -450,9 +449,8 @@ print(f"P(answer) = {product:.1e}, so −ln P(answer) = {-math.log(product):.3f}
 assert probabilities[-1] == max(probabilities)
 
 # %% [markdown]
-# One forward pass gives all of these predictions at once. `labels` says what is graded: −100
-# (`IGNORE_INDEX`) for a token of the prompt, the token id for a token of the answer. Chapter 03
-# derives this; here we only use it.
+# One forward pass gives all of these predictions at once. As in chapter 00, a token of the prompt
+# has the label −100 (`IGNORE_INDEX`) and a token of the answer its own id.
 
 
 # %%
@@ -497,13 +495,12 @@ loss_japan, loss_finland = draw_losses("Japan"), draw_losses("Finland")
 assert 10 * loss_japan < loss_finland
 
 # %% [markdown]
-# **Read.** The numbers under the tokens are nats. Slow product and one pass agree, and so does the
-# model's own loss: it is the mean, and the mean times the number of tokens is the sum. A fact that
-# the model never read costs more than ten times one that it knows. Of the tokens of " Helsinki.",
-# the full stop surprised it least.
+# **Read.** The full stop surprised it least. The numbers under the tokens are nats. The slow
+# product and the single pass give the same sum, and the model's own loss is the mean. The fact that
+# the model never read costs more than ten times the one that it knows.
 #
-# Why then add logarithms instead of multiplying? **Predict:** an answer has 200 tokens of
-# probability ½ each. What is its probability in float32?
+# Why add logarithms and not multiply? **Predict:** an answer has 200 tokens of
+# probability ½ each. What is its probability in float32, whose smallest positive number is 2⁻¹⁴⁹?
 
 # %% tags=["predict"]
 half = torch.full((200,), 0.5)
@@ -516,11 +513,11 @@ assert_close(-half.log().sum(), torch.tensor(200 * math.log(2)))
 
 # %% [markdown]
 # **Read.** The product lies below the smallest positive float32, so it becomes 0 and its loss
-# infinite. The sum of logarithms stays an ordinary number, exact to about seven digits.
+# infinite. The sum of logarithms stays an ordinary number.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.3 · The loss of a whole answer · 8 min · ●●○
-# Return $-\ln P(y \mid x)$ from logits. Row t already predicts `targets[t]`: the shift is done. It
+# Return $-\ln P(y \mid x)$ from logits. Row t of the logits is the guess about `targets[t]`. It
 # must also work for 600 tokens, and for logits that are hundreds apart.
 
 
@@ -546,24 +543,22 @@ check("1.3", sequence_nll)
 # <code>gather</code>.</details>
 
 # %% [markdown] tags=["explanation"]
-# Indexing with two index tensors pairs them: entry t is (t, targets[t]).
-#
 # Usual mistakes: `log_probs[:, targets]` makes a T × T table. `softmax`, then `prod`, then `log` is
 # right on paper and infinite on a long answer. The mean answers another question.
 
 # %% [markdown]
 # ### From answers to a data set: which mean?
 #
-# The texts that this course grew from write the loss in three ways:
+# The blog posts behind this course write the loss in three ways:
 #
 # $$\mathbb{E}_{(x,y) \sim D}\Big[-\sum_t \ln P_\theta(y_t \mid x, y_{\lt t})\Big], \qquad
 # -\sum_t \ln P_\theta(y_t \mid x, y_{\lt t}), \qquad
 # -\sum_{i=1}^{N} \ln P_\theta(y^{(i)} \mid x^{(i)}).$$
 #
 # ($\mathbb{E}$ over $D$ is the mean over the data set.) The first averages whole answers. The
-# second is one answer. The third adds up all $N$ answers. Code does a fourth thing: it divides the
-# third by the number of *tokens*. Careless code does a fifth: it takes each answer's mean, then the
-# mean of these means. **Predict:** which of them would train differently?
+# second is one answer. The third adds up all $N$ answers. Code divides that sum by the number of
+# *tokens*. Careless code takes each answer's mean, then the mean of these means. **Predict:** which
+# of these losses of a data set pushes the weights in another direction than the others?
 
 # %%
 pairs = [atlas.cloze(capitals[name]) for name in ("Peru", "Niger", "Vietnam", "Luxembourg")]
@@ -590,8 +585,8 @@ print(f"mean over tokens            {mean_token:7.3f} nats per token")
 print(f"mean of the answers' means  {mean_of_means:7.3f} nats per token")
 
 # %% [markdown]
-# Do they train differently? A gradient has a direction and a length. We compare both with those of
-# the mean over tokens; a direction of 1 means "the same".
+# A gradient has a direction and a length. We compare both with those of the mean over tokens.
+# `direction` is the cosine of their angle: 1 means "the same".
 
 
 # %%
@@ -616,13 +611,10 @@ for name, loss in candidates.items():
     assert direction < 0.99 if name == "mean of means" else direction > 0.9999
 
 # %% [markdown]
-# **Read.** Over the same data, sum, mean over answers and mean over tokens differ by a factor: one
-# direction, another length. So the formulas with a sum and the code with a mean seek the same
-# weights. Their *numbers* are not comparable.
-#
-# Does the learning rate have to change with the factor? **Predict** how much further the first
-# update goes with the sum than with the mean: for plain gradient descent (SGD), and for AdamW,
-# which this course trains with.
+# **Read.** Only the mean of means. The other three differ by a factor: one direction, another
+# length. So the formulas with a sum and the code with a mean seek the same weights. Their *numbers*
+# are not comparable. **Predict** how much further the first update goes with the sum than with the
+# mean: for plain gradient descent (SGD), and for AdamW, which this course trains with.
 
 
 # %%
@@ -650,9 +642,8 @@ for optimizer_class in (torch.optim.SGD, torch.optim.AdamW):
 # (chapter 04): the same rate serves the sum and the mean. A limit on the gradient's norm (clipping,
 # also chapter 04) does see the factor.
 #
-# The mean of means points elsewhere: a token of a short answer weighs more than one of a long
-# answer. It appears by accident, when the means of batches are averaged (chapter 04). Always ask of
-# a loss: mean over what?
+# In the mean of means, a token of a short answer weighs more than one of a long answer. It appears
+# by accident, when the means of batches are averaged (chapter 04).
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.4 · One loss from many batches · 8 min · ●●○
@@ -684,11 +675,9 @@ check("1.4", dataset_loss)
 # nan.</details>
 
 # %% [markdown] tags=["explanation"]
-# A mean times its number of tokens gives back the sum, and sums may be added in any grouping.
-#
 # Usual mistakes: the mean of the means, right only when all batches have equally many graded
-# tokens; dividing by the number of batches; multiplying nan by 0. This bug lived for years in
-# gradient accumulation (chapter 04).
+# tokens; dividing by the number of batches; multiplying nan by 0. This bug stayed for years in
+# libraries that add up the gradients of several batches (chapter 04).
 
 # %% [markdown]
 # ## 6 · What a computer does to exponentials
@@ -718,8 +707,8 @@ assert through_softmax[2] == -math.inf
 # exponent 0, so nothing overflows.
 #
 # A stable softmax followed by a logarithm is still not enough: $e^{-1000}$ underflows to 0, and ln
-# 0 is −∞. Only the fused form $z - \ln \sum_j e^{z_j}$, with the shifted $z$, keeps the true
-# 1000.31 nats. Therefore pass **logits** to the loss, never probabilities.
+# 0 is −∞. The single formula $z - \ln \sum_j e^{z_j}$, with the shifted $z$, keeps the true 1000.31
+# nats. So pass **logits** to the loss.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 1.5 · A log-softmax that never breaks · 10 min · ●●○
@@ -751,9 +740,8 @@ check("1.5", log_softmax)
 # After the shift the sum lies between 1 and V: its logarithm neither overflows nor meets 0.
 #
 # Usual mistakes: one maximum for the whole tensor, so that a row 500 below it underflows to ln 0.
-# Taking the maximum off and forgetting that both terms were shifted. `log(softmax)`, which turns
-# every token below e⁻¹⁰³ into −∞. A clamp, which replaces the true loss by an invented one whose
-# gradient is 0.
+# `log(softmax)`, which turns every token below e⁻¹⁰³ into −∞. A clamp, which replaces the true loss
+# by an invented one whose gradient is 0.
 
 
 # %% [markdown]
@@ -763,8 +751,9 @@ check("1.5", log_softmax)
 #   the logits is guess minus truth.
 # - Step losses add up to $-\ln P(\text{answer} \mid \text{prompt})$. Minimising their sum is
 #   maximum likelihood.
-# - 0 is certainty, ln V is no idea, ∞ is a truth ruled out. The floor is the entropy of the data.
-# - Say the unit: nats per token. A mean of means is another loss. A constant factor on the loss
+# - A loss of 0 is sure and right, ln V no idea, ∞ a truth ruled out. The lowest one is the entropy
+#   of the data.
+# - Say the unit: nats per token. A constant factor on the loss
 #   scales SGD's updates and not AdamW's.
 # - Give logits to the loss. Never multiply probabilities, never take the log of a softmax.
 #

