@@ -71,7 +71,7 @@ guesses = {
     "The capital of Japan is": (japan, tokyo),
     "The capital of Finland is": (finland, helsinki),
 }
-draw_guesses(
+_ = draw_guesses(
     guesses, tokenizer, title="The model knows Japan's capital and is torn about Finland's"
 )
 # %%
@@ -201,7 +201,7 @@ print(f"slope at p = 0.25: {slope:.0f} = −1/p")
 assert slope == -4.0
 
 # %%
-draw_halvings(title="Each halving of p costs 0.69 nats, however small p is already")
+_ = draw_halvings(title="Each halving of p costs 0.69 nats, however small p is already")
 # %% [markdown]
 # **Read.** Both falls cost ln 2 = 0.693 nats: half the probability costs the same everywhere. The
 # slope with respect to $p$ is $-1/p$, so it is steep where the model gave the truth little.
@@ -299,7 +299,7 @@ fits = {
     "fitted with −ln q": by_log,
     "fitted with 1 − q": by_line,
 }
-draw_fits(tokens, fits, title="The logarithm finds the frequencies, the line bets on Paris")
+_ = draw_fits(tokens, fits, title="The logarithm finds the frequencies, the line bets on Paris")
 # %% [markdown]
 # **Read.** This is **maximum likelihood** (MLE). The ten documents have the likelihood
 # $q_\text{Paris}^5\, q_\text{Rome}^3\, q_\text{Lima}^2$. Its logarithm is a sum, and the minus

@@ -127,7 +127,7 @@ rows = {}
 for merges in (0, 2, 4):
     tokens = [token.decode() for word in stages[merges][:6] for token in word]
     rows[f"{merges} merges, {len(tokens)} tokens"] = tokens
-draw_pieces(rows, title="Each merge makes one frequent pair a token")
+_ = draw_pieces(rows, title="Each merge makes one frequent pair a token")
 # %% [markdown]
 # **Verify.** `tokenizers` is the library with which transformers encodes text. It trains on the
 # same sentence.
@@ -216,7 +216,7 @@ for text in samples:
         pieces = [f"{byte:02X}" for byte in text.encode()]
     rows[text] = pieces
     notes.append(token_ids)
-draw_pieces(rows, notes=notes, title="Frequent text is short, rare text falls back to bytes")
+_ = draw_pieces(rows, notes=notes, title="Frequent text is short, rare text falls back to bytes")
 # %%
 emoji = tokenizer("😀").input_ids
 assert len(emoji) == len("😀".encode())
@@ -281,7 +281,7 @@ token_ids = tokenizer(" Japan Peru Japan").input_ids
 vectors = base.get_input_embeddings()(torch.tensor(token_ids, device=base.device))  # (T, D)
 print(f"table {tuple(table.shape)}: ids {token_ids} become vectors {tuple(vectors.shape)}")
 assert torch.equal(vectors[0], table[token_ids[0]]) and torch.equal(vectors[0], vectors[-1])
-plots.decoder_layer(lit=("tokens", "embedding"), title="Ids become vectors in one place")
+_ = plots.decoder_layer(lit=("tokens", "embedding"), title="Ids become vectors in one place")
 # %% [markdown]
 # **Read.** The same id gives the same vector. The picture shows the whole model. Here only the
 # orange boxes matter; later chapters light the others.
@@ -326,7 +326,7 @@ print("5 decoded ", repr(response))
 # %%
 assert new_ids[-1] == stop and tokenizer.decode([stop]) == "<|im_end|>"
 assert [response] == generate_responses(tuned, tokenizer, [conversation], max_new_tokens=30)
-draw_roles(title="A chat is one row of tokens, made by a template")
+_ = draw_roles(title="A chat is one row of tokens, made by a template")
 # %% [markdown]
 # **Read.** Roles → template → ids → model → text: this is all that happens when you "chat". The
 # model continues a row of ids. Nothing in it knows about turns, except through marks like
@@ -629,7 +629,7 @@ rows = {
     f"taught: {len(example.input_ids)} tokens": [tokenizer.decode([i]) for i in example.input_ids],
 }
 labels = [[IGNORE_INDEX] * len(prompt_ids), example.labels]
-draw_pieces(rows, labels=labels, title="The inference prompt is how the training text begins")
+_ = draw_pieces(rows, labels=labels, title="The inference prompt is how the training text begins")
 # %% [markdown]
 # **Read.** Token by token, the training ids begin with the inference prompt. This is the contract
 # that `encode_conversation` checks for each example. After the last orange token comes one grey
@@ -661,12 +661,12 @@ assert unsafe_ids.count(start) == 4 and safe_ids.count(start) == 2
 
 # %%
 writers = name_writers(unsafe_ids, tokenizer)
-draw_chat(unsafe_ids, writers, tokenizer, title="Unsafe: the user speaks as the assistant")
+_ = draw_chat(unsafe_ids, writers, tokenizer, title="Unsafe: the user speaks as the assistant")
 assert "answer" in writers
 
 # %%
 writers = name_writers(safe_ids, tokenizer)
-draw_chat(safe_ids, writers, tokenizer, title="Safe: the same text, and one user turn")
+_ = draw_chat(safe_ids, writers, tokenizer, title="Safe: the same text, and one user turn")
 assert "answer" not in writers
 
 # %% [markdown]
@@ -818,7 +818,7 @@ for side in ("left", "right"):
         masks.append([*mask.tolist(), 1])
 labels = [[IGNORE_INDEX] * (len(mask) - 1) + [0] for mask in masks]
 title = "Only left padding puts the next token behind its own prompt"
-draw_pieces(rows, labels=labels, masks=masks, title=title)
+_ = draw_pieces(rows, labels=labels, masks=masks, title=title)
 
 # %% [markdown]
 # **Read.** On the left. A model predicts from the *last* position of every row. Padded on the left,

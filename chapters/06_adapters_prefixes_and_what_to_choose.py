@@ -837,7 +837,7 @@ for method, rows in real.items():
 
 # %% [markdown]
 # **Read.** To 0.3 or 0.4. The seeds of a method differ by 0.09 nats and more, LoRA and the adapter
-# by less, and one prefix of three ends at 0.6. So this gives no order.
+# by less; one prefix ends at 0.6. So this gives no order.
 #
 # *"Prefix tuning puts a trainable prefix in front of the input"* describes prompt tuning. *"So
 # everybody uses LoRA"* has a reason: it is the only part here that merges into every linear layer.

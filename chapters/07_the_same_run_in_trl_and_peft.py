@@ -539,9 +539,7 @@ with warnings.catch_warnings():
 # %% tags=["predict"]
 elsewhere = ["random order", "packing", *list(runs)[-3:]]
 largest = {name: differences(reference, losses).max() for name, losses in runs.items()}
-_ = draw_differences(
-    largest, "Four switches change nothing, the other eight do", grey=elsewhere
-)
+_ = draw_differences(largest, "Four switches change nothing, the other eight do", grey=elsewhere)
 
 # %%
 nothing = ["8 × 1 accumulated", "checkpointing", "padding-free", "prompt–completion, text"]
