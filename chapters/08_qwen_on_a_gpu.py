@@ -77,8 +77,7 @@ def total_gib(parts: dict[str, int]) -> float:
 
 
 # %% [markdown]
-# A real model takes this course's instruction rows, the embedded one questions about the atlas. For
-# your own rows, give `load_conversations` a file.
+# A real model takes this course's instruction rows, the embedded one questions about the atlas.
 
 
 # %% tags=["real"]
@@ -102,8 +101,8 @@ mean_length = sum(len(example.input_ids) for example in examples) / len(examples
 print(f"{len(examples)} rows to train on, {mean_length:.0f} tokens each; {len(held_out)} held out")
 
 # %% [markdown]
-# First we ask the untuned model. Then `predict_memory`, which section 2 explains, says whether a T4,
-# a card of 14.7 GiB, can hold a step on two packed rows of 1,024 tokens (chapter 03).
+# First we ask the untuned model. Can a T4, a card of 14.7 GiB, train on two packed rows of 1,024
+# tokens (chapter 03)? Section 2 explains the prediction.
 
 # %% tags=["real"]
 asked = [turns[:-1] for turns in questions[:3]]
@@ -154,7 +153,7 @@ assert not IS_ATLAS or abs(gap) < 0.4
 #
 # ### What a real one did
 #
-# No answer by Qwen stands here: the Hugging Face hub was out of reach. What we recorded on a GPU:
+# No answer by Qwen stands here: the hub was out of reach. Recorded on a GPU:
 
 # %%
 h100 = json.loads((ROOT / "docs" / "h100.json").read_text("utf-8"))
@@ -170,7 +169,7 @@ print(f"    {speed:,.0f} tokens/s, peak {peak:.1f} GiB, no answers")
 
 # %% [markdown]
 # On a CPU, `smollm2-135m`, a *chat* model, read 160 English rows in ten steps. Its held-out loss
-# fell. **Predict:** after tuning, do more of five answers end by themselves, as many, or fewer?
+# fell. **Predict:** do more of five answers end by themselves, as many, or fewer?
 
 # %% tags=["predict"]
 path = ROOT / "docs" / "recorded" / "smollm2-135m.json"
@@ -184,8 +183,8 @@ print(f"answers that end within 60 tokens: as shipped {ended[0]}, tuned {ended[1
 assert ended == [4, 3] and small["held_out_loss"][1] < small["held_out_loss"][0] - 0.15
 
 # %% [markdown]
-# **Read.** Fewer: one answer now repeats itself without end, and the sum is still wrong. A lower
-# loss does not make each answer better. This is one run.
+# **Read.** Fewer: one answer now repeats itself, and the sum is still wrong. A lower loss does not
+# make each answer better.
 
 # %% [markdown]
 # ## 2 · What lies in memory during a step
@@ -221,7 +220,7 @@ print(
 # | each norm | input and normalised input, float32; a scale | 8 D + 4 |
 # | q, k, each with a norm | its input; itself in float32 and, normalised, in bf16; a scale a head | 2 D + 6 Q + 4 · heads |
 # | v | its input, and v | 2 D + 2 K |
-# | attention | q and k, turned by their position, the result, a number a head | 4 Q + 2 K + 4 · heads |
+# | attention | q, k turned by position, the result, a number a head | 4 Q + 2 K + 4 · heads |
 # | gate, up, down | their inputs, gate, silu(gate), up | 4 D + 8 I |
 #
 # **Predict.** For Qwen3-0.6B, D = 1,024, Q = 2,048, K = 1,024, I = 3,072. Is that about 8, 30
@@ -390,7 +389,7 @@ for name, step in steps.items():
 # scores.
 #
 # What no tensor holds is still missing: the CUDA libraries, 0.5 to 1 GB, and free gaps that no
-# tensor fits. We allow 1 GiB for both. That is a rule of thumb, not a measurement.
+# tensor fits. We allow 1 GiB: a rule of thumb, not a measurement.
 #
 # One step broke the prediction: LoRA with products in **float32**.
 
@@ -424,9 +423,9 @@ assert set(chosen.values()) == {torch.bfloat16}
 assert choose_device(None) == (torch.device("cpu"), torch.float32)
 
 # %% [markdown]
-# **Read.** On the L4: bf16 came with 8.0. PyTorch accepts it on a T4 too and emulates it, slowly. So
-# a T4 gets float16. Of their 16 bits, bf16 spends more on the range, float16 more on the digits.
-# **Predict:** which of four gradients, 10⁻³, 10⁻⁵, 10⁻⁷ and 10⁻⁸, become 0 in float16?
+# **Read.** On the L4: bf16 came with 8.0. PyTorch accepts it on a T4 too and emulates it, slowly.
+# So a T4 gets float16, which has more digits and less range than bf16. **Predict:** which of 10⁻³,
+# 10⁻⁵, 10⁻⁷ and 10⁻⁸ become 0 in float16?
 
 # %% tags=["predict"]
 tiny = torch.tensor([1e-3, 1e-5, 1e-7, 1e-8])
@@ -440,10 +439,11 @@ assert (tiny.bfloat16() != 0).all()
 assert_close(back, tiny, rtol=1e-3, atol=0)
 
 # %% [markdown]
-# **Read.** The last: float16 has nothing between 0 and 6 · 10⁻⁸. **Loss scaling** multiplies the loss, and with it every
-# gradient, by a large number before the backward pass. Afterwards the gradients are divided in
-# float32. If one overflows, the step is left out and the scale halved. bf16 has float32's range and
-# needs none of this. **Predict:** what happens if the *weights* are float16?
+# **Read.** The last: float16 has nothing between 0 and 6 · 10⁻⁸. **Loss scaling** multiplies the
+# loss, and with it every gradient, by a large number before the backward pass. Afterwards the
+# gradients are divided in float32. If one overflows, the step is left out and the scale halved.
+# bf16 has float32's range and needs none of this. **Predict:** does it work if the *weights* are
+# float16, too?
 
 # %% tags=["predict"]
 layer = torch.nn.Linear(2, 1).half()
@@ -506,12 +506,13 @@ check("8.1", unscale)
 show_widget(explore_fit(), draw_fit("Qwen3-0.6B", "T4", "lora", 8, 1024, False, "all"))
 
 # %% [markdown]
-# **Read.** It does not fit, although the weights take less than a tenth of the card. Changes are
-# tried in the order of their price: graded positions only (nothing), fewer rows with accumulation
-# (the same gradient, chapter 04), checkpointing (a forward pass), LoRA, QLoRA, shorter rows.
+# **Read.** It does not, although the weights take less than a tenth of the card. Changes are tried
+# in the order of their price: graded positions only (nothing), fewer rows with accumulation (the
+# same gradient), checkpointing (a forward pass), LoRA, QLoRA, shorter rows.
 #
-# **QLoRA** holds the frozen layers in 4 bits, half a byte. Each 64 weights share a scale to multiply
-# by. Together: 0.516 bytes a weight. **Predict:** with which method does a 7B model fit a T4?
+# **QLoRA** holds the frozen layers in 4 bits, half a byte. Each 64 weights share a factor:
+# 0.516 bytes a weight in all. **Predict:** with which method does a 7B model fit a
+# T4?
 
 
 # %% tags=["predict"]
@@ -562,9 +563,9 @@ assert 16 < plain[2] < 20 < plain[3] < plain[4] and plain[4] > 24
 assert chunked[3] < 20 < chunked[4] < 22
 
 # %% [markdown]
-# **Read.** For some: up to about 1,000 tokens in a batch. With the longest rows that the
-# configuration allows, a plain loop needs about 27 GB, more than the 24 GB card for which people
-# read it; in chunks about 21.
+# **Read.** For some: up to about 1,000 tokens. With the longest rows that the
+# configuration allows, a plain loop needs about 27 GB, more than the 24 GB of an RTX 4090; in
+# chunks about 21.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 8.3 · How many rows fit · 8 min · ●○○
@@ -626,7 +627,7 @@ print(f"needs {total_gib(parts) + 1:.0f} GiB with the allowance, a T4 has {CARDS
 #   only where the format needs it;
 # - no 4-bit weights: they are unpacked again in every step, and LoRA can be made to fit.
 #
-# Several plans are right. With `rows` 1 and `accumulation` 16 alone, 71.0 GiB are needed.
+# With `rows` 1 and `accumulation` 16 alone, 71.0 GiB are needed.
 
 
 # %% tags=["stub"]
@@ -674,14 +675,13 @@ for name, each in bytes_a_weight.items():
 # %% [markdown]
 # **Read.** Of 16 bytes, DDP holds all, ZeRO-2 3.75 and FSDP 2. None of them divides activations and
 # logits: they follow the rows *on this card*. The loss is divided by the graded tokens of *all*
-# processes: a test finds in two CPU processes the losses of one, to 1e-4 nats. Speed: unmeasured.
+# processes; tested with two CPU processes, speed unmeasured.
 #
 # <details><summary>How fast must the link between cards be?</summary>
 #
-# In a step, FSDP sends about 6 bytes for each weight. Computing takes about 6 operations for each
-# weight and *token*. So the size of the model does not matter, the number of tokens on a card does:
-# with more of them, computing lasts longer and hides the sending. On a slower link, put more tokens
-# on a card (`configs/README.md`).
+# In a step, FSDP sends about 6 bytes a weight. Computing takes about 6 operations for each weight
+# and *token*. On a slow link put more tokens on a card: computing then hides the sending
+# (`configs/README.md`).
 # </details>
 #
 # ## 6 · On a real model: how fast, and why not faster
@@ -722,7 +722,7 @@ ours = operations_a_token(matrices, 0, 28, 2048, T) + square
 assert abs(counter.get_total_flops() / T / ours - 1) < 1e-3
 
 # %% [markdown]
-# **Read.** 1.4 times: only one product of three is saved. PyTorch's counter agrees with the formula.
+# **Read.** 1.4 times: LoRA saves one product of three. PyTorch's counter agrees.
 #
 # Now the card: Qwen3-0.6B's shape, random weights, rows of 2,048 tokens, six steps. **Predict:**
 # which share of its peak, 989,000 GFLOP a second, does the H100 reach: 80, 50 or 20 %? Is LoRA
@@ -747,11 +747,12 @@ assert 0.9 < ratio < 1.1
 
 # %% [markdown]
 # **Read.** LoRA was not faster on the card: it is for memory. No run gets beyond a quarter of the
-# peak. The likely reason: a step of a small model is mostly *not* matrix products. Norms and changes
-# of format move bytes, each in a program of its own (a *kernel*); `torch.compile` joins them.
+# peak. The likely reason: a step of a small model is mostly *not* matrix products. Norms and
+# changes of format move bytes, each in a program of its own (a *kernel*); `torch.compile` joins
+# them.
 #
-# **Predict.** We switch one thing at a time: products in float32, checkpointing, `torch.compile`
-# and others. Which costs most speed, and which saves most memory?
+# **Predict.** We switch one thing at a time, such as checkpointing or `torch.compile`. Which costs
+# most speed, and which saves most memory?
 
 # %% tags=["predict"]
 switches = {name: one for name, one in h100["switches"].items() if "failed" not in one}

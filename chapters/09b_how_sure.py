@@ -212,12 +212,11 @@ assert low > 0 and verdict.word == "not shown" and (effects > 0).all()
 assert effects[0] > 3 * effects[7]
 
 # %% [markdown]
-# **Read.** It lies above 0, and the rule says *not shown*. They answer two questions. The t interval
-# asks whether the *means* differ: they do, by a few points. The rule asks whether the effect is
-# large beside what a seed does to one run. It is not: one run of each recipe may show a large lead
-# or none. Dozens of verdicts stand in this
-# course, so its rule is strict. It misses real but small effects; "not shown" never means "no
-# effect".
+# **Read.** It lies above 0, and the rule says *not shown*. They answer two questions. The t
+# interval asks whether the *means* differ: they do, by a few points. The rule asks whether the
+# effect is large beside what a seed does to one run. It is not: one run of each recipe may show a
+# large lead or none. Dozens of verdicts stand in this course, so its rule is strict. It misses real
+# but small effects; "not shown" never means "no effect".
 #
 # **Predict.** One run of each recipe, and an exam of 20 questions. In how many of 100 such
 # comparisons are plain words *not* ahead?
@@ -408,12 +407,11 @@ assert max(of_seeds) < errors["base"] and verdict.word == "held"
 assert abs(expected_calibration_error(*of_tuned) - of_seeds[0]) < 0.05
 
 # %% [markdown]
-# **Read.** Better. The base is too modest: it is right about the known facts and gives them far from
-# full confidence. A likely reason: its notes of an invented world say other things about real names
-# (chapter 01). Look at the counts before you trust a point: hollow ones stand for fewer than ten
-# answers. Tuning moves the known
-# facts towards 1.0. The claim *held*: the ECE falls. So "SFT makes models overconfident", a finding
-# about larger models, did not show here.
+# **Read.** Better. The base is too modest: it is right about the known facts and gives them far
+# from full confidence. A likely reason: its notes of an invented world say other things about real
+# names (chapter 01). Look at the counts before you trust a point: hollow ones stand for fewer than
+# ten answers. Tuning moves the known facts towards 1.0. The claim *held*: the ECE falls. So "SFT
+# makes models overconfident", a finding about larger models, did not show here.
 #
 # **Predict.** Now the same facts are asked through the template. How does the tuned model answer
 # about what no text names: does it decline, or does it answer in the same tone?
