@@ -406,8 +406,8 @@ assert abs(switched["peak_gib"] / guesses["eager"] - 1) < 0.02
 
 # %% [markdown]
 # **Read.** **Eager** attention stores the scores of every token with every other; **sdpa** never
-# builds them. We asked for sdpa and got the memory of eager, without a word: the fast kernels of a
-# card want bf16 or float16.
+# builds them. We asked for sdpa and got the memory of eager, without a word: the fast programs
+# (*kernels*) of a card want bf16 or float16.
 #
 # ## 4 · The card decides the number format
 #
@@ -563,9 +563,8 @@ assert 16 < plain[2] < 20 < plain[3] < plain[4] and plain[4] > 24
 assert chunked[3] < 20 < chunked[4] < 22
 
 # %% [markdown]
-# **Read.** For some: up to about 1,000 tokens. With the longest rows that the
-# configuration allows, a plain loop needs about 27 GB, more than the 24 GB of an RTX 4090; in
-# chunks about 21.
+# **Read.** For some: up to about 1,000 tokens. With the longest rows that the configuration allows,
+# a plain loop needs about 27 GB, more than the 24 GB of an RTX 4090; in chunks about 21.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 8.3 · How many rows fit · 8 min · ●○○
@@ -748,8 +747,7 @@ assert 0.9 < ratio < 1.1
 # %% [markdown]
 # **Read.** LoRA was not faster on the card: it is for memory. No run gets beyond a quarter of the
 # peak. The likely reason: a step of a small model is mostly *not* matrix products. Norms and
-# changes of format move bytes, each in a program of its own (a *kernel*); `torch.compile` joins
-# them.
+# changes of format move bytes, each in a kernel of its own; `torch.compile` joins them.
 #
 # **Predict.** We switch one thing at a time, such as checkpointing or `torch.compile`. Which costs
 # most speed, and which saves most memory?
