@@ -77,8 +77,7 @@ def total_gib(parts: dict[str, int]) -> float:
 
 
 # %% [markdown]
-# A real model takes this course's instruction rows, the embedded one questions about the atlas. For
-# your own rows, give `load_conversations` a file.
+# A real model takes this course's instruction rows, the embedded one questions about the atlas.
 
 
 # %% tags=["real"]
@@ -102,7 +101,8 @@ mean_length = sum(len(example.input_ids) for example in examples) / len(examples
 print(f"{len(examples)} rows to train on, {mean_length:.0f} tokens each; {len(held_out)} held out")
 
 # %% [markdown]
-# First we ask, and predict: can a T4 hold two packed rows of 1,024 tokens (chapter 04)?
+# First we ask the untuned model. Can a T4, a card of 14.7 GiB, train on two packed rows of 1,024
+# tokens (chapter 03)? Section 2 explains the prediction.
 
 # %% tags=["real"]
 asked = [turns[:-1] for turns in questions[:3]]
@@ -149,11 +149,11 @@ assert not IS_ATLAS or abs(gap) < 0.4
 # %% [markdown]
 # **Read.** The embedded base writes scraps. Tuned, it answers in a sentence, often rightly: its
 # pretraining text held the facts. The **gap** between held-out and training loss stays small,
-# because every row was read once. A gap that grows is over-fitting (chapter 04).
+# because each row was read once. A gap that grows is over-fitting (chapter 04).
 #
 # ### What a real one did
 #
-# No text by Qwen stands here: the hub was out of reach. Recorded:
+# No answer by Qwen stands here: the hub was out of reach. Recorded on a GPU:
 
 # %%
 h100 = json.loads((ROOT / "docs" / "h100.json").read_text("utf-8"))
@@ -183,8 +183,8 @@ print(f"answers that end within 60 tokens: as shipped {ended[0]}, tuned {ended[1
 assert ended == [4, 3] and small["held_out_loss"][1] < small["held_out_loss"][0] - 0.15
 
 # %% [markdown]
-# **Read.** Fewer: one turns into a loop, and the sum stays wrong. A lower loss is not yet a better
-# answer. This is one run.
+# **Read.** Fewer: one answer now repeats itself, and the sum is still wrong. A lower loss does not
+# make each answer better.
 
 # %% [markdown]
 # ## 2 · What lies in memory during a step
@@ -194,7 +194,7 @@ assert ended == [4, 3] and small["held_out_loss"][1] < small["held_out_loss"][0]
 # vocabulary at every position.
 #
 # AdamW trains in float32: weight, gradient and two averages take 4 bytes each, 16 in all. A frozen
-# weight stands in bf16: 2 bytes.
+# weight is kept in bf16 (bfloat16, section 4): 2 bytes.
 
 # %%
 counts = count_parameters(qwen, rank=16)
@@ -212,15 +212,15 @@ print(
 # ### Activations, counted by hand
 #
 # Autograd keeps what a gradient formula will ask for. D is the width, Q and K are the widths of all
-# queries and all keys (for k, read K for Q), I is that of the MLP. In full tuning with bf16
-# products, a token leaves in a layer:
+# queries and all keys (for k, read K for Q), I is that of the MLP. A *scale* is the number that a
+# norm divides by. In full tuning with matrix products in bf16, a token leaves in a layer:
 #
 # | part | what its gradient needs | bytes a token |
 # |---|---|---|
 # | each norm | input and normalised input, float32; a scale | 8 D + 4 |
 # | q, k, each with a norm | its input; itself in float32 and, normalised, in bf16; a scale a head | 2 D + 6 Q + 4 · heads |
 # | v | its input, and v | 2 D + 2 K |
-# | attention | rotated q and k, the result, a number a head | 4 Q + 2 K + 4 · heads |
+# | attention | q, k turned by position, the result, a number a head | 4 Q + 2 K + 4 · heads |
 # | gate, up, down | their inputs, gate, silu(gate), up | 4 D + 8 I |
 #
 # **Predict.** For Qwen3-0.6B, D = 1,024, Q = 2,048, K = 1,024, I = 3,072. Is that about 8, 30
@@ -253,8 +253,8 @@ print(f"28 layers × 2,048 tokens: {activations / GIB:.2f} GiB")
 assert 80e3 < a_token < 85e3
 
 # %% [markdown]
-# **Read.** Twenty times what the layer hands on. Norms, and copies in another number format, take
-# more than half of it.
+# **Read.** About 80 kB: twenty times what the layer hands on. Norms, and copies in another number
+# format, take more than half of it.
 #
 # **Logits.** `model(labels=…)` holds bf16 scores, float32 log-softmax, and two float32 gradients at
 # once: 14 bytes a score. For 2,048 tokens and a vocabulary of 151,936 that is 4.06 GiB.
@@ -283,11 +283,11 @@ print("full, at the peak:", {part: f"{peak[part] / GIB:.2f} GiB" for part in PAR
 assert max(PARTS, key=peak.__getitem__) == "activations"
 
 # %% [markdown]
-# **Read.** At the peak, all activations and logits are there. Gradients of weights are not: they
-# grow while activations are freed. LoRA removes gradients and averages, and leaves the rest nearly
-# as it was. *Lean* adds two switches. **Checkpointing** keeps the input of each layer and computes
-# the layer again in the backward pass. **Scoring graded positions alone, in chunks,** removes the
-# logits.
+# **Read.** Early in the backward pass: all activations, the largest part, and the logits are there.
+# Gradients of weights are not: they grow while activations are freed. LoRA removes gradients and
+# averages, and leaves the rest nearly as it was. *Lean* adds two switches. **Checkpointing** keeps
+# only the input of each layer and computes the layer again in the backward pass. **Scoring graded
+# positions alone, in chunks** (chapter 07b), removes most of the logits.
 #
 # `predict_memory` adds the counts at each moment that can be the peak:
 
@@ -383,12 +383,13 @@ for name, step in steps.items():
         assert abs(step["peak_gib"] / two_less - 1) < 0.02
 
 # %% [markdown]
-# **Read.** Almost two bytes in large batches: one bf16 number. The loops of this course keep the model's output,
-# with its scores, until the step is over, and so does the prediction. On the card the step was
-# written `loss = model(…).loss`: nobody holds the output, and PyTorch frees the scores.
+# **Read.** Almost two bytes in large batches: one bf16 number. The loops of this course keep the
+# model's output, with its scores, until the step is over, and so does the prediction. On the card
+# the step was written `loss = model(…).loss`: nobody holds the output, and PyTorch frees the
+# scores.
 #
 # What no tensor holds is still missing: the CUDA libraries, 0.5 to 1 GB, and free gaps that no
-# tensor fits. We allow 1 GiB: a custom, not a measurement.
+# tensor fits. We allow 1 GiB: a rule of thumb, not a measurement.
 #
 # One step broke the prediction: LoRA with products in **float32**.
 
@@ -405,8 +406,8 @@ assert abs(switched["peak_gib"] / guesses["eager"] - 1) < 0.02
 
 # %% [markdown]
 # **Read.** **Eager** attention stores the scores of every token with every other; **sdpa** never
-# builds them. We asked for sdpa and got the memory of eager, without a word: the fast kernels of a
-# card want bf16 or float16.
+# builds them. We asked for sdpa and got the memory of eager, without a word: the fast programs
+# (*kernels*) of a card want bf16 or float16.
 #
 # ## 4 · The card decides the number format
 #
@@ -422,8 +423,9 @@ assert set(chosen.values()) == {torch.bfloat16}
 assert choose_device(None) == (torch.device("cpu"), torch.float32)
 
 # %% [markdown]
-# **Read.** bf16 came with 8.0. PyTorch accepts it on a T4 too and emulates it, slowly. So a T4 gets
-# float16, which spends its 16 bits otherwise. **Predict:** which of four gradients survive in it?
+# **Read.** On the L4: bf16 came with 8.0. PyTorch accepts it on a T4 too and emulates it, slowly.
+# So a T4 gets float16, which has more digits and less range than bf16. **Predict:** which of 10⁻³,
+# 10⁻⁵, 10⁻⁷ and 10⁻⁸ become 0 in float16?
 
 # %% tags=["predict"]
 tiny = torch.tensor([1e-3, 1e-5, 1e-7, 1e-8])
@@ -437,10 +439,11 @@ assert (tiny.bfloat16() != 0).all()
 assert_close(back, tiny, rtol=1e-3, atol=0)
 
 # %% [markdown]
-# **Read.** float16 ends at 6 · 10⁻⁸. **Loss scaling** multiplies the loss, and with it every
-# gradient, by a large number before the backward pass. Afterwards the gradients are divided in
-# float32. If one overflows, the step is left out and the scale halved. bf16 has float32's range and
-# needs none of this. **Predict:** what happens if the *weights* are float16?
+# **Read.** The last: float16 has nothing between 0 and 6 · 10⁻⁸. **Loss scaling** multiplies the
+# loss, and with it every gradient, by a large number before the backward pass. Afterwards the
+# gradients are divided in float32. If one overflows, the step is left out and the scale halved.
+# bf16 has float32's range and needs none of this. **Predict:** does it work if the *weights* are
+# float16, too?
 
 # %% tags=["predict"]
 layer = torch.nn.Linear(2, 1).half()
@@ -458,7 +461,8 @@ with mixed_precision(layer) as (_, scaler):  # what sft_lab.train does
 # %% [markdown]
 # **Read.** Gradients have the format of their weights. Dividing float16 gradients would bring the
 # zeros back, so PyTorch refuses. The remedy: hold the *trained* weights in float32, and let
-# autocast compute in float16. With LoRA only A and B are trained, so it costs next to nothing.
+# PyTorch's *autocast* turn them into float16 for each product. With LoRA only A and B are trained,
+# so it costs next to nothing.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 8.1 · Unscale · 9 min · ●●○
@@ -502,12 +506,13 @@ check("8.1", unscale)
 show_widget(explore_fit(), draw_fit("Qwen3-0.6B", "T4", "lora", 8, 1024, False, "all"))
 
 # %% [markdown]
-# **Read.** It does not fit, although the weights take less than a tenth of the card. Changes are
-# tried in the order of their price: graded positions only (nothing), fewer rows with accumulation
-# (the same gradient, chapter 04), checkpointing (a forward pass), LoRA, QLoRA, shorter rows.
+# **Read.** It does not, although the weights take less than a tenth of the card. Changes are tried
+# in the order of their price: graded positions only (nothing), fewer rows with accumulation (the
+# same gradient), checkpointing (a forward pass), LoRA, QLoRA, shorter rows.
 #
-# **QLoRA** holds the frozen layers in 4 bits, half a byte. Each 64 weights share a scale to multiply
-# by. Together: 0.516 bytes a weight. **Predict:** with which method does a 7B model fit a T4?
+# **QLoRA** holds the frozen layers in 4 bits, half a byte. Each 64 weights share a factor:
+# 0.516 bytes a weight in all. **Predict:** with which method does a 7B model fit a
+# T4?
 
 
 # %% tags=["predict"]
@@ -533,7 +538,8 @@ assert table["Qwen2.5-7B, full"][3] > 80 > 21 > table["Qwen2.5-7B, lora"][3]
 # ### The text's claim
 #
 # The text this course grew from says: "Qwen2.5-7B, LoRA rank 64, bf16, checkpointing ≈ 16 to 20
-# GB", beside a configuration with batch size 2 and `cutoff_len` 2048. **Predict:** is it right?
+# GB", beside a configuration with batch size 2 and rows of up to 2,048 tokens. **Predict:** is it
+# right for every such batch, for some, or for none?
 
 # %% tags=["predict"]
 seven, counted = named_config("Qwen2.5-7B"), [256, 512, 1024, 2048, 4096, 8192]
@@ -557,8 +563,8 @@ assert 16 < plain[2] < 20 < plain[3] < plain[4] and plain[4] > 24
 assert chunked[3] < 20 < chunked[4] < 22
 
 # %% [markdown]
-# **Read.** Half right: with short rows. With the rows that the configuration allows, a plain loop
-# needs about 27 GB, more than a 4090 has; in chunks about 21.
+# **Read.** For some: up to about 1,000 tokens. With the longest rows that the configuration allows,
+# a plain loop needs about 27 GB, more than the 24 GB of an RTX 4090; in chunks about 21.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 8.3 · How many rows fit · 8 min · ●○○
@@ -620,7 +626,7 @@ print(f"needs {total_gib(parts) + 1:.0f} GiB with the allowance, a T4 has {CARDS
 #   only where the format needs it;
 # - no 4-bit weights: they are unpacked again in every step, and LoRA can be made to fit.
 #
-# Several plans are right. With `rows` 1 and `accumulation` 16 alone, 71.0 GiB are needed.
+# With `rows` 1 and `accumulation` 16 alone, 71.0 GiB are needed.
 
 
 # %% tags=["stub"]
@@ -666,24 +672,23 @@ for name, each in bytes_a_weight.items():
     print(f"{name:8}", {cards: round(each(cards), 2) for cards in (1, 2, 8, 100)})
 
 # %% [markdown]
-# **Read.** No engine divides activations and logits: they follow the rows *on this card*. The loss
-# is divided by the graded tokens of *all* processes: two CPU processes find the losses of one, to
-# 1e-4 nats (a test). Speed there: unmeasured.
+# **Read.** Of 16 bytes, DDP holds all, ZeRO-2 3.75 and FSDP 2. None of them divides activations and
+# logits: they follow the rows *on this card*. The loss is divided by the graded tokens of *all*
+# processes; tested with two CPU processes, speed unmeasured.
 #
 # <details><summary>How fast must the link between cards be?</summary>
 #
-# In a step, FSDP sends about 6 bytes for each weight. Computing takes about 6 operations for each
-# weight and *token*. In a larger model both last longer, by the same factor. So the size of the model
-# does not matter, the number of tokens on a card does: with more of them, computing lasts longer
-# and hides the sending. On a slower link, put more tokens on a card (`configs/README.md`).
+# In a step, FSDP sends about 6 bytes a weight. Computing takes about 6 operations for each weight
+# and *token*. On a slow link put more tokens on a card: computing then hides the sending
+# (`configs/README.md`).
 # </details>
 #
 # ## 6 · On a real model: how fast, and why not faster
 #
 # A product with P weights takes 2 P operations a token forward, 2 P for the gradient of its input,
 # and 2 P for that of the weights, unless they are frozen. Causal attention looks at half of the row
-# on average. **Predict:** LoRA trains 1.7 % of the weights. Is its step 60, 3 or 1.4 times cheaper
-# than full tuning?
+# on average. A GFLOP is 10⁹ operations. **Predict:** LoRA trains 1.7 % of the weights. Is its step
+# 60, 3 or 1.4 times cheaper than that of full tuning?
 
 
 # %%
@@ -716,8 +721,11 @@ ours = operations_a_token(matrices, 0, 28, 2048, T) + square
 assert abs(counter.get_total_flops() / T / ours - 1) < 1e-3
 
 # %% [markdown]
+# **Read.** 1.4 times: LoRA saves one product of three. PyTorch's counter agrees.
+#
 # Now the card: Qwen3-0.6B's shape, random weights, rows of 2,048 tokens, six steps. **Predict:**
-# which share of its peak of 989 TFLOP/s does the H100 reach: 80 %, 50 % or 20 %? Is LoRA faster?
+# which share of its peak, 989,000 GFLOP a second, does the H100 reach: 80, 50 or 20 %? Is LoRA
+# faster?
 
 # %% tags=["predict"]
 card, costs = h100["card"], {"lora": lora_cost, "full": full_cost}
@@ -738,10 +746,11 @@ assert 0.9 < ratio < 1.1
 
 # %% [markdown]
 # **Read.** LoRA was not faster on the card: it is for memory. No run gets beyond a quarter of the
-# peak. The likely reason: a step of a small model is mostly *not* matrix products. Norms and casts
-# move bytes, one kernel each; `torch.compile` joins such kernels.
+# peak. The likely reason: a step of a small model is mostly *not* matrix products. Norms and
+# changes of format move bytes, each in a kernel of its own; `torch.compile` joins them.
 #
-# **Predict.** Switch one thing at a time. Which costs most speed, and which saves most memory?
+# **Predict.** We switch one thing at a time, such as checkpointing or `torch.compile`. Which costs
+# most speed, and which saves most memory?
 
 # %% tags=["predict"]
 switches = {name: one for name, one in h100["switches"].items() if "failed" not in one}
@@ -775,12 +784,12 @@ assert 0.7 < again["tokens_per_second"] / plain["tokens_per_second"] < 0.8
 # 1. **先算显存，再租卡**：权重、梯度、优化器状态、**激活值**、**logits** 五部分；
 #    被训练的参数每个 16 字节，冻结的在 bf16 下每个 2 字节。
 # 2. 激活值随 token 数增长，logits 随 token 数 × 词表增长；峰值出现在**反向传播开始时**。
-#    公式与逐算子测量、与 H100 实测相差约百分之二以内。
+#    公式与逐算子测量相差约百分之二以内；与 H100 实测也是（全部位置都算 logits 时高估至多 7 %）。
 # 3. 算力低于 8.0（如 T4）用 **float16 + loss scaling**，被训练的权重保持 float32，
 #    否则报错 “Attempting to unscale FP16 gradients”。
 # 4. 不够时的顺序：只算被评分位置的 logits → 减小 batch 并做梯度累积 → **梯度检查点** → LoRA →
 #    QLoRA。 “7B + LoRA 64 ≈ 16～20 GB” 只在一个 batch 约一千个 token 以内成立。
-# 5. LoRA 省显存而不太省计算。H100 的速度和显存是用
+# 5. LoRA 省显存而不太省计算（运算量只少到约 1/1.4）。H100 的速度和显存是用
 #    Qwen3-0.6B 的结构、随机权重测得的。
 #
 # </details>

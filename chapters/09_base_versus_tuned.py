@@ -109,8 +109,8 @@ for name, answers in of_base.items():
 
 # %% [markdown]
 # **Read.** All three fail, the few shots too. Learning a form from five examples is an ability of
-# larger models; ours has a million weights. For real base models the few-shot arm is the one to
-# beat, so this table says nothing about them.
+# larger models; ours has a million weights. This table says nothing about real base models: many
+# answer a few-shot prompt well, and then that is the arm to beat.
 #
 # Look at "ended" and the length, too: after a raw question the base ends its document and says
 # nothing. The score alone would hide that.
@@ -156,8 +156,8 @@ check("9.1", exact_match)
 # %% [markdown]
 # ### Is the fact gone?
 #
-# The base answers none of the 300 questions. We keep the chat template, and write the beginning of
-# the answer for the base: "The capital of Kenya is". It fills in the rest.
+# The base answers almost none of the 300 questions. We keep the chat template, and write the
+# beginning of the answer for the base: "The capital of Kenya is". It fills in the rest.
 #
 # **Predict.** How many of 100 values are right now: about 0, about 30, or more than 60?
 
@@ -239,7 +239,8 @@ check("9.7", own_form)
 #
 # In the demonstration the base writes `⚙ ⚙ ⚙ …`; ours writes a scrap of a list. One explanation:
 # the template is foreign to it. How much of the story is that? A token's vector comes from the
-# embedding matrix, and the same matrix turns the last state into scores (tied weights).
+# embedding matrix, and the same matrix turns the last hidden state into scores (tied weights,
+# chapter 05).
 
 # %%
 _ = plots.decoder_layer(
@@ -270,12 +271,12 @@ assert twins[control_ids].all() and twins.sum() > 100
 assert lengths[control_ids].min() > 1.2 * lengths.median()
 
 # %% [markdown]
-# **Read.** Neither small nor random: long, and *identical*. Every training step pushed all tokens
-# that were never read away from what came next, in the same direction. To the base `<|im_start|>`,
-# `<|im_end|>` and `<think>` are one word.
+# **Read.** Neither small nor random: long, and *identical*. In every step the loss lowered the
+# scores of all tokens that never occur. That moved their vectors in the same direction. To the base
+# `<|im_start|>`, `<|im_end|>` and `<think>` are one word.
 #
 # **Predict.** We replace `<|im_start|>` by `<think>` and `<|im_end|>` by `</think>` in the whole
-# prompt. How far does the probability of the likeliest next token move?
+# prompt. How far does the probability of a next token move at most: below 0.01, about 0.1 or more?
 
 
 # %% tags=["predict"]
@@ -296,9 +297,9 @@ print(f"probability of <|im_end|>: {original[control_ids[1]]:.0e}")
 assert (original - swapped).abs().max() < 0.01 and original[control_ids[1]] < 1e-6
 
 # %% [markdown]
-# **Read.** Nothing moves. After the marker the base is sure of a list dash: it has to continue an
+# **Read.** Hardly at all. After the marker the base is sure of a list dash: it has to continue an
 # unknown vector with something. Other bases may write other symbols; we have measured this one
-# only. The stop token has no chance at all.
+# only. The stop token gets less than one in a million.
 #
 # **The other half.** We now leave all control tokens out. The template "plain words" writes `User:`
 # and `Assistant:`, which the base can read. We ask the base, then tune a copy with each template:
@@ -339,7 +340,7 @@ _ = pictures.draw_arms(arms, title="Tuning teaches to answer, with either templa
 # symbols it writes.
 #
 # Plain words are a little ahead of ChatML. Is that lead real? Chapter 09b asks. With ten times the
-# training ChatML passes 95 % (chapter 00).
+# training ChatML passes 99 % (`data/models/atlas-base/README.md`).
 #
 # ## 3 · What the tuned model lost
 #
@@ -381,9 +382,9 @@ assert max(of_seeds["lists"]) + 0.15 > kept["tuned"]["lists"] > min(of_seeds["li
 # %% [markdown]
 # **Read.** Facts and reading survive. Plain text became less likely: *held*. All five seeds lose
 # lists, often by repeating a word, but one loses 14 points and another 44. The course's rule
-# compares an effect with what the seed alone changes, so it says *not shown* (09b explains the
-# rule). The lessons held lists, too, but through the template: an evaluation that asks only there
-# sees no loss. Chapter 13 takes up forgetting.
+# (chapter 03b) compares an effect with what the seed alone changes, so it says *not shown*. The
+# lessons held lists, too, but through the template: an evaluation that asks only there would not
+# see this loss. Chapter 13 takes up forgetting.
 #
 # ## 4 · You are the judge
 #
@@ -418,7 +419,7 @@ for wins in (7, 8, 9):
 assert mcnemar_p_value(8, 2) > 0.05 > mcnemar_p_value(9, 1)
 
 # %% [markdown]
-# Only 9 to 1 is rarer than 5 %, the usual limit.
+# Of the three, only 9 to 1 is rarer than 5 %, the usual limit. Chapter 09b derives the test.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 9.6 · A shuffle that leaks nothing · 6 min · ●●○
@@ -607,8 +608,8 @@ assert shipped["raw question"][0].text == ""  # and still "ended" and "no loop"
 # runs in a loop: three rules lose an answer each. That is one answer of five, from one seed, and
 # proves nothing about a recipe. It shows what a loss does not tell.
 #
-# The pair Qwen3-0.6B-Base and Qwen3-0.6B has not been run here: it needs the hub. The cells ran
-# `smollm2-135m` on an H100.
+# The pair Qwen3-0.6B-Base and Qwen3-0.6B has not been run here: it needs the hub. On a GPU, an
+# H100, these cells ran with `smollm2-135m`.
 #
 # ## What to remember
 #
@@ -635,6 +636,6 @@ assert shipped["raw question"][0].text == ""  # and still "ended" and "no loop"
 # 3. 分数旁边要写**停止率**和长度；还要用基座自己的格式测量微调失去了什么。
 # 4. **盲评**时左右随机、投完才揭晓；人的偏好看不出事实错误，要与精确匹配一起报告。
 # 5. 开放式问题没有唯一答案：程序只能检查形式（是否结束、是否循环、是否一句话），空回答也可能通过；
-#    只在同一种问法内比较，并且要读回答本身。
+#    还要读回答本身。
 #
 # </details>

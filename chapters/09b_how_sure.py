@@ -83,7 +83,9 @@ assert np.percentile(separate, 97.5) - np.percentile(separate, 2.5) > np.ptp(by_
 
 # %% [markdown]
 # Two checks. A formula: one question's difference is +1, −1 or 0, with the variance
-# (gained + lost)/n − difference². And the library, whose tests compare it with scipy.
+# (gained + lost)/n − difference². The root of variance / n is the *standard error* of the mean, and
+# the interval reaches 1.96 of them to each side (normal distribution). And the library, whose tests
+# compare it with scipy.
 
 # %%
 error = np.sqrt(((gained + lost) / n - difference**2) / n)
@@ -156,8 +158,8 @@ assert abs((1 - 0.01) ** 300 - 0.05) < 0.002
 
 # %% [markdown]
 # **Read.** 1 %. This is the **rule of three**: no case in n questions leaves room for a rate of up
-# to 3/n. It follows from (1 − 3/n)ⁿ ≈ e⁻³ ≈ 5 %. Ten right answers of ten leave room for 30 %
-# errors.
+# to 3/n. It follows from (1 − 3/n)ⁿ ≈ e⁻³ ≈ 5 %. Ten right answers of ten leave room for about
+# 30 % errors.
 #
 # ## 2 · Other seeds
 #
@@ -188,11 +190,11 @@ print(f"{above} of 8 intervals lie above 0; {sum(effects > 0)} of 8 differences 
 # seed 0 shows several times the gain of seed 7. A report of a single run would show one of these
 # eight lines.
 #
-# Now the eight differences themselves are the sample. Their mean has the error s/√8, where s is
-# their standard deviation. For so few values the factor 1.96 becomes 2.36 (Student's t, 7 degrees
-# of freedom). Beside it stands the rule for verdicts that this course uses everywhere: the same
-# sign in every seed, and a mean effect above twice the **noise floor**, which is the distance
-# between the best and the worst seed of one recipe.
+# Now the eight differences themselves are the sample. Their mean has the standard error s/√8, where
+# s is their standard deviation. For so few values the factor 1.96 becomes 2.36 (Student's t, 7
+# degrees of freedom). Beside it stands the course's rule for verdicts (chapter 03b): the same sign
+# in every seed, and a mean effect above twice the **noise floor**. That is the distance between the
+# best and the worst seed, of the recipe that varies more.
 #
 # **Claim.** Plain words score higher than ChatML after 40 steps. Measure: right answers of 300,
 # eight seeds.
@@ -210,11 +212,11 @@ assert low > 0 and verdict.word == "not shown" and (effects > 0).all()
 assert effects[0] > 3 * effects[7]
 
 # %% [markdown]
-# **Read.** The two disagree, and both are right. The t interval asks whether the *means* differ:
-# they do, by a few points. The rule asks whether the effect is large beside what a seed does to one
-# run. It is not: a reader with one run each may see anything. Dozens of verdicts stand in this
-# course, so its rule is strict. It misses real but small effects; "not shown" never means "no
-# effect".
+# **Read.** It lies above 0, and the rule says *not shown*. They answer two questions. The t
+# interval asks whether the *means* differ: they do, by a few points. The rule asks whether the
+# effect is large beside what a seed does to one run. It is not: one run of each recipe may show a
+# large lead or none. Dozens of verdicts stand in this course, so its rule is strict. It misses real
+# but small effects; "not shown" never means "no effect".
 #
 # **Predict.** One run of each recipe, and an exam of 20 questions. In how many of 100 such
 # comparisons are plain words *not* ahead?
@@ -238,8 +240,8 @@ for questions, share in shares.items():
 assert shares[20] > 0.3 and shares[20] > shares[300]
 
 # %% [markdown]
-# **Read.** With 20 questions it is hardly better than a coin. More questions help, and then the
-# seed is what is left. Chapter 16c plans how many questions an exam needs.
+# **Read.** With 20 questions in about 43 of 100, little better than a coin. More questions help;
+# what the seed changes remains. Chapter 16c plans how many questions an exam needs.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 9b.2 · A rule with few false alarms · 15 min · ●●●
@@ -294,7 +296,7 @@ check("9b.2", judge_recipes)
 # %% [markdown]
 # ## 3 · Questions that hang together
 #
-# Ask every question four times, and you have 1,200 outcomes. Nothing new was learned.
+# Ask each of the 300 questions four times, and you have 1,200 outcomes. Nothing new was learned.
 #
 # **Predict.** The paired bootstrap treats them as 1,200 questions. How does its interval change?
 
@@ -405,11 +407,11 @@ assert max(of_seeds) < errors["base"] and verdict.word == "held"
 assert abs(expected_calibration_error(*of_tuned) - of_seeds[0]) < 0.05
 
 # %% [markdown]
-# **Read.** The base is too modest: it is right about the known facts and gives them far from full
-# confidence. Its text told false things about real names, a likely reason. Look at the counts
-# before you trust a point: hollow ones stand for fewer than ten answers. Tuning moves the known
-# facts towards 1.0. The claim *held*: the ECE falls. So "SFT makes models overconfident", a finding
-# about larger models, did not show here.
+# **Read.** Better. The base is too modest: it is right about the known facts and gives them far
+# from full confidence. A likely reason: its notes of an invented world say other things about real
+# names (chapter 01). Look at the counts before you trust a point: hollow ones stand for fewer than
+# ten answers. Tuning moves the known facts towards 1.0. The claim *held*: the ECE falls. So "SFT
+# makes models overconfident", a finding about larger models, did not show here.
 #
 # **Predict.** Now the same facts are asked through the template. How does the tuned model answer
 # about what no text names: does it decline, or does it answer in the same tone?
@@ -436,7 +438,7 @@ assert asked.right[~known].mean() < 0.3
 #
 # **Claim.** SFT raises the share of right answers.
 #
-# **Predict.** With 80 questions, will the intervals of the three seeds lie above 0?
+# **Predict.** With 80 questions, how many of the three seeds' intervals lie above 0?
 
 # %% tags=["predict"]
 real = read_results("09_smollm2")
@@ -486,7 +488,8 @@ assert verdict.word == "not shown" and min(after_sft) > first.mean()
 #
 # 1. **配对 bootstrap**：有放回地重采样问题，两个模型的结果一起抽取；两者都难的题目相互抵消，区间更窄。
 # 2. **McNemar 检验**只看结果改变的问题：公平硬币会这样偏吗？**三法则**：n 题中一次也没出现，比率仍可能高达 3/n。
-# 3. 对问题的区间只说明“这两组权重”；要比较方案，需要多个**随机种子**。
+# 3. 对问题的区间只说明“这两组权重”；要比较方案，需要多个**随机种子**：各种子同号，
+#    且平均差别大于**噪声下限**的两倍，才算“成立”；“未显示”不等于“没有差别”。
 # 4. 同一实体的问题不独立，应按**簇**重采样。
 # 5. **校准**：置信度为 0.8 的回答应有约 80 % 正确；读校准图时要同时看每个区间的样本数（ECE 用同样的区间）。
 #
