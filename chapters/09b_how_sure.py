@@ -30,7 +30,7 @@ from sft_lab.significance import judge_claim, mcnemar_p_value, paired_bootstrap
 # %% tags=["setup"]
 plots.style()
 base, tokenizer = load("atlas-base")
-recorded = read_results("09_recipes", base)  # eight seeds of each recipe
+recorded = read_results("09_recipes", base)  # several seeds of each recipe
 RECIPES = (runs.CHATML, runs.WORDS)
 
 # %% [markdown]
