@@ -155,8 +155,8 @@ assert not IS_ATLAS or abs(gap) < 0.4
 #
 # ### What a real one did
 #
-# No answer by Qwen stands here: the hub was out of reach. Recorded on a GPU, with a peak 6 % above
-# the prediction:
+# No answer by Qwen stands here: the hub was out of reach. Recorded on a GPU, its peak 6 % above the
+# prediction:
 
 # %%
 h100 = json.loads((ROOT / "docs" / "h100.json").read_text("utf-8"))
@@ -172,8 +172,8 @@ print("Qwen3-0.6B, its shape and random weights, which cost what trained ones co
 print(f"    {speed:,.0f} tokens/s, peak {peak:.1f} GiB, no answers")
 
 # %% [markdown]
-# On a CPU, `smollm2-135m`, a *chat* model, read 64 short English rows in eight steps, with three
-# seeds. **Claim:** its answers become shorter; primary measure, the mean tokens of 12 held-out
+# On a CPU, `smollm2-135m`, a *chat* model, read 64 short rows in eight steps, three seeds.
+# **Claim:** its answers become shorter; primary measure, the mean tokens of 12 held-out
 # answers, cut at 60. **Predict:** do they become right as well?
 
 # %% tags=["predict"]
@@ -192,8 +192,7 @@ print(f"held-out loss: {shipped['loss']:.2f}, tuned", [run["loss"] for run in ru
 assert shorter.word == "held" and max(run["loss"] for run in runs) < shipped["loss"]
 
 # %% [markdown]
-# **Read.** The claim *held*: answers are shorter. They are not righter: 13 squared stays 13. A few
-# rows teach form first.
+# **Read.** The claim *held*: answers are shorter. They are not righter: 13 squared stays 13.
 
 # %% [markdown]
 # ## 2 · What lies in memory during a step
