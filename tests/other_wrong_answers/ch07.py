@@ -8,6 +8,8 @@ import torch
 from transformers import TrainingArguments
 from trl import SFTConfig
 
+from sft_lab.course import same_run
+
 IGNORE_INDEX = -100
 
 
@@ -273,6 +275,16 @@ def _sorted(reference, losses, limit=1e-5):
     return _verdict(_apart)(sorted(reference), sorted(losses), limit)
 
 
+# 7.6
+MENDED = {
+    "A": {"lr_scheduler_type": "cosine"},
+    "B": {"assistant_only_loss": True},
+    "C": {"train_sampling_strategy": "sequential"},
+    "D": {"bf16": False},
+    "E": {"max_length": None},
+}
+
+
 OTHER_WRONG_ANSWERS = {
     "7.1": [
         _config("num_train_epochs"),
@@ -450,5 +462,27 @@ OTHER_WRONG_ANSWERS = {
         ),
         _verdict(lambda a, b, limit: not round(abs(a - b), 5) <= limit),
         _verdict(lambda a, b, limit: not math.isclose(a, b, rel_tol=1e-5, abs_tol=limit)),
+    ],
+    "7.6": [
+        MENDED | {"A": {"lr_scheduler_type": "linear"}},
+        MENDED | {"A": {"lr_scheduler_type": "constant_with_warmup"}},
+        MENDED | {"A": {"learning_rate": 8e-5}},
+        MENDED | {"A": {"warmup_steps": 0.1}},
+        MENDED | {"B": {"completion_only_loss": True}},
+        MENDED | {"C": {"seed": 0}},
+        MENDED | {"C": {"shuffle_dataset": False}},
+        MENDED | {"C": {"train_sampling_strategy": "group_by_length"}},
+        MENDED | {"D": {"fp16": False}},
+        MENDED | {"D": {"bf16": True}},
+        MENDED | {"E": {"max_length": 24}},
+        MENDED | {"E": {"max_seq_length": None}},
+        MENDED | {"E": same_run.SAME | {"max_length": None, "assistant_only_loss": True}},
+        MENDED | {"A": {"lr_scheduler_type": "cosine", "learning_rate": 8e-5}},
+        {name: MENDED[name] for name in "ABCD"},
+        {name: next(iter(MENDED[name])) for name in MENDED},
+        {name: {} for name in MENDED},
+        list(MENDED.values()),
+        {keyword: value for one in MENDED.values() for keyword, value in one.items()},
+        MENDED | {"C": MENDED["D"], "D": MENDED["C"]},
     ],
 }

@@ -293,6 +293,16 @@ def _in_torch(reference, losses, limit=1e-5):
     return "drift" if (a - b).abs()[0].item() <= limit else "start"
 
 
+# 7.6
+MENDED = {
+    "A": {"lr_scheduler_type": "cosine"},
+    "B": {"assistant_only_loss": True},
+    "C": {"train_sampling_strategy": "sequential"},
+    "D": {"bf16": False},
+    "E": {"max_length": None},
+}
+
+
 RIGHT_ANSWERS = {
     "7.1": [_keywords, _fully_spelled, _set_afterwards, _checkpointed, _another_adamw],
     "7.3": [_by_loop, _cut_first, _in_numpy, _by_product, _blanked],
@@ -305,4 +315,11 @@ RIGHT_ANSWERS = {
         _match,
     ],
     "7.5": [_first_then_all, _in_arrays, _by_the_step_that_parts, _isclose, _in_torch],
+    "7.6": [
+        MENDED,
+        MENDED | {"E": {"max_length": 1024}},
+        MENDED | {"A": {"lr_scheduler_type": SchedulerType.COSINE}, "E": {"max_length": 256}},
+        MENDED | {"A": {"lr_scheduler_type": "cosine_with_restarts"}},
+        {name: dict(MENDED[name]) for name in "EDCBA"},
+    ],
 }

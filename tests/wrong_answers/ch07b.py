@@ -49,6 +49,13 @@ def _by_budget(lengths, size, seed):
     return batches
 
 
+def _dealt_evenly(lengths, size, seed):
+    order, count = sorted(range(len(lengths)), key=lengths.__getitem__), -(-len(lengths) // size)
+    batches = [order[k * len(order) // count : (k + 1) * len(order) // count] for k in range(count)]
+    random.Random(seed).shuffle(batches)
+    return batches
+
+
 def _of_lengths(lengths, size, seed):
     return _cut(sorted(lengths), size)
 
@@ -61,6 +68,10 @@ def _head(*, shift=1, ignore=IGNORE, choose=True, reduction="mean"):
         return F.cross_entropy(scores, targets[graded], reduction=reduction)
 
     return answer
+
+
+def _rows_run_together(hidden, weight, labels):
+    return _head()(hidden.flatten(0, 1)[None], weight, labels.flatten()[None])
 
 
 def _row_by_row(hidden, weight, labels):
@@ -89,6 +100,8 @@ WRONG_ANSWERS = {
         (_batches(seeded=False), "the same seed gave two orders"),
         (_batches(extra=1), "rows, for"),
         (_one_order, "every seed gives the same order"),
+        (lambda n, size, seed: _batches()(n, size, seed or None), "the same seed gave two orders"),
+        (_dealt_evenly, "all but one are full"),
         (_by_budget, "all but one are full"),
         (_of_lengths, "every index from 0"),
         (lambda lengths, size, seed: range(len(lengths)), "return a list of batches"),
@@ -98,6 +111,7 @@ WRONG_ANSWERS = {
         (_head(shift=0), "row t of hidden predicts token t + 1"),
         (_head(ignore=0), "token 0 is a token like any other"),
         (_head(reduction="sum"), "divide by the number of graded tokens"),
+        (_rows_run_together, "a row's last state predicts nothing of the next row"),
         (_row_by_row, "a mean of the rows' means"),
         (_first_counts, "the first label of a row has no prediction"),
         (_all_positions, "not by all positions"),
