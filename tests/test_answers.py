@@ -26,6 +26,8 @@ TESTS = Path(__file__).resolve().parent
 DRAWS = 20  # of the random numbers of a check
 # checks that train or write for seconds, and draw little: the whole chapter is judged in minutes
 SLOW = {
+    "6.7": 4,
+    "6.8": 4,
     "6.9": 1,
     "13.3": 1,
     "13b.6": 1,
