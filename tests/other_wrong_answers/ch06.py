@@ -848,7 +848,6 @@ OTHER_WRONG_ANSWERS = {
                 ("LoRA", 2, 5e-3),  # 77,824 bytes
                 ("LoRA", 8, 1e-2),
                 ("LoRA", 1, 5e-2),  # answers nothing
-                ("LoRA", 1, 1e-5),
                 ("full", 1, 1e-3),
                 ("adapter", 2, 3e-2),  # small, but no plain Qwen3
                 ("BitFit", 1, 4e-2),
@@ -883,7 +882,6 @@ OTHER_WRONG_ANSWERS = {
                 ("prefix", 8, 0.2),  # small, but a cache for each request
                 ("prefix", 1, 0.2),
                 ("prompt", 31, 0.1),
-                ("BitFit", 1, 1e-5),
                 ("bitfit", 1, 4e-2),
                 ("adapter", 0, 3e-2),
                 ("adapter", 2, 0),
