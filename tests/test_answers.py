@@ -27,14 +27,17 @@ DRAWS = 20  # of the random numbers of a check
 # checks that train or write for seconds, and draw little: the whole chapter is judged in minutes
 SLOW = {
     "0.4": 1,
+    "2.6": 5,
     "3.6": 1,
     "3b.4": 1,
+    "4.8": 5,
     "4.10": 1,
     "7.6": 1,
     "5.10": 1,
     "6.7": 4,
     "6.8": 4,
     "6.9": 1,
+    "9b.2": 5,
     "13.3": 1,
     "13b.6": 1,
     "14b.6": 1,
