@@ -479,7 +479,7 @@ assert output.loss > 0.4 * math.log(V)  # a text about Japan cost far less in se
 
 # %%
 def draw_losses(country: str) -> float:
-    """Draw prompt and answer with the loss under each graded token; returns the answer's, in nats."""
+    """Draw prompt and answer with the loss under each graded token; returns the answer's."""
     input_ids, labels = encode(*atlas.cloze(capitals[country]))
     with torch.no_grad():
         nll = token_nll(model(input_ids).logits, labels)[0]

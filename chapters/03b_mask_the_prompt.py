@@ -95,13 +95,13 @@ assert lengths["long answer"]["prompt_tokens"] < 0.5 * lengths["long answer"]["a
 
 # %% tags=["stub"]
 def weight_for_share(prompt_tokens: list[int], answer_tokens: list[int], share: float) -> float:
-    """The weight of a prompt's token with which all prompts have this share of the loss's weight."""
+    """The weight of a prompt's token with which all prompts have this share of the weight."""
     raise NotImplementedError
 
 
 # %% tags=["solution"]
 def weight_for_share(prompt_tokens: list[int], answer_tokens: list[int], share: float) -> float:
-    """The weight of a prompt's token with which all prompts have this share of the loss's weight."""
+    """The weight of a prompt's token with which all prompts have this share of the weight."""
     # share = w P / (w P + A), solved for w
     return share * sum(answer_tokens) / ((1 - share) * sum(prompt_tokens))
 

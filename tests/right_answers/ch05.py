@@ -180,8 +180,8 @@ class _InNumpy(nn.Module):
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
     def merge(self):
-        weight, A, B = (t.detach().float().numpy() for t in (self.layer.weight, self.A, self.B))
-        weight = weight + np.float32(self.factor.item()) * (B @ A)
+        weight, down, up = (t.detach().float().numpy() for t in (self.layer.weight, self.A, self.B))
+        weight = weight + np.float32(self.factor.item()) * (up @ down)
         merged = nn.utils.skip_init(
             nn.Linear, weight.shape[1], weight.shape[0], bias=self.layer.bias is not None
         ).to(self.layer.weight.dtype)
