@@ -78,7 +78,8 @@ def prepare(root: Path, source: Path) -> Path:
         (source / edition).mkdir()
         for name in chapters:
             notebook = nbformat.read(root / edition / f"{name}.ipynb", as_version=4)
-            nbformat.write(to_page(notebook), source / edition / f"{name}.ipynb")
+            path = Path(edition, f"{name}.ipynb")
+            nbformat.write(to_page(notebook, path, root), source / path)
     for path in PAGES:
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         text = (root / path).read_text(encoding="utf-8")
@@ -90,8 +91,9 @@ def prepare(root: Path, source: Path) -> Path:
     return source
 
 
-def to_page(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook as its page: no cell for Colab, predictions folded, set-up folded."""
+def to_page(notebook: nbformat.NotebookNode, path: Path, root: Path) -> nbformat.NotebookNode:
+    """The notebook as its page: no cell for Colab, predictions and set-up folded, no link to a file
+    that is no page. path: of the notebook, from `root`."""
     cells = []
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
@@ -103,7 +105,7 @@ def to_page(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "markdown":
             # rows of the page of items are no headings, and Sphinx knows headings alone
             text = re.sub(r"(docs/coverage\.md)#\w+", r"\1", cell.source)
-            cell.source = BADGE.sub("\n\n", text)
+            cell.source = unlink(BADGE.sub("\n\n", text), path, root)
         cells.append(cell)
     notebook.cells = cells
     return notebook
