@@ -316,8 +316,8 @@ for count in (8, 64):
 assert together > 1.5 * alone  # more on a free machine
 
 # %% [markdown]
-# **Read.** 64 prompts at once give several times as many tokens a second; the cell says how many
-# times on the machine that ran it. The gain ends where one pass keeps the whole processor busy.
+# **Read.** 64 prompts at once give more tokens a second; the cell says how many times as many on
+# the machine that ran it. The gain ends where one pass keeps the whole processor busy.
 # That is why `generate_responses` takes a list of prompts, and why a server gathers requests.
 #
 # ## What to remember
