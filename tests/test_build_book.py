@@ -58,10 +58,12 @@ def test_outputs_are_those_of_the_notebook_and_nothing_of_colab_is_left(source):
 def test_what_is_to_be_predicted_is_folded():
     cell = nbformat.v4.new_code_cell("1 + 1", metadata={"tags": ["predict"]})
     title = nbformat.v4.new_markdown_cell("# 1 and [a script](../examples/sft.py)")
-    notebook = nbformat.v4.new_notebook(cells=[title, cell])
-    [head, page] = to_page(notebook, Path("notebooks/01_x.ipynb"), ROOT).cells
+    asserts = nbformat.v4.new_code_cell("assert 1", metadata={"tags": ["folded"]})
+    notebook = nbformat.v4.new_notebook(cells=[title, cell, asserts])
+    [head, page, last] = to_page(notebook, Path("notebooks/01_x.ipynb"), ROOT).cells
     assert head.source == "# 1 and a script"  # which is no page
     assert page.metadata["tags"] == ["predict", "hide-output"]
+    assert last.metadata["tags"] == ["folded", "hide-input"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 from build_notebooks import shrink_pictures
-from chapter_source import BuildError, assemble
+from chapter_source import RELIED_ON, BuildError, Cell, assemble, part_asserts
 from PIL import Image
 
 SLUG = "97_demo"
@@ -43,6 +43,10 @@ def _double(attempt):
 for _ in tqdm(range(3), disable=False):
     print("one")
 print("two")
+# fast enough
+assert 1 + 1 == 2
+for n in (1, 2):
+    assert n < 3
 
 # %%
 import ipywidgets
@@ -131,7 +135,7 @@ def test_the_reader_gets_the_stub_and_no_solution(built):
     notebook = read(built, "notebooks")
     tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
     assert tags == [
-        *("setup", "bootstrap", "setup", "predict"),
+        *("setup", "bootstrap", "setup", "predict", "folded"),
         *("exercise", "stub", "check", "hint"),
     ]
     assert "97.1 not attempted yet" in output_text(notebook)
@@ -150,7 +154,7 @@ def test_streams_are_merged_and_progress_bars_and_widgets_are_gone_but_the_pictu
     assert [(o.output_type, o.text) for o in code[2].outputs] == [
         ("stream", "one\none\none\ntwo\n")
     ]
-    assert ["image/png" in output.data for output in code[3].outputs] == [True]
+    assert ["image/png" in output.data for output in code[4].outputs] == [True]
 
 
 def test_a_picture_gets_a_palette_once_and_looks_the_same():
@@ -170,9 +174,51 @@ def test_a_picture_gets_a_palette_once_and_looks_the_same():
 
 
 def test_the_output_of_a_predict_cell_is_there_and_folded(built):
-    _, _, predicted, shown, *_ = build_notebooks.code_cells(read(built, "notebooks"))
+    _, _, predicted, _, shown, *_ = build_notebooks.code_cells(read(built, "notebooks"))
     assert predicted.outputs and predicted.metadata.jupyter == {"outputs_hidden": True}
     assert shown.outputs and "jupyter" not in shown.metadata
+
+
+def test_asserts_that_would_tell_the_answer_stand_in_a_folded_cell_of_their_own(built):
+    _, _, predicted, asserted, *_ = build_notebooks.code_cells(read(built, "notebooks"))
+    assert predicted.source.endswith('print("two")')
+    assert asserted.metadata.jupyter == {"source_hidden": True}
+    assert asserted.source.splitlines() == [
+        RELIED_ON,
+        "# fast enough",
+        "assert 1 + 1 == 2",
+        "for n in (1, 2):",
+        "    assert n < 3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tags", "source"),
+    [
+        ((), "x = 1\nassert x"),
+        (("predict", "folded"), "x = 1\nassert x"),
+        (("predict",), "assert True"),
+        (("predict",), "assert True\nx = 1"),
+        (("predict",), "for x in (1, 2):\n    print(x)\n    assert x"),
+    ],
+)
+def test_a_cell_without_asserts_to_part_stays_whole(tags, source):
+    cell = Cell("code", source, tags, 7)
+    assert part_asserts(cell, Path("97_doubling.py")) == [cell]
+
+
+def test_the_line_of_an_assert_is_that_of_the_chapter():
+    source = "x = 1\ny = 2\n\nassert x < y"
+    shown, asserted = part_asserts(Cell("code", source, ("predict",), 10), Path("97_doubling.py"))
+    assert shown.source == "x = 1\ny = 2"
+    # line k of a cell's source stands in line `cell.line` + k of the file
+    line = asserted.source.splitlines().index("assert x < y") + 1
+    assert asserted.line + line == 10 + 4
+
+
+def test_a_predict_cell_that_is_no_python_is_named():
+    with pytest.raises(BuildError, match=r"97_doubling.py:7: .*x ="):
+        part_asserts(Cell("code", "x =", ("predict",), 7), Path("97_doubling.py"))
 
 
 def test_the_title_has_a_badge_for_its_own_edition(built):
@@ -270,7 +316,7 @@ def test_an_error_names_chapter_cell_and_line_and_leaves_the_old_notebooks(cours
     line = broken.splitlines().index("undefined_name") + 1
     with pytest.raises(
         BuildError,
-        match=rf"chapters/{SLUG}.py:{line - 2}, cell 10 of notebooks, line {line}: NameError",
+        match=rf"chapters/{SLUG}.py:{line - 2}, cell 11 of notebooks, line {line}: NameError",
     ):
         build_notebooks.build(course)
     assert {

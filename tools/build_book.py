@@ -22,7 +22,7 @@ BOOK = ROOT / "build" / "book"
 BADGE = re.compile(r"\n*\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\n*")
 LINK = re.compile(r"(?<!!)\[([^\]\[]*)\]\((?!https?:|#|mailto:)([^)\s]+)\)")  # [words](file)
 # tag of a notebook's cell -> how the page shows it
-SHOWN = {"setup": "hide-input", "predict": "hide-output"}
+SHOWN = {"setup": "hide-input", "folded": "hide-input", "predict": "hide-output"}
 PARTS = [
     ("What happens when we fine-tune", "00 01 02 03 03b 04 04b"),
     ("Fewer weights, other tools, real machines", "05 06 07 07b 08 09 09b 10"),

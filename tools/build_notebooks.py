@@ -40,6 +40,12 @@ COLOURS = 128  # of a picture: drawings need no more, and a third of the bytes i
 # raise it when this file begins to write something else: every notebook is then executed again
 FORMAT = 1
 EDITIONS = ("notebooks", "solutions")
+# tag -> what of its cell JupyterLab keeps folded
+FOLDED = {
+    "bootstrap": "source_hidden",
+    "folded": "source_hidden",
+    "predict": "outputs_hidden",
+}
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
@@ -191,10 +197,8 @@ def to_notebook(cells: list[Cell]) -> nbformat.NotebookNode:
         digest = digest_of([cell.kind, cell.source])
         seen[digest] += 1
         metadata = {"tags": list(cell.tags)} if cell.tags else {}
-        if "bootstrap" in cell.tags:
-            metadata["jupyter"] = {"source_hidden": True}
-        if "predict" in cell.tags:
-            metadata["jupyter"] = {"outputs_hidden": True}
+        if hidden := {what: True for tag, what in FOLDED.items() if tag in cell.tags}:
+            metadata["jupyter"] = hidden
         notebook.cells.append(make(cell.source, id=f"{digest}-{seen[digest]}", metadata=metadata))
     return notebook
 

@@ -4,7 +4,8 @@
 A chapter is a Python file in percent format. Its first cell is markdown and holds the title;
 `setup` cells go to both editions; `real` cells take a model that may stand on an accelerator
 (tests/test_devices.py runs them on a pretended one); the outputs of `predict` cells are folded
-until the reader runs or opens them; the cells of an exercise are tagged with their part and follow
+until the reader runs or opens them, and so is the source of their last asserts and of `folded`
+cells, which would tell the answer; the cells of an exercise are tagged with their part and follow
 each other in one fixed order.
 """
 
@@ -29,7 +30,8 @@ ROLES = {
     "explanation": "X",
 }
 ORDER = "exercise, stub, solution, check, hints (any number), explanation"
-TAGS = {*ROLES, "setup", "real", "predict", "raises-exception"}
+TAGS = {*ROLES, "setup", "real", "predict", "folded", "raises-exception"}
+RELIED_ON = "# asserted: the numbers that the text relies on"
 # the first table of a chapter: its last column names the items that it covers
 HEADER = re.compile(r"^\| needs .*\n\|[-| ]+\n\|.*\|(?P<items>[^|]*)\|(\n|$)", re.MULTILINE)
 GLOSSARY = "Every term of the course stands in the [glossary](../docs/glossary.md) · 术语表."
@@ -154,7 +156,9 @@ def assemble(path: Path, url: str | None = None) -> dict[str, list["Cell"]]:
     title, _, text = cells[0].source.partition("\n")
     first_code = next((i for i, cell in enumerate(cells) if cell.kind == "code"), len(cells))
     chapter = [*cells[1:first_code], bootstrap, *cells[first_code:]]
-    chapter = [cell for cell in chapter if cell.role not in ("O", "X")]
+    chapter = [
+        part for cell in chapter if cell.role not in ("O", "X") for part in part_asserts(cell, path)
+    ]
     badge = write_badge(url, "notebooks", path.stem)
     top = replace(cells[0], source=f"{title}\n\n{badge}{link_header(text).lstrip()}".rstrip())
     editions = {"notebooks": [top, *chapter]}
@@ -167,6 +171,41 @@ def assemble(path: Path, url: str | None = None) -> dict[str, list["Cell"]]:
         solved = [cell for group in exercises for cell in group if cell.role not in ("S", "H")]
         editions["solutions"] = [top, bootstrap, *setup, *solved]
     return editions
+
+
+def part_asserts(cell: "Cell", path: Path) -> list["Cell"]:
+    """A `predict` cell and, apart from it, the asserts at its end in a folded cell: read before the
+    guess, they would tell the answer. Any other cell, and one of asserts alone, as it is."""
+    if "predict" not in cell.tags or "folded" in cell.tags:
+        return [cell]
+    try:
+        statements = ast.parse(cell.source).body
+    except SyntaxError as error:
+        raise BuildError(f"chapters/{path.name}:{cell.line}: {error.msg}: {error.text}") from error
+    shown = len(statements)
+    while shown and is_assert(statements[shown - 1]):
+        shown -= 1
+    if shown in (0, len(statements)):
+        return [cell]
+    end = statements[shown - 1].end_lineno
+    lines = cell.source.splitlines()
+    # the first line of the new cell stands in for the last one of the old
+    tags = (*(tag for tag in cell.tags if tag != "predict"), "folded")
+    asserts = "\n".join([RELIED_ON, *lines[end:]])
+    return [
+        replace(cell, source="\n".join(lines[:end])),
+        replace(cell, source=asserts, tags=tags, line=cell.line + end - 1),
+    ]
+
+
+def is_assert(statement: ast.stmt) -> bool:
+    """True for an assert, a call of PyTorch's or NumPy's `assert_…`, and a loop or a condition of
+    nothing else."""
+    if isinstance(statement, ast.For | ast.If | ast.With):
+        return all(is_assert(inner) for inner in statement.body)
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        return ast.unparse(statement.value.func).rpartition(".")[2].startswith("assert_")
+    return isinstance(statement, ast.Assert)
 
 
 def link_header(text: str) -> str:

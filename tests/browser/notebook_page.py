@@ -27,6 +27,8 @@ LOADED = "() => window.jupyterapp?.shell.currentWidget?.content?.model?.cells?.l
 WALK = (
     "root => root.contains(document.activeElement) && !!window.walked.add(document.activeElement)"
 )
+BEFORE_FOCUS = """el => !!(
+  el.compareDocumentPosition(document.activeElement) & Node.DOCUMENT_POSITION_FOLLOWING)"""
 MISSED = """root => [...root.querySelectorAll(
   'button, input, textarea, [role=slider], [contenteditable=true]'
 )].filter(
@@ -147,11 +149,15 @@ class View:
         return self.root.get_by_label(label, exact=True)
 
     def tab_to(self, control: Locator) -> None:
-        """Press Tab until the control has the focus; AssertionError when it does not get it."""
+        """Press Tab until the control has the focus, or Shift-Tab where it lies before the focus:
+        forward, Tab would go round the whole page.
+
+        AssertionError when it does not get it.
+        """
         for _ in range(MOST_TABS):
             if control.evaluate("el => el === document.activeElement"):
                 return
-            self.page.keyboard.press("Tab")
+            self.page.keyboard.press("Shift+Tab" if control.evaluate(BEFORE_FOCUS) else "Tab")
         raise AssertionError(f"{control} does not get the focus by pressing Tab {MOST_TABS} times")
 
     def expect_text(self, sentence: str) -> None:
