@@ -10,7 +10,7 @@ import build_notebooks
 import nbformat
 import numpy as np
 import pytest
-from build_notebooks import shrink_pictures
+from build_notebooks import BLANK, blank_first_lines, shrink_pictures
 from chapter_source import RELIED_ON, BuildError, Cell, assemble, part_asserts
 from PIL import Image
 
@@ -152,7 +152,8 @@ def test_the_solutions_hold_title_setup_and_each_exercise_solved(built):
 def test_streams_are_merged_and_progress_bars_and_widgets_are_gone_but_the_picture_stays(built):
     code = build_notebooks.code_cells(read(built, "notebooks"))
     assert [(o.output_type, o.text) for o in code[2].outputs] == [
-        ("stream", "one\none\none\ntwo\n")
+        ("stream", BLANK),
+        ("stream", "one\none\none\ntwo\n"),
     ]
     assert ["image/png" in output.data for output in code[4].outputs] == [True]
 
@@ -177,6 +178,25 @@ def test_the_output_of_a_predict_cell_is_there_and_folded(built):
     _, _, predicted, _, shown, *_ = build_notebooks.code_cells(read(built, "notebooks"))
     assert predicted.outputs and predicted.metadata.jupyter == {"outputs_hidden": True}
     assert shown.outputs and "jupyter" not in shown.metadata
+
+
+@pytest.mark.parametrize(
+    ("data", "blank"),
+    [
+        ({"text/plain": "0.5"}, True),
+        ({"text/plain": "<HTML>", "text/html": "<b>rises</b>"}, True),
+        ({"text/plain": "<Figure>", "image/png": ""}, False),
+    ],
+)
+def test_the_line_that_stands_for_a_folded_output_tells_nothing(data, blank):
+    shown = nbformat.v4.new_output("display_data", data=data)
+    cells = [nbformat.v4.new_code_cell(outputs=[shown]) for _ in range(2)]
+    cells[0].metadata["jupyter"] = {"outputs_hidden": True}
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    for _ in range(2):  # once is enough
+        blank_first_lines(notebook)
+    assert [o.get("text") for o in cells[0].outputs] == [BLANK, None][1 - blank :]
+    assert cells[1].outputs == [shown]
 
 
 def test_asserts_that_would_tell_the_answer_stand_in_a_folded_cell_of_their_own(built):

@@ -40,6 +40,7 @@ COLOURS = 128  # of a picture: drawings need no more, and a third of the bytes i
 # raise it when this file begins to write something else: every notebook is then executed again
 FORMAT = 1
 EDITIONS = ("notebooks", "solutions")
+BLANK = " \n"
 # tag -> what of its cell JupyterLab keeps folded
 FOLDED = {
     "bootstrap": "source_hidden",
@@ -115,6 +116,7 @@ def build(path: Path, *, force: bool = False) -> None:
             )
             report = f"executed in {time.perf_counter() - started:.1f} s"
         shrink_pictures(notebook)
+        blank_first_lines(notebook)
         notebook.metadata = {**copy.deepcopy(METADATA), "sft_lab": signature(notebook)}
         written.append((target, nbformat.writes(notebook) + "\n"))
         print(f"{edition}/{target.name}: {report}", flush=True)
@@ -140,6 +142,20 @@ def encode_small(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def blank_first_lines(notebook: nbformat.NotebookNode) -> None:
+    """Begin the folded text outputs with an empty-looking line: JupyterLab shows the first line
+    that is not empty in place of a folded output, and that line would tell the answer."""
+    for cell in code_cells(notebook):
+        if not (cell.metadata.get("jupyter", {}).get("outputs_hidden") and cell.outputs):
+            continue
+        first = cell.outputs[0]
+        if first.get("text", "").startswith(BLANK):
+            continue
+        data = first.get("data", {})
+        if "text/html" in data or not any(kind.startswith("image/") for kind in data):
+            cell.outputs.insert(0, nbformat.v4.new_output("stream", name="stdout", text=BLANK))
 
 
 def find_differences(path: Path) -> list[str]:
