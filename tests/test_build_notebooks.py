@@ -10,7 +10,7 @@ import build_notebooks
 import nbformat
 import numpy as np
 import pytest
-from build_notebooks import BLANK, blank_first_lines, shrink_pictures
+from build_notebooks import BLANK, blank_first_lines, shrink_pictures, to_notebook
 from chapter_source import RELIED_ON, BuildError, Cell, assemble, part_asserts
 from PIL import Image
 
@@ -177,6 +177,7 @@ def test_a_picture_gets_a_palette_once_and_looks_the_same():
 def test_the_output_of_a_predict_cell_is_there_and_folded(built):
     _, _, predicted, _, shown, *_ = build_notebooks.code_cells(read(built, "notebooks"))
     assert predicted.outputs and predicted.metadata.jupyter == {"outputs_hidden": True}
+    assert predicted.metadata.collapsed
     assert shown.outputs and "jupyter" not in shown.metadata
 
 
@@ -199,10 +200,16 @@ def test_the_line_that_stands_for_a_folded_output_tells_nothing(data, blank):
     assert cells[1].outputs == [shown]
 
 
+def test_a_cell_may_be_folded_as_a_whole():
+    [cell] = to_notebook([Cell("code", "1", ("predict", "folded"), 1)]).cells
+    assert cell.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
+
+
 def test_asserts_that_would_tell_the_answer_stand_in_a_folded_cell_of_their_own(built):
     _, _, predicted, asserted, *_ = build_notebooks.code_cells(read(built, "notebooks"))
     assert predicted.source.endswith('print("two")')
     assert asserted.metadata.jupyter == {"source_hidden": True}
+    assert asserted.metadata.cellView == "form"  # the same for Colab
     assert asserted.source.splitlines() == [
         RELIED_ON,
         "# fast enough",

@@ -41,11 +41,11 @@ COLOURS = 128  # of a picture: drawings need no more, and a third of the bytes i
 FORMAT = 1
 EDITIONS = ("notebooks", "solutions")
 BLANK = " \n"
-# tag -> what of its cell JupyterLab keeps folded
+# tag -> what of its cell stays folded: in JupyterLab's word, and in the metadata that Colab reads
 FOLDED = {
-    "bootstrap": "source_hidden",
-    "folded": "source_hidden",
-    "predict": "outputs_hidden",
+    "bootstrap": ("source_hidden", {}),
+    "folded": ("source_hidden", {"cellView": "form"}),
+    "predict": ("outputs_hidden", {"collapsed": True}),
 }
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -213,8 +213,8 @@ def to_notebook(cells: list[Cell]) -> nbformat.NotebookNode:
         digest = digest_of([cell.kind, cell.source])
         seen[digest] += 1
         metadata = {"tags": list(cell.tags)} if cell.tags else {}
-        if hidden := {what: True for tag, what in FOLDED.items() if tag in cell.tags}:
-            metadata["jupyter"] = hidden
+        for hidden, colab in (FOLDED[tag] for tag in cell.tags if tag in FOLDED):
+            metadata |= {"jupyter": {**metadata.get("jupyter", {}), hidden: True}, **colab}
         notebook.cells.append(make(cell.source, id=f"{digest}-{seen[digest]}", metadata=metadata))
     return notebook
 
