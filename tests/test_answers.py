@@ -23,7 +23,7 @@ from sft_lab.course.checks import check
 from sft_lab.course.progress import list_exercises
 
 TESTS = Path(__file__).resolve().parent
-DRAWS = 20  # of the random numbers of a check
+DRAWS = 10  # of the random numbers of a check
 # checks that train or write for seconds, and draw little: the whole chapter is judged in minutes
 SLOW = {
     "0.4": 1,

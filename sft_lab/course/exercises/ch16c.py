@@ -300,7 +300,7 @@ def pick(attempt: Callable) -> str:
         inputs.append(([9.0, 2.0, 8.0, 2.0], [3, 4, 3, 4], [9.0, 6.0, 8.0, 6.0], rule))
         nats = [9.0, 4.0 if rule == "byte" else 2.0, 8.0, 2.0]
         inputs.append((nats, [3, 8, 3, 4], [9.0, 6.0, 8.0, 6.0], rule))
-        inputs.append(([2.0, 2.0], [4, 4], [5.0, 5.0], rule))
+        inputs.append(([2.0] * 6, [4] * 6, [5.0] * 6, rule))
 
     same_for_all(attempt, inputs, _pick, _pick_mistakes(), form=_whole_place, what="the place")
     return "three rules, three winners; of equal choices the first"
