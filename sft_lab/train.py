@@ -278,12 +278,16 @@ class _Run:
                 f"{checkpoint} belongs to a run with other {', '.join(other)}: give the same "
                 "settings, another output_dir, or resume=False to start afresh"
             )
-        load_checkpoint(checkpoint, self.model, self.optimizer)
         with told_if_damaged(checkpoint / STATE_FILE):
+            names = ("steps", "evaluations", "seconds", "tokens")
+            history = History(**{name: state[name] for name in names})
+            total = self.plan.total_steps
+            if not 0 < len(history.steps) < total:  # a checkpoint stands between two steps
+                raise ValueError(f"it is of {len(history.steps)} steps, and the run has {total}")
             set_rng_state(state["rng"])  # dropout goes on where it was
             self.scaler.load_state_dict(state["scaler"])
-            names = ("steps", "evaluations", "seconds", "tokens")
-            self.history = History(**{name: state[name] for name in names})
+        load_checkpoint(checkpoint, self.model, self.optimizer)
+        self.history = history
 
 
 @dataclass

@@ -186,6 +186,70 @@ def change(**state) -> Callable[[Path], None]:
     return write
 
 
+def become(content: str) -> Callable[[Path], None]:
+    return lambda checkpoint: (checkpoint / "state.json").write_text(content)
+
+
+def alter(key: str, place: int, **numbers) -> Callable[[Path], None]:
+    """Change, or with "-" take away, numbers of one step, or of an evaluation that is put there."""
+
+    def write(checkpoint: Path) -> None:
+        state = json.loads((checkpoint / "state.json").read_text())
+        if key == "evaluations":
+            made = {"step": 2, "loss": 1.0, "accuracy": 0.5, "perplexity": 2.7, "graded": 3}
+            state[key] = [made]
+        entry = state[key][place] | numbers
+        state[key][place] = {name: value for name, value in entry.items() if value != "-"}
+        (checkpoint / "state.json").write_text(json.dumps(state))
+
+    return write
+
+
+def keep_steps(choose: Callable[[list], list]) -> Callable[[Path], None]:
+    def write(checkpoint: Path) -> None:
+        steps = json.loads((checkpoint / "state.json").read_text())["steps"]
+        change(steps=choose(steps))(checkpoint)
+
+    return write
+
+
+# valid JSON that no run has written
+ODD = (None, True, 7, -1, 1.5, "x", [], [7], ["x"], [None], {}, {"x": "y"}, 10**400)
+KEYS = ("run", "model", "frozen", "rng", "scaler", "steps", "evaluations", "seconds", "tokens")
+STEP = ("step", "loss", "accuracy", "learning_rate", "grad_norm", "graded")
+MEANT = {  # and what may stand there, or has an error of its own: other settings
+    **{key: ({}, {"x": "y"}) for key in ("run", "model")},
+    **{"scaler": ({},), "evaluations": ([],), "seconds": (7, 1.5), "tokens": (7,)},
+}
+NONSENSE = [
+    *[become(text) for text in ("7", "null", "[]", "{}", '["run"]', '"run"', "NaN", "[" * 10**5)],
+    *[change(**{key: "-"}) for key in KEYS],
+    *[change(**{key: value}) for key in KEYS for value in ODD if value not in MEANT.get(key, ())],
+    *[alter("steps", 3, **{name: value}) for name in STEP for value in ("-", "1", None, True, [])],
+    *[alter("steps", 3, step=step) for step in (-4, 0, 3, 5, 4.0, 4.5, 10**400)],
+    *[alter("steps", 3, graded=count) for count in (-1, 1.5)],
+    *[alter("evaluations", 0, step=step) for step in (-1, 0, 7, 1.0, "2")],
+    *[alter("evaluations", 0, **{name: "-"}) for name in ("step", "loss", "perplexity")],
+    *[keep_steps(choose) for choose in (lambda steps: [], lambda steps: steps[1:])],
+    keep_steps(lambda steps: [steps[0] | {"step": step} for step in range(1, 13)]),  # of 12
+]
+
+
+@pytest.mark.parametrize("damage", NONSENSE)
+def test_a_state_that_no_run_has_written_is_a_damaged_checkpoint(damage, killed_run, tmp_path):
+    shutil.copytree(killed_run, tmp_path / "run")
+    damage(tmp_path / "run" / "checkpoint")
+    before = snapshot(tmp_path / "run")
+    model = make_model(attention_dropout=0.2)
+    with no_step(), pytest.raises(ValueError, match="resume=False to start afresh") as error:
+        run(model, output_dir=tmp_path / "run", resume=True)
+    said = str(error.value)
+    assert said.startswith(f"{tmp_path / 'run' / 'checkpoint' / 'state.json'} is damaged (")
+    assert "likely changed by hand or copied in part" in said and "\n" not in said
+    assert snapshot(tmp_path / "run") == before
+    assert same_weights(model, make_model(attention_dropout=0.2)), "the model was changed"
+
+
 CHECKPOINT_FILES = ("state.json", "weights.safetensors", "optimizer.safetensors")
 
 
