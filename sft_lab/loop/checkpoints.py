@@ -3,6 +3,7 @@ and its result."""
 
 import contextlib
 import copy
+import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -83,6 +84,13 @@ def save_checkpoint(
         save_file(weights, new / WEIGHTS_FILE)
         save_file(averages, new / OPTIMIZER_FILE)
         (new / STATE_FILE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+
+def name_run(settings: dict[str, Any], model: torch.nn.Module) -> str:
+    """Letters that tell a run from one with other settings, examples or another kind of model;
+    they are the same when it goes on."""
+    text = json.dumps([settings, _describe(model)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def find_checkpoint(folder: Path | str) -> bool:
