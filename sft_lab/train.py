@@ -113,10 +113,9 @@ def train(
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model or its LoRA adapter; `resume=True` goes on exactly where the
-    checkpoint was made. `log_dir`: TensorBoard events, of this run alone. Before the first step it
-    raises OutputError for a folder that it must not touch, ValueError for settings that teach
-    nothing and a model or rows that it cannot score; later UnsavedError, FloatingPointError
-    (weights of the step before).
+    checkpoint was made. `log_dir`: this run's TensorBoard events. Raises OutputError for a folder
+    that it must not touch, ValueError for settings that teach nothing and a model or rows that it
+    cannot score, before the first step; later UnsavedError, FloatingPointError (weights as before).
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
     settings = check_settings(plan, learning_rate, warmup_ratio, weight_decay, max_grad_norm)
