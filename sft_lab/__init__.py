@@ -3,6 +3,7 @@
 ground     examples               Example, IGNORE_INDEX
            formats                numbers as text
            files                  files and folders that are there whole or not at all
+           pages                  the frame of the HTML pages, filled in
            arguments              numbers that a caller gives, checked
 read       row_files              the rows of a JSON, JSONL or CSV file
            row_keys               what becomes of each key of a row

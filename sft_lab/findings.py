@@ -5,17 +5,16 @@ set says is shown and never runs.
 """
 
 import html
-import string
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from sft_lab.files import write_text
 from sft_lab.formats import format_number_of, format_percent
+from sft_lab.pages import fill_page
 from sft_lab.records import Conversation
 
 Severity = Literal["error", "warning", "note"]
@@ -220,9 +219,6 @@ def _wrap(text: str, head: str) -> list[str]:
 
 def render_page(diagnosis: Diagnosis) -> str:
     """The page: what to do as heading, numbers of findings, each finding, what was measured."""
-    template = string.Template(
-        resources.files("sft_lab").joinpath("findings.html").read_text(encoding="utf-8")
-    )
     tiles = "".join(
         f'<div class="{severity if n else "none"}"><dt>{severity}{"s" * (n != 1)}</dt>'
         f"<dd>{n:,}</dd></div>"
@@ -235,15 +231,16 @@ def render_page(diagnosis: Diagnosis) -> str:
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
         for name, value in format_measured(diagnosis.measured)
     )
-    return template.substitute(
-        data=html.escape(str(diagnosis.settings.get("data", "data"))),
+    values = {
+        "data": html.escape(str(diagnosis.settings.get("data", "data"))),
         # the tiles below it have the numbers
-        finding=html.escape(diagnosis.next_step() if diagnosis.findings else NO_FINDING),
-        tiles=tiles,
-        cards="\n".join(map(_card, diagnosis.findings)) or "<p>No finding.</p>",
-        measured=rows,
-        settings=html.escape(diagnosis.settings_line()),
-    )
+        "finding": html.escape(diagnosis.next_step() if diagnosis.findings else NO_FINDING),
+        "tiles": tiles,
+        "cards": "\n".join(map(_card, diagnosis.findings)) or "<p>No finding.</p>",
+        "measured": rows,
+        "settings": html.escape(diagnosis.settings_line()),
+    }
+    return fill_page("findings.html", values)
 
 
 def _card(finding: Finding) -> str:

@@ -47,12 +47,20 @@ class _Record:
     @classmethod
     def unpack(cls, text: str) -> "_Record":
         dtype, quantised, *rest = RECORD.unpack(base64.b64decode(text, validate=True))
+        if dtype >= len(FORMATS):
+            raise ValueError(f"there is no number format {dtype}")
         return cls(dtype, bool(quantised), tuple(rest[:3]), tuple(rest[3:]))
 
 
 def fingerprint(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
     """The fingerprint, as text, of tensors by name."""
     return json.dumps({name: record.pack() for name, record in _measure(tensors).items()})
+
+
+def check_damage(saved: str) -> None:
+    """Raise ValueError, "fingerprint is damaged" and how, for what `fingerprint` cannot have
+    written."""
+    _read(saved)
 
 
 def check_fingerprint(saved: str, tensors: Iterable[tuple[str, torch.Tensor]], what: str) -> None:
@@ -63,11 +71,9 @@ def check_fingerprint(saved: str, tensors: Iterable[tuple[str, torch.Tensor]], w
     differs.
     """
     try:
-        there = {name: _Record.unpack(text) for name, text in json.loads(saved).items()}
-    except (ValueError, AttributeError, TypeError, struct.error) as error:
-        raise ValueError(
-            f"{what}, whose fingerprint is damaged ({error}): copy or save it again"
-        ) from error
+        there = _read(saved)
+    except ValueError as error:
+        raise ValueError(f"{what}, whose {error}: copy or save it again") from error
     here = _measure(tensors)
     names = [*here, *(name for name in there if name not in here)]
     both = {name: (there[name], here[name]) for name in names if name in here and name in there}
@@ -91,6 +97,13 @@ def check_fingerprint(saved: str, tensors: Iterable[tuple[str, torch.Tensor]], w
         f"{differ[0]}). A base that was tuned further, or that an adapter was merged into, is "
         "another base: load the weights of that run"
     )
+
+
+def _read(saved: str) -> dict[str, _Record]:
+    try:
+        return {name: _Record.unpack(text) for name, text in json.loads(saved).items()}
+    except (ValueError, AttributeError, TypeError, struct.error) as error:
+        raise ValueError(f"fingerprint is damaged ({error})") from error
 
 
 @torch.no_grad()

@@ -71,6 +71,17 @@ def encode_conversation(
     prompt, up to the stop token.
     Raises LabelError when the contract cannot be kept, with the likely cause and what to do.
     """
+    return encode_and_render(conversation, tokenizer, graded=graded, max_tokens=max_tokens)[0]
+
+
+def encode_and_render(
+    conversation: Conversation,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    graded: str = "assistant",
+    max_tokens: int = 1024,
+) -> tuple[Example, Rendered]:
+    """`encode_conversation`, and the text that it encoded, with the places of its answers."""
     if graded not in POLICIES:
         raise ValueError(f"graded={graded!r}: choose one of {', '.join(POLICIES)}")
     turns = find_graded_turns(conversation, graded)
@@ -96,10 +107,10 @@ def encode_conversation(
                 "training variant TRL bundles for it (Qwen3's drops their think blocks): later "
                 "answers are taught one way and asked another. To ask as taught: "
                 "tokenizer.chat_template = training_template(tokenizer), from sft_lab.labels",
-                stacklevel=2,
+                stacklevel=3,
             )
     check_labels(example, tokenizer)
-    return example
+    return example, rendered
 
 
 def encode_conversations(

@@ -2,8 +2,9 @@
 
 An open question has no one right answer, so no rule here says whether an answer is good. A rule
 says whether it ended, whether it repeats itself, and, where the question asks for it, whether it is
-one sentence, names its subject or ends in the right number. A rule that does not apply gives None,
-shown as "ungraded". tests/test_open_answers.py tries each rule on answers labelled by hand.
+one sentence, names its subject or ends in the right number. An empty answer passes no rule. A rule
+that does not apply gives None, shown as "ungraded". tests/test_open_answers.py tries each rule on
+answers labelled by hand.
 """
 
 import copy
@@ -116,10 +117,13 @@ def ask_three_ways(
 
 
 def grade(question: OpenQuestion, answer: OpenAnswer) -> dict[str, bool | None]:
-    """Each of RULES: True, False, or None where the question gives no honest rule."""
+    """Each of RULES: True, False, or None where the question gives no honest rule. An empty answer
+    is False in all that apply: a model that says nothing has neither ended an answer nor kept one
+    free of loops."""
+    written = bool(answer.text.strip())
     return {
-        "ended": answer.ended,
-        "no loop": not repeats_itself(answer.text),
+        "ended": written and answer.ended,
+        "no loop": written and not repeats_itself(answer.text),
         "one sentence": is_one_sentence(answer.text) if question.one_sentence else None,
         "names its subject": names(answer.text, question.subject) if question.subject else None,
         "right number": ends_in(answer.text, question.number) if question.number else None,

@@ -8,12 +8,11 @@ words, not colour alone.
 import difflib
 import html
 import re
-import string
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
 from sft_lab.formats import format_percent
+from sft_lab.pages import fill_page
 
 FILTERS = {
     "all": "All",
@@ -38,9 +37,6 @@ LEFT, RIGHT, TOP, STEP = 230, 920, 46, 38
 def render_report(result: dict[str, Any], finding: str, footnote: str) -> str:
     """The page for `Comparison.to_dict()`: the finding as heading, the figure, filters, every
     answer side by side."""
-    template = string.Template(
-        resources.files("sft_lab").joinpath("report.html").read_text(encoding="utf-8")
-    )
     counts = {"all": result["questions"]} | result["changes"]
     radios = buttons = ""
     for key, name in FILTERS.items():
@@ -49,19 +45,20 @@ def render_report(result: dict[str, Any], finding: str, footnote: str) -> str:
         buttons += (
             f'<label for="show-{key}" class="{key}{state}">{name} <b>{counts[key]}</b></label>'
         )
-    return template.substitute(
-        finding=html.escape(finding),
-        names=html.escape(" against ".join(result["names"])),
-        tiles=_tiles(result),
-        figure=draw_figure(result),
-        radios=radios,
-        buttons=buttons,
-        cards="\n".join(
+    values = {
+        "finding": html.escape(finding),
+        "names": html.escape(" against ".join(result["names"])),
+        "tiles": _tiles(result),
+        "figure": draw_figure(result),
+        "radios": radios,
+        "buttons": buttons,
+        "cards": "\n".join(
             _card(number, row, result["names"])
             for number, row in enumerate(result["answers"], start=1)
         ),
-        footnote=html.escape(footnote),
-    )
+        "footnote": html.escape(footnote),
+    }
+    return fill_page("report.html", values)
 
 
 def draw_figure(result: dict[str, Any]) -> str:

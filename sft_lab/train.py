@@ -18,12 +18,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sft_lab.arguments import whole_number
 from sft_lab.batches import group_by_length, pad_batch
 from sft_lab.examples import IGNORE_INDEX, Example
-from sft_lab.files import as_folder, check_folder_writable
 from sft_lab.loop.checkpoints import (
     STATE_FILE,
     find_checkpoint,
     load_checkpoint,
     name_result,
+    name_run,
     read_state,
     rng_state,
     save_checkpoint,
@@ -31,7 +31,7 @@ from sft_lab.loop.checkpoints import (
     told_if_damaged,
 )
 from sft_lab.loop.limits import check_rows
-from sft_lab.loop.output import output_folder, save_in_folder
+from sft_lab.loop.output import log_folder, output_folder, save_in_folder
 from sft_lab.loop.penalties import Penalty
 from sft_lab.loop.plan import Plan
 from sft_lab.loop.probes import check_model, check_scores
@@ -113,9 +113,9 @@ def train(
 
     With `output_dir` it writes a checkpoint every `checkpoint_every` steps (and when interrupted),
     and at the end the tuned model or its LoRA adapter; `resume=True` goes on exactly where the
-    checkpoint was made. `log_dir`: TensorBoard events. Raises OutputError for a folder that it must
-    not touch, ValueError for settings that teach nothing and a model or rows that it cannot score,
-    before the first step; later UnsavedError, FloatingPointError (weights of the step before).
+    checkpoint was made. `log_dir`: this run's TensorBoard events. Raises OutputError for a folder
+    that it must not touch, ValueError for settings that teach nothing and a model or rows that it
+    cannot score, before the first step; later UnsavedError, FloatingPointError (weights as before).
     """
     plan = Plan(examples, pack_to, epochs, batch_size, accumulation_steps, seed)
     settings = check_settings(plan, learning_rate, warmup_ratio, weight_decay, max_grad_norm)
@@ -278,12 +278,16 @@ class _Run:
                 f"{checkpoint} belongs to a run with other {', '.join(other)}: give the same "
                 "settings, another output_dir, or resume=False to start afresh"
             )
-        load_checkpoint(checkpoint, self.model, self.optimizer)
         with told_if_damaged(checkpoint / STATE_FILE):
+            names = ("steps", "evaluations", "seconds", "tokens")
+            history = History(**{name: state[name] for name in names})
+            total = self.plan.total_steps
+            if not 0 < len(history.steps) < total:  # a checkpoint stands between two steps
+                raise ValueError(f"it is of {len(history.steps)} steps, and the run has {total}")
             set_rng_state(state["rng"])  # dropout goes on where it was
             self.scaler.load_state_dict(state["scaler"])
-            names = ("steps", "evaluations", "seconds", "tokens")
-            self.history = History(**{name: state[name] for name in names})
+        load_checkpoint(checkpoint, self.model, self.optimizer)
+        self.history = history
 
 
 @dataclass
@@ -302,22 +306,23 @@ class _Watched:
         return bool(self.eval_examples and due)
 
     @contextlib.contextmanager
-    def open_log(self, first: int) -> Iterator["_Log"]:
-        """TensorBoard's log; drops events from step `first` on, which a killed run wrote after its
-        last checkpoint. OutputError where it cannot be written."""
+    def open_log(self, run: _Run, checkpoint: Path | None) -> Iterator["_Log"]:
+        """TensorBoard's log of a run; drops events from its next step on, which it wrote after its
+        last checkpoint when it was killed. OutputError as in `log_folder`."""
         if self.log_dir is None:
             yield _Log(None)
             return
-        folder = as_folder("log_dir", self.log_dir)
-        check_folder_writable(folder)
-        # slow to import, and few runs ask for it
-        from torch.utils.tensorboard import SummaryWriter
+        ending = f".{name_run(run.settings, run.model)}"
+        with log_folder(self.log_dir, ending, checkpoint) as folder:
+            # slow to import, and few runs ask for it
+            from torch.utils.tensorboard import SummaryWriter
 
-        log = _Log(SummaryWriter(str(folder), purge_step=first))
-        try:
-            yield log
-        finally:
-            log.close()
+            first = len(run.history.steps) + 1
+            log = _Log(SummaryWriter(str(folder), purge_step=first, filename_suffix=ending))
+            try:
+                yield log
+            finally:
+                log.close()
 
 
 @dataclass
@@ -363,7 +368,7 @@ def _take_steps(
         leave=False,
     )
     with (
-        watched.open_log(first + 1) as log,
+        watched.open_log(run, checkpoint) as log,
         _training_mode(run.model),
         interrupt_between_steps() as interrupted,
         bar,

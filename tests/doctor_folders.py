@@ -238,6 +238,7 @@ def swap(old: str, new: str) -> tuple[Callable[[Path], None], ...]:
 
 REFUSING = "{{- raise_exception('System role not supported') if messages[0].role == 'system' }}"
 ONE_ROUND = "{{- raise_exception('One round only') if messages | length > 2 }}"
+FIRST_WORD = "{{- (m.content if loop.last else m.content.split()[0]) + '<|im_end|>' }}{%- endgen"
 ALL_ROWS = bool
 FOLDER_FAULTS = [
     FolderFault(
@@ -280,6 +281,15 @@ FOLDER_FAULTS = [
             len(turn["content"]) > 40 for turn in turns if turn["role"] != "assistant"
         ),
         contents=(texts.long_rows, texts.with_input, texts.four_labels, texts.choices),
+    ),
+    FolderFault(
+        "a template that cuts earlier answers",
+        "answer-changed",
+        swap("{{- m.content + '<|im_end|>' }}{%- endgen", FIRST_WORD),
+        spoils=lambda turns: any(
+            len(turn["content"].split()) > 1 for turn in turns[:-1] if turn["role"] == "assistant"
+        ),
+        contents=(texts.turns_with_system,),  # of several_turns only the last answer is learned
     ),
     FolderFault(
         "no generation prompt",

@@ -41,6 +41,7 @@ from doctor_folders import (
 )
 
 from sft_lab.doctor import diagnose
+from sft_lab.records import load_conversations
 
 MIXTURES = 200
 A_FEW = 6  # shapes for a fault that needs a model, in rotation: together they meet all shapes
@@ -51,7 +52,7 @@ CODES = """
     template-drops prompt-not-prefix no-tags double-bos pad-is-stop no-pad stop-missing
     thoughts-dropped not-reversible unknown-token answer-lost answer-cut too-long little-graded
     stop-not-named tokenizer-eos ids-outside stop-row-untrained adapter-inert adapter-keys
-    adapter-other-base does-not-fit
+    adapter-other-base does-not-fit answer-changed
 """
 CARRIED: dict[str, set[str]] = {}  # the shapes in which each fault of the data was planted
 ADAPTER_FAULTS = (
@@ -224,6 +225,9 @@ def test_the_courses_own_files_raise_no_alarm():
     folder = Path(__file__).resolve().parent.parent / "data" / "instructions"
     for name in ("english.jsonl", "chinese.jsonl"):
         assert alarms(diagnose(folder / name, model="atlas-base").findings) == []
+        turns = [turn for row in load_conversations(folder / name) for turn in row]
+        rounds = [{"messages": turns[first : first + 6]} for first in range(0, len(turns) - 5, 6)]
+        assert alarms(diagnose(rounds, model="atlas-base").findings) == [], "of three rounds"
 
 
 def test_every_code_is_planted_and_there_are_enough_of_all():

@@ -151,15 +151,17 @@ def test_bundled_templates_alarm_where_training_refuses_or_warns_and_nowhere_els
     # its prompt opens a think block, and no answer is written with one
     assert general == ({"prompt-not-prefix"} if path.stem.startswith("deepseekv3") else set())
     for name, row in ROWS.items():
-        refused = False
+        refused, thoughts = False, row[1]["content"].count("Let me see.") * len(row) // 2
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                encode_conversation(row, tokenizer, max_tokens=10**6)
+                labels = encode_conversation(row, tokenizer, max_tokens=10**6).labels
+                learned = tokenizer.decode([label for label in labels if label != IGNORE_INDEX])
             except ValueError:
-                refused = True
+                refused, learned = True, ""
         found = look(tokenizer, [row]).findings()
-        assert bool(alarms(found)) == bool(refused or caught), (name, found)
+        lost = learned.count("Let me see.") < thoughts  # LFM2.5 drops those of earlier answers
+        assert bool(alarms(found)) == bool(refused or caught or lost), (name, found)
         assert all(f.places == ["data.jsonl, row 1"] and f.count == 1 for f in found)
         assert all(map(is_told_well, found)), found
 
@@ -220,6 +222,59 @@ def test_a_template_that_cuts_names_the_rows_that_are_cut(tokenizer):
     )
     assert found["template-cuts"].count == 2 and found["template-cuts"].severity == "note"
     assert alarms(check_tokenizer(changed)) == {"template-drops"}
+
+
+EARLIER = "{% generation %}{{ (m.content if loop.last else m.content"
+LONG = "".join(f"Line {n} of it.\n" for n in range(200))
+CHANGES = {  # what is done to earlier answers, one that it changes, and what is told of it
+    "cut at 1,000 characters": ("[:1000]", LONG, repr(LONG[988:1024])),
+    "cut at a fence": (".split('```')[0]", "See:\n```\nx = 1\n```\nDone.", r"'See:\n```\nx = "),
+    "put on one line": ("|replace('\n', ' ')", "One.\nTwo.", r"'One.\nTwo.'"),
+    "in capitals": ("|upper", "It is Paris.", "'It is Paris.'"),
+    "cut behind a think tag": (".split('</think>')[-1]", "Sure. " + THOUGHTS + "So.", "'Sure.'"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_template_that_changes_earlier_answers_names_the_rows_that_it_changes(change, tokenizer):
+    does, answer, told = CHANGES[change]
+    changed = with_template(
+        tokenizer, CHATML.replace("{% generation %}{{ m.content", EARLIER + does + ")")
+    )
+    only_read = said("Why?", answer, "And?", "Rome.")
+    only_read[1]["weight"] = 0
+    rows = [
+        *[said("Why?", answer), said("Why?", "9.", "And?", "8."), only_read],
+        *[said("Why?", "9.", "And?", answer), said("Why?", answer, "And?", f"{answer[-4:]} Rome.")],
+    ]
+    found = {found.code: found for found in look(changed, rows).findings()}
+    assert found["answer-changed"].places == ["data.jsonl, row 5"]
+    assert found["answer-changed"].severity == "error"
+    assert f"Turn 2 has {told}" in found["answer-changed"].why
+    assert is_told_well(found["answer-changed"])
+
+
+def test_thoughts_of_earlier_answers_are_looked_for_where_these_stand(tokenizer):
+    """The same thoughts stand in the last answer, whose thoughts no template drops."""
+    strips = CHATML.replace(
+        "{% generation %}{{ m.content", EARLIER + ".split('</think>')[-1].lstrip())"
+    )
+    row = ROWS["thoughts twice"]
+    for template in (strips, (TRL / "qwen3.jinja").read_text("utf-8")):
+        [found] = look(with_template(tokenizer, template), [row]).findings()
+        assert (found.code, found.severity) == ("thoughts-dropped", "warning"), template
+    kept = with_template(tokenizer, (TRL / "qwen3_training.jinja").read_text("utf-8"))
+    assert look(kept, [row]).findings() == []
+
+
+def test_templates_that_strip_answers_change_nothing(tokenizer):
+    rows = [said("Why?", f"{edge}So it is.{edge}", "And?", " Yes. ") for edge in (" ", "\n", "")]
+    rows += [
+        said("Why?", f"<think>{edge}Hm.{edge}</think>{edge}So.", "And?", "9") for edge in "\n "
+    ]
+    for does in ("|trim", ".strip()", ".rstrip()"):
+        template = CHATML.replace("{% generation %}{{ m.content", EARLIER + does + ")")
+        assert alarms(look(with_template(tokenizer, template), rows).findings()) == set(), does
 
 
 def test_thoughts_that_the_template_leaves_out(tokenizer):

@@ -120,6 +120,18 @@ def test_a_question_without_an_honest_rule_is_ungraded():
     assert shown.count("names its subject") == 3 * len(WAYS)
 
 
+@pytest.mark.parametrize("question", OPEN_QUESTIONS, ids=lambda question: question.text)
+@pytest.mark.parametrize("text", ["", " ", "\n\t\n", "\u3000"])
+def test_an_empty_answer_passes_no_rule(text, question):
+    marks = grade(question, OpenAnswer(text, ended=True))
+    assert {mark for mark in marks.values() if mark is not None} == {False}
+    assert marks.keys() == {*RULES} and marks["ended"] is False and marks["no loop"] is False
+    for short in ("1", ".", "好"):  # however short, it is an answer
+        marks = grade(question, OpenAnswer(short, ended=True))
+        assert marks["ended"] is True and marks["no loop"] is True
+    assert grade(question, OpenAnswer("1", ended=False))["ended"] is False
+
+
 def test_the_first_question_is_the_demonstrations_and_no_shot_answers_a_question():
     assert OPEN_QUESTIONS[0].text == "Give me an 1-sentence introduction of LLM."
     assert not {question.text for question in OPEN_QUESTIONS} & {text for text, _ in SOLVED}

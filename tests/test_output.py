@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from file_calls import Killed
 from test_files import FOREIGN, put, snapshot
 from test_train import TOKENIZER, before_step, kill, run, same_weights
@@ -184,6 +185,70 @@ def change(**state) -> Callable[[Path], None]:
         path.write_text(json.dumps({key: value for key, value in changed.items() if value != "-"}))
 
     return write
+
+
+def become(content: str) -> Callable[[Path], None]:
+    return lambda checkpoint: (checkpoint / "state.json").write_text(content)
+
+
+def alter(key: str, place: int, **numbers) -> Callable[[Path], None]:
+    """Change, or with "-" take away, numbers of one step, or of an evaluation that is put there."""
+
+    def write(checkpoint: Path) -> None:
+        state = json.loads((checkpoint / "state.json").read_text())
+        if key == "evaluations":
+            made = {"step": 2, "loss": 1.0, "accuracy": 0.5, "perplexity": 2.7, "graded": 3}
+            state[key] = [made]
+        entry = state[key][place] | numbers
+        state[key][place] = {name: value for name, value in entry.items() if value != "-"}
+        (checkpoint / "state.json").write_text(json.dumps(state))
+
+    return write
+
+
+def keep_steps(choose: Callable[[list], list]) -> Callable[[Path], None]:
+    def write(checkpoint: Path) -> None:
+        steps = json.loads((checkpoint / "state.json").read_text())["steps"]
+        change(steps=choose(steps))(checkpoint)
+
+    return write
+
+
+# valid JSON that no run has written
+ODD = (None, True, 7, -1, 1.5, "x", [], [7], ["x"], [None], {}, {"x": "y"}, 10**400)
+KEYS = ("run", "model", "frozen", "rng", "scaler", "steps", "evaluations", "seconds", "tokens")
+STEP = ("step", "loss", "accuracy", "learning_rate", "grad_norm", "graded")
+MEANT = {  # and what may stand there, or has an error of its own: other settings
+    **{key: ({}, {"x": "y"}) for key in ("run", "model")},
+    **{"scaler": ({},), "evaluations": ([],), "seconds": (7, 1.5), "tokens": (7,)},
+}
+NONSENSE = [
+    *[become(text) for text in ("7", "null", "[]", "{}", '["run"]', '"run"', "NaN", "[" * 10**5)],
+    *[change(**{key: "-"}) for key in KEYS],
+    *[change(**{key: value}) for key in KEYS for value in ODD if value not in MEANT.get(key, ())],
+    *[alter("steps", 3, **{name: value}) for name in STEP for value in ("-", "1", None, True, [])],
+    *[alter("steps", 3, step=step) for step in (-4, 0, 3, 5, 4.0, 4.5, 10**400)],
+    *[alter("steps", 3, graded=count) for count in (-1, 1.5)],
+    *[alter("evaluations", 0, step=step) for step in (-1, 0, 7, 1.0, "2")],
+    *[alter("evaluations", 0, **{name: "-"}) for name in ("step", "loss", "perplexity")],
+    *[keep_steps(choose) for choose in (lambda steps: [], lambda steps: steps[1:])],
+    keep_steps(lambda steps: [steps[0] | {"step": step} for step in range(1, 13)]),  # of 12
+]
+
+
+@pytest.mark.parametrize("damage", NONSENSE)
+def test_a_state_that_no_run_has_written_is_a_damaged_checkpoint(damage, killed_run, tmp_path):
+    shutil.copytree(killed_run, tmp_path / "run")
+    damage(tmp_path / "run" / "checkpoint")
+    before = snapshot(tmp_path / "run")
+    model = make_model(attention_dropout=0.2)
+    with no_step(), pytest.raises(ValueError, match="resume=False to start afresh") as error:
+        run(model, output_dir=tmp_path / "run", resume=True)
+    said = str(error.value)
+    assert said.startswith(f"{tmp_path / 'run' / 'checkpoint' / 'state.json'} is damaged (")
+    assert "likely changed by hand or copied in part" in said and "\n" not in said
+    assert snapshot(tmp_path / "run") == before
+    assert same_weights(model, make_model(attention_dropout=0.2)), "the model was changed"
 
 
 CHECKPOINT_FILES = ("state.json", "weights.safetensors", "optimizer.safetensors")
@@ -555,6 +620,80 @@ def test_runs_in_two_threads_are_two_runs(tmp_path):
     done.set()
     thread.join()
     run(output_dir=tmp_path, epochs=1)
+
+
+# --- two runs in one log
+# ------------------------------------------------------------------------------------------
+
+
+def logged(folder: Path, name: str = "train/loss") -> list[float]:
+    """What TensorBoard shows, by its own reader."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    return [round(scalar.value, 4) for scalar in events.Scalars(name)]
+
+
+def rounded(losses: list[float]) -> list[float]:
+    return [round(torch.tensor(loss).item(), 4) for loss in losses]
+
+
+def refused_log(folder: Path, match: str, **settings) -> None:
+    before = sorted(os.listdir(folder))
+    with no_step(), pytest.raises(OutputError, match=match) as raised:
+        run(log_dir=folder, **settings)
+    assert "give another folder" in str(raised.value)
+    assert sorted(os.listdir(folder)) == before
+
+
+@pytest.mark.parametrize("seed", [0, 5], ids=["the same settings", "others"])
+def test_two_runs_at_once_do_not_write_into_one_log(seed, tmp_path):
+    folder, tried = tmp_path / "logs", []
+
+    def try_again() -> None:
+        if not tried:
+            tried.append(seed)
+            refused_log(folder, "logs is in use by another run", seed=seed)
+
+    with before_step(4, try_again):
+        history, _ = run(log_dir=folder)
+    assert tried and logged(folder) == rounded(history.losses)
+    assert not (folder / "in_use.lock").exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    "other", [{"seed": 5}, {"epochs": 1}, {"model": "LoRA"}], ids=lambda other: str(other)
+)
+def test_a_log_of_another_run_is_refused_and_stays(other, resume, tmp_path):
+    history, _ = run(log_dir=tmp_path / "logs")
+    if other.get("model"):
+        other = {"model": add_lora(make_model(attention_dropout=0.2), rank=2)}
+    with before_step(3, kill), pytest.raises(BaseException, match="^$"):
+        run(**other, output_dir=tmp_path / "run", checkpoint_every=1)
+    other = {**other, "output_dir": tmp_path / "run", "checkpoint_every": 1, "resume": resume}
+    refused_log(tmp_path / "logs", "the events of another run .events.out.tfevents.*", **other)
+    assert logged(tmp_path / "logs") == rounded(history.losses)
+    own = run(**{**other, "log_dir": tmp_path / "own"})[0]
+    assert logged(tmp_path / "own")[-1:] == rounded(own.losses[-1:])
+
+
+def test_the_same_run_again_goes_on_in_its_log(tmp_path):
+    """As a cell of a notebook that is run twice."""
+    for _ in range(2):
+        history, _ = run(log_dir=tmp_path)
+    assert logged(tmp_path) == rounded(history.losses)
+
+
+@pytest.mark.parametrize("step", [2, 8], ids=["before a checkpoint", "after one"])
+@pytest.mark.parametrize("logs", ["run", "run/logs"])
+def test_a_run_that_goes_on_does_so_in_its_log(step, logs, tmp_path):
+    settings = {"output_dir": tmp_path / "run", "log_dir": tmp_path / logs}
+    with before_step(step, kill), pytest.raises(BaseException, match="^$"):
+        run(**settings)
+    history, _ = run(resume=True, **settings)
+    assert logged(tmp_path / logs) == rounded(history.losses)
+    AutoModelForCausalLM.from_pretrained(tmp_path / "run")
 
 
 HOLDER = """

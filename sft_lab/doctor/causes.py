@@ -121,6 +121,14 @@ OF_THE_TEMPLATE = {
         "{sentence}",
         "Use a template that writes every turn whole.",
     ),
+    "answer-changed": Cause(
+        "answer-changed",
+        "error",
+        "The chat template changes or shortens answers of {rows}",
+        "What is taught is not what the data say, and no loss shows it. Often only those answers "
+        "are changed that another question follows. {sentence}",
+        "Use a template that writes every answer as it is, or make a row of each answer.",
+    ),
     "prompt-not-prefix": Cause(
         "prompt-not-prefix",
         "error",

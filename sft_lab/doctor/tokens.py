@@ -4,10 +4,13 @@
 limit of length, and reads off the labels what a limit would cut away.
 """
 
+import re
 import sys
 import unicodedata
 import warnings
+from bisect import bisect_left
 from collections import Counter
+from itertools import zip_longest
 from typing import Any
 
 from tokenizers import models, normalizers, pre_tokenizers
@@ -25,10 +28,11 @@ from sft_lab.doctor.causes import describe
 from sft_lab.doctor.refusals import find_opening, lacks_opening, name_refusal
 from sft_lab.examples import IGNORE_INDEX, Example
 from sft_lab.findings import Finding, Tally
-from sft_lab.labels import encode_conversation
+from sft_lab.labels import encode_and_render, encode_conversation, find_graded_turns
 from sft_lab.reasoning import THINK_BLOCK, write_reasoning
 from sft_lab.records import Conversation
 from sft_lab.rendering import (
+    Rendered,
     encode_text,
     explain_lost_turn,
     explain_missing_stop,
@@ -40,6 +44,7 @@ from sft_lab.templates import fill, find_template, find_variant, has_tags, train
 
 LITTLE = 0.05  # share of graded tokens below which most of the reading teaches nothing
 PERCENTILES = (50, 90, 99)
+THINK_TAG = re.compile("({}|{})".format(*map(re.escape, REASONING)))
 
 
 # the tokenizer alone
@@ -222,7 +227,7 @@ class TokenCheck:
 
     def _look(self, place: str, conversation: Conversation) -> None:
         try:
-            example = self._encode(place, conversation)
+            example, rendered = self._encode(place, conversation)
         except (ValueError, TypeError) as error:  # TypeError: tokenizers, for half a letter
             cause = _name_problem(conversation, self.tokenizer)
             self._note(cause, place, _tell_error(cause, error, conversation, self.tokenizer))
@@ -239,18 +244,19 @@ class TokenCheck:
             self._note("too-long", place, f"{tokens:,} tokens")
         if max(example.input_ids) >= self.vocabulary:
             self._note_outside(place, example)
+        self._look_at_answers(place, conversation, rendered)
         self._look_at_text(place, conversation, example)
 
-    def _encode(self, place: str, conversation: Conversation) -> Example:
+    def _encode(self, place: str, conversation: Conversation) -> tuple[Example, Rendered]:
         """The row at its full length."""
         if not self._variant:
-            return encode_conversation(conversation, self.tokenizer, max_tokens=sys.maxsize)
+            return encode_and_render(conversation, self.tokenizer, max_tokens=sys.maxsize)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            example = encode_conversation(conversation, self.tokenizer, max_tokens=sys.maxsize)
+            encoded = encode_and_render(conversation, self.tokenizer, max_tokens=sys.maxsize)
         if any(REASONING_WARNING in str(warning.message) for warning in caught):
             self._note("thoughts-dropped", place)
-        return example
+        return encoded
 
     def _look_at_cut(self, place: str, example: Example) -> None:
         """What is lost of a row that is cut off behind `max_tokens`, as most libraries do."""
@@ -267,11 +273,13 @@ class TokenCheck:
         elif any(label != IGNORE_INDEX for label in labels[end:]):
             self._note("turns-lost", place)
 
+    def _look_at_answers(self, place: str, conversation: Conversation, rendered: Rendered) -> None:
+        """What the template does not write of the answers that it is to teach."""
+        for cause, detail in find_lost_parts(conversation, self.tokenizer, rendered).items():
+            self._note(cause, place, detail)
+
     def _look_at_text(self, place: str, conversation: Conversation, example: Example) -> None:
-        """Thoughts that the template leaves out, unknown tokens, and what decoding changes."""
-        answers = [turn for turn in conversation if turn["role"] == "assistant"]
-        if any(REASONING[1] in turn["content"] or "reasoning_content" in turn for turn in answers):
-            self._look_at_thoughts(place, conversation)
+        """Unknown tokens, and what decoding changes."""
         if self._unknown and not self._unknown.isdisjoint(example.input_ids):
             self._note("unknown-token", place)
             return
@@ -290,19 +298,6 @@ class TokenCheck:
             return False
         letters = unicodedata.normalize("NFC", text).encode(errors="replace")
         return len(letters.translate(None, self._missing)) < len(letters)
-
-    def _look_at_thoughts(self, place: str, conversation: Conversation) -> None:
-        turns = write_reasoning(conversation, self.tokenizer)
-        text, _ = fill(
-            [{"role": turn["role"], "content": turn["content"]} for turn in turns],
-            self.tokenizer,
-            self._template,
-        )
-        for turn in turns:
-            thoughts = turn["content"].partition(REASONING[1])[0].rpartition(REASONING[0])[2]
-            if turn["role"] == "assistant" and thoughts.strip() not in text:
-                self._note("thoughts-left-out", place)
-                return
 
     def _note_outside(self, place: str, example: Example) -> None:
         outside = next(t for t in example.input_ids if t >= self.vocabulary)
@@ -382,6 +377,36 @@ def _can_teach(tokenizer: PreTrainedTokenizerBase) -> bool:
     except ValueError:
         return False
     return True
+
+
+def find_lost_parts(
+    conversation: Conversation, tokenizer: PreTrainedTokenizerBase, rendered: Rendered
+) -> dict[str, str]:
+    """By cause, the first part of a graded answer that does not stand where the answer does in
+    `rendered`, the whole conversation's text. A part is what stands before, between or behind think
+    tags; white space at its ends does not count, since many templates strip it."""
+    turns, lost = write_reasoning(conversation, tokenizer), {}
+    starts = [len(rendered.text) if start is None else start for start in rendered.starts]
+    ends = [*starts[1:], len(rendered.text)]
+    graded = find_graded_turns(conversation)
+    for turn, start, end in zip(graded, rendered.starts, ends, strict=True):
+        if start is None or not graded[turn]:  # the former is of an answer that is only read
+            continue
+        texts = THINK_TAG.split(turns[turn - 1]["content"])
+        for text, tag in zip_longest(map(str.strip, texts[::2]), texts[1::2]):
+            place = rendered.text.find(text, start, end)
+            if place >= 0:
+                start = place + len(text)
+                continue
+            cause = "thoughts-left-out" if tag == REASONING[1] else "answer-changed"
+            lost.setdefault(cause, _tell_lost(turn, text, rendered.text[start:end]))
+    return lost
+
+
+def _tell_lost(turn: int, text: str, written: str) -> str:
+    kept = bisect_left(range(len(text)), True, key=lambda last: text[: last + 1] not in written)
+    near = slice(max(kept - 12, 0), kept + 24)
+    return f"turn {turn} has {text[near]!r}, and the template does not write that there"
 
 
 def find_percentile(lengths: Counter[int], share: int) -> int:

@@ -3,7 +3,9 @@ and its result."""
 
 import contextlib
 import copy
+import hashlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sft_lab.files import recover_folder, whole_folder
-from sft_lab.fingerprint import check_fingerprint, fingerprint
+from sft_lab.fingerprint import check_damage, check_fingerprint, fingerprint
 from sft_lab.lora import (
     LoRALinear,
     adapts,
@@ -35,6 +37,16 @@ NOT_COMPUTED = {
 # and of PEFT's configuration of an adapter
 NOT_OF_PEFT = {"base_model_name_or_path", "inference_mode", "peft_version", "revision"}
 
+# what `state` holds beside the numbers of the run's history
+STATE_KINDS = {
+    **{"run": dict, "model": dict, "frozen": str, "rng": list, "scaler": dict},
+    **{"steps": list, "evaluations": list},
+}
+# of each step and each evaluation; what else they hold are numbers too
+STEP_NUMBERS = ("step", "loss", "accuracy", "learning_rate", "grad_norm", "graded")
+EVALUATION_NUMBERS = ("step", "loss", "accuracy", "perplexity", "graded")
+COUNTS = ("step", "graded", "tokens")
+
 # what reading a damaged file of a checkpoint, or using what it holds, may raise
 DAMAGES = (
     OSError,
@@ -44,6 +56,7 @@ DAMAGES = (
     LookupError,
     AttributeError,
     RuntimeError,
+    OverflowError,
 )
 
 
@@ -73,6 +86,13 @@ def save_checkpoint(
         (new / STATE_FILE).write_text(json.dumps(state, indent=1), encoding="utf-8")
 
 
+def name_run(settings: dict[str, Any], model: torch.nn.Module) -> str:
+    """Letters that tell a run from one with other settings, examples or another kind of model;
+    they are the same when it goes on."""
+    text = json.dumps([settings, _describe(model)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def find_checkpoint(folder: Path | str) -> bool:
     """Whether there is a checkpoint; mends what a kill inside save_checkpoint may have left."""
     recover_folder(folder)
@@ -85,11 +105,49 @@ def read_state(folder: Path | str) -> dict[str, Any]:
     path = Path(folder) / STATE_FILE
     with told_if_damaged(path):
         state = json.loads(path.read_text(encoding="utf-8"))
-        if lacking := {"run", "model", "frozen"} - set(state):
-            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
-        if not isinstance(state["run"], dict) or not isinstance(state["model"], dict):
-            raise ValueError("it holds no settings of a run")
+        _check_state(state)
     return state
+
+
+def _check_state(state: Any) -> None:
+    """ValueError, with the key and its value, for JSON that no run has written as its `state`."""
+    if not isinstance(state, dict):
+        raise ValueError(f"it is {state!r:.60}, not the state of a run")
+    if lacking := {*STATE_KINDS, "seconds", "tokens"} - state.keys():
+        raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+    for name, kind in STATE_KINDS.items():
+        if not isinstance(state[name], kind):
+            raise ValueError(f"{name} is {state[name]!r:.60}, not a {kind.__name__}")
+    check_damage(state["frozen"])
+    if not state["rng"] or not all(isinstance(text, str) for text in state["rng"]):
+        raise ValueError(f"rng is {state['rng']!r:.60}, not a list of texts")
+    _check_numbers("the scaler", state["scaler"])
+    _check_numbers("the run", {name: state[name] for name in ("seconds", "tokens")})
+    if not 0 <= state["seconds"] < math.inf:
+        raise ValueError(f"seconds of the run is {state['seconds']}")
+    for place, entry in enumerate(state["steps"], start=1):
+        _check_numbers(f"step {place}", entry, STEP_NUMBERS)
+        if entry["step"] != place:
+            raise ValueError(f"step {place} is called {entry['step']}")
+    for place, entry in enumerate(state["evaluations"], start=1):
+        _check_numbers(f"evaluation {place}", entry, EVALUATION_NUMBERS)
+        if not 0 < entry["step"] <= len(state["steps"]):
+            raise ValueError(f"evaluation {place} is of step {entry['step']}, which is not there")
+
+
+def _check_numbers(what: str, entry: Any, names: tuple[str, ...] = ()) -> None:
+    """ValueError for anything but a dict of numbers that has these names."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"{what} is {entry!r:.60}, not numbers by name")
+    if lacking := set(names) - entry.keys():
+        raise ValueError(f"{what} lacks {', '.join(sorted(lacking))}")
+    for name, value in entry.items():
+        # a truth value is an int to Python; an infinite number, and none (NaN), are floats
+        if type(value) not in (int, float):
+            raise ValueError(f"{name} of {what} is {value!r:.60}, not a number")
+        if name in COUNTS and (type(value) is float or value < 0):
+            raise ValueError(f"{name} of {what} is {value!r:.60}, not a count")
+        float(value)  # OverflowError for a whole number that is none of a run's
 
 
 @contextlib.contextmanager
@@ -100,10 +158,14 @@ def told_if_damaged(path: Path) -> Iterator[None]:
     except DAMAGES as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         missing = isinstance(error, FileNotFoundError)
+        how = (
+            "missing, likely deleted or left out of a copy"
+            if missing
+            else f"damaged ({text:.150}), likely changed by hand or copied in part"
+        )
         raise ValueError(
-            f"{path} is {'missing' if missing else f'damaged ({text:.150})'}, so no run can go on "
-            "from this checkpoint: put the file back from a copy, or train with resume=False to "
-            "start afresh"
+            f"{path} is {how}, so no run can go on from this checkpoint: put the file back from a "
+            "copy, or train with resume=False to start afresh"
         ) from error
 
 

@@ -80,6 +80,28 @@ def output_folder(
         yield checkpoint
 
 
+@contextlib.contextmanager
+def log_folder(folder: Path | str, run: str, checkpoint: Path | None) -> Iterator[Path]:
+    """Yield where a run writes TensorBoard's events; the names of its files end in `run`.
+
+    TensorBoard draws all files of a folder as one curve, so a folder has the events of one run:
+    that goes on there, or is done over. checkpoint: of the run, beside which it may write. Raises
+    OutputError when the folder cannot be written, is another run's now, or holds other events.
+    """
+    folder = as_folder("log_dir", folder)
+    check_folder_writable(folder)
+    held = checkpoint is not None and folder.samefile(checkpoint.parent)
+    with contextlib.nullcontext() if held else lock_folder(folder):
+        events = [path.name for path in folder.iterdir() if "tfevents" in path.name]
+        if others := sorted(name for name in events if not name.endswith(run)):
+            raise OutputError(
+                f"{folder} holds the events of another run ({others[0]}), likely one with other "
+                "settings, and TensorBoard would draw both as one curve",
+                f"{ANOTHER_FOLDER}, one for each run, or move those events away",
+            )
+        yield folder
+
+
 def bytes_needed(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
