@@ -793,6 +793,7 @@ check("7.3", build_labels)
 #
 # `assistant_only_loss` needs `{% generation %}` tags in the template (chapter 02). Many have none.
 # We try ours without them, and Qwen3's, which has none.
+#
 # **Predict.** What does TRL do with each: fail, warn, or something else?
 
 # %% tags=["predict"]
