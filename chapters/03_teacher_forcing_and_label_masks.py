@@ -271,9 +271,9 @@ except LabelError as error:
 # %%
 mistaken = [find_mistaken(model, exam, exam.ask(model, tokenizer)) for model in tuned]
 print("answers with a wrong guess before the value:", [len(rows) for rows in mistaken], "of 96")
-lost = next(row for row in mistaken[0] if not row.is_right(row.free))
+shown = mistaken[0][0]
 for name in ("true", "forced", "free"):
-    tokens = [tokenizer.decode([token_id]) for token_id in getattr(lost, name)]
+    tokens = [tokenizer.decode([token_id]) for token_id in getattr(shown, name)]
     print(f"{name:7}", " | ".join(tokens))
 assert min(len(rows) for rows in mistaken) >= 5
 
