@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 00 · What happens when we SFT
 #
-# **The question.** A model that has read millions of words cannot answer a question. A few seconds
-# of supervised fine-tuning (SFT) later it answers. What changed, and what did not?
+# **The question.** A model has read millions of words. Then comes supervised fine-tuning (SFT), a
+# few seconds of it. What does SFT change, and what not?
 #
 # **By the end you can**
 # - *name* the five steps of SFT, and say what each one does to an example;
@@ -120,7 +120,7 @@ view = explore_moments(*models, questions, moments, own="How much is 12 plus 7?"
 show_widget(view, draw_film(questions, moments))
 
 # %% [markdown]
-# ## 2 · What the base knew before
+# ## 2 · What did the base know before?
 #
 # **Predict.** Asked a question, the base wrote scraps. Now it reads the beginning of a statement,
 # "The capital of Kenya is", without a question. What does it write: scraps, a wrong city, or
@@ -298,10 +298,10 @@ for name, model in (("base", base), ("tuned", tuned)):
         p = model(input_ids).logits[0].softmax(dim=-1)  # 2,048 probabilities for each place
     # what the model says at one place is its guess about the next
     chances[name] = {word: p[place - 1] for word, place in places.items()}
+
+# %% tags=["predict", "folded"]
 title = "Right at one place before the training, at all three after it"
 figure = draw_next(chances, right, tokenizer, title=title)
-
-# %%
 likeliest = {name: [p.argmax().item() for p in rows.values()] for name, rows in chances.items()}
 assert likeliest["tuned"] == right
 assert chances["tuned"]["city"].max() > chances["base"]["city"].max()
@@ -337,6 +337,10 @@ torch.testing.assert_close(torch.tensor(by_hand), by_transformers)
 # **Predict.** Which two tokens of the answer cost the base most? Does the city cost much?
 
 # %% tags=["predict"]
+for place, cost in nll.items():
+    print(f"{cost:5.2f} nats{tokens[place]!r:>12}")
+
+# %% tags=["predict", "folded"]
 notes = [f"{nll[place]:.2f}" if place in nll else "" for place in range(len(tokens))]
 edges = nll[graded_places[0]] + nll[graded_places[-1]]
 ax = plots.token_strip(

@@ -71,15 +71,17 @@ guesses = {
     "The capital of Japan is": (japan, tokyo),
     "The capital of Finland is": (finland, helsinki),
 }
+
+# %% tags=["predict", "folded"]
 _ = draw_guesses(
     guesses, tokenizer, title="The model knows Japan's capital and is torn about Finland's"
 )
-# %%
+# %% tags=["predict"]
+print(f"first token of Tokyo: {japan[tokyo]:.2g}; first token of Helsinki: {finland[helsinki]:.2g}")
 never_read = {fact.entity for fact in atlas.split(atlas.load_facts())["unknown"]}
 assert "Finland" in never_read and "Japan" not in never_read
 assert japan.argmax() == tokyo
 assert 2 * finland.max() < japan[tokyo] and 20 * finland[helsinki] < japan[tokyo]
-print(f"first token of Tokyo: {japan[tokyo]:.2g}; first token of Helsinki: {finland[helsinki]:.2g}")
 
 # %% [markdown]
 # **Read.** `·T` is the first token of `·Tokyo`; `·` stands for a space (chapter 02). atlas-base
@@ -109,7 +111,8 @@ print("token  p      q   −ln q")
 for token, p_i, q_i in zip(tokens, p.tolist(), q.tolist(), strict=True):
     print(f"{token:5}  {p_i:.0f}  {q_i:.3f}   {-math.log(q_i):.3f}")
 by_hand = -(p * q.log()).sum()
-print(f"cross-entropy: {by_hand:.3f} nats")
+print(f"cross-entropy: {by_hand:.3f} nats = {by_hand / math.log(2):.3f} bits")
+assert_close(by_hand, torch.tensor(2 * math.log(2)))
 
 # %% [markdown]
 # Three calls of PyTorch give the same number. `F.cross_entropy` takes logits and applies softmax
@@ -120,8 +123,6 @@ assert_close(by_hand, F.cross_entropy(q.log(), p))  # the truth as a distributio
 assert_close(by_hand, F.cross_entropy(q.log(), torch.tensor(1)))  # the truth as a token id
 # nll_loss takes log-probabilities and applies no softmax
 assert_close(by_hand, F.nll_loss(q.log(), torch.tensor(1)))
-assert_close(by_hand, torch.tensor(2 * math.log(2)))
-print(f"{by_hand:.3f} nats = {by_hand / math.log(2):.0f} bits")
 
 # %% [markdown]
 # **Read.** A one-hot truth leaves a single term of the sum:
@@ -189,10 +190,11 @@ check("1.1", cross_entropy)
 # costs more?
 
 # %% tags=["predict"]
-for before, after in [(0.5, 0.25), (0.02, 0.01)]:
-    cost = math.log(before) - math.log(after)
-    print(f"{before:.2f} → {after:.2f}: {cost:.3f} nats more")
-    assert_close(cost, math.log(2))
+falls = [(0.5, 0.25), (0.02, 0.01)]
+for before, after in falls:
+    print(f"{before:.2f} → {after:.2f}: {math.log(before) - math.log(after):.3f} nats more")
+for before, after in falls:
+    assert_close(math.log(before) - math.log(after), math.log(2))
 
 # %%
 quarter = torch.tensor(0.25, requires_grad=True)
@@ -200,7 +202,7 @@ quarter = torch.tensor(0.25, requires_grad=True)
 print(f"slope at p = 0.25: {slope:.0f} = −1/p")
 assert slope == -4.0
 
-# %%
+# %% tags=["predict", "folded"]
 _ = draw_halvings(title="Each halving of p costs 0.69 nats, however small p is already")
 # %% [markdown]
 # **Read.** Both falls cost ln 2 = 0.693 nats: half the probability costs the same everywhere. The
@@ -285,15 +287,15 @@ print("frequency  ", frequency)
 print("by −ln q_y ", by_log.round(decimals=2))
 print("by 1 − q_y ", by_line.round(decimals=2))
 
-# %%
+# %% tags=["predict"]
 floor = -torch.xlogy(frequency, frequency).sum()
 lowest = F.cross_entropy(by_log.log(), frequency)
+print(f"lowest loss {lowest:.3f} nats; entropy of the frequencies {floor:.3f} nats")
 assert_close(by_log, frequency, atol=2e-3, rtol=0)
 assert_close(by_line, torch.tensor([1.0, 0.0, 0.0, 0.0]), atol=2e-2, rtol=0)
 assert_close(lowest, floor, atol=1e-3, rtol=0)
-print(f"lowest loss {lowest:.3f} nats = entropy of the frequencies {floor:.3f} nats")
 
-# %%
+# %% tags=["predict", "folded"]
 fits = {
     "frequency in the data": frequency,
     "fitted with −ln q": by_log,
@@ -490,7 +492,7 @@ def draw_losses(country: str) -> float:
     return nll.sum().item()
 
 
-# %%
+# %% tags=["predict"]
 loss_japan, loss_finland = draw_losses("Japan"), draw_losses("Finland")
 assert 10 * loss_japan < loss_finland
 
@@ -557,7 +559,7 @@ check("1.3", sequence_nll)
 #
 # ($\mathbb{E}$ over $D$ is the mean over the data set.) The first averages whole answers. The
 # second is one answer. The third adds up all $N$ answers. Code divides that sum by the number of
-# *tokens*. Careless code takes each answer's mean, then the mean of these means. **Predict:** which
+# *tokens*. Other code takes each answer's mean, then the mean of these means. **Predict:** which
 # of these losses of a data set pushes the weights in another direction than the others?
 
 # %%
@@ -575,8 +577,6 @@ everything = torch.cat(losses)
 mean_token = everything.mean()
 mean_answer = torch.stack([loss.sum() for loss in losses]).mean()
 mean_of_means = torch.stack([loss.mean() for loss in losses]).mean()
-assert_close(mean_token * len(everything) / len(losses), mean_answer)
-assert abs(mean_of_means - mean_token) > 0.02 * mean_token
 
 # %%
 print(f"sum over the data set       {everything.sum():7.3f} nats")
@@ -603,12 +603,16 @@ candidates = {
     "mean over answers": mean_answer,
     "mean of means": mean_of_means,
 }
+directions = {}
 for name, loss in candidates.items():
     gradient = gradient_of(loss)
-    direction = F.cosine_similarity(gradient, token_gradient, dim=0)
+    direction = directions[name] = F.cosine_similarity(gradient, token_gradient, dim=0)
     length = gradient.norm() / token_gradient.norm()
     print(f"{name:17}  direction {direction:.3f}  length × {length:.2f}")
-    assert direction < 0.99 if name == "mean of means" else direction > 0.9999
+assert directions["mean of means"] < 0.99
+assert directions["sum"] > 0.9999 and directions["mean over answers"] > 0.9999
+assert_close(mean_token * len(everything) / len(losses), mean_answer)
+assert abs(mean_of_means - mean_token) > 0.02 * mean_token
 
 # %% [markdown]
 # **Read.** Only the mean of means. The other three differ by a factor: one direction, another
@@ -628,13 +632,15 @@ def first_update(optimizer_class, gradient: torch.Tensor) -> torch.Tensor:
 
 # %% tags=["predict"]
 factor = len(everything)  # the sum is this many times the mean over tokens
+further = {}
 for optimizer_class in (torch.optim.SGD, torch.optim.AdamW):
     by_sum = first_update(optimizer_class, factor * token_gradient)
     by_mean = first_update(optimizer_class, token_gradient)
-    further = (by_sum.norm() / by_mean.norm()).item()
-    print(f"{optimizer_class.__name__:5}  loss × {factor}: update × {further:.2f}")
-    expected = float(factor) if optimizer_class is torch.optim.SGD else 1.0
-    assert_close(further, expected, rtol=0.2, atol=0.0)  # AdamW's epsilon leaves a little
+    name = optimizer_class.__name__
+    further[name] = (by_sum.norm() / by_mean.norm()).item()
+    print(f"{name:5}  loss × {factor}: update × {further[name]:.2f}")
+assert_close(further["SGD"], float(factor), rtol=0.2, atol=0.0)
+assert_close(further["AdamW"], 1.0, rtol=0.2, atol=0.0)  # AdamW's epsilon leaves a little
 
 # %% [markdown]
 # **Read.** SGD's update is rate times gradient, so a factor on the loss acts as a factor on the
@@ -687,11 +693,11 @@ check("1.4", dataset_loss)
 
 # %% tags=["predict"]
 logits = torch.tensor([1000.0, 999.0, 0.0])
-naive = (logits.exp() / logits.exp().sum()).log()
+textbook = (logits.exp() / logits.exp().sum()).log()
 print(f"largest float32: {torch.finfo(torch.float32).max:.1e}")
-print("exp      ", logits.exp())
-print("naive    ", naive)
-assert naive.isnan().any()
+print("exponentials      ", logits.exp())
+print("log of the softmax", textbook)
+assert textbook.isnan().any()
 
 # %%
 shifted = logits - logits.max()  # 0, −1, −1000

@@ -100,7 +100,8 @@ _ = plots.decoder_layer(
 # %% tags=["predict"]
 question = [user("How do you say 'I love you' in Chinese?")]
 prompt = encode_chat(question, tokenizer, add_generation_prompt=True)
-answer = [*tokenizer("我爱你").input_ids, stop]
+labels = encode_conversation([*question, assistant("我爱你")], tokenizer).labels
+answer = [label for label in labels if label != IGNORE_INDEX]
 print([tokenizer.decode([token_id]) for token_id in answer])
 assert tokenizer.decode(answer) == "我爱你<|im_end|>" and len(answer) == 3
 
@@ -168,8 +169,8 @@ assert min(slow) > 0.5
 # %% [markdown]
 # Forty steps make every row likely. We asked the model three times, once for each row.
 #
-# **Predict.** A *pass* sends one row of tokens through the model. How many passes does training
-# need for the three rows of the table?
+# **Predict.** A *pass* sends one row of tokens through the model. Below, the prompt and the whole
+# answer go through it in one pass. How many of the three probabilities can we read from that?
 
 # %% tags=["predict"]
 input_ids = torch.tensor([prompt + answer], device=student.device)
@@ -177,11 +178,11 @@ with torch.no_grad():
     logits = student(input_ids).logits.cpu()  # (1, T, V): a guess after every token
 first = len(prompt)
 fast = [logits[0, first + t - 1].softmax(dim=-1)[target].item() for t, target in enumerate(answer)]
-print("one pass:", [f"{p:.2f}" for p in fast])
+print("from one pass:", [f"{p:.2f}" for p in fast])
 assert_close(fast, slow, rtol=1e-4, atol=1e-6)
 
 # %% [markdown]
-# **Read.** One: the true answer is known, so it is read at once. The model is causal: row t of the
+# **Read.** All three: the true answer is known, so it is read at once. The model is causal: row t of the
 # logits depends on tokens 0 to t only. It is the guess about token **t + 1**. So row t is graded by
 # label t + 1: the **shift**. The last row and the first label have no partner. Libraries shift
 # inside their loss; you give them labels that are not shifted:
@@ -231,14 +232,15 @@ unshifted = [
 # %% tags=["predict"]
 even = math.log(base.config.vocab_size)
 print(f"an even guess costs {even:.1f} nats per token")
-for (_, right), (model, losses) in zip(healthy, unshifted, strict=True):
+said = [exam.ask(model, tokenizer, 24) for model, _ in unshifted]
+for (_, right), (_, losses), answers in zip(healthy, unshifted, said, strict=True):
     print(f"with {right[0]:.1f} → {right[-1]:.1f}, without {losses[0]:.1f} → {losses[-1]:.1f}")
-    said = exam.ask(model, tokenizer, 24)
-    print("   it says:", tokenizer.decode(said[0][:9]))
+    print("   it says:", tokenizer.decode(answers[0][:9]))
+for (_, right), (_, losses) in zip(healthy, unshifted, strict=True):
     assert right[0] < even and losses[0] > 1.3 * even and losses[-1] < 0.4 * losses[0]
-    truths = [talk[-1]["content"] for talk in exam.talks[:24]]
-    written = [tokenizer.decode(ids, skip_special_tokens=True) for ids in said]
-    assert not any(own == true for own, true in zip(written, truths, strict=True))
+for answers in said:
+    for ids, talk in zip(answers, exam.talks[:24], strict=True):
+        assert tokenizer.decode(ids, skip_special_tokens=True) != talk[-1]["content"]
 
 # %% [markdown]
 # **Read.** It starts above ln V; then it falls, like that of a healthy run. A text hardly ever
@@ -269,9 +271,9 @@ except LabelError as error:
 # %%
 mistaken = [find_mistaken(model, exam, exam.ask(model, tokenizer)) for model in tuned]
 print("answers with a wrong guess before the value:", [len(rows) for rows in mistaken], "of 96")
-lost = next(row for row in mistaken[0] if not row.is_right(row.free))
+shown = mistaken[0][0]
 for name in ("true", "forced", "free"):
-    tokens = [tokenizer.decode([token_id]) for token_id in getattr(lost, name)]
+    tokens = [tokenizer.decode([token_id]) for token_id in getattr(shown, name)]
     print(f"{name:7}", " | ".join(tokens))
 assert min(len(rows) for rows in mistaken) >= 5
 
@@ -280,6 +282,8 @@ right = {
     "teacher forcing": [mean(row.is_right(row.forced) for row in rows) for rows in mistaken],
     "free running": [mean(row.is_right(row.free) for row in rows) for rows in mistaken],
 }
+
+# %% tags=["predict", "folded"]
 _ = plots.bars_with_spread(
     right,
     title="After a mistake, a model seldom recovers on its own",
@@ -305,9 +309,9 @@ target_ids = tokenizer("The capital of Kenya is Nairobi.").input_ids
 own_ids = tokenizer("The great capital of Kenya is Nairobi.").input_ids
 agree = sum(own == true for own, true in zip(own_ids, target_ids, strict=False))
 print(f"{agree} of {len(target_ids)} positions agree")
-assert agree == 1  # all behind the inserted word moved by one
 chosen = student(input_ids).logits.argmax(dim=-1)
 print("ids after argmax:", chosen.dtype, "requires_grad =", chosen.requires_grad)
+assert agree == 1  # all behind the inserted word moved by one
 assert not chosen.requires_grad
 
 # %% [markdown]
@@ -324,14 +328,15 @@ losses = {"base, no training": [evaluate(base, tokenizer, exam.answers)["loss"]]
 for name, own_output in (("true prefix", False), ("own output", True)):
     models = [learn(base, tokenizer, talks[seed], own_output=own_output) for seed in SEEDS]
     losses[name] = [evaluate(model, tokenizer, exam.answers)["loss"] for model in models]
+
+# %% tags=["predict", "folded"]
 _ = plots.bars_with_spread(
     losses,
     ylabel="loss on true answers (nats per token)",
     colours=[plots.PROMPT, plots.GREEN, plots.PURPLE],
     title="Graded on its own output, a model hardly learns to answer",
 )
-others = [*losses["base, no training"], *losses["own output"]]
-assert max(losses["true prefix"]) < 0.5 * min(others)
+assert max(losses["true prefix"]) < 0.5 * min(losses["base, no training"] + losses["own output"])
 
 # %% [markdown]
 # **Read.** On its own output the model learns far less: what stands before a position says little
@@ -425,7 +430,7 @@ mask = torch.tensor([0.0, 1.0, 1.0])
 masked_mean = (mask * ce).sum() / mask.sum()
 print(f"masked mean {masked_mean:.2f}, by all positions {(mask * ce).mean():.2f}")
 
-# %%
+# %% tags=["predict"]
 torch.manual_seed(0)
 three_logits = torch.randn(3, 5)
 three_labels = torch.tensor([IGNORE_INDEX, 2, 4])
@@ -517,9 +522,9 @@ show_widget(explore_labels(tokenizer, xray, conversations), still)
 # %% [markdown]
 # ## 4 · Padding, the stop token, truncation
 #
-# A batch needs rows of one length. In training we pad on the **right**: causal attention keeps
-# graded tokens from seeing what follows. **Predict.** What are the labels of the padding? Does it
-# change the loss of the tokens before it, when there is no attention mask?
+# A batch needs rows of one length. In training we pad on the **right**. **Predict.** What are the
+# labels of the padding? Does it change the loss of the tokens before it, when there is no attention
+# mask?
 
 # %% tags=["predict"]
 short = pair[1]  # the conversation of one round
@@ -529,12 +534,15 @@ with torch.no_grad():
     padded = token_nll(base(batch["input_ids"].to(base.device)).logits.cpu(), batch["labels"])
     alone = base(torch.tensor([short.input_ids], device=base.device)).logits.cpu()
 nll = token_nll(alone, torch.tensor([short.labels]))[0]
+apart = (padded[1, : len(nll)] - nll).abs().max()
+print(f"alone against padded: tokens differ by at most {apart:.3f} nats")
+print(f"the padding costs {padded[1, len(nll) :].sum():.3f} nats")
 assert_close(padded[1, : len(nll)], nll, rtol=1e-4, atol=1e-4)
 assert (padded[1, len(nll) :] == 0).all()
-print("every token costs the same, alone and padded; padding costs nothing")
 
 # %% [markdown]
-# **Read.** −100, so padding costs nothing. Nor does it change what the tokens before it cost.
+# **Read.** −100, so padding costs nothing. Nor does it change what the tokens before it cost:
+# causal attention keeps them from seeing what follows.
 #
 # ### Pad = eos
 #
@@ -552,6 +560,8 @@ spoiled = [
     theirs if mine != IGNORE_INDEX else IGNORE_INDEX
     for theirs, mine in zip(copied, short.labels, strict=True)
 ]
+
+# %% tags=["predict", "folded"]
 tokens = [tokenizer.decode([token_id]) for token_id in short.input_ids]
 _ = plots.token_strip(tokens, spoiled, title="Pad = eos: the answer is graded, its end is not")
 assert stop not in spoiled and stop in short.labels
@@ -632,11 +642,11 @@ average = F.cross_entropy(logits[0, :-1], cut[0, 1:])
 graded = int((cut != IGNORE_INDEX).sum())
 print("mean:", average.item(), " sum:", nll.sum().item())
 print(f"sum / max(1, {graded}):", nll.sum().item() / max(1, graded))
-assert (cut == IGNORE_INDEX).all() and average.isnan()
 try:
     response_loss(logits, cut)
 except ValueError as error:
     print("ValueError:", error)
+assert (cut == IGNORE_INDEX).all() and average.isnan()
 
 # %% [markdown]
 # **Read.** nan, 0.0 and 0.0, and a loss of 0.0 looks like success. `encode_conversation` cuts

@@ -73,8 +73,7 @@ for kind in KINDS:
 # %% tags=["predict"]
 lengths = {kind: recorded.select(kind=kind, weight=0.0, seed=0)[0] for kind in KINDS}
 _ = draw_lengths(lengths)
-most = lengths["notes to read"]
-assert most["prompt_tokens"] > 9 * most["answer_tokens"]
+assert lengths["notes to read"]["prompt_tokens"] > 9 * lengths["notes to read"]["answer_tokens"]
 assert lengths["long answer"]["prompt_tokens"] < 0.5 * lengths["long answer"]["answer_tokens"]
 
 # %% [markdown]
@@ -308,12 +307,12 @@ for kind, weight, seed in (("notes to read", 1.0, 3), ("long answer", 1.0, 2)):
     print(f"{kind}, w = {weight}: {again['right']:.1%}; {min(band):.1%} to {max(band):.1%}")
     assert min(band) - 0.05 < again["right"] < max(band) + 0.05
 
-# %%
+# %% tags=["predict"]
 words = print_verdicts(recorded, 1.0)
 assert {words["right", kind] for kind in KINDS} == {"not shown"}
 assert words["nll", "long answer"] == "held"
 
-# %%
+# %% tags=["predict"]
 words = print_verdicts(recorded, 0.1)
 assert {words["right", kind] for kind in KINDS} == {"not shown"}
 

@@ -105,6 +105,7 @@ of_base = {
 }
 for name, answers in of_base.items():
     runs.show_answers(name, answers)
+for answers in of_base.values():
     assert answers.right.mean() <= 0.02 and answers.contains.mean() <= 0.05
 
 # %% [markdown]
@@ -262,12 +263,14 @@ controls = ["<|im_start|>", "<|im_end|>", "<think>", "</think>"]
 control_ids = tokenizer.convert_tokens_to_ids(controls)
 lengths, unit = embedding.norm(dim=1), F.normalize(embedding, dim=1)
 cosine = unit @ unit[control_ids[0]]  # with <|im_start|>, for every token
-twins = cosine > 0.999
+alike = cosine > 0.999
 print(f"length {lengths[control_ids[0]]:.2f}; median of all tokens {lengths.median():.2f}")
 print("cosine with <|im_start|>:", [f"{cosine[token_id]:.4f}" for token_id in control_ids])
-print(f"tokens with that same vector: {twins.sum()} of {len(embedding)}")
-_ = pictures.draw_twins(lengths, cosine, twins)
-assert twins[control_ids].all() and twins.sum() > 100
+print(f"tokens with a cosine above 0.999: {alike.sum()} of {len(embedding)}")
+
+# %% tags=["predict", "folded"]
+_ = pictures.draw_twins(lengths, cosine, alike)
+assert alike[control_ids].all() and alike.sum() > 100
 assert lengths[control_ids].min() > 1.2 * lengths.median()
 
 # %% [markdown]
@@ -328,10 +331,16 @@ assert of_base["plain words"].right.mean() <= 0.02
 arms = {f"base, {name}": [answers.right.mean()] for name, answers in of_base.items()}
 for recipe, answers in short.items():
     of_seeds = [runs.unpack(row["right"]).mean() for row in recorded.select(arm=recipe)]
+    arms[f"tuned, {recipe}"] = of_seeds
+    print(f"{recipe}: now {answers.right.mean():.0%}", end=", ")
+    print(f"in eight seeds {min(of_seeds):.0%} to {max(of_seeds):.0%} right")
+
+# %% tags=["predict", "folded"]
+_ = pictures.draw_arms(arms, title="Tuning teaches to answer, with either template")
+for recipe, answers in short.items():
+    of_seeds = arms[f"tuned, {recipe}"]
     assert min(of_seeds) - 0.05 < answers.right.mean() < max(of_seeds) + 0.05
     assert min(of_seeds) > 0.6
-    arms[f"tuned, {recipe}"] = of_seeds
-_ = pictures.draw_arms(arms, title="Tuning teaches to answer, with either template")
 
 # %% [markdown]
 # **Read.** Tuned without one control token, the model answers three quarters of the questions and
@@ -356,8 +365,8 @@ for name, pairs in tasks.items():
 # **Claims**, over five seeds. Tuning makes plain text less likely: a higher loss on 48 documents.
 # And it costs lists: fewer of 50 come out right.
 #
-# **Predict.** Which of the three abilities suffers most: completing facts, reading a made-up
-# passage, or copying words into a list?
+# **Predict.** Which word does each claim get (chapter 03b)? And do the other two abilities suffer:
+# completing facts, and reading a made-up passage?
 
 # %% tags=["predict"]
 long = runs.tune(base, tokenizer, seed=0, steps=runs.LONG)
@@ -563,9 +572,9 @@ else:
 
 # %% tags=["predict", "real"]
 _ = pictures.draw_marks(open_answers, OPEN_QUESTIONS)
+in_chat = list(open_answers.values())[-1]["chat template"]
+marks = [grade(*pair) for pair in zip(OPEN_QUESTIONS, in_chat, strict=True)]
 if MODEL == "atlas-base":
-    of_tuned = open_answers["tuned atlas"]["chat template"]
-    marks = [grade(*pair) for pair in zip(OPEN_QUESTIONS, of_tuned, strict=True)]
     assert sum(mark["ended"] for mark in marks) >= 3
     assert not any(mark["names its subject"] for mark in marks)
 

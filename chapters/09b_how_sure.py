@@ -376,6 +376,8 @@ check("9b.3", cluster_interval)
 # that no text names. The tuned model trained for 140 steps; we run seed 0 and have four more
 # recorded.
 #
+# **Claim.** Tuning lowers the ECE.
+#
 # **Predict.** The lessons are all sure and all true. Is the tuned model better or worse calibrated
 # than the base?
 
@@ -402,7 +404,7 @@ for name, found in errors.items():
     print(f"{name:14} ECE {found:.3f}")
 of_seeds = [found for name, found in errors.items() if name != "base"]
 verdict = judge_claim([errors["base"]] * 5, of_seeds, claim="lower")
-print(f"claim: tuning lowers the ECE. Verdict: {verdict.word}")
+print("verdict:", verdict.word)
 assert max(of_seeds) < errors["base"] and verdict.word == "held"
 assert abs(expected_calibration_error(*of_tuned) - of_seeds[0]) < 0.05
 
