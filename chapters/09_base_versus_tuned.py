@@ -539,7 +539,7 @@ assert not named & {(fact.domain, fact.entity) for fact in runs.exam_facts()}
 # An open question has no one right answer. A program can check form: did the answer **end** before
 # the limit; is it free of a **loop**; is it **one sentence** where one was asked for; does it
 # **name its subject**; is the last **number** right. No rule says whether an answer is true or
-# good. An empty answer has ended, and has no loop.
+# good. An empty answer passes none of the rules.
 
 
 # %% tags=["real"]
@@ -609,11 +609,12 @@ first_before, first_after = (
 )
 assert first_before["one sentence"] and not first_before["names its subject"]
 assert not first_after["no loop"]
-assert shipped["raw question"][0].text == ""  # and still "ended" and "no loop"
+assert shipped["raw question"][0].text == ""
+assert not any(grade(OPEN_QUESTIONS[0], shipped["raw question"][0]).values())
 
 # %% [markdown]
 # **Read.** As shipped it writes one fluent sentence, about a "Leverage Lambda Miner". Its raw
-# answer is empty, and still gets two marks. After our SFT the loss is lower and the first answer
+# answer is empty, and gets no mark. After our SFT the loss is lower and the first answer
 # runs in a loop: three rules lose an answer each. That is one answer of five, from one seed, and
 # proves nothing about a recipe. It shows what a loss does not tell.
 #
@@ -644,7 +645,7 @@ assert shipped["raw question"][0].text == ""  # and still "ended" and "no loop"
 #    用它熟悉的陈述句来问，几乎全对。
 # 3. 分数旁边要写**停止率**和长度；还要用基座自己的格式测量微调失去了什么。
 # 4. **盲评**时左右随机、投完才揭晓；人的偏好看不出事实错误，要与精确匹配一起报告。
-# 5. 开放式问题没有唯一答案：程序只能检查形式（是否结束、是否循环、是否一句话），空回答也可能通过；
+# 5. 开放式问题没有唯一答案：程序只能检查形式（是否结束、是否循环、是否一句话），空回答一项也不通过；
 #    还要读回答本身。
 #
 # </details>
