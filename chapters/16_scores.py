@@ -311,9 +311,9 @@ alone = [
     for text, wanted in zip(hypotheses, references, strict=True)
 ]
 print(f"mean of {', '.join(f'{score:.1f}' for score in alone)}: {sum(alone) / 3:.1f}")
-assert abs(sum(alone) / 3 - result.score) > 2
 words = [[text.split()] for text in references]
 assert_close(overlap.bleu([text.split() for text in hypotheses], words), result.score)
+assert abs(sum(alone) / 3 - result.score) > 2
 
 # %%
 short = overlap.bleu([["the", "cat"]], [[reference]], max_n=2)
@@ -578,7 +578,7 @@ for rule, cost in (("fewest chunks", count_chunks), ("fewest crossings", count_c
     print(f"{rule:16}: {count_crossings(best)} crossings, {chunks} chunks, METEOR {score:.4f}")
 
 
-# %%
+# %% tags=["predict"]
 class NoWordNet:
     """Stands for the dictionary of synonyms that nltk would download."""
 
