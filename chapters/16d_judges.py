@@ -196,15 +196,15 @@ print(f"plain:   {plain}\ntreated: {treated}")
 assert len(plain.split()) == len(treated.split())
 
 # %% [markdown]
-# The controls matter. **Predict.** An honest judge compares its own model with another. The own
+# Does it matter that all else is equal? **Predict.** An honest judge compares its own model with another. The own
 # model is better: it states one fact more. What does a probe for self-preference report?
 
 # %% tags=["predict"]
 honest = make_judge("honest")
-careless = audit(honest, count=48, seed=1, controlled=False)["self-preference"]
-careful = audit(honest, count=48, seed=1)["self-preference"]
-print(f"own answer better: lean {careless.mean:+.2f}; equally good: lean {careful.mean:+.2f}")
-assert careless.mean > 0.8 and careful.low < 0 < careful.high
+free = audit(honest, count=48, seed=1, controlled=False)["self-preference"]
+controlled = audit(honest, count=48, seed=1)["self-preference"]
+print(f"own answer better: lean {free.mean:+.2f}; equally good: lean {controlled.mean:+.2f}")
+assert free.mean > 0.8 and controlled.low < 0 < controlled.high
 
 # %% [markdown]
 # **Read.** Without a control, honesty looks like vanity. This happens in papers: with a baseline for
@@ -297,9 +297,10 @@ for arm in (strict, loose, none):
     print(f"{arm:20} named rightly {named:.0%}, honest judges accused {false:.0%}")
 at_48 = {arm: runs.select(arm=arm, questions=48) for arm in (strict, loose, none)}
 named, false = ({arm: [row[k] for row in at_48[arm]] for arm in at_48} for k in ("named", "false"))
-assert verdict(named[none], named[strict], "higher", "(a) named, with controls") == "held"
-assert verdict(false[loose], false[strict], "lower", "(b) accused, 2.5 errors") == "not shown"
+words = [verdict(named[none], named[strict], "higher", "(a) named, with controls")]
+words += [verdict(false[loose], false[strict], "lower", "(b) accused, 2.5 errors")]
 again = run_audits(arm=strict, questions=12, seed=0)
+assert words == ["held", "not shown"]
 assert abs(again["named"] - runs.measured("named", arm=strict, questions=12)[0]) < 0.05
 
 # %%
@@ -377,19 +378,21 @@ check("16d.3", kappa)
 # many cases do they agree, and what is κ?
 
 # %% tags=["predict"]
-rng = random.Random(0)
+rng, found = random.Random(0), []
 for words, weights in ((("first", "second"), (9, 1)), (("first", "second", "tie"), (1, 1, 1))):
     one, other = (rng.choices(words, weights, k=4000) for _ in range(2))
-    print(f"{weights}: agree {share_same(one, other):.0%}, kappa {cohen_kappa(one, other):+.2f}")
-    assert abs(cohen_kappa(one, other)) < 0.08
-    assert abs(cohen_kappa(one, other) - cohen_kappa_score(one, other)) < 1e-9
+    found.append((cohen_kappa(one, other), cohen_kappa_score(one, other)))
+    print(f"{weights}: agree {share_same(one, other):.0%}, kappa {found[-1][0]:+.2f}")
+for ours, theirs in found:
+    assert abs(ours) < 0.08 and abs(ours - theirs) < 1e-9
 
 # %% [markdown]
 # **Read.** Uneven classes make chance agree. κ takes it off, and equals scikit-learn's.
 #
 # **Does a jury help?** Five judges vote, and more than half decide. **Claims.** The majority is right
 # more often than a member, for (a) five judges of one bias, (b) five noisy ones, (c) one judge of
-# each bias. The measure is the share of everyday pairs judged rightly.
+# each bias. The measure is the share of everyday pairs judged rightly. **Predict** which of the three
+# hold.
 
 # %% tags=["predict"]
 words = {}
@@ -557,8 +560,11 @@ check("16d.6", share_at_equal_length)
 # %% [markdown]
 # Two contests. In the first, A and B state the same facts, and B adds more filling. In the second, B
 # is longer because it states more facts.
+#
+# **Predict.** In which of the two does length control lower B's share?
 
 # %% tags=["predict"]
+words = []
 for more, bias in (("filling", "length"), ("facts", "honest")):
     raw, controlled = [], []
     for seed in SEEDS:
@@ -567,10 +573,11 @@ for more, bias in (("filling", "length"), ("facts", "honest")):
         raw.append(float(np.mean(wins)))
         controlled.append(judges.share_at_equal_length(wins, extra))
     print(f"more {more}, {bias} judge: B {np.mean(raw):.0%} → {np.mean(controlled):.0%}")
-    assert verdict(raw, controlled, "lower", "  B after length control") == "held"
+    words.append(verdict(raw, controlled, "lower", "  B after length control"))
+assert words == ["held"] * 2
 
 # %% [markdown]
-# **Read.** The control takes most of the false lead away. It takes a *true* lead away as well: where
+# **Read.** In both. The control takes most of the false lead away. It takes a *true* lead away as well: where
 # better answers are longer, it cannot tell the two apart. Repetition and self-preference are left; a
 # judge of another origin may help.
 #
@@ -586,6 +593,10 @@ for more, bias in (("filling", "length"), ("facts", "honest")):
 # %% tags=["predict"]
 real = read_results("16d_smollm2")
 place = {naming: real.measured("first", kind="truth", naming=naming) for naming in NAMINGS}
+chosen = verdict(place["B, A"], place["A, B"], "higher", "first answer chosen, as A over as B")
+assert chosen == "held"
+
+# %% tags=["predict", "folded"]
 ax = plots.bars_with_spread(
     place,
     percent=True,
@@ -594,15 +605,14 @@ ax = plots.bars_with_spread(
 )
 _ = ax.set_xlabel("names of the first and the second answer")
 
-# %%
-chosen = verdict(place["B, A"], place["A, B"], "higher", "first answer chosen, as A over as B")
-assert chosen == "held"
-for naming in NAMINGS:
-    found = {
-        k: np.mean(real.measured(k, kind="truth", naming=naming)) for k in ("treated", "summed")
-    }
-    print(f"{naming}: true answer {found['treated']:.0%}, both orders added {found['summed']:.0%}")
-    assert 0.4 < found["treated"] < 0.6 and found["summed"] < 0.7
+# %% tags=["predict"]
+true = {
+    key: [np.mean(real.measured(key, kind="truth", naming=naming)) for naming in NAMINGS]
+    for key in ("treated", "summed")
+}
+for naming, once, added in zip(NAMINGS, *true.values(), strict=True):
+    print(f"{naming}: true answer {once:.0%}, both orders added {added:.0%}")
+assert min(true["treated"]) > 0.4 and max(true["treated"]) < 0.6 and max(true["summed"]) < 0.7
 
 # %% [markdown]
 # **Read.** *Held*: it says "A", or "two", whatever stands there. No pair gets one answer in both
