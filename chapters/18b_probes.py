@@ -386,9 +386,9 @@ assert twice["healthy"] == twice["no eval(), at step 0"] == 0
 assert twice["no eval(), adapter trained"] > 1e-6
 
 # %% [markdown]
-# **Read.** They differ after training: `no_grad` stops gradients, and dropout goes on. The same
-# fault is invisible at step 0, where the update behind the dropout is still zero.
-# Ask again after some steps.
+# **Read.** After training they differ: `no_grad` stops gradients, and dropout goes on. The same fault
+# is invisible at step 0, where the update behind the dropout is still zero. Ask again after some
+# steps.
 #
 # **Equality after resume.** We compare a run in one piece with one that crashed and was resumed.
 # The fault: weights were restored, optimiser and schedule began anew.
@@ -606,9 +606,9 @@ assert max(values("stop", "healthy, LoRA")[128]) < 0.1
 assert max(values("stop", "no stop")[128]) < 1e-3
 
 # %% [markdown]
-# **Read.** Two **false alarms**: both have a low P(stop), and right labels. LoRA leaves the embedding as it is, with a
-# stop row that the base hardly used: a likely cause. The short run we train once more, to compare
-# with the record and to see whether its stop token ranks first.
+# **Read.** Two **false alarms**: both have a low P(stop), and right labels. LoRA leaves the
+# embedding as it is, with a stop row that the base hardly used: a likely cause. The short run we
+# train once more, to compare with the record and to see whether its stop token ranks first.
 
 # %%
 short = tune(base, tokenizer, taught[: len(taught) // 4]).model

@@ -426,6 +426,8 @@ for name, (own, one, other) in rounds.items():
     verdict = judge_plan(own, as_rows(recorded, {"control": one, "changed": other}))
     effects[name] = (verdict.effects, verdict.floor, verdict.word)
     print(f"{own.seal()}  {other} against {one}: {100 * verdict.mean:+.1f} points, {verdict.word}")
+
+# %% tags=["predict", "folded"]
 _ = draw_effects(effects, title="The frame costs; that politeness does is not shown")
 assert [word for *_, word in effects.values()] == ["not shown", "held", "not shown"]
 
