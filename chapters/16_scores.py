@@ -94,9 +94,10 @@ asia, africa = (
 assert asia.precision == africa.recall == 1 and max(asia.recall, africa.precision) < 0.35
 
 # %% [markdown]
-# **Read.** A program that names a class rarely, when it is sure, has precision. One that names it
-# always has recall. To sum up the classes there are two ways. **Micro**: pool all counts; with one
-# class per example that is the **accuracy**. **Macro**: the mean over classes, each counted once.
+# **Read.** For Asia precision is high (7 of 7), for Africa recall (51 of 51). A program that names
+# a class rarely, when it is sure, has precision. One that names it always has recall. To sum up the
+# classes there are two ways. **Micro**: pool all counts; with one class per example that is the
+# **accuracy**. **Macro**: the mean over classes, each counted once.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16.1 · Macro-F1 · 8 min · ●○○
@@ -285,10 +286,10 @@ assert_close(wrong, letters)
 print(f"texts instead of words: {wrong:.2f}, BLEU of letters, without a warning")
 
 # %% [markdown]
-# **Read.** One empty order makes the product 0. So a single sentence is often 0, and tools fill the
-# gap in different ways: 0, 25.41, 37.99 (sacrebleu's default) and 48.55 are all "BLEU". The fifth
-# number, 78.39, is an accident. BLEU was made for a **corpus**: counts of all sentences are added
-# before they are divided. The call you would write:
+# **Read.** 0: one empty order makes the product 0. So a single sentence is often 0, and tools fill
+# the gap in different ways: 0, 25.41, 37.99 (sacrebleu's default) and 48.55 are all "BLEU". The
+# fifth number, 78.39, is an accident. BLEU was made for a **corpus**: counts of all sentences are
+# added before they are divided. The call you would write:
 
 # %%
 hypotheses = ["police kill the gunman", "the cat sat on the mat", "the capital of Kenya is Nairobi"]

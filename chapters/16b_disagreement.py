@@ -232,7 +232,8 @@ assert found == "not shown"
 # An average hides what went wrong. We search all recorded pairs for the one that a score turns
 # round most.
 #
-# **Predict.** What is wrong with the output that ROUGE-L prefers most?
+# **Predict.** ROUGE-L prefers a wrong output to a right one by most. What is wrong in it: the
+# value, the form or the length?
 
 # %% tags=["predict"]
 answers = [group for seed in SEEDS for group in read_judged("answers", seed)]
@@ -244,8 +245,8 @@ for name in ("ROUGE-L", "BLEU", "token F1", "METEOR", "chrF"):
     assert worst[0].scores[name] < worst[1].scores[name]
 
 # %% [markdown]
-# **Read.** The wrong answers keep the reference's words and change the value. The right ones keep
-# the value and change the words. For a score of overlap a name is one word among seven.
+# **Read.** The value. The wrong answers keep the reference's words and change the value. The right
+# ones keep the value and change the words. For a score of overlap a name is one word among seven.
 #
 # We isolate this. A program takes 200 facts for each of five seeds and makes two answers: the right
 # one in another wording, and the reference with another value.
@@ -294,9 +295,9 @@ assert all(row[-1] > 0.97 for row in more["ROUGE-L"])
 assert sum(three) < sum(row[0] for row in more["token F1"])
 
 # %% [markdown]
-# **Read.** All five; three are not enough. With three, ROUGE-L gains in every seed, but not more than
-# twice what the seeds alone do: *not shown*. With all five a right answer equals one of its references, so the last
-# point is no surprise. Outside of a small world nobody has all wordings.
+# **Read.** All five; three are not enough. With three, ROUGE-L gains in every seed, but not more
+# than twice what the seeds alone do: *not shown*. With all five a right answer equals one of its
+# references, so the last point is no surprise. Outside of a small world nobody has all wordings.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16b.2 · Name the score · 10 min · ●●○
@@ -558,8 +559,8 @@ assert true >= 28
 
 # %% [markdown]
 # **Read.** "Right answers" counts the reference's own wording alone: 20 %. The program that knows
-# all wordings finds 34 of 40 true, 85 %. ROUGE-L and F1 lie between. They say how near the words are,
-# not how many answers are right.
+# all wordings finds 34 of 40 true, 85 %. ROUGE-L and F1 lie between. They say how near the words
+# are, not how many answers are right.
 #
 # No general score knows what matters in a summary: which facts it states. For one task a few lines
 # can know it. Here are the outputs on which such a score is tried: nine ways to rewrite three right

@@ -103,9 +103,9 @@ _ = draw_steps()
 lessons = [talk[0]["content"] for talk in atlas.training_conversations(seed=0)]
 known = atlas.split(atlas.load_facts())["train"]
 fresh = [talk[0]["content"] for talk in atlas.ask_skill("sum", known, 60, seed=1)]
-leaked = {pair.first for pair in near_duplicates(fresh, lessons, threshold=1.0)}
-print(f"{len(leaked)} of {len(fresh)}, such as {fresh[min(leaked)]!r}")
-assert len(leaked) > 10
+alike = {pair.first for pair in near_duplicates(fresh, lessons, threshold=1.0)}
+print(f"{len(alike)} of {len(fresh)}, such as", [fresh[i] for i in sorted(alike)[:1]])
+assert len(alike) > 10
 
 # %%
 validation, test = build_exam("validation"), build_exam("test")  # 60 questions of each group
@@ -147,8 +147,8 @@ assert found["base"]["facts"].mean() < 0.1 and found["tuned"]["facts"].mean() > 
 #
 # ## 2 · Perplexity, and the two bugs
 #
-# **Perplexity** is $\exp$ of the mean nats of a token. Texts differ in length, so a batch is padded.
-# Here are 16 texts of the kind that the base read, with what it pays at every position.
+# **Perplexity** is $\exp$ of the mean nats of a token. Texts differ in length, so a batch is
+# padded. Here are 16 texts of the kind that the base read, with what it pays at every position.
 
 # %%
 texts = plain_texts()  # 60 documents
@@ -190,8 +190,8 @@ print(f"sft_lab, batches of 7: {ours:.3f}; one text, transformers: {math.exp(the
 # %% [markdown]
 # **Read.** Only sums, divided once at the end, do not depend on the batch. A mean of means gives
 # tokens of a short batch more weight: it moves either way. Padding is no text, and the base finds
-# it very unlikely. An evaluator whose number changes with the batch size is wrong. (One whose
-# number stays may still be wrong.)
+# it very unlikely: the number leaps up. An evaluator whose number changes with the batch size is
+# wrong. (One whose number stays may still be wrong.)
 #
 # The same on a real model, which only reads: English answers, three draws of 16. **Claim:** with
 # padding scored, batches of 16 give higher nats per token than single texts.
@@ -222,8 +222,8 @@ assert found_real.word == "held" and np.abs(logs["right", 16] - logs["right", 1]
 # - `"mean of perplexities"`: mean over batches of exp(nats / tokens of the batch);
 # - `"padding scored"`: as "right", with every padding token among both.
 #
-# For `[[1, 1, 1], [4]]` and `pad_nats` 8, size 1 gives 5.755, 12.182, 28.658 and 5.755; size 2 gives
-# 5.755 three times, and 46.21 with padding scored.
+# For `[[1, 1, 1], [4]]` and `pad_nats` 8, size 1 gives 5.755, 12.182, 28.658 and 5.755; size 2
+# gives 5.755 three times, and 46.21 with padding scored.
 
 
 # %% tags=["stub"]
@@ -345,8 +345,8 @@ def bits_on_a_mask(text: str, spans: list[tuple[int, int]], nats: list[float], f
 check("16c.2", bits_on_a_mask)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary><code>len(part.encode())</code> counts bytes. Which part of the text
-# do the scored tokens cover?</details>
+# <details><summary>Hint</summary><code>len(part.encode())</code> counts bytes. Which part of the
+# text do the scored tokens cover?</details>
 
 # %% [markdown] tags=["explanation"]
 # To compare two tokenizers, put the mark where both begin a token.
@@ -356,8 +356,8 @@ check("16c.2", bits_on_a_mask)
 # %% [markdown]
 # ## 3 · What was kept: a battery
 #
-# GLUE tests understanding of language by small tasks. `sft_lab.battery` has four in its manner, over
-# the world of atlas. An item is a context with some ways to go on. The model's choice is the
+# GLUE tests understanding of language by small tasks. `sft_lab.battery` has four in its manner,
+# over the world of atlas. An item is a context with some ways to go on. The model's choice is the
 # likeliest of them, so a base can be tested too.
 
 # %%
@@ -390,9 +390,9 @@ for name, by_task in taken.items():
 assert right["base"]["byte"] < 0.4 < 0.6 < right["base"]["sum"]
 
 # %% [markdown]
-# **Read.** For the base, the mean by byte ends near chance (25 %): the long " exoskeleton." is cheap
-# by the byte. By that rule SFT taught commonsense; by the sum it did not. State the rule before you
-# look. Here it is the sum.
+# **Read.** For the base, the mean by byte ends near chance (25 %): the long " exoskeleton." is
+# cheap by the byte. By that rule SFT taught commonsense; by the sum it did not. State the rule
+# before you look. Here it is the sum.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16c.3 · Three rules · 6 min · ●○○
@@ -507,13 +507,13 @@ print(f"worth {len(hits) * (alone / together) ** 2:.0f} questions")
 assert together > 1.4 * alone
 
 # %% [markdown]
-# **Read.** No: who misses a fact, misses it in most wordings. `clustered_error` adds up each cluster
-# before it squares (Miller 2024).
+# **Read.** No: who misses a fact, misses it in most wordings. `clustered_error` adds up each
+# cluster before it squares (Miller 2024).
 #
 # Second, the *size* of the exam. Two models disagree on a share $d$ of the questions, and one is
-# better by $\delta$. Then one question's difference has the variance $d - \delta^2$. To find $\delta$
-# in 80 of 100 exams, with a test at 5 %, takes $n = (1.96 + 0.84)^2 (d - \delta^2) / \delta^2$
-# questions. **Predict** n for 3 points and $d$ = 15 %.
+# better by $\delta$. Then one question's difference has the variance $d - \delta^2$. To find
+# $\delta$ in 80 of 100 exams, with a test at 5 %, takes $n = (1.96 + 0.84)^2 (d - \delta^2) /
+# \delta^2$ questions. **Predict** n for 3 points and $d$ = 15 %.
 
 # %% tags=["predict"]
 _ = draw_power(0.03, (0.05, 0.15, 0.3), range(100, 3001, 100))
@@ -533,10 +533,10 @@ print(f"two models near 80 %, each on questions of its own: {unpaired:.0f}")
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16c.4 · Plan an exam · 8 min · ●●○
 # Two models disagree on the share `disagree` of questions; the exam shall find a `difference` (both
-# are fractions). Each entity is asked about `per_entity` times, and the differences of two questions
-# about one entity have `correlation` ρ. With m questions an entity, the variance of the mean is
-# multiplied by 1 + (m − 1) ρ. Return the smallest number of entities (an int) that gives 80 % power,
-# with 1.96 and 0.84 as above.
+# are fractions). Each entity is asked about `per_entity` times, and the differences of two
+# questions about one entity have `correlation` ρ. With m questions an entity, the variance of the
+# mean is multiplied by 1 + (m − 1) ρ. Return the smallest number of entities (an int) that gives 80
+# % power, with 1.96 and 0.84 as above.
 #
 # For 0.2, 0.05, 5 and 0.5: 619.36 independent questions would do. It takes 1858.08, so 372
 # entities.
@@ -560,8 +560,8 @@ def plan(disagree: float, difference: float, per_entity: int, correlation: float
 check("16c.4", plan)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>First independent questions, then times 1 + (m − 1) ρ, then entities;
-# round once, up.</details>
+# <details><summary>Hint</summary>First independent questions, then times 1 + (m − 1) ρ, then
+# entities; round once, up.</details>
 
 # %% [markdown] tags=["explanation"]
 # Usual mistakes: rounding early or down; 1 + mρ; the number of questions instead of entities.
@@ -704,8 +704,8 @@ spend = {"facts": 280, "list": 170, "json": 250}
 check("16c.6", spend)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>100 JSON lessons are too few. Add to the group that fails, and look what
-# the others lose.</details>
+# <details><summary>Hint</summary>100 JSON lessons are too few. Add to the group that fails, and
+# look what the others lose.</details>
 
 # %% [markdown] tags=["explanation"]
 # This is step 6 again. With 400 JSON lessons a run may get no plain fact right: a repair can break
