@@ -232,8 +232,8 @@ assert found == "not shown"
 # An average hides what went wrong. We search all recorded pairs for the one that a score turns
 # round most.
 #
-# **Predict.** ROUGE-L prefers a wrong output to a right one by most. What is wrong in it: the
-# value, the form or the length?
+# **Predict.** Take the pair in which ROUGE-L prefers the wrong output by the widest margin. What is
+# wrong in that output: the value, the form or the length?
 
 # %% tags=["predict"]
 answers = [group for seed in SEEDS for group in read_judged("answers", seed)]

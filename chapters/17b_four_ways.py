@@ -247,7 +247,7 @@ assert judge_claim(earned["gold"], earned["grpo"], claim="higher").word == "held
 # GRPO earns more *held*, against both. So *flexible* is right here, with a limit: GRPO makes likely
 # what the start draws at times. In words, one round of best of 8 went half of the way.
 #
-# ### Where exploration ends
+# ### What is hardly ever drawn
 #
 # Two tasks in which good answers are *not* drawn. One: "Give the sum of 3 and 4 as JSON." The start
 # knows JSON for facts, and sums as sentences. The other, a **cold start**: a model that was never

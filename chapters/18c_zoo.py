@@ -165,7 +165,7 @@ check("18c.1", named)
 # for a bad file, although the loaded adapter is the one that was saved.
 
 # %% [markdown]
-# ## 4 · Two cases that look alike
+# ## 4 · Two bugs, one complaint
 #
 # Here are two bugs of the same name in the user's mouth: "it trains on my prompts". In one the mask
 # is lost when rows are encoded. In the other the collator makes labels anew from the ids.
