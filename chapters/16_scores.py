@@ -94,9 +94,10 @@ asia, africa = (
 assert asia.precision == africa.recall == 1 and max(asia.recall, africa.precision) < 0.35
 
 # %% [markdown]
-# **Read.** A program that names a class rarely, when it is sure, has precision. One that names it
-# always has recall. To sum up the classes there are two ways. **Micro**: pool all counts; with one
-# class per example that is the **accuracy**. **Macro**: the mean over classes, each counted once.
+# **Read.** For Asia precision is high (7 of 7), for Africa recall (51 of 51). A program that names
+# a class rarely, when it is sure, has precision. One that names it always has recall. To sum up the
+# classes there are two ways. **Micro**: pool all counts; with one class per example that is the
+# **accuracy**. **Macro**: the mean over classes, each counted once.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16.1 · Macro-F1 · 8 min · ●○○
@@ -285,10 +286,10 @@ assert_close(wrong, letters)
 print(f"texts instead of words: {wrong:.2f}, BLEU of letters, without a warning")
 
 # %% [markdown]
-# **Read.** One empty order makes the product 0. So a single sentence is often 0, and tools fill the
-# gap in different ways: 0, 25.41, 37.99 (sacrebleu's default) and 48.55 are all "BLEU". The fifth
-# number, 78.39, is an accident. BLEU was made for a **corpus**: counts of all sentences are added
-# before they are divided. The call you would write:
+# **Read.** 0: one empty order makes the product 0. So a single sentence is often 0, and tools fill
+# the gap in different ways: 0, 25.41, 37.99 (sacrebleu's default) and 48.55 are all "BLEU". The
+# fifth number, 78.39, is an accident. BLEU was made for a **corpus**: counts of all sentences are
+# added before they are divided. The call you would write:
 
 # %%
 hypotheses = ["police kill the gunman", "the cat sat on the mat", "the capital of Kenya is Nairobi"]
@@ -311,9 +312,9 @@ alone = [
     for text, wanted in zip(hypotheses, references, strict=True)
 ]
 print(f"mean of {', '.join(f'{score:.1f}' for score in alone)}: {sum(alone) / 3:.1f}")
-assert abs(sum(alone) / 3 - result.score) > 2
 words = [[text.split()] for text in references]
 assert_close(overlap.bleu([text.split() for text in hypotheses], words), result.score)
+assert abs(sum(alone) / 3 - result.score) > 2
 
 # %%
 short = overlap.bleu([["the", "cat"]], [[reference]], max_n=2)
@@ -578,7 +579,7 @@ for rule, cost in (("fewest chunks", count_chunks), ("fewest crossings", count_c
     print(f"{rule:16}: {count_crossings(best)} crossings, {chunks} chunks, METEOR {score:.4f}")
 
 
-# %%
+# %% tags=["predict"]
 class NoWordNet:
     """Stands for the dictionary of synonyms that nltk would download."""
 

@@ -125,8 +125,8 @@ assert tied > 0.1 + asked.count("tie") / 300
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.1 · The swap test · 8 min · ●●○
 # `judge(question, first, second, seed)` returns `"first"`, `"second"` or `"tie"`. `pairs` is a list
-# of `(question, a, b)`, at least one. Ask about every pair in both orders, a first and b first, each
-# time with seed 0. Return two numbers, `(consistent, lean)`:
+# of `(question, a, b)`, at least one. Ask about every pair in both orders, a first and b first,
+# each time with seed 0. Return two numbers, `(consistent, lean)`:
 #
 # - `consistent`: the share of pairs with one outcome in both orders. The same *answer* wins twice,
 #   or both calls are ties. A win and a tie are two outcomes.
@@ -164,22 +164,24 @@ check("16d.1", swap_test)
 # %% [markdown] tags=["explanation"]
 # A judge that always says "tie" is fully consistent, so consistency alone proves nothing.
 #
-# Usual mistakes: comparing the words without translating; a lean from one order, in which the better
-# answer may stand first more often.
+# Usual mistakes: comparing the words without translating; a lean from one order, in which the
+# better answer may stand first more often.
 
 # %% [markdown]
-# **Predict.** A judge gives the first place a bonus of 0.8 facts. In which share of these pairs does
-# it stay with its verdict after swapping? (One answer of each pair is better.)
+# **Predict.** A judge gives the first place a bonus of 0.8 facts. In which share of these pairs
+# does it stay with its verdict after swapping? (One answer of each pair is better.)
 
 # %% tags=["predict"]
+found = {}
 for strength in (0.0, 0.8, 1.6):
-    consistent, lean = judges.swap_test(make_judge("position", strength), calls)
-    print(f"bonus {strength}: consistent {consistent:.0%}, lean {lean:+.2f}")
-assert consistent < 0.6 and lean > 0.4
+    found[strength] = judges.swap_test(make_judge("position", strength), calls)
+    print(f"bonus {strength}: consistent {found[strength][0]:.0%}, lean {found[strength][1]:+.2f}")
+assert 0.5 < found[0.8][0] < 0.65 and found[1.6][0] < 0.4 and found[1.6][1] > 0.4
 
 # %% [markdown]
-# **Read.** The bonus decides the close pairs, and those are many. In MT-Bench, which made LLM judges
-# popular, GPT-4 gave the same verdict after swapping in about 65 % of the pairs (Zheng et al.).
+# **Read.** In little more than half of them: the bonus decides the close pairs. In MT-Bench, which
+# made LLM judges popular, GPT-4 gave the same verdict after swapping in about 65 % of the pairs
+# (Zheng et al.).
 #
 # The other probes need pairs that differ in **one** thing.
 #
@@ -196,23 +198,26 @@ print(f"plain:   {plain}\ntreated: {treated}")
 assert len(plain.split()) == len(treated.split())
 
 # %% [markdown]
-# The controls matter. **Predict.** An honest judge compares its own model with another. The own
-# model is better: it states one fact more. What does a probe for self-preference report?
+# Does it matter that all else is equal? **Predict.** An honest judge compares its own model with
+# another. The own model is better: it states one fact more. What does a probe for self-preference
+# report?
 
 # %% tags=["predict"]
 honest = make_judge("honest")
-careless = audit(honest, count=48, seed=1, controlled=False)["self-preference"]
-careful = audit(honest, count=48, seed=1)["self-preference"]
-print(f"own answer better: lean {careless.mean:+.2f}; equally good: lean {careful.mean:+.2f}")
-assert careless.mean > 0.8 and careful.low < 0 < careful.high
+free = audit(honest, count=48, seed=1, controlled=False)["self-preference"]
+controlled = audit(honest, count=48, seed=1)["self-preference"]
+print(f"own answer better: lean {free.mean:+.2f}; equally good: lean {controlled.mean:+.2f}")
+assert free.mean > 0.8 and controlled.low < 0 < controlled.high
 
 # %% [markdown]
-# **Read.** Without a control, honesty looks like vanity. This happens in papers: with a baseline for
-# the quality of the answers, only 51 % of earlier findings of self-preference stayed significant
-# (Roytburg et al.).
+# **Read.** A strong lean to the judge's own model, though nothing is wrong with the judge: the own
+# answers were better. With answers equally good the lean is gone. This happens in papers: with a
+# baseline for the quality of the answers, only 51 % of earlier findings of self-preference stayed
+# significant (Roytburg et al.).
 #
 # Now all judges and all probes. A lean goes from −1 to 1; "noise" is the share of changed verdicts.
-# Behind ± stand 2.5 standard errors: four leans are tested at once, and each may raise a false alarm.
+# Behind ± stand 2.5 standard errors: four leans are tested at once, and each may raise a false
+# alarm.
 
 # %%
 table = {"honest": audit(honest, count=48, seed=3)}
@@ -227,13 +232,13 @@ assert not any(found.low > 0.1 for found in table["honest"].values())
 # its bias: `"position"` (to the first *or* the second place), `"length"`, `"repetition"`,
 # `"self-preference"`, `"noise"`, or `"honest"` for none.
 #
-# `draw_pairs(kind, count, seed=…)` makes up to 390 pairs `(question, plain, treated)` for each of the
-# five biases. You may ask one judge 3,000 questions at most; 40 pairs a kind are enough. What you may
-# rely on: averaged over 40 pairs in both orders, a bias leans by more than 0.5 (on a scale from −1
-# to 1) in its own probe, and nothing else leans by more than 0.35. Asked the same close call (a
-# `"noise"` pair, in one order) again with another seed, the noisy judge changes its verdict in more
-# than 30 % of the calls, an honest judge in less than 25 %. A judge with a preference may change
-# often, too.
+# `draw_pairs(kind, count, seed=…)` makes up to 390 pairs `(question, plain, treated)` for each of
+# the five biases. You may ask one judge 3,000 questions at most; 40 pairs a kind are enough. What
+# you may rely on: averaged over 40 pairs in both orders, a bias leans by more than 0.5 (on a scale
+# from −1 to 1) in its own probe, and nothing else leans by more than 0.35. Asked the same close
+# call (a `"noise"` pair, in one order) again with another seed, the noisy judge changes its verdict
+# in more than 30 % of the calls, an honest judge in less than 25 %. A judge with a preference may
+# change often, too.
 #
 # The check draws 24 new judges, four of each kind. At least 23 must be named rightly.
 
@@ -273,8 +278,8 @@ check("16d.2", name_the_bias)
 # noise.</details>
 
 # %% [markdown] tags=["explanation"]
-# A lean is the more specific finding: it makes close calls unsteady, so a biased judge may look noisy
-# as well.
+# A lean is the more specific finding: it makes close calls unsteady, so a biased judge may look
+# noisy as well.
 #
 # Usual mistakes: one order only, where a love for the first place looks like a love for the
 # treatment; a lean to the second place overlooked; noise concluded first.
@@ -282,12 +287,12 @@ check("16d.2", name_the_bias)
 # %% [markdown]
 # ## 3 · How often is the audit right?
 #
-# Tests err. So we audited 600 judges, half of them honest, for each size and kind of audit. It names
-# the largest lean that is shown; without one, noise; else "honest".
+# Tests err. So we audited 600 judges, half of them honest, for each size and kind of audit. It
+# names the largest lean that is shown; without one, noise; else "honest".
 #
-# **Claims.** With 48 questions a probe, (a) controls raise the share of biased judges that are named
-# rightly. (b) Asking for 2.5 standard errors instead of 2 lowers the share of honest judges that are
-# accused. **Predict** the share of honest judges that 2 errors accuse.
+# **Claims.** With 48 questions a probe, (a) controls raise the share of biased judges that are
+# named rightly. (b) Asking for 2.5 standard errors instead of 2 lowers the share of honest judges
+# that are accused. **Predict** the share of honest judges that 2 errors accuse.
 
 # %% tags=["predict"]
 runs = read_results("16d_audits", base)
@@ -297,9 +302,10 @@ for arm in (strict, loose, none):
     print(f"{arm:20} named rightly {named:.0%}, honest judges accused {false:.0%}")
 at_48 = {arm: runs.select(arm=arm, questions=48) for arm in (strict, loose, none)}
 named, false = ({arm: [row[k] for row in at_48[arm]] for arm in at_48} for k in ("named", "false"))
-assert verdict(named[none], named[strict], "higher", "(a) named, with controls") == "held"
-assert verdict(false[loose], false[strict], "lower", "(b) accused, 2.5 errors") == "not shown"
+words = [verdict(named[none], named[strict], "higher", "(a) named, with controls")]
+words += [verdict(false[loose], false[strict], "lower", "(b) accused, 2.5 errors")]
 again = run_audits(arm=strict, questions=12, seed=0)
+assert words == ["held", "not shown"]
 assert abs(again["named"] - runs.measured("named", arm=strict, questions=12)[0]) < 0.05
 
 # %%
@@ -322,12 +328,13 @@ _ = ax.set_ylim(0, 1.02)
 
 # %% [markdown]
 # **Read.** (a) *held*. Without controls every honest judge is accused, since we made its own model
-# the better one. (b) is *not shown*: 16 % become 4 %, in every seed fewer, but the seeds scatter too
-# much for the word. Noise is the hardest to name: with 24 questions half of the noisy judges pass.
+# the better one. (b) is *not shown*: 16 % become 4 %, in every seed fewer, but the seeds scatter
+# too much for the word. Noise is the hardest to name: with 24 questions half of the noisy judges
+# pass.
 #
 # ## 4 · Agreement beyond chance
 #
-# Is agreement in 82 % of the cases much? It depends on what chance gives.
+# Two raters agree in many cases. Is that much? It depends on what chance gives.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.3 · Agreement beyond chance · 8 min · ●●○
@@ -377,19 +384,22 @@ check("16d.3", kappa)
 # many cases do they agree, and what is κ?
 
 # %% tags=["predict"]
-rng = random.Random(0)
+rng, found = random.Random(0), []
 for words, weights in ((("first", "second"), (9, 1)), (("first", "second", "tie"), (1, 1, 1))):
     one, other = (rng.choices(words, weights, k=4000) for _ in range(2))
-    print(f"{weights}: agree {share_same(one, other):.0%}, kappa {cohen_kappa(one, other):+.2f}")
-    assert abs(cohen_kappa(one, other)) < 0.08
-    assert abs(cohen_kappa(one, other) - cohen_kappa_score(one, other)) < 1e-9
+    found.append((cohen_kappa(one, other), cohen_kappa_score(one, other)))
+    print(f"{weights}: agree {share_same(one, other):.0%}, kappa {found[-1][0]:+.2f}")
+for ours, theirs in found:
+    assert abs(ours) < 0.08 and abs(ours - theirs) < 1e-9
 
 # %% [markdown]
-# **Read.** Uneven classes make chance agree. κ takes it off, and equals scikit-learn's.
+# **Read.** They agree in 82 % of the cases, and κ is 0. Uneven classes make chance agree. κ takes
+# that off, and equals scikit-learn's.
 #
-# **Does a jury help?** Five judges vote, and more than half decide. **Claims.** The majority is right
-# more often than a member, for (a) five judges of one bias, (b) five noisy ones, (c) one judge of
-# each bias. The measure is the share of everyday pairs judged rightly.
+# **Does a jury help?** Five judges vote, and more than half decide. **Claims.** The majority is
+# right more often than a member, for (a) five judges of one bias, (b) five noisy ones, (c) one
+# judge of each bias. The measure is the share of everyday pairs judged rightly. **Predict** which
+# of the three hold.
 
 # %% tags=["predict"]
 words = {}
@@ -409,8 +419,8 @@ assert words == {
 
 # %% [markdown]
 # **Read.** (a) is *not shown*: five judges of one bias agree well, κ about 0.8, and err on the same
-# pairs. (b) and (c) *held*: errors of different origin outvote each other. Agreement among judges is
-# no proof that they are right.
+# pairs. (b) and (c) *held*: errors of different origin outvote each other. Agreement among judges
+# is no proof that they are right.
 
 # %%
 votes, truth = jury_votes(1000, seed=1)
@@ -424,9 +434,9 @@ print(f"Ada, Ben and Cho together: {share_same(three, truth):.0%}")
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.4 · Choose a jury · 10 min · ●●○
 # Seven judges have voted on practice pairs, and the truth is known: `votes[name]` is a list of
-# verdicts, `truth` the right ones. Choose three names for a jury. Its verdict is the `majority`: what
-# two of the three say, else a tie, which counts as wrong. On 5,000 new pairs the jury must be right
-# in at least 84 %. No single judge reaches that.
+# verdicts, `truth` the right ones. Choose three names for a jury. Its verdict is the `majority`:
+# what two of the three say, else a tie, which counts as wrong. On 5,000 new pairs the jury must be
+# right in at least 84 %. No single judge reaches that.
 
 # %% tags=["stub"]
 jury = ...
@@ -455,9 +465,9 @@ check("16d.4", jury)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 16d.5 · Ask in both orders · 6 min · ●●○
 # Write the repair. `both_orders(judge)` returns a new judge, a function of `(question, first,
-# second, seed)`. It asks the old one in both orders, with the same question and seed. An answer wins
-# if *it* wins in both orders. Everything else, such as a win and a tie, is a tie. The verdict is about
-# the order in which the new judge was asked.
+# second, seed)`. It asks the old one in both orders, with the same question and seed. An answer
+# wins if *it* wins in both orders. Everything else, such as a win and a tie, is a tie. The verdict
+# is about the order in which the new judge was asked.
 #
 # If the old judge says `"first"` in both orders, the new one says `"tie"`. If it says `"second"` in
 # the given order and `"first"` in the other, the new one says `"second"`.
@@ -485,8 +495,8 @@ def both_orders(judge: Judge) -> Judge:
 check("16d.5", both_orders)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Define a function inside the function, and return it. Translate the
-# second verdict with <code>swap</code> before you compare.</details>
+# <details><summary>Hint</summary>Define a function inside the function, and return it. Translate
+# the second verdict with <code>swap</code> before you compare.</details>
 
 # %% [markdown] tags=["explanation"]
 # The new judge cannot lean to a place. Its price is twice the calls, and more ties.
@@ -498,8 +508,8 @@ careful = judges.both_orders(make_judge("position", 1.2))
 assert judges.swap_test(careful, calls) == (1.0, 0.0)
 
 # %% [markdown]
-# **Claim.** Asking in both orders lowers the share of *wrong* verdicts. **Predict** for which of the
-# five biases.
+# **Claim.** Asking in both orders lowers the share of *wrong* verdicts. **Predict** for which of
+# the five biases.
 
 # %% tags=["predict"]
 repaired = {}
@@ -514,8 +524,8 @@ assert repaired["position"] == repaired["noise"] == "held"
 assert {repaired[bias] for bias in ("length", "repetition", "self-preference")} == {"not shown"}
 
 # %% [markdown]
-# **Read.** It *held* for position and noise: errors turned into ties. The other three biases look at
-# the text, which swapping leaves as it is. For length there is a second repair, as in the
+# **Read.** It *held* for position and noise: errors turned into ties. The other three biases look
+# at the text, which swapping leaves as it is. For length there is a second repair, as in the
 # length-controlled AlpacaEval: model what length does, and take it out.
 
 # %% [markdown] tags=["exercise"]
@@ -555,10 +565,13 @@ check("16d.6", share_at_equal_length)
 # which are few.
 
 # %% [markdown]
-# Two contests. In the first, A and B state the same facts, and B adds more filling. In the second, B
-# is longer because it states more facts.
+# Two contests. In the first, A and B state the same facts, and B adds more filling. In the second,
+# B is longer because it states more facts.
+#
+# **Predict.** In which of the two does length control lower B's share?
 
 # %% tags=["predict"]
+words = []
 for more, bias in (("filling", "length"), ("facts", "honest")):
     raw, controlled = [], []
     for seed in SEEDS:
@@ -567,25 +580,30 @@ for more, bias in (("filling", "length"), ("facts", "honest")):
         raw.append(float(np.mean(wins)))
         controlled.append(judges.share_at_equal_length(wins, extra))
     print(f"more {more}, {bias} judge: B {np.mean(raw):.0%} → {np.mean(controlled):.0%}")
-    assert verdict(raw, controlled, "lower", "  B after length control") == "held"
+    words.append(verdict(raw, controlled, "lower", "  B after length control"))
+assert words == ["held"] * 2
 
 # %% [markdown]
-# **Read.** The control takes most of the false lead away. It takes a *true* lead away as well: where
-# better answers are longer, it cannot tell the two apart. Repetition and self-preference are left; a
-# judge of another origin may help.
+# **Read.** In both. The control takes most of the false lead away. It takes a *true* lead away as
+# well: where better answers are longer, it cannot tell the two apart. Repetition and
+# self-preference are left; a judge of another origin may help.
 #
 # ## 6 · A real judge, and you
 #
 # `smollm2-135m` reads a question about a country and two answers, and is asked which is better. One
-# answer is true, the other states three wrong values. We read the log-probabilities of the two names
-# that it may say, for four ways to name the answers.
+# answer is true, the other states three wrong values. We read the log-probabilities of the two
+# names that it may say, for four ways to name the answers.
 #
-# **Claim.** It chooses by the name: the first answer wins more often as A than as B. **Predict** how
-# often it chooses the true answer.
+# **Claim.** It chooses by the name: the first answer wins more often as A than as B. **Predict**
+# how often it chooses the true answer.
 
 # %% tags=["predict"]
 real = read_results("16d_smollm2")
 place = {naming: real.measured("first", kind="truth", naming=naming) for naming in NAMINGS}
+chosen = verdict(place["B, A"], place["A, B"], "higher", "first answer chosen, as A over as B")
+assert chosen == "held"
+
+# %% tags=["predict", "folded"]
 ax = plots.bars_with_spread(
     place,
     percent=True,
@@ -594,20 +612,19 @@ ax = plots.bars_with_spread(
 )
 _ = ax.set_xlabel("names of the first and the second answer")
 
-# %%
-chosen = verdict(place["B, A"], place["A, B"], "higher", "first answer chosen, as A over as B")
-assert chosen == "held"
-for naming in NAMINGS:
-    found = {
-        k: np.mean(real.measured(k, kind="truth", naming=naming)) for k in ("treated", "summed")
-    }
-    print(f"{naming}: true answer {found['treated']:.0%}, both orders added {found['summed']:.0%}")
-    assert 0.4 < found["treated"] < 0.6 and found["summed"] < 0.7
+# %% tags=["predict"]
+true = {
+    key: [np.mean(real.measured(key, kind="truth", naming=naming)) for naming in NAMINGS]
+    for key in ("treated", "summed")
+}
+for naming, once, added in zip(NAMINGS, *true.values(), strict=True):
+    print(f"{naming}: true answer {once:.0%}, both orders added {added:.0%}")
+assert min(true["treated"]) > 0.4 and max(true["treated"]) < 0.6 and max(true["summed"]) < 0.7
 
 # %% [markdown]
 # **Read.** *Held*: it says "A", or "two", whatever stands there. No pair gets one answer in both
-# orders, so a careful judge made of it would tie always. Adding the leads of both orders removes the
-# name, and what is left does not know the truth either. A judge must be audited *before* it is
+# orders, so a careful judge made of it would tie always. Adding the leads of both orders removes
+# the name, and what is left does not know the truth either. A judge must be audited *before* it is
 # repaired: under the bias there may be nothing.
 #
 # ### People
@@ -629,7 +646,8 @@ print("No votes yet." if mine is None else count_votes(mine, key))
 assert not any(name in str(sheet) for name in names)
 
 # %% [markdown]
-# Vote: after ten pairs the names appear, with a sign test (chapter 09) and your κ with each program.
+# Vote: after ten pairs the names appear, with a sign test (chapter 09) and your κ with each
+# program.
 
 # %%
 programs = vote_by_programs(sheet)
@@ -648,8 +666,8 @@ assert min(with_facts["judge: honest"], with_facts["judge: length"]) > 0.65
 assert max(with_facts[n] for n in ("judge: position", "more words", "ROUGE-L")) < 0.5
 
 # %% [markdown]
-# **Read.** The honest judge agrees with the facts. Position, more words and ROUGE-L agree little. The
-# judge that loves length looks fine: these answers are of similar length, so nothing tempts it.
+# **Read.** The honest judge agrees with the facts. Position, more words and ROUGE-L agree little.
+# The judge that loves length looks fine: these answers are of similar length, so nothing tempts it.
 # Agreement on one set of answers is no audit. Are you a better judge than these? Vote.
 #
 # ## What to remember

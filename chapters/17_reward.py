@@ -279,6 +279,13 @@ lines = {
     name: [pull(rate, scale) / pull(0.5, scale) for rate in rates]
     for name, scale in (("divided", "std"), ("not divided", "none"))
 }
+for place in (4, 20, 36):
+    print(
+        f"pass rate {rates[place]:.0%}:",
+        {name: f"{line[place]:.0%}" for name, line in lines.items()},
+    )
+
+# %% tags=["predict", "folded"]
 _ = plots.curve(
     rates,
     lines,
@@ -288,9 +295,6 @@ _ = plots.curve(
 )
 assert abs(pull(0.3, "none") - 7 / 8 * 0.3 * 0.7) < 1e-6
 assert lines["divided"][4] > 1.2 * lines["not divided"][4]
-print(
-    f"pass rate 10 %: {lines['not divided'][4]:.0%} of the push, {lines['divided'][4]:.0%} divided"
-)
 
 # %% [markdown]
 # **Read.** Without the division a question pulls in proportion to rate · (1 − rate). Divided, the
@@ -430,8 +434,6 @@ for kind, estimate in found.items():
     slopes[kind] = torch.autograd.grad(values[kind], policy, retain_graph=True)[0]
     error = (slopes[kind] - towards).norm() / towards.norm()
     print(f"{kind:9} {values[kind]:.4f}   gradient off by {error:.0%}")
-
-# %%
 assert_close(values["k1"], exact)
 assert_close(values["k3"], exact)
 assert abs(exact - 0.8208) < 1e-3 and abs(values["the book"] - 1.5962) < 1e-3
@@ -474,7 +476,7 @@ _ = draw_averages(
     ["right, short", "right, long", "wrong, short", "wrong, long"],
 )
 
-# %%
+# %% tags=["predict"]
 old = torch.zeros(4, 12)
 for kind, push in pushes.items():
     new = old.clone().requires_grad_()

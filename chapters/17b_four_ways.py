@@ -85,15 +85,17 @@ print(sums_of("practice")[0][0]["content"], *drawn.texts, sep="\n  ")
 # %% tags=["predict"]
 before = arms.rows[0]["path"][0]["right"]
 right = {arm: arms.measured("right", arm=arm) for arm in ARMS}
-ax = plots.bars_with_spread(
-    {"start": [before], **right}, title="Gold answers win where there are any",
-    ylabel="sums of the exam right", percent=True,
-)  # fmt: skip
 for arm in ARMS:
     cost = [np.mean(arms.measured(m, arm=arm)) for m in ("drawn", "graded", "seconds")]
     print(f"{arm:10} drawn {cost[0]:5.0f}  tokens graded {cost[1]:6.0f}  {cost[2]:4.1f} s of CPU")
 
-# %%
+# %% tags=["predict", "folded"]
+ax = plots.bars_with_spread(
+    {"start": [before], **right}, title="Gold answers win where there are any",
+    ylabel="sums of the exam right", percent=True,
+)  # fmt: skip
+
+# %% tags=["predict"]
 for other in ("start", "own right", "reinforce", "ppo", "gold"):
     theirs = [before] * 5 if other == "start" else right[other]
     verdict = judge_claim(theirs, right["grpo"], claim="higher")
@@ -172,7 +174,7 @@ check("17b.1", forgotten_at)
 # > **Claim.** Where 70 % of the exam are right, GRPO has a smaller KL than SFT on gold answers,
 # > and has added less loss on the old exam.
 #
-# **Predict** the word.
+# **Predict** the verdict on each half: *held*, *did not hold* or *not shown*.
 
 # %% tags=["predict"]
 LEVEL = 0.7
@@ -189,7 +191,7 @@ for measure in ("kl", "old_loss"):
     print(f"  GRPO lower: {verdict.mean:+.4f}, floor {verdict.floor:.4f}: {verdict.word}")
 assert np.mean(found["kl", "grpo"]) > 1.3 * np.mean(found["kl", "gold"])
 
-# %%
+# %% tags=["predict", "folded"]
 figure = plots.new_figure((11.0, 4.2))
 colours = (plots.BLUE, plots.ORANGE, plots.PURPLE, plots.GREEN, plots.VERMILLION)
 for ax, measure, label in zip(
@@ -245,11 +247,13 @@ assert judge_claim(earned["gold"], earned["grpo"], claim="higher").word == "held
 # GRPO earns more *held*, against both. So *flexible* is right here, with a limit: GRPO makes likely
 # what the start draws at times. In words, one round of best of 8 went half of the way.
 #
-# ### Where exploration ends
+# ### What is hardly ever drawn
 #
 # Two tasks in which good answers are *not* drawn. One: "Give the sum of 3 and 4 as JSON." The start
 # knows JSON for facts, and sums as sentences. The other, a **cold start**: a model that was never
-# shown a sum.
+# shown a sum, beside one that was shown 24.
+#
+# **Predict** what GRPO makes of each.
 
 # %% tags=["predict"]
 for arm in ("start", "grpo"):
@@ -282,7 +286,7 @@ assert min(row["right"] for row in beyond.select(kind="cold", lessons=24)) > 0.7
 # **Predict** what 45 steps make of it. Does a pull to the start (0.3 times the KL) help?
 
 # %% tags=["predict"]
-figure = plots.new_figure((12.0, 4.2))
+figure, found = plots.new_figure((12.0, 4.2)), []
 for ax, kl in zip(figure.subplots(1, 2, sharey=True), (0.0, 0.3), strict=True):
     rows = {m: np.array(beyond.measured(m, kind="hole", kl=kl)) for m in ("reward", "right")}
     plots.curve(
@@ -290,12 +294,14 @@ for ax, kl in zip(figure.subplots(1, 2, sharey=True), (0.0, 0.3), strict=True):
         title=f"pull {kl}", xlabel="step", ylabel="of the step's answers", ax=ax,
         colours=(plots.VERMILLION, plots.BLUE),
     )  # fmt: skip
-    peak, end = rows["right"][:, 15:20].mean(1), rows["right"][:, -5:].mean(1)
-    verdict = judge_claim(peak, end, claim="lower")
-    print(f"pull {kl}: truly right at steps 16 to 20 {peak.mean():.0%}, at the end "
-          f"{end.mean():.0%}: lower {verdict.word}; "
-          f"reward {rows['reward'][:, -5:].mean():.2f}")  # fmt: skip
-    assert (end < peak).all() and (rows["reward"][:, -5:].mean(1) > 1.6).all()
+    middle, end = rows["right"][:, 15:20].mean(1), rows["right"][:, -5:].mean(1)
+    reward = rows["reward"][:, -5:].mean(1)
+    verdict = judge_claim(middle, end, claim="lower")
+    print(f"pull {kl}: truly right at steps 16 to 20 {middle.mean():.0%}, at the end "
+          f"{end.mean():.0%}: lower {verdict.word}; reward {reward.mean():.2f}")  # fmt: skip
+    found.append((middle, end, reward))
+for middle, end, reward in found:
+    assert (end < middle).all() and (reward > 1.6).all()
 
 # %% [markdown]
 # **Read.** For twenty steps reward and truth rise together. Then the policy finds that a sentence
@@ -477,6 +483,13 @@ lines = {
     for arm, name in names.items()
 }
 lines["start"] = np.full(len(RATES), before)
+for name, line in lines.items():
+    print(
+        f"{name:20}",
+        *(f"{rate:.0e}: {np.mean(s):4.0%} " for rate, s in zip(RATES, line.T, strict=True)),
+    )
+
+# %% tags=["predict", "folded"]
 ax = plots.curve(
     range(len(RATES)), lines, title="A rate that suits SFT breaks the others",
     xlabel="learning rate", ylabel="sums of the exam right",
@@ -484,14 +497,19 @@ ax = plots.curve(
 )  # fmt: skip
 _ = ax.set_xticks(range(len(RATES)), [f"{rate:.0e}" for rate in RATES])
 
-# %%
-for arm, name in names.items():
-    low, high = reward_runs.working_range(sweep.select(arm=arm, rank=0, pull=0.0))
-    print(f"{name:20} works from {low:.0e} to {high:.0e}")
+# %% tags=["predict"]
+ranges = {arm: reward_runs.working_range(sweep.select(arm=arm, rank=0, pull=0.0)) for arm in names}
 fast = {arm: sweep.measured("right", arm=arm, rate=1e-3, rank=0, pull=0.0) for arm in names}
-for arm, claim in (("gold", "higher"), ("grpo", "lower"), ("ppo", "lower")):
-    verdict = judge_claim([before] * 3, fast[arm], claim=claim)
-    print(f"{names[arm]:20} at 1e-3 {claim} than the start: {verdict.mean:+.2f}: {verdict.word}")
+for arm, name in names.items():
+    low, high = ranges[arm]
+    word = {c: judge_claim([before] * 3, fast[arm], claim=c).word for c in ("higher", "lower")}
+    gain = np.mean(fast[arm]) - before
+    print(f"{name:20} works from {low:.0e} to {high:.0e}; at 1e-3 {gain:+.2f} over the start:")
+    print(f"  higher {word['higher']}, lower {word['lower']}")
+assert ranges == {"gold": (3e-4, 1e-3), "grpo": (1e-4, 3e-4), "ppo": (1e-4, 3e-4)}
+assert max(fast["grpo"] + fast["ppo"]) < before < min(fast["gold"])
+
+# %% tags=["predict"]
 for arm in ("gold", "grpo"):
     shares = [
         np.mean(sweep.measured("right", arm=arm, rate=rate, rank=8, pull=0.0))
@@ -503,9 +521,6 @@ for pull in (0.1, 1.0):
     print(f"GRPO at 1e-3, pull {pull}:", np.round(shares, 2))
 spoilt = [np.mean(sweep.measured("old_loss", arm="gold", rate=r, rank=0, pull=0.0)) for r in RATES]
 print("SFT, loss of the old exam by rate:", np.round(spoilt, 3))
-ranges = {arm: reward_runs.working_range(sweep.select(arm=arm, rank=0, pull=0.0)) for arm in names}
-assert ranges == {"gold": (3e-4, 1e-3), "grpo": (1e-4, 3e-4), "ppo": (1e-4, 3e-4)}
-assert max(fast["grpo"] + fast["ppo"]) < before < min(fast["gold"])
 
 # %% [markdown]
 # **Read.** Each method works at two neighbouring rates of this grid, so *wider* did not hold. The
@@ -586,14 +601,16 @@ assert ordered["seen"] > 0.65 and ordered["new"] > 0.5
 rows = beyond.select(kind="preference")
 learned, true = (np.array([row[name] for row in rows]) for name in ("reward", "right"))
 learned = learned - learned[:, :1]  # a score has no zero of its own
+print("held-out pairs ordered rightly:", [row["ordered"] for row in rows])
+verdict = judge_claim(true[:, :5].mean(1), true[:, -5:].mean(1), claim="higher")
+print(f"truly right, last five steps higher than first five: {verdict.mean:+.2f}: {verdict.word}")
+
+# %% tags=["predict", "folded"]
 ax = plots.curve(
     range(1, 41), {"learned reward, gain": learned, "truly right": true},
     title="The learned reward rises, the true one falls", xlabel="step",
     ylabel="of the step's answers", colours=(plots.VERMILLION, plots.BLUE),
 )  # fmt: skip
-print("held-out pairs ordered rightly:", [row["ordered"] for row in rows])
-verdict = judge_claim(true[:, :5].mean(1), true[:, -5:].mean(1), claim="higher")
-print(f"truly right, last five steps higher than first five: {verdict.mean:+.2f}: {verdict.word}")
 assert (learned[:, -5:].mean(1) - learned[:, :5].mean(1) > 0.5).all()
 assert verdict.word == "did not hold" and (true[:, -5:].mean(1) < 0.2).all()
 
@@ -617,6 +634,8 @@ assert verdict.word == "did not hold" and (true[:, -5:].mean(1) < 0.2).all()
 # asks sums that were not practised.
 #
 # > **Claim.** After the steps, drawn answers earn more than before.
+#
+# **Predict** what they earn before and after.
 
 # %% tags=["predict"]
 real = read_results("17b_smollm2")

@@ -121,7 +121,7 @@ first = {
 _ = draw_ladder(first)
 assert first["guessing"] > first["counting"] > first["base"] > 3
 
-# %%
+# %% tags=["predict"]
 graded = sum(label != -100 for one in exam for label in one.labels)
 share = len(exam) / graded  # one stop token an answer
 words, stop = first["base, without the stop token"], first["base, stop token alone"]
@@ -158,9 +158,9 @@ _ = draw_gallery(runs, band, names=False)
 _ = draw_gallery(runs, band, names=True)
 end = {cause: sum(run.losses[-5:]) / 5 for cause, run in runs.items()}
 start = {cause: run.losses[0] for cause, run in runs.items()}
+of_seeds = [sum(losses[-5:]) / 5 for losses in band]  # the live run lies in the recorded band
 assert end["rate too high"] > start["rate too high"]
 assert end["rate too low"] > 0.8 * start["rate too low"]
-of_seeds = [sum(losses[-5:]) / 5 for losses in band]  # the live run lies in the recorded band
 assert min(of_seeds) - 0.05 < end["healthy"] < max(of_seeds) + 0.05
 assert set(runs["nothing graded"].losses) == {0.0} and math.isnan(end["one batch lost"])
 assert max(runs["not shuffled"].losses[20:]) > 3 > 0.4 > end["healthy"]
@@ -502,7 +502,7 @@ _ = draw_table(
     "What each curve tells from a healthy run",
 )
 
-# %%
+# %% tags=["predict"]
 spoilt = [cause for cause in table if words[cause, "answers"] == "held"]
 missed = [cause for cause in spoilt if words[cause, "losses"] != "held"]
 told = sum(words[cause, "losses"] == "held" for cause in table)
@@ -510,11 +510,13 @@ print(f"told apart by the training loss: {told} of {len(table)}")
 print(f"spoil the answers: {len(spoilt)}; of these the training loss misses {missed}")
 stop = {cause: recorded.measured("stop", cause=cause) for cause in ("healthy", "stop not graded")}
 print("the stop token's loss at the end:", {cause: max(loss) for cause, loss in stop.items()})
+right = {cause: recorded.measured("right", cause=cause) for cause in table}
 assert missed == ["other template"] and told == 9
 assert max(stop["healthy"]) < 1.5 < 15 < min(stop["stop not graded"])
-for cause in ("prompt graded", "stop not graded"):
-    right = recorded.measured("right", cause=cause)
-    assert all(one < other for one, other in zip(right, healthy_right, strict=True))
+for one, other, healthy in zip(
+    right["prompt graded"], right["stop not graded"], healthy_right, strict=True
+):
+    assert max(one, other) < healthy
 
 # %% [markdown]
 # **Read.** The claim *held* for six of the seven faults that spoil the answers. For *other
@@ -565,7 +567,7 @@ assert words["policy"] == "did not hold" and words["policy, other answers"] == "
 # ### A real model
 #
 # The upper ten layers of SmolLM2-135M learn twelve invented facts in three epochs. The same claim,
-# three seeds.
+# three seeds, for two of the faults: *rate too high* and *other template*. **Predict** the verdicts.
 
 # %% tags=["predict"]
 real = read_results("18_smollm2")

@@ -51,7 +51,7 @@ recorded = read_results("18b_samples", base)
 real = read_results("18b_smollm2")
 
 # %% [markdown]
-# ## 1 · The loss does not say
+# ## 1 · What the loss says
 #
 # Four runs learn the same 512 lessons. Three have a fault in their labels: the **stop token is not
 # graded**, for it was taken for padding; the mask **starts late**, by one token; the labels are
@@ -357,13 +357,13 @@ assert diagnostics.largest_b(adapted) > 1e-3 and diagnostics.largest_b(fresh) ==
 # optimiser holds other weights, or a reload made a new adapter instead of reading the old one.
 # Blind: B grows on wrong labels, too.
 #
-# **Two evaluations agree**, to the bit, for not even the order has changed. **Predict:** and under
-# `torch.no_grad()`, without `model.eval()`?
+# **Two evaluations agree**, to the bit, for not even the order has changed. **Predict:** do they
+# agree under `torch.no_grad()` without `model.eval()`? At step 0, and after some training?
 
 
 # %%
 def without_eval(model) -> float:
-    """Wrong: no_grad stops gradients, and dropout goes on."""
+    """Wrong: under no_grad, and in training mode."""
     batch = pad_batch(some, tokenizer.pad_token_id)
     model.train()
     with torch.no_grad():
@@ -386,8 +386,9 @@ assert twice["healthy"] == twice["no eval(), at step 0"] == 0
 assert twice["no eval(), adapter trained"] > 1e-6
 
 # %% [markdown]
-# **Read.** The same fault is invisible at step 0, where the update behind the dropout is still zero.
-# Ask again after some steps.
+# **Read.** After training they differ: `no_grad` stops gradients, and dropout goes on. The same fault
+# is invisible at step 0, where the update behind the dropout is still zero. Ask again after some
+# steps.
 #
 # **Equality after resume.** We compare a run in one piece with one that crashed and was resumed.
 # The fault: weights were restored, optimiser and schedule began anew.
@@ -465,6 +466,8 @@ check("18b.4", accuracy_by_position)
 accuracy = {name: diagnostics.accuracy_by_position(runs[name].model, unseen) for name in NAMES}
 accuracy["the base"] = diagnostics.accuracy_by_position(base, unseen)
 shown = {name: [[*values[:8], values[-1]]] for name, values in accuracy.items()}
+
+# %% tags=["predict", "folded"]
 ax = plots.curve(
     range(9), shown, xlabel="position in the answer", ylabel="token accuracy",
     title="The fault stands at its position",
@@ -571,7 +574,7 @@ assert words["no stop"] == words["late start"] == "held" and words["no stop in l
 assert enough["no stop"] == enough["late start"] == 2 and enough["no stop in lists"] == 32
 assert enough["late start in 9 of 10 rows"] is None
 
-# %%
+# %% tags=["predict", "folded"]
 figure = plots.new_figure((10.0, 3.8))
 ax = figure.subplots()
 COLOURS = {"healthy, with lists": plots.GREEN, "no stop in lists": plots.VERMILLION}
@@ -592,8 +595,8 @@ _ = ax.set_title("A fault in a fifth of the rows wants 32 answers")
 # The last line finds nothing at any number. One right row in ten taught the first token; only the
 # graded text shows this fault.
 #
-# Now two **false alarms**. **Predict** P(stop) of two healthy runs: one of a quarter of the steps,
-# one with LoRA.
+# Now two more healthy runs: one of a quarter of the steps, one with LoRA. **Predict** P(stop) of
+# each.
 
 # %% tags=["predict"]
 for arm in ("healthy", "healthy, short", "healthy, LoRA", "no stop"):
@@ -603,9 +606,9 @@ assert max(values("stop", "healthy, LoRA")[128]) < 0.1
 assert max(values("stop", "no stop")[128]) < 1e-3
 
 # %% [markdown]
-# **Read.** Both raise an alarm, and their labels are right. LoRA leaves the embedding as it is, with a
-# stop row that the base hardly used: a likely cause. The short run we train once more, to compare
-# with the record and to see whether its stop token ranks first.
+# **Read.** Two **false alarms**: both have a low P(stop), and right labels. LoRA leaves the
+# embedding as it is, with a stop row that the base hardly used: a likely cause. The short run we
+# train once more, to compare with the record and to see whether its stop token ranks first.
 
 # %%
 short = tune(base, tokenizer, taught[: len(taught) // 4]).model
@@ -623,17 +626,20 @@ assert min(band) / 2 < again < max(band) * 2 and first > 0.5
 # ### On a real model
 #
 # SmolLM2, a chat model of 135 M parameters, learns chapter 13's invented convention ("Aye: … Over.")
-# from 32 lessons; three seeds, `tools/experiments/18b_smollm2.py`. The claim is the same.
+# from 32 lessons; three seeds, `tools/experiments/18b_smollm2.py`. The claim is the same, and made
+# of the first token of a late start, too. **Predict** both verdicts.
 
 # %% tags=["predict"]
 for arm in ("base", "healthy", "no stop", "late start"):
     stop, first = (np.mean(real.measured(f"{m}_8", arm=arm)) for m in ("stop", "first"))
     print(f"{arm:10} on 8 answers: P(stop) {stop:.3f}, first token right {first:.0%}")
+words = []
 for measure, broken in (("stop", "no stop"), ("first", "late start")):
     pair = [real.measured(f"{measure}_8", arm=arm) for arm in ("healthy", broken)]
     verdict = judge_claim(*pair, claim="lower")
     print(f"{broken}: {verdict.mean:+.2f}, noise floor {verdict.floor:.2f}: {verdict.word}")
-    assert verdict.word == "held"
+    words.append(verdict.word)
+assert words == ["held"] * 2
 
 # %% [markdown]
 # **Read.** *Held*, and so for the first token. The base, a chat model, often stops by itself: a fault
@@ -643,7 +649,8 @@ for measure, broken in (("stop", "no stop"), ("first", "late start")):
 #
 # Three last pairs must be equal: an adapter and its **merged** weights, a model and its **reloaded**
 # folder (logits within 1e-3, for rounding), and prompts answered **alone** and in a **batch** (the
-# same texts, but for ties).
+# same texts, but for ties). Here are two mistakes. **Predict:** how large is the difference that
+# each makes, next to rounding?
 
 
 # %%

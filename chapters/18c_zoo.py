@@ -165,7 +165,7 @@ check("18c.1", named)
 # for a bad file, although the loaded adapter is the one that was saved.
 
 # %% [markdown]
-# ## 4 · Two cases that look alike
+# ## 4 · Two bugs, one complaint
 #
 # Here are two bugs of the same name in the user's mouth: "it trains on my prompts". In one the mask
 # is lost when rows are encoded. In the other the collator makes labels anew from the ids.
@@ -255,7 +255,7 @@ for name in ("no mask", "collator relabels", "stop = pad", "mask early"):
 # %% tags=["predict"]
 _ = draw_table(zoo)
 
-# %%
+# %% tags=["predict"]
 when = {time: [p.name for p in PROBES if p.when == time] for time in ("before", "step 0", "after")}
 groups = {
     "loss curves": CURVE,
@@ -264,12 +264,16 @@ groups = {
     "the whole\nbattery": BATTERY,
 }
 shares = {name: share_seen(zoo, group) for name, group in groups.items()}
+for name, seeds in shares.items():
+    print(f"{' '.join(name.split()):18} {', '.join(f'{share:.0%}' for share in seeds)}")
+
+# %% tags=["predict", "folded"]
 _ = plots.bars_with_spread(
     shares, percent=True, ylabel="bugs seen", title="Half of the bugs show before a step is taken"
 )
 
 
-# %%
+# %% tags=["predict"]
 def verdict(first: list[float], second: list[float], claim: str, what: str) -> str:
     """Print the verdict on the second arm being higher or lower; return its word."""
     found = judge_claim(first, second, claim=claim)
@@ -282,13 +286,18 @@ early = verdict([0.5] * 3, curves, "lower", "curves below a half")
 late = verdict([0.9] * 3, battery, "higher", "battery above 90 %")
 more = verdict(curves, battery, "higher", "battery over curves")
 assert (early, late, more) == ("not shown", "held", "held")
-for name in ("decoy: jagged", "decoy: slow"):
-    assert not seen_by(zoo, name, BATTERY) and share_outside(zoo, name, CURVE) == 1
+
+# %% tags=["predict"]
+DECOYS = ("decoy: jagged", "decoy: slow")
+for name in DECOYS:
+    print(f"{name:13} probes that accuse it in all seeds: {seen_by(zoo, name, BATTERY) or 'none'}; "
+          f"the curves do in {share_outside(zoo, name, CURVE):.0%} of the seeds")  # fmt: skip
 unseen = [bug.name for bug in BUGS if not seen_by(zoo, bug.name, BATTERY)]
-print("no decoy is accused by the battery in all seeds; the curves accuse both")
 alone = [bug.name for bug in BUGS if len(seen_by(zoo, bug.name, BATTERY)) == 1]
 print("not seen in every seed:", unseen)
 print("seen by one probe alone:", alone)
+for name in DECOYS:
+    assert not seen_by(zoo, name, BATTERY) and share_outside(zoo, name, CURVE) == 1
 assert len(alone) == 6
 assert unseen == ["no mask in batch"] and min(shares["before\nthe run"]) > 0.5
 
@@ -472,8 +481,11 @@ check("18c.5", my_bug)
 #
 # `sft-lab doctor --data my.jsonl --model NAME_OR_FOLDER [--adapter FOLDER]` asks what files can
 # tell: data, template, tokenizer, model, adapter. A bug in somebody's collator is not in a file.
-# Ten of the 29 bugs can be written as files. **Predict.** Which of them does the doctor name, and
-# which is beyond it?
+# Ten of the 29 bugs can be written as files: *typed control*, *answers cut*, *stop = pad*, *stop not
+# named*, *two BOS*, *blank at seam*, *history rewritten*, *turn not closed*, *B not trained* and
+# *keys do not meet*.
+#
+# **Predict.** How many of the ten get an alarm, and which do not?
 
 # %% tags=["predict"]
 named_by_doctor = {}
@@ -489,7 +501,7 @@ assert sum(map(bool, named_by_doctor.values())) >= 9
 # %% [markdown]
 # **Read.** Nine of ten get an alarm in a tenth of a second, without a step of training. A healthy
 # set gets none. (An adapter without the output head also gets `stop-row-untrained`: the bug `stop
-# row frozen`.) A template that shortens earlier answers got no alarm when this was written: the
+# row frozen`.) *History rewritten*, a template that shortens earlier answers, got no alarm: the
 # answers it shortens were there before the last question, and the prompt agrees with the row. The
 # other bugs are lines of code. For them there is the battery.
 #
