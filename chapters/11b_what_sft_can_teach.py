@@ -253,8 +253,8 @@ for form in lessons.FORMS:
     print(f"{form:16} {question['content']:52} → {said['content']!r}")
 
 # %% [markdown]
-# Each arm gets 600 lessons, twice: JSON alone, JSON and lists, or all but words as JSON. The last
-# arm sees a fact as JSON, a fact as a list, and words as a list.
+# Each of three arms gets 600 lessons, twice. "JSON alone" sees a fact as JSON, "JSON and lists" also
+# words as a list, "all but words as JSON" also a fact as a list.
 #
 # **Predict.** A fact *as a row* is in no arm's lessons, and words *as JSON* are not either. Does any
 # arm write one of the two?
