@@ -78,18 +78,18 @@ facts = country_facts()
 # | smoothed | $-(1-\varepsilon)\log p \;-\; \varepsilon \cdot \frac{1}{V}\sum_v \log p_v$ | models that are too sure |
 # | DFT | $-\bar p \log p$, where $\bar p$ is $p$ held constant | better generalisation |
 #
-# DFT (*dynamic fine-tuning*) is from 2025. Its authors report large gains over plain SFT; some
-# users report models that never stop.
+# The authors of DFT (*dynamic fine-tuning*, 2025) report large gains over plain SFT; some users
+# report models that never stop.
 #
 # Let $z$ be the logits of one position and $\ell$ the cost. From chapter 01,
 # $\partial \log p / \partial z_j = 1[j = y] - p_j$ for the right token $y$. The chain rule gives
 #
 # $$\frac{\partial \ell}{\partial z_j} = c\,(p_j - t_j), \qquad c = -\frac{\partial \ell}{\partial \log p}.$$
 #
-# $t$ is the target: 1 on the right token, 0 elsewhere. The factor $c$ is the **weight**: 1 for
+# The target $t$ is 1 on the right token, 0 elsewhere. The factor $c$ is the **weight**: 1 for
 # cross-entropy, $w$ for weighted, $p$ for DFT. Smoothing has $c = 1$ and another target:
-# $t_y = 1 - \varepsilon + \varepsilon/V$, and $\varepsilon/V$ elsewhere. We call $c\,(t_y - p)$ the
-# **pull** on the right token: how hard a step lifts its logit.
+# $t_y = 1 - \varepsilon + \varepsilon/V$, elsewhere $\varepsilon/V$. We call $c\,(t_y - p)$ the
+# **pull**: how hard a step lifts the right token's logit.
 
 # %%
 one = next(fact for fact in facts["train"] if fact.say("{v}") == "Kabul")
@@ -137,7 +137,7 @@ _ = draw_answers(answers, KINDS)
 #
 # ### By hand
 #
-# Each loss is one line of code. `.detach()` is what holds $\bar p$ constant.
+# `.detach()` is what holds $\bar p$ constant.
 
 
 # %%
@@ -190,8 +190,8 @@ print(f"finite difference {change / nudge:.6f}, by formula {(probabilities - spr
 assert_close(change / nudge, (probabilities - spread)[0, 7], rtol=1e-4, atol=1e-6)
 
 # %% [markdown]
-# `sft_lab.token_losses` has the same losses for `train(loss=…)`. Tests compare them with torch,
-# transformers and TRL on hundreds of random cases. Here is one.
+# `sft_lab.token_losses` has the same losses for `train(loss=…)`. Tests compare them with the
+# libraries on hundreds of random cases. Here is one.
 
 # %%
 pairs = {
@@ -253,8 +253,8 @@ check("12.1", focal_weight)
 # own); the derivative by $p$ instead of $\log p$; the sign of the second term.
 
 # %% [markdown]
-# Try it: choose a loss and its number, and move $p$. On the right stand our two answers. Find a
-# floor for DFT, a least weight, that pulls the stop token and hardly moves "Lima".
+# Choose a loss and its number, and move $p$. On the right stand our two answers. Find a floor for
+# DFT, a least weight, that pulls the stop token and hardly moves "Lima".
 
 # %%
 show_widget(explore_weight(answers, "focal"), draw_weight("focal", 2.0, 0.01, answers))
@@ -313,8 +313,8 @@ print(
 # **Read.** Our formula is torch's and transformers'. The other is the same with
 # $\varepsilon V / (V-1)$ in place of $\varepsilon$, which hardly differs at 50,000 tokens.
 #
-# Last **DFT**, as a practitioner calls it. **Predict:** the second trainer also asks for label
-# smoothing. What does its loss become?
+# Last **DFT** in TRL. **Predict:** the second trainer also asks for label smoothing. What does its
+# loss become?
 
 # %%
 rows = encode_facts(facts["train"][:6], tokenizer)
@@ -444,9 +444,9 @@ check("12.3", micro_losses)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.4 · Which loss is this? · 12 min · ●●●
-# A colleague hands you a loss as a function and has forgotten which it is. `loss(logits, targets)`
-# takes (N, 50), float32 or float64, and (N,), no −100 among them, and returns the mean over the N
-# tokens, with a gradient. Find out by asking it, and return one of the six names:
+# A colleague has forgotten which loss this function is. `loss(logits, targets)` takes (N, 50),
+# float32 or float64, and (N,), no −100 among them, and returns the mean over the N tokens, with a
+# gradient. Find out by asking it, and return one of six names:
 #
 # - `"cross-entropy"`, `"focal"` ($\gamma$ from 0.5 to 4), `"smoothed"` ($\varepsilon$ from 0.05 to
 #   0.4), `"DFT"`;
@@ -490,8 +490,8 @@ check("12.4", name_loss)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>Build logits that give one target the probability p, take the
-# gradient, and divide the pull by 1 − p. Two values of p tell most losses apart. For the weighted
-# one you need a batch with all 50 targets.</details>
+# gradient, and divide the pull by 1 − p. Two values of p tell most losses apart; the weighted one
+# needs a batch with all 50 targets.</details>
 
 # %% [markdown] tags=["explanation"]
 # A loss that is not detached has the value of DFT and another gradient:
@@ -506,7 +506,7 @@ check("12.4", name_loss)
 # ## 3 · A token that DFT cannot reach
 #
 # Now to training: one epoch over 425 questions about countries, and an exam about others. The
-# claim, stated before the runs:
+# claim:
 #
 # > **Claim.** A token that the model gives almost no probability is not learned under DFT. After
 # > DFT fewer held-out answers stop by themselves than after cross-entropy. Primary measure: the
@@ -525,8 +525,8 @@ for name, loss in {"cross-entropy": None, "DFT": token_losses.dft()}.items():
 
 # %% [markdown]
 # **Read.** Both know the answer, and one does not stop. Five seeds were recorded by
-# `tools/experiments/12_stop.py`, at three learning rates, with four epochs, and with floors:
-# $\max(p, \text{floor})$ as weight. One point is run again.
+# `tools/experiments/12_stop.py`, at three rates, with four epochs, and with floors:
+# $\max(p, \text{floor})$ as weight. One is run again.
 
 # %% tags=["predict"]
 ends = read_results("12_stop", base)
@@ -651,8 +651,7 @@ assert on_real.word == "held"
 # ### Exercise 12.5 · Find the edge · 12 min · ●●○
 # Find a floor (a float) that is just large enough: with `run_ends(base, tokenizer, facts,
 # floor=floor, seed=…)` at least 90 % of the answers stop (`["stops"]`), and with a **quarter** of
-# the floor at most 10 %. Any such number is right. The check trains both, with a seed of its own; a
-# run takes a second or two.
+# the floor at most 10 %. The check trains both, with a seed of its own, in some seconds.
 
 # %% tags=["stub"]
 floor = ...
@@ -736,13 +735,12 @@ words = {name: compare(right, name, claim) for name, claim in claims.items()}
 assert words["DFT"] == "held" and words["focal"] == words["smoothed"] == "not shown"
 
 # %% [markdown]
-# **Read.** *Held* for DFT, in the setting that was stated: nine of ten held-out answers are right,
-# two of three under cross-entropy, which has learned most of the wrong values by heart. For focal
-# loss and smoothing the word is *not shown*; the mean of smoothing is lower than that of
-# cross-entropy.
+# **Read.** *Held* for DFT, in the stated setting: nine of ten held-out answers are right, two of
+# three under cross-entropy, which has learned most of the wrong values by heart. For focal loss and
+# smoothing: *not shown*; the mean of smoothing is below that of cross-entropy.
 #
-# Two objections. Perhaps cross-entropy wants another learning rate. And perhaps it is enough to
-# stop early, before the wrong values are memorised.
+# Two objections. Perhaps cross-entropy wants another learning rate, or it is enough to stop early,
+# before the wrong values are memorised.
 
 
 # %%
@@ -827,9 +825,8 @@ assert set(words) == {"not shown"}
 #
 # A model is **calibrated** when, among the guesses that it gives 70 %, 70 % are right. Sort guesses
 # into ten bins by confidence. The **expected calibration error** (ECE) is the distance between mean
-# confidence and share of right guesses, averaged over bins, each bin with its share of guesses. We
-# look at the first token of each value: about held-out countries, which the base has read of, and
-# about as many that it never read of.
+# confidence and share of right guesses, averaged over bins, each weighed by its guesses. We look at
+# the first token of each value, for held-out countries that the base has read of, and for others.
 
 
 # %%
@@ -845,7 +842,7 @@ def calibration_table(sure: torch.Tensor, right: torch.Tensor) -> list[tuple[int
 
 # %% [markdown]
 # **Predict.** Smoothing is said to mend models that are too sure. Does it lower the ECE here: on
-# known countries, on unknown ones, on both together?
+# known countries, on unknown ones, on both?
 
 # %% tags=["predict"]
 tables = {}
@@ -887,9 +884,8 @@ assert words == ["did not hold", "not shown", "did not hold"]
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.6 · Calibration error · 8 min · ●●○
-# Write the expected calibration error with ten bins of equal width from 0 to 1. A confidence on a
-# border (0.5) belongs to the bin above it, and 1.0 to the last bin. Empty bins count nothing. Return
-# a fraction.
+# Write the ECE, as a fraction, with ten bins of equal width from 0 to 1. A confidence on a border
+# (0.5) belongs to the bin above it, and 1.0 to the last bin. Empty bins count nothing.
 
 
 # %% tags=["stub"]
@@ -928,13 +924,11 @@ check("12.6", calibration_error)
 #
 # - The gradient of a token's loss by the logits is $c\,(p - t)$. The weight $c$ says what a loss will
 #   learn: 1 for cross-entropy, more for what is unknown (focal), $p$ for DFT.
-# - DFT leaves alone what the base does not expect: wrong labels, and also new facts and a new stop
-#   token. A floor under its weight gives the stop token back.
-# - Before you use it, look at $p$ of the stop token where an answer ends.
-# - Compare losses by formula, not by name: what is divided by what, and what happens at −100.
-#   Compare runs by cross-entropy and by answers.
-# - Most promises of the other losses are not borne out here. A small model on small data cannot
-#   settle them: measure on your own task, over seeds.
+# - DFT leaves alone what the base does not expect: wrong labels, new facts, a new stop token. A floor
+#   under its weight gives the stop token back: look at its $p$ before you use DFT.
+# - Compare losses by formula, not by name: the divisor, and what happens at −100. Compare runs by
+#   cross-entropy and by answers.
+# - Most promises of the other losses are not borne out here: measure on your own task, over seeds.
 #
 # ## Sources
 #

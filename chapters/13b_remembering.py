@@ -58,11 +58,11 @@ _ = plane.draw_schematic()
 
 # %% [markdown]
 # Nearly every remedy has a **strength**: a factor λ, a share of old rows. One strength gives one
-# point, right answers to the old and to the new exam; all strengths give a curve. The sweep was run
-# by a command, three seeds a point; the chapter repeats two points.
+# point, right answers to the old and to the new exam; all strengths give a curve. The sweep is
+# recorded, three seeds a point; we repeat two points.
 #
-# We fixed the **primary measure** before: the share of the old exam that is right, at the strength
-# which keeps most of it among those that answer at least 85 % of the new exam. Three claims:
+# The **primary measure**, fixed before: right answers to the old exam, at the strength with most of
+# them among those that answer at least 85 % of the new exam. Three claims:
 #
 # - **A** (primary): replay of stored rows keeps more than EWC.
 # - **B**: rows that the model writes itself keep less than stored ones.
@@ -228,9 +228,8 @@ torch.testing.assert_close(gained.sum(), bowl(began, old_best, old_curvature), r
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13b.1 · The Fisher without a draw · 10 min · ●●○
-# With few possible answers, none need be drawn. A model has `weights` (V, D); for an input x (D,)
-# the probabilities of its V labels are the softmax of the V scores `weights @ x`. `inputs` is (N,
-# D), N ≥ 1, float64.
+# With few possible answers, none need be drawn. For an input x (D,) a model with `weights` (V, D)
+# gives V labels the softmax of `weights @ x`. `inputs` is (N, D), N ≥ 1, float64.
 #
 # Return the Fisher's diagonal (V, D): for each weight, the square of the gradient of
 # −log p(label | x), averaged over all labels, each with its probability by the model, and then over
@@ -265,12 +264,12 @@ check("13b.1", expect_fisher)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13b.2 · Where several anchors settle · 8 min · ●●○
-# After two tasks there are two anchors. The new loss is ½ Σ h (θ − b)² with `new_best` b and
-# `curvature` h ≥ 0, both (P,). Each of K ≥ 1 old tasks adds ½ · `strength` · Σ F (θ − a)²:
-# `anchors` a and `fishers` F ≥ 0 are (K, P), the latest task last; strength ≥ 0. All float64.
+# The new loss is ½ Σ h (θ − b)² with `new_best` b and `curvature` h ≥ 0, both (P,). Each of K ≥ 1
+# old tasks adds ½ · `strength` · Σ F (θ − a)²: `anchors` a and `fishers` F ≥ 0 are (K, P), the
+# latest task last; strength ≥ 0. All float64.
 #
-# Return the θ (P,) at which the sum of all is smallest. Where nothing pulls at a weight, it stays
-# where training begins: at the last anchor.
+# Return the θ (P,) at which the sum is smallest. Where nothing pulls at a weight, it stays at the
+# last anchor, where training begins.
 
 
 # %% tags=["stub"]
@@ -382,8 +381,8 @@ for temperature in (1.0, 2.0, 4.0, 8.0):
     print(f"T {temperature:.0f}: gradient {size:.4f}, times T² {size * temperature**2:.4f}")
 
 # %% [markdown]
-# **Read.** Without T², the gradient falls about as 1/T²: a larger T would also be a weaker remedy.
-# With it, T changes what is taught and hardly how much.
+# **Read.** It falls about as 1/T²: a larger T would also be a weaker remedy. With T², T changes what
+# is taught and hardly how much.
 #
 # Distillation needs no old rows: it asks the teacher about *new* questions, and hopes that the old
 # skill shows there.
@@ -403,8 +402,8 @@ for talk in runs.exam_of("skills")[:2] + runs.exam_of("skills")[-1:]:
 # ### Exercise 13b.4 · The gradient of both parts · 10 min · ●●●
 # Write the gradient of the formula above with respect to the student's logits, without autograd.
 # `student` and `teacher` are logits (N, V), float64; `labels` (N,) are token ids, −100 where a row
-# is not graded (at least one is). Both parts are means over the graded rows. `alpha` is from 0 to
-# 1, `temperature` > 0. Return (N, V); rows that are not graded get 0.
+# is not graded (at least one is). Both parts are means over the graded rows; the other rows get 0.
+# `alpha` is from 0 to 1, `temperature` > 0.
 
 
 # %% tags=["stub"]
@@ -457,8 +456,8 @@ check("13b.4", mix_gradient)
 # the start (**multi-task learning**) is its limit, and the upper bound of the plane. If old rows may
 # not be kept, the model can write them: **generated replay** needs questions, or not even these.
 #
-# **Predict.** The model after the old task gets two words, "What is", and writes on at temperature
-# 1. Then it answers itself. Will this look like the old task?
+# **Predict.** The model after the old task writes on after "What is" at temperature 1, then answers
+# itself. Will this look like the old task?
 
 # %% tags=["predict"]
 asked = invent_questions(learned.model, tokenizer, 12, seed=0)
@@ -640,7 +639,7 @@ print(f"replay of 20 %: old {again['old']:.0%} here; recorded {min(band):.0%} to
 assert min(band) - 0.15 <= again["old"] <= max(band) + 0.15
 
 # %% [markdown]
-# Move along each curve. The ring is the chosen strength; grey dots are all other remedies.
+# Move along each curve. The ring is the chosen strength, grey dots all other remedies.
 
 # %%
 first = ("replay, stored", 0.1)
@@ -673,8 +672,8 @@ def remember(old: list, new: list) -> list:
 check("13b.6", remember)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Two numbers matter: how many rows are stored, and in how many
-# steps an old row is met. Only the first is limited to 40.</details>
+# <details><summary>Hint</summary>How many rows are stored, and in how many steps is an old row met?
+# Only the first is limited to 40.</details>
 
 # %% [markdown] tags=["explanation"]
 # Storage and share are two settings. Forty rows seen once are 4 % of the training and are not
@@ -744,10 +743,8 @@ for number in (1, 2, 3, 4):
 #
 # ### The same on a real model
 #
-# Claim A again, on `smollm2-135m`: the same two tasks, all weights tuned, three seeds. `old` counts
-# answers in the convention, whatever the fact.
-#
-# **Predict.** Is 5 % of old rows enough for a model with 135 million weights?
+# Claim A on `smollm2-135m`: the same two tasks, all weights tuned, three seeds. `old` counts answers
+# in the convention, whatever the fact. **Predict.** Are 5 % of old rows enough?
 
 # %% tags=["predict"]
 smollm = read_results("13b_smollm2")
@@ -766,7 +763,7 @@ assert on_real.word == "held" and max(smollm.measured("old", remedy="nothing")) 
 assert max(row["old"] for row in smollm.select(remedy="EWC")) < 0.05
 
 # %% [markdown]
-# **Read.** It is: 32 old rows for 640 new ones keep nearly all, at no cost to the new task. EWC keeps
+# **Read.** They are: 32 old rows for 640 new ones keep nearly all, at no cost to the new task. EWC keeps
 # nothing at any of three strengths: stronger penalties stop the new task and still lose the old
 # one. Why, these runs do not show; smaller steps were not tried.
 
@@ -785,8 +782,8 @@ assert max(row["old"] for row in smollm.select(remedy="EWC")) < 0.05
 # | replay | strong, simple; needs storage | held: 100 rows keep nine tenths |
 # | generated replay | may be distorted | few questions, right convention: nearly as good as stored rows |
 #
-# A model of a million weights may claim these directions for one pair of tasks whose questions look
-# different. Where the tasks are close, penalties and distillation have it easier.
+# A model of a million weights shows directions, for one pair of tasks whose questions look different.
+# Where tasks are close, penalties and distillation have it easier.
 #
 # ## What to remember
 #
