@@ -572,9 +572,9 @@ for arm in ("repeats 0.2", "repeats 0.5", "repeats 1", "one wording", "24 answer
 words["plan"] = verdict(clean, told.measured("greedy_again", arm="plan"), "lower", "plan")
 for part in ("unknown", "strange"):
     words[part] = verdict(clean, told.measured(f"{part}_again", **usual), "higher", part)
-rest = ("repeats 0.2", "one wording", "24 answers", "6 answers", "plan", "unknown", "strange")
 assert words["repeats 0.5"] == words["repeats 1"] == "held"
-assert {words[arm] for arm in rest} == {"not shown"}
+assert all(words[arm] == "not shown" for arm in ("repeats 0.2", "one wording", "24 answers"))
+assert all(words[arm] == "not shown" for arm in ("6 answers", "plan", "unknown", "strange"))
 
 # %% [markdown]
 # **Read.** When half of the training answers repeat, nine of ten greedy answers do: *held*. Greedy
