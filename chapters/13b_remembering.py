@@ -456,14 +456,16 @@ check("13b.4", mix_gradient)
 # the start (**multi-task learning**) is its limit, and the upper bound of the plane. If old rows may
 # not be kept, the model can write them: **generated replay** needs questions, or not even these.
 #
-# **Predict.** The model after the old task writes on after "What is" at temperature 1, then answers
-# itself. Will this look like the old task?
+# **Predict.** The model after the old task writes on after "What is" at temperature 1, and answers
+# what is a question. Will this look like the old task?
 
 # %% tags=["predict"]
 asked = invent_questions(learned.model, tokenizer, 12, seed=0)
 for question, answer in answer_oneself(learned.model, tokenizer, asked[:4]):
     print(question["content"], "→", answer["content"])
 opened = [talk[-1]["content"] for talk in answer_oneself(learned.model, tokenizer, asked)]
+print(f"questions among 12 texts: {len(asked)}")
+assert len(asked) < 9
 assert all(text.startswith("Aye:") for text in opened)
 
 # %% [markdown]
@@ -627,10 +629,10 @@ assert max(plane.balanced_point(sweep, arm)[1] for arm in plane.GROUPS["weights"
 # way. The picture of two weights holds for small steps; this new task may be far away. Distillation
 # keeps nothing, as its teacher's answers suggested.
 #
-# Replay *held* (A), from one old row for ten new ones on at every share. Its own rows keep nearly as
-# much as stored ones; with so few seeds, claim B is not shown. A LoRA for each task has both, with
-# the task named. Columns learn slowly: three times the work, and about half of the new task at
-# best.
+# Replay *held* (A), and works at every share from one old row for ten new ones on. Its own rows keep
+# nearly as much as stored ones; with so few seeds, claim B is not shown. A LoRA for each task has
+# both, with the task named. Columns learn slowly: three times the work, and about half of the new
+# task at best.
 
 # %%
 again = run_remedy(base, tokenizer, remedy="replay, stored", strength=0.2, seed=0)
