@@ -240,8 +240,8 @@ print(f"beside ours, LLaMA-Factory grades {more} line breaks in {len(ours)} rows
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 10.1 · Register a file you were given · 9 min · ●●○
-# A colleague sends rows, each with a list of turns and perhaps other columns. Nobody says which
-# key is which. Write the entry of `dataset_info.json` for them, in ShareGPT formatting:
+# A colleague sends rows, each with a list of turns and perhaps other columns. Write the entry of
+# `dataset_info.json` for them, in ShareGPT formatting:
 #
 #     {"file_name": …, "formatting": "sharegpt", "columns": {"messages": COLUMN},
 #      "tags": {"role_tag": KEY, "content_tag": KEY, "user_tag": WORD, "assistant_tag": WORD}}
@@ -424,9 +424,9 @@ print(f"of {len(cut)} rows, {lost} lost the stop token and {headless} the end of
 assert lost > 50 and headless > 50
 
 # %% [markdown]
-# **Read.** Nothing warns. A row without its stop token teaches the model to go on. A row without
-# the end of its prompt has lost `assistant`, and perhaps the question (issue 3995). Count such rows
-# first, and drop or split them.
+# **Read.** Nothing warns. A row without its stop token teaches the model to go on; one without the
+# end of its prompt has lost `assistant`, and perhaps the question (issue 3995). Count such rows, and
+# drop or split them.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 10.2 · The smallest limit that cuts no answer · 8 min · ●●○
@@ -600,7 +600,7 @@ ax.set(xlabel="last train/loss, nats per graded token", ylabel="right answers", 
 _ = ax.set_title("Runs below 1.0: from no right answer to nine of ten")
 
 # %% [markdown]
-# Does this machine agree with the recording? Our run above is the arm "LoRA, own row" with seed 0.
+# Our run above is the arm "LoRA, own row" with seed 0. Does it agree?
 
 # %%
 tuned = load_adapter(copy.deepcopy(own_row), saved)
@@ -629,7 +629,7 @@ assert min(band) - 0.15 <= right / len(exam) <= max(band) + 0.15
 # - **`cutoff_len: 24`** costs two rows in three their stop token; up to one answer in six runs on.
 # - **Accumulation** changes memory, not the run (chapter 04).
 #
-# A small model shows that these failures exist, not their size elsewhere.
+# These runs show that such failures exist, not how large they are elsewhere.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 10.4 · A run that answers and stops · 12 min · ●●●
@@ -755,9 +755,9 @@ print(f"as written there, different answers of 10: {len(set(map(tuple, as_writte
 assert as_written == write(do_sample=False)
 
 # %% [markdown]
-# **Read.** One, and it is the greedy answer. Without `do_sample=True` both numbers are ignored,
-# with a warning that few read, unless the model's `generation_config.json` asks for sampling. Those
-# of many chat models do; this one's, and what you export from it, does not.
+# **Read.** One, the greedy answer. Without `do_sample=True` both numbers are ignored, with a warning
+# that few read, unless the model's `generation_config.json` asks for sampling. Those of many chat
+# models do; this one's, and what you export from it, does not.
 
 # %%
 sampled = write(temperature=0.7, top_p=0.9, do_sample=True)

@@ -214,8 +214,8 @@ _ = draw_weights(LINES)
 
 # %% [markdown]
 # **Read.** Focal loss spends its gradient on what the model does not know, DFT on what it knows.
-# Neither is better as such. What is unknown is what there is to learn, if the labels are right, and
-# to be left alone, if they are wrong. Both have a small $p$.
+# Neither is better as such: what is unknown is to be learned, if the labels are right, and left
+# alone, if they are wrong. Both have a small $p$.
 #
 # DFT is nowhere above 1; focal loss is, where $p$ is small. You derive that next.
 
@@ -283,7 +283,7 @@ assert_close(ours.per_token(logits, targets).sum() / ours.divisor(targets), repo
 
 # %% [markdown]
 # **Read.** Nothing: torch divides by the sum of the weights that occur. In a batch with one kind of
-# token they cancel. So the divisor must be that of a whole step (exercise 12.3).
+# token they cancel: take the divisor of a whole step (exercise 12.3).
 #
 # Now **smoothing**. Ours spreads $\varepsilon$ over all $V$ tokens, the right one included. Another
 # convention, known from fairseq (not run here), spreads it over the $V - 1$ wrong ones.
@@ -582,9 +582,8 @@ for name, floor in {"cross-entropy": 1.0, "DFT": 0.0}.items():
 # neighbours carry it. Under cross-entropy, without a label, it stays where it was. Why the two
 # differ we did not test.
 #
-# So under DFT a token at $p \approx 0$ learns nothing *from its own label*; whether it is learned
-# all the same depends on others. A likely reason: "The" begins many sentences that the base has
-# read, and `<|im_end|>` stood in none.
+# So under DFT a token at $p \approx 0$ learns nothing *from its own label*; others may carry it. A
+# likely reason: "The" begins many sentences that the base has read, `<|im_end|>` stood in none.
 #
 # ### A floor under the weight
 #
@@ -609,9 +608,8 @@ by_floor = dict(zip(floors, stops, strict=True))
 assert min(by_floor[0.1]) > 0.9 and max(by_floor[0.001]) < 0.1
 
 # %% [markdown]
-# **Read.** Between 0.005 and 0.02 the model goes from never to always (bands: lowest to highest of
-# five seeds). The advised 0.1 is on the safe side here. Below it right beginnings get rarer too, in
-# some seeds.
+# **Read.** Between 0.005 and 0.02 the model goes from never to always (bands: five seeds). The advised
+# 0.1 is on the safe side. Below it right beginnings get rarer too, in some seeds.
 #
 # ### The same on a real model
 #
@@ -643,9 +641,9 @@ print(
 assert on_real.word == "held"
 
 # %% [markdown]
-# **Read.** *Held* again. After DFT as many of the other tokens are right as after cross-entropy; the
-# marker stays near zero, and the old stop token where it was. For a *base* model tuned on a chat
-# template, the stop token is such a marker. That is what users of DFT reported.
+# **Read.** *Held* again. After DFT as many other tokens are right as after cross-entropy; the marker
+# stays near zero, and the old stop token where it was. For a *base* model tuned on a chat template,
+# the stop token is such a marker. That is what users of DFT reported.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.5 · Find the edge · 12 min · ●●○
@@ -794,7 +792,7 @@ assert word == "held"
 # **Read.** *Held*: cross-entropy stores most of the new facts, DFT few, twice what a model guesses
 # that never saw them. For the gradient a new fact and a wrong value are the same: unexpected. So
 # "does DFT beat SFT?" is a question about the data. Where the base holds what is taught and some
-# labels are wrong, DFT can win. A new fact or format it can hardly learn.
+# labels are wrong, it can win. A new fact or format it can hardly learn.
 
 # %% [markdown]
 # ## 5 · Rare tokens, and how sure a model is
@@ -818,8 +816,8 @@ assert set(words) == {"not shown"}
 # **Read.** *Not shown*, for both losses and both lengths. A likely reason: frequent tokens are
 # known after a few steps, and then their pull is near 0 under cross-entropy too.
 #
-# Three more epochs make the loss on rare held-out tokens several times *larger*, least under DFT:
-# the model damages what the base knew of others. We noticed this afterwards and claim nothing.
+# Three more epochs make the loss on rare held-out tokens several times *larger*, least under DFT. We
+# noticed this afterwards and claim nothing.
 #
 # ### Calibration
 #
@@ -878,9 +876,9 @@ assert words == ["did not hold", "not shown", "did not hold"]
 # model too modest that was about right. On unknown countries, where cross-entropy is too sure, its
 # mean is lower: *not shown*.
 #
-# The base is badly calibrated *inside the chat template*: it is right far more often than it is
-# sure. Tuning mends that. On larger models tuning is reported to make ECE worse, and smoothing to
-# restore it. We say nothing against that, only: measure the ECE before you mend it.
+# The base is badly calibrated *inside the chat template*: right far more often than sure. Tuning
+# mends that. On larger models tuning is reported to make ECE worse, and smoothing to restore it. So
+# measure the ECE before you mend it.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.6 · Calibration error · 8 min · ●●○

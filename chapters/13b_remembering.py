@@ -71,7 +71,7 @@ _ = plane.draw_schematic()
 # Two more compare curves in the middle, by the **balance**: the smaller of the two shares, at the
 # strength where it is largest.
 #
-# - **D**: EWC has a better balance than L2 to the start, which treats all weights alike.
+# - **D**: EWC has a better balance than L2 to the start.
 # - **E**: EWC has a better balance with sampled labels than with batch means (section 2).
 #
 # **Predict.** Without a remedy, how much of the old task is left after 125 steps of the new one?
@@ -140,9 +140,9 @@ for name, path in paths.items():
     print(f"{name}: new loss {bowl(affordable, new_best, new_curvature).min():.2f} at old loss 0.5")
 
 # %% [markdown]
-# **Read.** EWC: it moves far along the flat valley of the old bowl, where the old loss hardly grows.
-# L2 goes straight, across the steep side. So EWC wins where three things hold: the bowl is true as
-# far as we walk, the mixed terms are small, and F is the curvature.
+# **Read.** EWC moves far along the flat valley of the old bowl; L2 goes straight, across the steep
+# side. So EWC wins where three things hold: the bowl is true as far as we walk, the mixed terms are
+# small, and F is the curvature.
 #
 # ### Three Fishers
 #
@@ -150,8 +150,7 @@ for name, path in paths.items():
 # of the gradient of log p(answer), when answers are drawn *from the model itself*. Two shortcuts
 # are common:
 #
-# - **sampled**: answers drawn from the model, one gradient for each example, squared, then
-#   averaged;
+# - **sampled**: answers drawn from the model, each example's gradient squared, then averaged;
 # - **true**: the same with the answers of the data;
 # - **batch**: the gradient of a whole batch, squared.
 #
@@ -452,9 +451,9 @@ check("13b.4", mix_gradient)
 # %% [markdown]
 # ## 4 · Show the old task again: replay and mixing
 #
-# Keep some old rows and mix them among the new ones (**replay**). Learning both tasks together from
-# the start (**multi-task learning**) is its limit, and the upper bound of the plane. If old rows may
-# not be kept, the model can write them: **generated replay** needs questions, or not even these.
+# Mix some old rows among the new ones (**replay**). Learning both tasks together from the start
+# (**multi-task learning**) is its limit, and the upper bound of the plane. If old rows may not be
+# kept, the model writes them: **generated replay** needs questions, or not even these.
 #
 # **Predict.** The model after the old task writes on after "What is" at temperature 1, and answers
 # what is a question. Will this look like the old task?
@@ -469,14 +468,13 @@ assert len(asked) < 9
 assert all(text.startswith("Aye:") for text in opened)
 
 # %% [markdown]
-# **Read.** Few of the twelve texts are questions, and an answer may state a wrong fact. The
-# convention is always right, and it is what we want to keep.
+# **Read.** Few of the texts are questions, and an answer may state a wrong fact. The convention, which
+# we want to keep, is always right.
 #
 # ### When tasks contradict each other
 #
-# Two tasks may want different answers to the *same* question. We let one answer in the convention
-# and the other plainly. Each row may carry a **task identifier**, here a system turn "Task:
-# convention."
+# Two tasks may want different answers to the *same* question: one in the convention, one plain. Each
+# row may carry a **task identifier**, here a system turn "Task: convention."
 #
 # **Predict.** Mixed half and half, without an identifier: what share of each exam is right? And with
 # one?
@@ -740,8 +738,8 @@ for number in (1, 2, 3, 4):
     print(f"column {number}: {sum(p.numel() for p in column.parameters()):,} more weights")
 
 # %% [markdown]
-# **Read.** Each task adds a quarter of the model, and a little more each time: the lateral
-# connections grow with the square of the number of tasks.
+# **Read.** Each adds a quarter of the model, and a little more each time: the lateral connections
+# grow with the square of the number of tasks.
 #
 # ### The same on a real model
 #
@@ -776,20 +774,20 @@ assert max(row["old"] for row in smollm.select(remedy="EWC")) < 0.05
 #
 # | remedy | the text | here |
 # |---|---|---|
-# | multi-task learning | keeps the old task, lifts the new; needs all old rows; conflicts need loss weights | kept, not lifted; a conflict needs an identifier |
-# | EWC | needs no old rows; sensitive to order | no λ had both tasks; the order mattered |
-# | progressive columns | old task kept for good; grows linearly | kept, if the task is named; grows slightly faster; learns slowly |
-# | distillation | no old rows; noise where tasks differ | kept nothing where the new task was learned, at T 1, 2 and 4 |
-# | L2, SI, weight decay | simple; the strength is hard to choose | no strength had both; weight decay, which pulls to 0, kept nothing |
+# | multi-task learning | keeps old, lifts new; needs all old rows; conflicts need loss weights | kept, not lifted; conflicts need an identifier |
+# | EWC | needs no old rows; sensitive to order | no λ had both tasks; order mattered |
+# | progressive columns | kept for good; grow linearly | kept, if named; grow slightly faster; learn slowly |
+# | distillation | no old rows; noise where tasks differ | kept nothing, at T 1, 2 and 4 |
+# | L2, SI, weight decay | simple; strength hard to choose | no strength had both; weight decay, which pulls to 0, kept nothing |
 # | replay | strong, simple; needs storage | held: 100 rows keep nine tenths |
-# | generated replay | may be distorted | few questions, right convention: nearly as good as stored rows |
+# | generated replay | may be distorted | nearly as good as stored rows |
 #
 # A model of a million weights shows directions, for one pair of tasks whose questions look different.
 # Where tasks are close, penalties and distillation have it easier.
 #
 # ## What to remember
 #
-# - A remedy is a curve of old against new task. One point only says which strength was chosen.
+# - A remedy is a curve of old against new task, not a point.
 # - Showing some old rows again beats every penalty here; few stored rows, repeated, are enough.
 # - Without old rows, the model can write its own.
 # - New weights for each task forget nothing. Then the task must be named.
