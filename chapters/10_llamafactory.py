@@ -51,39 +51,36 @@ work = Path(scratch.name)
 # %% [markdown]
 # ## 1 · Files in, files out
 #
-# LLaMA-Factory is a command, `llamafactory-cli`, with a few verbs. Each reads files and writes
-# files.
+# LLaMA-Factory is a command, `llamafactory-cli`, with a few verbs that read and write files.
 
 # %%
 _ = draw_workflow("train")
 
 # %% [markdown]
-# It needs older libraries than this course, so it lives in an environment beside ours.
-# `make llamafactory` builds it in about a minute. Where it is missing, this chapter shows what the
-# commands left when they were recorded, and says so:
+# It needs older libraries than this course, so `make llamafactory` builds an environment beside
+# ours. Where that is missing, this chapter shows what was recorded, and says so:
 
 # %%
 print(factory.say_source())
 
 # %% [markdown]
-# The **walk-through** that this chapter follows installs it from a clone: `git clone --depth 1 …`,
-# then `pip install -e ".[torch,metrics]"`. A clone is whatever was newest on that day, so two
-# readers get two programs. We pin version 0.9.5. **Predict:** what do the extras `torch` and
-# `metrics` add?
+# The **walk-through** that this chapter follows installs a clone: `git clone --depth 1 …`, then
+# `pip install -e ".[torch,metrics]"`. A clone is what was newest on that day, so two readers get
+# two programs. We pin version 0.9.5. **Predict:** what do the extras `torch` and `metrics` add?
 
 # %% tags=["predict"]
 extras = factory.measured("extras", factory.read_extras)
-print(f"extras that the package of version {factory.VERSION} declares:", extras or "none")
+print(f"extras that the package of version {factory.VERSION} declares: {extras}")
 assert extras == []
 
 # %% [markdown]
-# **Read.** Nothing. pip warns and installs the rest, and the reader believes to have both. What
-# `metrics` once brought (BLEU and ROUGE) must be installed by name.
+# **Read.** Nothing: pip warns and installs the rest. What `metrics` once brought (BLEU and ROUGE)
+# must be installed by name.
 #
 # ## 2 · Data: rows, and the file that registers them
 #
 # An Alpaca row has an `instruction`, an `input` (often empty; added on a new line) and an
-# `output`. We write 480 rows of atlas, and 64 others to evaluate on.
+# `output`. We write 480 rows of atlas, and 64 to evaluate on.
 
 # %%
 short = [
@@ -105,8 +102,8 @@ for name, part in {"atlas_sft": short[:480], "atlas_eval": short[480:]}.items():
 print(json.dumps(to_alpaca(short[0]), indent=1))
 
 # %% [markdown]
-# A file alone is not a data set. `dataset_info.json` gives it a name and says which column is
-# what. Conversations of several rounds come in a second format, ShareGPT: a list of turns.
+# `dataset_info.json` gives a file a name and says which column is what. Conversations of several
+# rounds come in a second format, ShareGPT: a list of turns.
 
 # %%
 dialogues = [[*short[i], *short[i + 1]] for i in range(0, 16, 2)]
@@ -125,8 +122,8 @@ info = {
 _ = (work / "data" / "dataset_info.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
 
 # %% [markdown]
-# The third file holds the settings. We begin with the walk-through's, made small, and on a base
-# model whose stop token has a row of its own (chapter 05 says why; section 4 tries it without).
+# The third file holds the settings: the walk-through's, made small, on a base whose stop token has
+# a row of its own (chapter 05 says why; section 4 tries it without).
 
 # %%
 own_row = copy.deepcopy(base)
@@ -181,11 +178,10 @@ logs = {
 settings = model_and_method | data | training | logs
 
 # %% [markdown]
-# **Predict.** LLaMA-Factory turns these rows into token ids and labels with code of its own. In how
-# many of the 480 rows are they the same as ours? We ask its loader, for these settings and for
-# other ones that we need below.
+# LLaMA-Factory turns rows into token ids and labels with code of its own. We ask its loader, for
+# these settings and for others that we need below.
 
-# %% tags=["predict"]
+# %%
 talk = {**settings, "dataset": "dialogues"}
 questions = {
     "these": settings,
@@ -200,10 +196,21 @@ questions = {
 questions = {name: {**asked, "command": "rows"} for name, asked in questions.items()}
 questions["chat"] = {**settings, "command": "parse"}
 answers = factory.ask_worker(questions, work, record="rows")
+
+# %% [markdown]
+# **Predict.** In how many of the 480 rows are the ids the same as ours, and the labels?
+
+# %% tags=["predict"]
 theirs = [Example(**row) for row in answers["these"]["rows"]]
 ours = encode_conversations(short[:480], tokenizer)
 print(sum(a.input_ids == b.input_ids for a, b in zip(theirs, ours, strict=True)), "rows: same ids")
 print(sum(a.labels == b.labels for a, b in zip(theirs, ours, strict=True)), "rows: same labels")
+assert [row.input_ids for row in theirs] == [row.input_ids for row in ours]
+assert not any(a.labels == b.labels for a, b in zip(theirs, ours, strict=True))
+
+# %% [markdown]
+# **Read.** The ids agree in all rows, the labels in none. Its template has `<|im_end|>` and the
+# line break in one piece, and grades all of it. We grade that line break too, and compare again:
 
 # %%
 line_break = tokenizer("\n").input_ids
@@ -218,7 +225,6 @@ def with_line_break(example: Example) -> list[int]:
     return labels
 
 
-assert [row.input_ids for row in theirs] == [row.input_ids for row in ours]
 assert [row.labels for row in theirs] == [with_line_break(row) for row in ours]
 label_pairs = zip(
     sum((a.labels for a in theirs), []), sum((b.labels for b in ours), []), strict=True
@@ -228,16 +234,14 @@ assert more == len(ours)
 print(f"beside ours, LLaMA-Factory grades {more} line breaks in {len(ours)} rows, and nothing else")
 
 # %% [markdown]
-# **Read.** The ids agree in all rows, the labels in none: its template has `<|im_end|>` and the
-# line break in one piece, and grades all of it. The model never has to write that line break, since
-# generation ends before. So easy a token lowers the loss a little. TRL did the same in chapter 07.
-# `tests/test_llamafactory.py` compares all 6,354 rows of the tuning set and 200 random
-# conversations.
+# The model never writes that line break: generation ends before. So easy a token lowers the loss a
+# little. TRL did the same in chapter 07. (`tests/test_llamafactory.py` compares all 6,354 rows of
+# the tuning set.)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 10.1 · Register a file you were given · 9 min · ●●○
-# A colleague sends rows, each with a list of turns and perhaps other columns. Nobody says which
-# key is which. Write the entry of `dataset_info.json` for them, in ShareGPT formatting:
+# A colleague sends rows, each with a list of turns and perhaps other columns. Write the entry of
+# `dataset_info.json` for them, in ShareGPT formatting:
 #
 #     {"file_name": …, "formatting": "sharegpt", "columns": {"messages": COLUMN},
 #      "tags": {"role_tag": KEY, "content_tag": KEY, "user_tag": WORD, "assistant_tag": WORD}}
@@ -292,7 +296,7 @@ check("10.1", register)
 
 # %% [markdown] tags=["explanation"]
 # Without `tags` LLaMA-Factory expects `from`, `value`, `human` and `gpt`. A row with other words is
-# dropped with a warning, and the run goes on with what is left: compare the number of rows.
+# dropped with a warning, and the run goes on: compare the number of rows.
 #
 # Usual mistakes: the first turn taken for the user's where a system turn stands; only the first
 # row searched for a system turn; the keys `role` and `content` assumed.
@@ -300,14 +304,14 @@ check("10.1", register)
 # %% [markdown]
 # ## 3 · The settings, key by key
 #
-# Here is our file, with a few words beside each key.
+# Our file, with a few words beside each key:
 
 # %%
 print(write_yaml(settings))
 
 # %% [markdown]
-# The walk-through's files have these lines. **Predict** how many of them still mean what they
-# meant, and which of the lines you could leave out.
+# The walk-through's files have these thirty lines. **Predict** how many of them still mean what
+# they meant, and which of the lines you could leave out.
 
 # %% tags=["predict"]
 for line in WALK_THROUGH[:30]:
@@ -318,14 +322,14 @@ assert fates.count("kept") > 15 and fates.count("default") >= 5
 # %% [markdown]
 # **Read.** "default" lines may go. `gradient_checkpointing: true` decides nothing: LLaMA-Factory
 # checkpoints unless `disable_gradient_checkpointing: true`. The keys that the file *lacks* matter
-# more. Without `val_size` or `eval_dataset` there is no evaluation. Without `mask_history`,
-# `train_on_prompt`, `enable_thinking` and `packing` their defaults decide what is graded.
+# more: without `val_size` or `eval_dataset` there is no evaluation, and the defaults of
+# `mask_history`, `train_on_prompt`, `enable_thinking` and `packing` decide what is graded.
 #
 # ### `trust_remote_code`
 #
-# `true` lets a model folder bring Python files, which run on your machine with your rights while it
-# loads. The walk-through sets it for Qwen, whose code has long been part of transformers. This
-# course refuses it everywhere. **Predict** what happens to a folder that asks.
+# `true` lets a model folder bring Python files, which run with your rights while it loads. The
+# walk-through sets it for Qwen, whose code has long been part of transformers. Our folder names a
+# file that stops whatever runs it. **Predict:** does `load` run it, pass over it, or refuse?
 
 # %% tags=["predict"]
 own_row.save_pretrained(work / "stranger")
@@ -335,19 +339,20 @@ _ = (work / "stranger" / "config.json").write_text(json.dumps(config))
 _ = (work / "stranger" / "novel.py").write_text("raise SystemExit('a stranger was here')")
 tokenizer.save_pretrained(work / "stranger")
 try:
-    load(work / "stranger")
-except ModelError as error:
-    print("refused:", str(error).replace(str(work), "…"))
-else:
-    raise AssertionError("a folder that wants to run its own code was loaded")
+    outcome = load(work / "stranger")
+except (ModelError, SystemExit) as error:  # of ours, or of novel.py
+    outcome = error
+print(f"{type(outcome).__name__}: {outcome}".replace(str(work), "…"))
+assert isinstance(outcome, ModelError)
 
 # %% [markdown]
-# **Read.** The file `novel.py` was never opened. With `true` its first line would have run.
+# **Read.** It refuses, and `novel.py` was never opened. With `true` its first line would have run.
+# This course refuses `true` everywhere.
 #
 # ### What is graded
 #
 # One conversation of two rounds, five settings of the same template family. **Predict** which of
-# them grade the first answer, and what a thought costs that nobody wrote.
+# them grade the first answer, and which grade a thought that nobody wrote.
 
 # %% tags=["predict"]
 kinds = ["talk", "mask_history", "train_on_prompt", "qwen3", "qwen3, enable_thinking: false"]
@@ -366,8 +371,8 @@ assert last < plain < thinking < everything and unasked == plain
 # %% [markdown]
 # **Read.** Every answer is graded unless `mask_history` says "only the last". `train_on_prompt`
 # grades the questions too. The template `qwen3` writes an empty thought into answers that have
-# none. With `enable_thinking: true`, the default, the model is trained to write it. With `false` it
-# is part of the prompt.
+# none. With `enable_thinking: true`, the default, the model is trained to write it; with `false` it
+# is prompt.
 #
 # `template` is the key with which most is lost. These are other families:
 
@@ -383,26 +388,24 @@ assert STOP not in answers["empty"]["rows"][shortest]["labels"] and outside >= l
 # %% [markdown]
 # **Read.** `qwen` puts Qwen2.5's system text before every conversation; `alpaca` needs no control
 # tokens and grades the stop token; `empty` grades no stop token at all. `llama3` adds a token that
-# this model has no row for, and training ends in an index error. No template is refused for being
-# another model's: section 4 measures what it costs.
+# this model has no row for, and training ends in an index error. No other template is refused:
+# section 4 measures what it costs.
 #
 # ### `cutoff_len`
 #
-# A row that is too long loses tokens, but whose? The rule of LLaMA-Factory, for a prompt of P
-# tokens, an answer of A and a limit C: if 2A < C, the answer stays whole and the prompt pays. Else,
-# if 2P < C, the prompt stays whole. Else both shrink in proportion, the answer's share rounded
-# down. What is cut off is always the **end** of a part. **Predict** what C = 24 costs rows of
-# 20 to 40 tokens.
+# A row that is too long loses tokens, but whose? `fit` is LLaMA-Factory's rule. What is cut off is
+# always the **end** of a part. **Predict:** at `cutoff_len: 24`, how many of our 480 rows of 20 to
+# 40 tokens lose their stop token, and how many the end of their prompt?
 
 
 # %%
 def fit(prompt: int, response: int, limit: int) -> tuple[int, int]:
     """Tokens of prompt and answer that are left of a row of one round."""
-    if 2 * response < limit:
+    if 2 * response < limit:  # the answer stays whole, and the prompt pays
         room = limit
-    elif 2 * prompt < limit:
+    elif 2 * prompt < limit:  # the prompt stays whole
         room = limit - prompt
-    else:
+    else:  # both shrink in proportion
         room = int(limit * (response / (prompt + response)))
     response = min(room, response)
     return min(max(limit - response, 0), prompt), response
@@ -421,10 +424,9 @@ print(f"of {len(cut)} rows, {lost} lost the stop token and {headless} the end of
 assert lost > 50 and headless > 50
 
 # %% [markdown]
-# **Read.** Nothing warns. A row without its stop token teaches the model to go on. A row without
-# the end of its prompt has lost `assistant`, and perhaps the question: "super easy to get a bad
-# result and have zero idea why" (a user, issue 3995). Count such rows first, and drop or split
-# them.
+# **Read.** Nothing warns. A row without its stop token teaches the model to go on; one without the
+# end of its prompt has lost `assistant`, and perhaps the question (issue 3995). Count such rows, and
+# drop or split them.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 10.2 · The smallest limit that cuts no answer · 8 min · ●●○
@@ -449,21 +451,20 @@ def smallest_cutoff(lengths: list[tuple[int, int]]) -> int:
 check("10.2", smallest_cutoff)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>There are two ways to keep an answer whole: the first rule, or
-# room for all. Try C = 2A, then C = 2A + 1.</details>
+# <details><summary>Hint</summary>Two ways keep an answer of A tokens whole: the first branch of
+# <code>fit</code>, or room for all. Try limits of 2A and 2A + 1.</details>
 
 # %% [markdown] tags=["explanation"]
-# An answer is whole from 2A + 1 on by the first rule, and from P + A on because the row fits. Take
-# the smaller for each row, then the largest of all rows. For rows with long prompts that is far
-# below the longest row.
+# An answer of A tokens to a prompt of P is whole from 2A + 1 on by the first branch, and from P + A
+# on because the row fits. Take the smaller for each row, then the largest of all rows.
 #
 # Usual mistakes: the longest row; 2A instead of 2A + 1; the smaller taken after the maximum.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 10.3 · Which key was it? · 9 min · ●●○
-# A colleague's model behaves oddly. You have one conversation of their data and the text of each
-# run of graded tokens in it, decoded, in order. The template's texts are those of `qwen3` in
-# section 3. Return the name of the one setting that explains it:
+# A colleague's model behaves oddly. You have one conversation of their data and the decoded text of
+# each run of graded tokens in it, in order; the template is `qwen3`. Return the name of the one
+# setting that explains it:
 #
 # - `"nothing"`: every answer is graded, with its stop token;
 # - `"mask_history"`: only the last answer is;
@@ -509,7 +510,7 @@ check("10.3", which_key)
 # %% [markdown]
 # ## 4 · `train`, and what its loss says
 #
-# One command: `llamafactory-cli train`. It is really started here, and takes some 15 seconds.
+# `llamafactory-cli train` is really started here, and takes some 15 seconds.
 
 # %%
 _ = factory.run("train", settings, work, record="lora")
@@ -521,8 +522,8 @@ print(sorted(path.name for path in saved.iterdir() if path.suffix == ".safetenso
 assert log[-1]["total_steps"] == 480 * 2 // (4 * 4) and log[-1]["loss"] < 0.3
 
 # %% [markdown]
-# Sixty steps: 480 rows, two epochs, 4 × 4 rows a step. `tensorboard --logdir saves/atlas` draws the
-# same numbers in a browser. Its file can be read without one.
+# Sixty steps: 480 rows, two epochs, 4 × 4 rows a step. `tensorboard --logdir saves/atlas` draws
+# these numbers in a browser. We read its file without one.
 
 # %%
 events = EventAccumulator(str(saved / "runs")).Reload()
@@ -547,22 +548,21 @@ _ = ax.set_title("The loss passes 1.0 in the first third of the run")
 assert next(one.step for one in board if one.value < 1) <= 30
 
 # %% [markdown]
-# **Read.** A point of train/loss is the mean over the last `logging_steps` steps; eval/loss is
-# measured on rows that were not trained. The walk-through's two rules: train/loss should fall
-# "smoothly to below 1.0", and a growing gap to eval/loss means overfitting. Chapter 04 has the
-# second. Is the first a sign that a model answers?
+# **Read.** A point of train/loss is the mean over the last `logging_steps` steps; eval/loss is that
+# of rows not trained. The walk-through has two rules: train/loss falls "smoothly to below 1.0", and
+# a growing gap to eval/loss means overfitting. Chapter 04 has the second. Is the first a sign that
+# a model answers?
 #
 # ### Loss below 1.0
 #
 # Fourteen variants of this run, three seeds each, recorded by
-# `tools/experiments/10_llamafactory.py`. Each model is asked 100 questions about held-out entities
-# through the base's own template. *Says*: the answer begins with the right sentence. *Right*: it
-# also ends there, with the stop token.
+# `tools/experiments/10_llamafactory.py`. Each model answers 100 held-out questions in the base's
+# own template. *Says*: the answer begins with the right sentence. *Right*: it also ends there, with
+# the stop token.
 #
 # **Hypothesis:** of two runs that end below 1.0, the one with the lower loss answers more
-# questions. Primary measure: right answers. The pair: `train_on_prompt` on the base with the stop
-# token's own row, against plain LoRA on the base as it is, whose loss ends lower. **Predict** the
-# verdict.
+# questions rightly. The pair: `train_on_prompt` on the base with the stop token's own row, against
+# plain LoRA on the base as it is, whose loss ends lower. **Predict** the verdict.
 
 # %% tags=["predict"]
 recorded = read_results("10_llamafactory", base)
@@ -580,7 +580,7 @@ verdict = judge_claim(
 print(f"the lower loss has more right answers: {verdict.word}; {verdict.mean:+.0%}")
 assert verdict.word == "did not hold"
 
-# %%
+# %% tags=["predict", "folded"]
 names = {
     "full": (10, 2),
     "train_on_prompt": (10, -4),
@@ -600,7 +600,7 @@ ax.set(xlabel="last train/loss, nats per graded token", ylabel="right answers", 
 _ = ax.set_title("Runs below 1.0: from no right answer to nine of ten")
 
 # %% [markdown]
-# Does this machine agree with the recording? Our run above is the arm "LoRA, own row" with seed 0.
+# Our run above is the arm "LoRA, own row" with seed 0. Does it agree?
 
 # %%
 tuned = load_adapter(copy.deepcopy(own_row), saved)
@@ -615,29 +615,27 @@ print(f"right here {right / len(exam):.0%}; recorded {min(band):.0%} to {max(ban
 assert min(band) - 0.15 <= right / len(exam) <= max(band) + 0.15
 
 # %% [markdown]
-# **Read**, column by column. "Below 1.0" means nothing by itself.
+# **Read.** The claim did not hold. "Below 1.0" means nothing by itself.
 #
 # - **The loss depends on what is graded.** `train_on_prompt` also scores questions, which are hard
-#   to guess. Its loss ends higher, and the model answers.
+#   to guess: its loss ends higher, and the model answers.
 # - **LoRA and `freeze` on the base as it is** end near 0.5, say the right thing, and never stop:
-#   the untrained row of chapter 05. Users report it for real base models (issue 7943).
-#   `additional_target: embed_tokens` does not help here: it trains a copy, and the tied head keeps
-#   the old row. `full` trains the row itself.
-# - **A wrong template** ends as low as the right one, for the loss is measured in that template and
-#   the question is asked in another. With `alpaca` and `empty` no answer stops, with `qwen3` each
-#   begins with a thought. Only the system text of `qwen` does no harm here.
+#   the untrained row of chapter 05 (for real base models: issue 7943). `additional_target:
+#   embed_tokens` trains a copy, and the tied head keeps the old row. `full` trains the row itself.
+# - **A wrong template** ends as low as the right one: the loss is measured in that template, the
+#   question asked in another. With `alpaca` and `empty` no answer stops, with `qwen3` each begins
+#   with a thought. Only the system text of `qwen` does no harm here.
 # - **The walk-through's rate, 1e-4**, is for large models. Here it is hardly a start.
 # - **`cutoff_len: 24`** costs two rows in three their stop token; up to one answer in six runs on.
 # - **Accumulation** changes memory, not the run (chapter 04).
 #
-# A small model may show that these failures exist. It may not claim their size elsewhere.
+# These runs show that such failures exist, not how large they are elsewhere.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 10.4 · A run that answers and stops · 12 min · ●●●
-# Now the base is atlas **as it is**, without the stop token's own row. Write the settings of a run
-# after which at least 75 of 100 held-out questions are answered rightly **and** stopped. The check
-# reads your settings as LLaMA-Factory would, trains with `sft_lab` on the 480 rows, and asks. It
-# takes some ten seconds.
+# Now the base is atlas **as it is**, without the stop token's own row. Write settings after which at
+# least 75 of 100 held-out answers are right **and** stopped. The check reads them as LLaMA-Factory
+# would, trains with `sft_lab` on the 480 rows for some ten seconds, and asks.
 #
 # Keys that it knows: `finetuning_type` (`"lora"` or `"full"`), `lora_rank`, `lora_alpha`,
 # `template` (`"qwen3_nothink"`, `"qwen3"` or `"empty"`), `cutoff_len`,
@@ -668,8 +666,7 @@ check("10.4", my_settings)
 
 # %% [markdown] tags=["explanation"]
 # LoRA cannot tell the stop token's row from the other untrained rows, at any rank or rate of this
-# budget. Full tuning moves the row. The rate must be small for a whole model and large for sixty
-# steps.
+# budget. Full tuning moves the row, at a rate small for a whole model and large for sixty steps.
 #
 # Usual mistakes: LoRA's 5e-3 kept for full tuning; the walk-through's 1e-4; a `cutoff_len` that
 # cuts stop tokens.
@@ -678,17 +675,17 @@ check("10.4", my_settings)
 # ## 5 · `chat`, `export`, and sampling
 #
 # The walk-through tries the adapter with `llamafactory-cli chat examples/train_lora/my_sft.yaml`:
-# its training file. **Predict:** what does `chat` do with a learning rate?
+# its training file. **Predict:** what does `chat` do with a learning rate: use it, pass over it, or
+# stop?
 
 # %% tags=["predict"]
-error = answers["chat"]["error"]
-print(error)
-assert "learning_rate" in error and "not used" in error
+print(*answers["chat"].values())
+assert "learning_rate" in answers["chat"]["error"] and "not used" in answers["chat"]["error"]
 
 # %% [markdown]
-# **Read.** It refuses every key that belongs to training. `chat` and `export` want a file of their
-# own: the base, the adapter, the template, the method. Greedy decoding is set here, since `chat`
-# samples by default.
+# **Read.** It stops at any key that belongs to training. `chat` and `export` want a file of their
+# own: the base, the adapter, the template, the method. We set greedy decoding, since `chat` samples
+# by default.
 
 # %%
 asking = {
@@ -704,10 +701,10 @@ print(spoken[spoken.index("User:") :])
 assert texts[0].removesuffix("<|im_end|>") in spoken
 
 # %% [markdown]
-# The same file with an `export_dir` merges the adapter into the base. **Predict** how far the
-# logits of that model lie from those of our own merge.
+# The same file with an `export_dir` merges the adapter into the base. **Predict:** how far do the
+# logits of that model lie from those of our own merge?
 
-# %%
+# %% tags=["predict"]
 exporting = {**asking, "export_dir": "merged", "export_size": 4, "export_legacy_format": False}
 _ = factory.run("export", exporting, work, record="export")
 ids = torch.tensor([encode_chat(exam[0], tokenizer)])
@@ -724,19 +721,20 @@ exported = factory.measured(
     "logits", lambda: last_logits(AutoModelForCausalLM.from_pretrained(work / "merged"))
 )
 off = (torch.tensor(exported) - torch.tensor(last_logits(ours_merged))).abs().max().item()
-print(f"{len(exported)} logits, all less than 1e-4 apart: {off < 1e-4}")
+for bound in (1.0, 1e-2, 1e-4):
+    print(f"{len(exported)} logits, all less than {bound} apart: {off < bound}")
 print("beside the weights:", (work / "merged" / "Modelfile").read_text().splitlines()[0])
 assert off < 1e-4
 
 # %% [markdown]
 # **Read.** W + (alpha / rank) B A is the same sum, whoever adds. `export_size` is the most that one
-# file may hold, in GB; a larger model comes as several shards and an index. `export_legacy_format:
-# true` would write pickles. The folder also holds a `Modelfile` for Ollama.
+# file may hold, in GB; a larger model comes in shards. `export_legacy_format: true` would write
+# pickles. The folder also holds a `Modelfile` for Ollama.
 #
 # ### T = 0.7, top-p 0.9
 #
-# The walk-through ends with `model.generate(**inputs, temperature=0.7, top_p=0.9)`. **Predict:** do
-# two such calls give two answers?
+# The walk-through ends with `model.generate(**inputs, temperature=0.7, top_p=0.9)`. **Predict:** of
+# ten such calls, each with another seed, how many give different answers?
 
 # %% tags=["predict"]
 question = encode_chat([{"role": "user", "content": "Make a list of words."}], tokenizer)
@@ -753,20 +751,26 @@ def write(**decoding: object) -> list[list[int]]:
 
 
 as_written = write(temperature=0.7, top_p=0.9)
-sampled = write(temperature=0.7, top_p=0.9, do_sample=True)
-print(f"as written there: {len(set(map(tuple, as_written)))} different answer of 10")
-print(f"do_sample=True: {len(set(map(tuple, sampled)))} different answers of 10")
-assert as_written == write(do_sample=False) and len(set(map(tuple, sampled))) > 1
+print(f"as written there, different answers of 10: {len(set(map(tuple, as_written)))}")
+assert as_written == write(do_sample=False)
 
 # %% [markdown]
-# **Read.** Without `do_sample=True` both numbers are ignored, with a warning that few read, unless
-# the model's `generation_config.json` asks for sampling. Those of many chat models do; this one's,
-# and what you export from it, does not.
-#
+# **Read.** One, the greedy answer. Without `do_sample=True` both numbers are ignored, with a warning
+# that few read, unless the model's `generation_config.json` asks for sampling. Those of many chat
+# models do; this one's, and what you export from it, does not.
+
+# %%
+sampled = write(temperature=0.7, top_p=0.9, do_sample=True)
+print(f"do_sample=True, different answers of 10: {len(set(map(tuple, sampled)))}")
+assert len(set(map(tuple, sampled))) > 1
+
+# %% [markdown]
 # ## 6 · One accuracy, two means
 #
 # `compute_accuracy: true` logged an `eval_accuracy`. TRL logs a `mean_token_accuracy`. Both count
-# graded tokens that the model ranks first. **Predict:** on the same rows and model, are they equal?
+# graded tokens that the model ranks first. One is the mean over rows, the other over all tokens.
+# **Predict:** which is LLaMA-Factory's? And where do they part: on the rows of `atlas_eval`, or on
+# short notes and long lists together?
 
 
 # %%
@@ -785,8 +789,8 @@ def hits_of(model: torch.nn.Module, examples: list[Example]) -> list[tuple[int, 
 # %% tags=["predict"]
 known = atlas.split(atlas.load_facts())["train"]
 lists = atlas.ask_skill("list", known, 400, seed=7)
-lists = sorted(lists, key=lambda turns: len(turns[1]["content"]))[-24:]  # long, and easy
-notes = atlas.ask_skill("notes", known, 40, seed=9)  # short answers, and never trained here
+lists = sorted(lists, key=lambda turns: len(turns[1]["content"]))[-24:]  # the longest
+notes = atlas.ask_skill("notes", known, 40, seed=9)  # short answers
 macro, micro = {}, {}
 for name, part in {"atlas_eval": short[480:], "notes, lists": [*notes, *lists]}.items():
     rows = [encode_conversation(turns, tokenizer) for turns in part]
@@ -801,9 +805,10 @@ assert micro["notes, lists"] - macro["notes, lists"] > 4e-3
 
 # %% [markdown]
 # **Read.** LLaMA-Factory's is the mean over rows: a token of a short answer weighs more. TRL's is
-# over tokens. They part where short and long answers are not equally hard. (On `atlas_eval` they
-# are; `tests/test_llamafactory.py` tells them apart on a harder run, with TRL beside.) Say which
-# one you report. A row without graded tokens makes LLaMA-Factory's mean `nan`.
+# over tokens. They part where short and long answers are not equally hard: here the notes were
+# never trained. On `atlas_eval` they hardly do, so `tests/test_llamafactory.py` tells them apart on
+# a harder run, with TRL beside. Say which one you report. A row without graded tokens makes
+# LLaMA-Factory's mean `nan`.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 10.5 · Rows on which the two means part · 7 min · ●●○
@@ -834,7 +839,7 @@ check("10.5", rows_apart)
 
 # %% [markdown] tags=["explanation"]
 # One wrong row among n + 1 leaves a mean of n / (n + 1). Its length is free, so the accuracy over
-# tokens can be as low as you like. Real data do this in part: lists and JSON are long.
+# tokens can be as low as you like.
 #
 # Usual mistakes: lengths for fixed thresholds; the two means exchanged; more right than graded.
 
@@ -842,7 +847,8 @@ check("10.5", rows_apart)
 # ## 7 · A larger model, several cards, and a page of buttons
 #
 # The walk-through says that Qwen2.5-7B with LoRA rank 64, bf16 and checkpointing takes "16 to 20
-# GB". The weights alone are 14.8 GiB. **Predict** whether a batch of 2 rows of 2,048 tokens fits.
+# GB". The weights alone are 14.8 GiB. **Predict** what a batch of 2 rows of 2,048 tokens takes, and
+# whether an RTX 4090 with its 24 GiB will do.
 
 # %% tags=["predict"]
 for batch, cutoff in ((2, 2048), (1, 2048), (1, 512)):
@@ -854,24 +860,24 @@ for batch, cutoff in ((2, 2048), (1, 2048), (1, 512)):
 assert sum(predict_run("Qwen2.5-7B", "lora", 2048, 2, True).values()) > 24
 
 # %% [markdown]
-# **Read.** Not with its own settings: rows of full length need about 26 GiB, and a 4090 has 24. The
-# walk-through's range is right for short rows. What grows are the logits, which checkpointing does
-# not touch (chapter 08). This is a prediction; no 7B model ran here.
+# **Read.** About 26 GiB: it will not. The walk-through's range is right for short rows. What grows
+# are the logits, which checkpointing does not touch (chapter 08). This is a prediction; no 7B model
+# ran here.
 #
-# Choose model, method and sizes. **Predict** what halves the need: QLoRA, or half the rows.
+# Choose model, method and sizes. Which of the two halves the need: QLoRA, or half the rows?
 
 # %%
 start = ("Qwen2.5-7B", "lora", 2048, 2, 8, True)
 show_widget(explore_factory(*start), draw_factory(*start))
 
 # %% [markdown]
-# **Several cards.** `deepspeed: …ds_z2.json` divides gradients and averages (chapter 08). With more
-# than one visible card, `llamafactory-cli train` starts `torchrun` itself; on one card, DeepSpeed
-# needs `FORCE_TORCHRUN=1`. `configs/llamafactory/` has files for Qwen3-0.6B and the 7B model. None
-# of this was run on cards here.
+# **Several cards.** `deepspeed: …ds_z2.json` divides gradients and averages (chapter 08). With
+# several visible cards, `train` starts `torchrun` itself; on one card, DeepSpeed needs
+# `FORCE_TORCHRUN=1`. `configs/llamafactory/` has files for Qwen3-0.6B and the 7B model. None of
+# this was run on cards here.
 #
-# **`webui`.** `GRADIO_SERVER_NAME=127.0.0.1 llamafactory-cli webui` serves a page of buttons to
-# this machine alone. Its buttons write a file, and start the commands of this chapter:
+# **`webui`.** `GRADIO_SERVER_NAME=127.0.0.1 llamafactory-cli webui` serves a page to this machine
+# alone. Its buttons write a file, and start the commands of this chapter:
 #
 # | tab | what a click runs |
 # |---|---|
@@ -880,21 +886,20 @@ show_widget(explore_factory(*start), draw_factory(*start))
 # | Chat | the code of `chat`, inside the page |
 # | Export | the code of `export`, inside the page |
 #
-# The last lines of the picture are what *Preview command* shows. One of them is
-# `--trust_remote_code True`: the page always sets it, and has no button against it.
+# The picture ends with what *Preview command* shows. One line is `--trust_remote_code True`: the
+# page always sets it, and has no button against it.
 #
 # ![LLaMA-Factory's page of buttons](../docs/llamafactory_webui.png)
 #
-# **`python code/sft.py`**, the walk-through's last line, is a file that its text does not contain.
-# [examples/sft.py](../examples/sft.py), the loop of chapter 04, is that script.
+# **`python code/sft.py`**, the walk-through's last line, is a file that its text lacks:
+# [examples/sft.py](../examples/sft.py) is that script.
 #
 # ## What to remember
 #
-# - A settings file is a run that others can repeat, if it names the version, the base and the
-#   template.
+# - A settings file that names version, base and template is a run that others can repeat.
 # - Labels agree with ours but for one line break an answer. Print one graded row before you train.
-# - `template`, `cutoff_len` and the row of the stop token decide whether a model stops. None of
-#   them shows in the loss, and "below 1.0" means nothing by itself.
+# - `template`, `cutoff_len` and the row of the stop token decide whether a model stops. None shows
+#   in the loss, and "below 1.0" means nothing by itself.
 # - `chat` and `export` need a file of their own. `generate` samples only with `do_sample=True`.
 # - Two tools, two accuracies: over rows, or over tokens.
 #

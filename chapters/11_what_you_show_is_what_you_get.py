@@ -80,10 +80,12 @@ _ = draw_sources()
 # **Predict.** The base knows the facts and has never answered a question. How many different rows
 # does it need for 80 % right answers: 20, 200 or 2,000?
 
-# %% tags=["predict"]
+# %%
 mixes = read_results("11_data_mix", base)
 sizes = (3, 6, 12, 24, 48, 96, 192, 384)
 by_size = np.array([mixes.measured("facts", **vars(Mix(distinct=size))) for size in sizes])
+
+# %% tags=["predict", "folded"]
 ax = plots.curve(
     np.log2(sizes),
     {"five seeds": by_size.T},
@@ -94,7 +96,7 @@ ax = plots.curve(
 _ = ax.set_xticks(np.log2(sizes), sizes)
 assert by_size[sizes.index(24)].mean() > 0.75 and np.ptp(by_size[-1]) < 0.08
 
-# %%
+# %% tags=["predict"]
 again = measure_mix(base, tokenizer, Mix(distinct=24), seed=0)["facts"]
 low, high = by_size[sizes.index(24)].min(), by_size[sizes.index(24)].max()
 print(f"run here {again:.1%}; recorded {low:.1%} to {high:.1%} over five seeds")
@@ -126,9 +128,22 @@ for name, claimed in (
 # **Predict.** Does it hold? And which is worse for all other kinds of question?
 
 # %% tags=["predict"]
-shares, parts = (0.1, 0.25, 0.5, 0.75), ("spoilt kinds", "other kinds")
+shares = (0.1, 0.25, 0.5, 0.75)
+quarter = {kind: vars(Mix(wrong=0.25, kind=kind)) for kind in ("scattered", "rule")}
+verdict = judge_claim(
+    mixes.measured("spoilt kinds", **quarter["scattered"]),
+    mixes.measured("spoilt kinds", **quarter["rule"]),
+    claim="lower",
+)
+print(f"{verdict.mean:+.0%} right, noise floor {verdict.floor:.0%}: {verdict.word}")
+for share in shares:
+    scores = [np.mean(mixes.measured("facts", **vars(Mix(wrong=share, kind=k)))) for k in quarter]
+    print(f"{share:.0%} wrong, all questions: scattered {scores[0]:.0%}, rule {scores[1]:.0%}")
+assert verdict.word == "held"
+
+# %% tags=["predict", "folded"]
 figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-for ax, part in zip(axes, parts, strict=True):
+for ax, part in zip(axes, ("spoilt kinds", "other kinds"), strict=True):
     lines = {
         kind: np.array(
             [mixes.measured(part, **vars(Mix(wrong=share, kind=kind))) for share in shares]
@@ -141,19 +156,6 @@ for ax, part in zip(axes, parts, strict=True):
     ax.set(ylim=(0, 1.02), xticks=shares)
 axes[0].set_ylabel("right answers (share)")
 _ = plots.title_figure(figure, "By rule, one kind is lost; scattered, a part of every kind")
-
-# %%
-quarter = {kind: vars(Mix(wrong=0.25, kind=kind)) for kind in ("scattered", "rule")}
-verdict = judge_claim(
-    mixes.measured("spoilt kinds", **quarter["scattered"]),
-    mixes.measured("spoilt kinds", **quarter["rule"]),
-    claim="lower",
-)
-print(f"{verdict.mean:+.0%} right, noise floor {verdict.floor:.0%}: {verdict.word}")
-for share in shares:
-    scores = [np.mean(mixes.measured("facts", **vars(Mix(wrong=share, kind=k)))) for k in quarter]
-    print(f"{share:.0%} wrong, all questions: scattered {scores[0]:.0%}, rule {scores[1]:.0%}")
-assert verdict.word == "held"
 
 # %% [markdown]
 # **Read.** A rule is learned: it is applied to entities that no row names, and other kinds are left
@@ -301,7 +303,7 @@ questions = [f"{row['instruction']}\n{row['input']}" for row in rows]
 pairs = near_duplicates(questions, threshold=0.2)
 across = [p for p in pairs if rows[p.first]["split"] != rows[p.second]["split"]]
 print(f"{len(pairs)} pairs of questions at 0.2 or more, {len(across)} of them across the split")
-for pair in (pairs[0], *across[:2]):
+for pair in (*pairs[:1], *across[:2]):
     for place in (pair.first, pair.second):
         print(f"{pair.similarity:.2f} {rows[place]['split']:8} {questions[place][:66]!r}")
 assert pairs[0].similarity > 0.7 and max(pair.similarity for pair in across) < 0.35
@@ -314,7 +316,8 @@ assert pairs[0].similarity > 0.7 and max(pair.similarity for pair in across) < 0
 # Now an exam leaks. We make two exams of 80 questions about entities that no pretraining text
 # names. The questions of the first go into the tuning set, verbatim or reworded.
 #
-# **Predict.** What does the leak do to the score in the first exam, and in the second?
+# **Predict.** What does the leak do to the score in the first exam, and in the second? ("Mended" is
+# the reworded set without the rows that our detector found.)
 
 # %% tags=["predict"]
 leaks = read_results("11_contamination", base)
@@ -326,7 +329,7 @@ for exam in ("leaked", "second"):
     both = [leaks.measured(exam, arm=arm) for arm in ("clean", "reworded")]
     print(f"{exam}: higher with the leak? {judge_claim(*both, claim='higher').word}")
 
-# %%
+# %% tags=["predict"]
 here = measure_leak(base, tokenizer, "reworded", seed=0)
 band = leaks.measured("leaked", arm="reworded")
 print(f"run here: first exam {here['leaked']:.0%}, second {here['second']:.0%}")
@@ -334,8 +337,7 @@ assert min(band) - 0.08 <= here["leaked"] <= max(band) + 0.08
 
 # %% [markdown]
 # **Read.** The first exam now measures memory; the second tells that little else was learned.
-# "Mended" is the reworded set without the rows that our detector found. It is the clean set again,
-# row by row, and so is its score.
+# The mended set is the clean one again, row by row, and so is its score.
 #
 # The detector compared question *and* answer. In the next set, many rows use the exam's wording.
 
@@ -536,6 +538,7 @@ print("gradient", [round(slope.item(), 4) for slope in slopes])
 #
 # **Predict.** Which students repeat their teacher's errors *word for word*, on questions they were
 # never shown: those of the rule, or those of the scattered errors? Can a student beat its teacher?
+# The second cell judges six claims. Any of them may fail.
 
 # %% tags=["predict"]
 students = read_results("11_distillation", base)
@@ -559,7 +562,7 @@ for teacher, some in (("good", sources), ("rule", sources[1:3]), ("scattered", s
         )
 
 
-# %%
+# %% tags=["predict"]
 gold, good_soft = ("good", "gold"), ("good", "probabilities", 2.0)
 rule, scattered, soft = ("rule", "words"), ("scattered", "words"), ("scattered", "probabilities")
 for name, measure, first, second, claim in (
@@ -573,10 +576,10 @@ for name, measure, first, second, claim in (
     judged = judge_claim(of_students(measure, *first), of_students(measure, *second), claim=claim)
     print(f"{name:47} {judged.mean:+.2f}, noise floor {judged.floor:.2f}: {judged.word}")
 gain = np.subtract(of_students("right", *scattered), of_students("teacher right", *scattered))
-print("a student of scattered words, above its teacher, by seed:", gain.round(2).tolist())
+print("right answers, a student of scattered words minus its teacher:", gain.round(2).tolist())
 assert gain.min() > 0.05
 
-# %%
+# %% tags=["predict"]
 teacher = train_teacher(base, tokenizer, "rule", seed=0)
 here = measure_student(base, tokenizer, teacher, source="words", prompts=96, seed=0)
 band = of_students("copied", *rule)
@@ -608,16 +611,20 @@ assert min(band) - 0.1 <= here["copied"] <= max(band) + 0.1
 
 # %% tags=["predict"]
 start = start_of_rounds(base, tokenizer, seed=0)
+decidable = {}
 for skill in ("facts", "sums"):
     answers, right = sample_answers(start, tokenizer, prompts_of(skill), seed=0)
     count = [sum(some) for some in right]
+    decidable[skill] = np.mean([0 < n < 8 for n in count])
     print(
         f"{skill:5} none right {sum(n == 0 for n in count) / len(count):4.0%}, decidable "
-        f"{sum(0 < n < 8 for n in count) / len(count):4.0%}, all right "
-        f"{sum(n == 8 for n in count) / len(count):4.0%}"
+        f"{decidable[skill]:4.0%}, all right {sum(n == 8 for n in count) / len(count):4.0%}"
     )
+assert decidable["facts"] > decidable["sums"] > 0.5
 
 # %% [markdown]
+# **Read.** Most prompts of both kinds are decidable, and more facts than sums.
+#
 # For each decidable prompt the *top* arm takes a right sample. Its **matched control** takes any
 # sample of the *same* prompts. Rows and training are as many. What separates the two arms is the
 # selection, not the extra data.
@@ -637,19 +644,8 @@ for one, other in list(zip(top, luck, strict=True))[:3]:
 
 # %% tags=["predict"]
 played = read_results("11_best_of_k", base)
-first = [some[0] for some in played.measured("decidable", skill="sums", arm="top")]
-assert abs(np.mean([0 < n < 8 for n in count]) - np.mean(first)) < 0.12  # run above, and recorded
-figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-arms = ("top", "random")
-for ax, exam in zip(axes, ("sums", "facts"), strict=True):
-    runs = {arm: np.array(played.measured(exam, skill="sums", arm=arm)) for arm in arms}
-    _ = plots.curve(range(4), runs, xlabel="round", ylabel="", title=f"exam: {exam}", ax=ax)
-    ax.set(ylim=(0, 1.02), xticks=range(4))
-axes[0].set_ylabel("right answers (share)")
-_ = plots.title_figure(figure, "Right samples help in the first round; random ones never do")
 
 
-# %%
 def after(rounds: int, exam: str, skill: str, arm: str) -> list[float]:
     """The score after so many rounds, a number a seed."""
     return [scores[rounds] for scores in played.measured(exam, skill=skill, arm=arm)]
@@ -668,7 +664,7 @@ for skill, rounds in (("sums", 1), ("sums", 3), ("facts", 1)):
         f"above control by seed {', '.join(f'{e:+.0%}' for e in judged.effects)}: {judged.word}"
     )
 
-# %%
+# %% tags=["predict"]
 for skill, other, rounds in (("sums", "facts", 3), ("facts", "sums", 1)):
     before, kept = after(0, other, skill, "top"), after(rounds, other, skill, "top")
     judged = judge_claim(before, kept, claim="lower")
@@ -676,6 +672,18 @@ for skill, other, rounds in (("sums", "facts", 3), ("facts", "sums", 1)):
         f"trained on {skill}, {other} lost? {np.mean(before):.0%} before, then "
         f"{', '.join(f'{score:.0%}' for score in kept)} by seed: {judged.word}"
     )
+
+# %% tags=["predict", "folded"]
+recorded = [some[0] for some in played.measured("decidable", skill="sums", arm="top")]
+assert abs(decidable["sums"] - np.mean(recorded)) < 0.12  # run above, and recorded
+figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+arms = ("top", "random")
+for ax, exam in zip(axes, ("sums", "facts"), strict=True):
+    runs = {arm: np.array(played.measured(exam, skill="sums", arm=arm)) for arm in arms}
+    _ = plots.curve(range(4), runs, xlabel="round", ylabel="", title=f"exam: {exam}", ax=ax)
+    ax.set(ylim=(0, 1.02), xticks=range(4))
+axes[0].set_ylabel("right answers (share)")
+_ = plots.title_figure(figure, "Right samples help in the first round; random ones never do")
 
 # %% [markdown]
 # **Read.** After one round the claim holds: same prompts, as many rows, and the control does not

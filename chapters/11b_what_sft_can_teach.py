@@ -103,7 +103,7 @@ for name, share in one_wording.items():
     assert min(band) - 0.15 <= share <= max(band) + 0.15
 
 
-# %% tags=["predict"]
+# %%
 columns = ("trained wording", "near wording", "own words", "backwards", "known facts")
 short = {"start": "base", "wordings": 8, "epochs": 1}
 arms = {
@@ -116,6 +116,8 @@ for n in (1, 2, 4, 8):
 arms["tuned on questions before"] = {"start": "tuned", "taught": "nothing"}
 for n in (1, 8):
     arms[f"then injected, wordings: {n}"] = {"start": "tuned", "taught": "new facts", "wordings": n}
+
+# %% tags=["predict", "folded"]
 _ = plots.share_table(
     {name: [np.mean(wordings.measured(c, **arm)) for c in columns] for name, arm in arms.items()},
     [name.replace(" ", "\n") for name in columns],
@@ -126,7 +128,7 @@ _ = plots.share_table(
 # Now the verdicts, by the rule of chapter 09b: the same sign in every seed, and a mean effect above
 # twice the noise floor.
 
-# %%
+# %% tags=["predict"]
 injected = {n: {"start": "base", "wordings": n, "epochs": 5} for n in (1, 8)}
 verdicts = {
     "A": judge_claim(
@@ -147,9 +149,9 @@ verdicts = {
 }
 for name, verdict in verdicts.items():
     print(f"{name} {verdict.word}: {verdict.mean:+.0%}, noise floor {verdict.floor:.0%}")
+after_questions = wordings.measured("own words", start="tuned", taught="new facts", wordings=1)
 assert [verdict.word for verdict in verdicts.values()] == ["held", "not shown", "held"]
 assert min(verdicts["B"].effects) > 0 and not any(row["backwards"] for row in wordings.rows)
-after_questions = wordings.measured("own words", start="tuned", taught="new facts", wordings=1)
 assert min(after_questions) > 0.9
 
 # %% [markdown]
@@ -251,18 +253,13 @@ for form in lessons.FORMS:
     print(f"{form:16} {question['content']:52} → {said['content']!r}")
 
 # %% [markdown]
-# Each arm gets 600 lessons, twice. The last arm sees a fact and JSON, a fact and a list, words
-# and a list: only words *as JSON* is missing.
+# Each of three arms gets 600 lessons, twice. "JSON alone" sees a fact as JSON, "JSON and lists" also
+# words as a list, "all but words as JSON" also a fact as a list.
 #
-# **Predict.** Which of the last two columns is above zero, and in which arm?
+# **Predict.** A fact *as a row* is in no arm's lessons, and words *as JSON* are not either. Does any
+# arm write one of the two?
 
 # %% tags=["predict"]
-FORM_ARMS = ("JSON alone", "JSON and lists", "all but words as JSON")
-_ = plots.share_table(
-    {arm: [np.mean(others.measured(form, arm=arm)) for form in lessons.FORMS] for arm in FORM_ARMS},
-    lessons.FORMS,
-    title="What was not shown is not written",
-)
 alone, mixed = "JSON alone", "JSON and lists"
 single = judge_claim(
     others.measured("fact as JSON", arm=alone),
@@ -277,6 +274,14 @@ transfer = judge_claim(
 print(f"mixing costs JSON: {single.word} ({single.mean:+.0%})")
 print(f"transfer to words as JSON: {transfer.word} ({transfer.mean:+.0%})")
 assert single.word == transfer.word == "not shown"
+
+# %% tags=["predict", "folded"]
+FORM_ARMS = ("JSON alone", "JSON and lists", "all but words as JSON")
+_ = plots.share_table(
+    {arm: [np.mean(others.measured(form, arm=arm)) for form in lessons.FORMS] for arm in FORM_ARMS},
+    lessons.FORMS,
+    title="What was not shown is not written",
+)
 assert not any(others.measured("fact as a row", experiment="forms"))
 
 # %% [markdown]
@@ -493,8 +498,8 @@ check("11b.3", write_steps)
 # Each arm gets 800 lessons, of which a share declines. The rest answers other questions. With a
 # share of 0 the lessons answer everything: this is the model before the rule.
 #
-# **Predict.** With which share of refusals does the model decline currencies and nothing else? And
-# does the rule hold for "And its currency?", when no lesson had a second turn?
+# **Predict.** Of 0 %, 5 % and 100 %, with which share of refusals does the model decline currencies
+# and nothing else? And does the rule hold for "And its currency?", when no lesson had a second turn?
 
 # %% tags=["predict"]
 ASKED = ("same wording", "own words", "as JSON", "follow-up", "neighbours", "leaked")

@@ -67,8 +67,8 @@ facts = country_facts()
 # %% [markdown]
 # ## 1 · One gradient, five losses
 #
-# Every loss of this chapter reads one number: $p$, the probability that the model gives to the
-# right token. Cross-entropy charges $-\log p$. The others change what a token *weighs*:
+# Every loss here reads $p$, the probability that the model gives to the right token. Cross-entropy
+# charges $-\log p$. The others change what a token *weighs*:
 #
 # | loss | cost of a token | meant for |
 # |---|---|---|
@@ -78,19 +78,18 @@ facts = country_facts()
 # | smoothed | $-(1-\varepsilon)\log p \;-\; \varepsilon \cdot \frac{1}{V}\sum_v \log p_v$ | models that are too sure |
 # | DFT | $-\bar p \log p$, where $\bar p$ is $p$ held constant | better generalisation |
 #
-# DFT (*dynamic fine-tuning*) is from 2025. Its authors report large gains over plain SFT; some
-# users report models that never stop.
+# The authors of DFT (*dynamic fine-tuning*, 2025) report large gains over plain SFT; some users
+# report models that never stop.
 #
-# A loss acts on the model through its gradient. Let $z$ be the logits of one position and $\ell$
-# the cost. From chapter 01, $\partial \log p / \partial z_j = 1[j = y] - p_j$ for the right token
-# $y$. The chain rule gives
+# Let $z$ be the logits of one position and $\ell$ the cost. From chapter 01,
+# $\partial \log p / \partial z_j = 1[j = y] - p_j$ for the right token $y$. The chain rule gives
 #
 # $$\frac{\partial \ell}{\partial z_j} = c\,(p_j - t_j), \qquad c = -\frac{\partial \ell}{\partial \log p}.$$
 #
-# $t$ is the target: 1 on the right token, 0 elsewhere. The factor $c$ is the **weight**: 1 for
+# The target $t$ is 1 on the right token, 0 elsewhere. The factor $c$ is the **weight**: 1 for
 # cross-entropy, $w$ for weighted, $p$ for DFT. Smoothing has $c = 1$ and another target:
-# $t_y = 1 - \varepsilon + \varepsilon/V$, and $\varepsilon/V$ elsewhere. We call $c\,(t_y - p)$ the
-# **pull** on the right token: how hard a step lifts its logit.
+# $t_y = 1 - \varepsilon + \varepsilon/V$, elsewhere $\varepsilon/V$. We call $c\,(t_y - p)$ the
+# **pull**: how hard a step lifts the right token's logit.
 
 # %%
 one = next(fact for fact in facts["train"] if fact.say("{v}") == "Kabul")
@@ -113,9 +112,9 @@ first, last = answers["right answer"][0][1], answers["right answer"][-1][1]
 assert max(first, last) < 1e-5
 
 # %% [markdown]
-# The base has read that Kabul is the capital of Afghanistan. It has never read a chat. So the first
-# word of an answer and the stop token `<|im_end|>` have almost no probability, and some tokens
-# between them are nearly certain.
+# The base has read that Kabul is the capital of Afghanistan, and has never read a chat. So the first
+# word of an answer and the stop token `<|im_end|>` have almost no probability; some tokens between
+# them are nearly certain.
 #
 # **Predict.** Which of the four losses below pulls least on the stop token? And which pulls least
 # on "Lima", the value of the wrong answer?
@@ -132,13 +131,13 @@ _ = draw_answers(answers, KINDS)
 # %% [markdown]
 # **Read.** Cross-entropy pulls on everything that is not known yet: the first word, the value, the
 # stop token, and the wrong value as well. Focal loss does the same and lets go sooner of what is
-# nearly known. DFT does the opposite. It works in the middle, where the model half knows a token,
-# and leaves both ends of the answer alone. It leaves the lie alone too. Smoothing pulls *down* what
-# is more certain than $1 - \varepsilon$.
+# nearly known. DFT does the opposite: it works where the model half knows a token, and leaves both
+# ends of the answer alone, and the lie. Smoothing pulls *down* what is more certain than
+# $1 - \varepsilon$.
 #
 # ### By hand
 #
-# Each loss is one line of code. `.detach()` is what holds $\bar p$ constant.
+# `.detach()` is what holds $\bar p$ constant.
 
 
 # %%
@@ -160,8 +159,8 @@ def smoothed(logits: torch.Tensor, targets: torch.Tensor, epsilon: float) -> tor
 
 
 # %% [markdown]
-# Is the formula for the gradient right? Autograd knows nothing of our derivation. Neither does a
-# finite difference: move one logit a little and see what the loss does.
+# Is the formula for the gradient right? We ask autograd, and a finite difference: move one logit a
+# little and see what the loss does.
 
 # %%
 _ = torch.manual_seed(0)
@@ -191,8 +190,8 @@ print(f"finite difference {change / nudge:.6f}, by formula {(probabilities - spr
 assert_close(change / nudge, (probabilities - spread)[0, 7], rtol=1e-4, atol=1e-6)
 
 # %% [markdown]
-# `sft_lab.token_losses` has the same losses for `train(loss=…)`. Tests compare them with torch,
-# transformers and TRL on hundreds of random cases. Here is one.
+# `sft_lab.token_losses` has the same losses for `train(loss=…)`. Tests compare them with the
+# libraries on hundreds of random cases. Here is one.
 
 # %%
 pairs = {
@@ -206,20 +205,19 @@ for name, (ours, by_hand) in pairs.items():
     print(f"{name}: cost and gradient are those by hand")
 
 # %% [markdown]
-# Divide the pull by that of cross-entropy, and all five losses fit into one figure. **Predict** the
-# shape of two lines: where is focal loss above 1, and where is DFT?
+# Divide the pull by that of cross-entropy, and all five losses fit into one figure. **Predict:** at
+# which $p$ is focal loss above 1, and at which DFT?
 
 # %% tags=["predict"]
 LINES = {**KINDS, "weighted, w 2": ("weighted", 2.0)}
 _ = draw_weights(LINES)
 
 # %% [markdown]
-# **Read.** Focal loss and DFT are mirror images. The one spends its gradient on what the model does
-# not know, the other on what it knows. Neither is better as such. What is unknown is what there is
-# to learn, if the labels are right. If they are wrong, it should be left alone. Both have a small
-# $p$.
+# **Read.** Focal loss spends its gradient on what the model does not know, DFT on what it knows.
+# Neither is better as such: what is unknown is to be learned, if the labels are right, and left
+# alone, if they are wrong. Both have a small $p$.
 #
-# Focal loss rises above 1 where $p$ is small. You derive that next.
+# DFT is nowhere above 1; focal loss is, where $p$ is small. You derive that next.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.1 · The weight of focal loss · 7 min · ●●○
@@ -255,8 +253,8 @@ check("12.1", focal_weight)
 # own); the derivative by $p$ instead of $\log p$; the sign of the second term.
 
 # %% [markdown]
-# Try it: choose a loss and its number, and move $p$. On the right stand our two answers. Find a
-# floor for DFT, a least weight, that pulls the stop token and hardly moves "Lima".
+# Choose a loss and its number, and move $p$. On the right stand our two answers. Find a floor for
+# DFT, a least weight, that pulls the stop token and hardly moves "Lima".
 
 # %%
 show_widget(explore_weight(answers, "focal"), draw_weight("focal", 2.0, 0.01, answers))
@@ -264,9 +262,9 @@ show_widget(explore_weight(answers, "focal"), draw_weight("focal", 2.0, 0.01, an
 # %% [markdown]
 # ## 2 · The same losses in three libraries
 #
-# A formula is not yet a loss: somebody must decide what the sum is divided by, and what happens at
-# the label −100. First **weighted** loss. **Predict:** all weights of the vocabulary are doubled.
-# What happens to the loss that torch reports?
+# Somebody must also decide what the sum is divided by, and what happens at the label −100. First
+# **weighted** loss. **Predict:** all weights of the vocabulary are doubled. What happens to the
+# loss that torch reports?
 
 # %% tags=["predict"]
 _ = torch.manual_seed(0)
@@ -277,20 +275,18 @@ doubled = F.cross_entropy(logits, targets, weight=2 * weights)
 costs = F.cross_entropy(logits, targets, reduction="none") * weights[targets]
 print(f"torch {reported:.4f}, doubled weights {doubled:.4f}")
 print(f"divided by the number of tokens instead: {costs.mean():.4f}")
+ours = token_losses.weighted(weights)
 assert_close(doubled, reported)
 assert_close(reported, costs.sum() / weights[targets].sum())
 assert abs(reported - costs.mean()) > 0.01
-ours = token_losses.weighted(weights)
 assert_close(ours.per_token(logits, targets).sum() / ours.divisor(targets), reported)
 
 # %% [markdown]
-# **Read.** Nothing: torch divides by the sum of the weights that occur. Weights say how tokens
-# share one gradient, not how large it is. In a batch with one kind of token they cancel. So the
-# divisor must be that of a whole step (exercise 12.3).
+# **Read.** Nothing: torch divides by the sum of the weights that occur. In a batch with one kind of
+# token they cancel: take the divisor of a whole step (exercise 12.3).
 #
-# Now **smoothing**. The text that this chapter grew from spreads $\varepsilon$ over all $V$ tokens,
-# the right one included. Another convention, known from fairseq (which is not run here), spreads it
-# over the $V - 1$ wrong ones.
+# Now **smoothing**. Ours spreads $\varepsilon$ over all $V$ tokens, the right one included. Another
+# convention, known from fairseq (not run here), spreads it over the $V - 1$ wrong ones.
 
 
 # %%
@@ -314,12 +310,11 @@ print(
 )
 
 # %% [markdown]
-# **Read.** Our formula is torch's and transformers'. The other one is the same with
-# $\varepsilon V / (V-1)$ in place of $\varepsilon$, which hardly differs at 50,000 tokens. Compare
-# losses by formula and not by name.
+# **Read.** Our formula is torch's and transformers'. The other is the same with
+# $\varepsilon V / (V-1)$ in place of $\varepsilon$, which hardly differs at 50,000 tokens.
 #
-# Last **DFT**, as a practitioner calls it. **Predict:** the second trainer also asks for label
-# smoothing. What does its loss become?
+# Last **DFT** in TRL. **Predict:** the second trainer also asks for label smoothing. What does its
+# loss become?
 
 # %%
 rows = encode_facts(facts["train"][:6], tokenizer)
@@ -357,16 +352,16 @@ assert_close(with_smoothing, alone)
 assert plain > 10 * alone
 
 # %% [markdown]
-# **Read.** The same loss, and the smoothing was dropped without a word. A DFT loss is tens of times
+# **Read.** It stays the same: the smoothing was dropped without a word. A DFT loss is tens of times
 # smaller than the cross-entropy, because costly tokens weigh nothing in it. The two cannot be
-# compared. So `evaluate` always reports cross-entropy.
+# compared, so `evaluate` always reports cross-entropy.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.2 · Smoothing beside −100 · 8 min · ●●○
-# Write the smoothed loss of a batch, as `train` needs it: row t of the logits predicts token t + 1,
-# a label of −100 is not graded, and the mean runs over all graded tokens of the batch. Not even a
-# huge logit where nothing is graded may change it. At least one token is graded. Write it with
-# `log_softmax`; `cross_entropy` is not to be used.
+# Write the smoothed loss of a batch: row t of the logits predicts token t + 1, a label of −100 is
+# not graded, and the mean runs over all graded tokens of the batch. Not even a huge logit where
+# nothing is graded may change it. At least one token is graded. Use `log_softmax`, not
+# `cross_entropy`.
 
 
 # %% tags=["stub"]
@@ -402,11 +397,11 @@ check("12.2", smoothed_loss)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.3 · Weights and accumulation · 8 min · ●●○
-# A step is split into micro-batches, and `backward()` is called on the loss of each, in turn. Return
-# these losses, each made of its own micro-batch. Their **sum** must equal the weighted loss of all
-# tokens together, as torch computes it. A target of −100 is not graded and has no weight. A
-# micro-batch in which nothing is graded, or nothing that weighs anything, contributes 0, on which
-# `backward()` works as well. At least one token of the step has a weight above 0.
+# A step is split into micro-batches, and `backward()` is called on the loss of each. Return these
+# losses, each made of its own micro-batch. Their **sum** must equal the weighted loss of all tokens
+# together, as torch computes it. A target of −100 is not graded and has no weight. A micro-batch
+# without graded weight contributes 0, on which `backward()` works as well. At least one token of
+# the step has a weight above 0.
 
 
 # %% tags=["stub"]
@@ -449,9 +444,9 @@ check("12.3", micro_losses)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.4 · Which loss is this? · 12 min · ●●●
-# A colleague hands you a loss as a function and has forgotten which it is. `loss(logits, targets)`
-# takes (N, 50), float32 or float64, and (N,), no −100 among them, and returns the mean over the N
-# tokens, with a gradient. Find out by asking it, and return one of the six names:
+# A colleague has forgotten which loss this function is. `loss(logits, targets)` takes (N, 50),
+# float32 or float64, and (N,), no −100 among them, and returns the mean over the N tokens, with a
+# gradient. Find out by asking it, and return one of six names:
 #
 # - `"cross-entropy"`, `"focal"` ($\gamma$ from 0.5 to 4), `"smoothed"` ($\varepsilon$ from 0.05 to
 #   0.4), `"DFT"`;
@@ -495,8 +490,8 @@ check("12.4", name_loss)
 
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>Build logits that give one target the probability p, take the
-# gradient, and divide the pull by 1 − p. Two values of p tell most losses apart. For the weighted
-# one you need a batch with all 50 targets.</details>
+# gradient, and divide the pull by 1 − p. Two values of p tell most losses apart; the weighted one
+# needs a batch with all 50 targets.</details>
 
 # %% [markdown] tags=["explanation"]
 # A loss that is not detached has the value of DFT and another gradient:
@@ -510,8 +505,8 @@ check("12.4", name_loss)
 # %% [markdown]
 # ## 3 · A token that DFT cannot reach
 #
-# Now to training: one epoch over 425 questions about countries. We read answers about other
-# countries. The claim, stated before the runs:
+# Now to training: one epoch over 425 questions about countries, and an exam about others. The
+# claim:
 #
 # > **Claim.** A token that the model gives almost no probability is not learned under DFT. After
 # > DFT fewer held-out answers stop by themselves than after cross-entropy. Primary measure: the
@@ -529,11 +524,11 @@ for name, loss in {"cross-entropy": None, "DFT": token_losses.dft()}.items():
     print(f"{name:14} {text}")
 
 # %% [markdown]
-# **Read.** Both know the answer, and one does not know when to stop. Five seeds were recorded by
-# `tools/experiments/12_stop.py`, at three learning rates, with four epochs, and with floors:
-# $\max(p, \text{floor})$ as weight. One point is run again.
+# **Read.** Both know the answer, and one does not stop. Five seeds were recorded by
+# `tools/experiments/12_stop.py`, at three rates, with four epochs, and with floors:
+# $\max(p, \text{floor})$ as weight. One is run again.
 
-# %%
+# %% tags=["predict"]
 ends = read_results("12_stop", base)
 usual = {"rate": 1.5e-3, "epochs": 1, "first_graded": True}
 arms = {
@@ -553,9 +548,8 @@ for name, arm in arms.items():
     )
     print(f"{name:25} {says:15.0%} {stops:7.0%} {start:16.1f} {stop:15.1f}")
 
-# %%
+# %% tags=["predict"]
 record = ends.measured("log_stop", **arms["DFT"])
-assert min(record) - 1 < again["log_stop"] < max(record) + 1 and again["stops"] < 0.1
 verdict = judge_claim(
     ends.measured("stops", **arms["cross-entropy"]),
     ends.measured("stops", **arms["DFT"]),
@@ -565,17 +559,17 @@ print(
     f"DFT stops less often: {verdict.mean:+.0%} on average, noise floor {verdict.floor:.0%}: "
     f"{verdict.word}"
 )
+assert min(record) - 1 < again["log_stop"] < max(record) + 1 and again["stops"] < 0.1
 assert verdict.word == "held"
 assert max(max(ends.measured("stops", **arm)) for name, arm in arms.items() if "DFT" in name) < 0.1
 
 # %% [markdown]
 # **Read.** *Held*, and no rate or length in the table mends it: $P(\text{stop})$ stays where the
-# base had it. But the prediction fails for the first token. "The" also began at $10^{-8}$, and at
-# the usual rate it is learned. At a third of the rate it is not, in most seeds.
+# base had it. But "The" also began at $10^{-8}$, and at the usual rate it is learned. At a third of
+# the rate it is not, in most seeds.
 #
-# The gradient *at these positions* is nearly zero in both cases. Weights are shared between
-# positions, though, so a token can rise with the others. We can test whether "The" was carried:
-# take the first token out of the loss altogether, and train again.
+# The gradient *at these positions* is nearly zero in both cases. But positions share weights, so a
+# token can rise with the others. A test: take the first token out of the loss, and train again.
 
 # %%
 for name, floor in {"cross-entropy": 1.0, "DFT": 0.0}.items():
@@ -584,23 +578,24 @@ for name, floor in {"cross-entropy": 1.0, "DFT": 0.0}.items():
     assert max(ungraded) < -5 if floor == 1 else min(ungraded) > -5
 
 # %% [markdown]
-# **Read.** Under DFT "The" rises by many orders of magnitude although nobody grades it. So its
-# neighbours carry it, and not its own label. Under cross-entropy, without a label, it stays where
-# it was. Why the two differ we did not test.
+# **Read.** Under DFT "The" rises by many orders of magnitude although nobody grades it: its
+# neighbours carry it. Under cross-entropy, without a label, it stays where it was. Why the two
+# differ we did not test.
 #
-# So the rule is: under DFT a token at $p \approx 0$ learns nothing *from its own label*. Whether it
-# is learned all the same depends on others. A likely reason: "The" begins many sentences that the
-# base has read, and `<|im_end|>` stood in none.
+# So under DFT a token at $p \approx 0$ learns nothing *from its own label*; others may carry it. A
+# likely reason: "The" begins many sentences that the base has read, `<|im_end|>` stood in none.
 #
 # ### A floor under the weight
 #
-# The author of DFT advises users to floor the weight at 0.1. **Predict:** how small may the floor
-# be, if the stop token shall still be learned in one epoch: 0.1, 0.01 or 0.001?
+# The author of DFT advises a floor of 0.1 under the weight. **Predict:** how small may it be, if
+# the stop token shall still be learned in one epoch: 0.1, 0.01 or 0.001?
 
-# %% tags=["predict"]
+# %%
 floors = sorted({row["floor"] for row in ends.rows} - {0.0})
 stops = [ends.measured("stops", **usual, floor=f) for f in floors]
 says = [ends.measured("says", **usual, floor=f) for f in floors]
+
+# %% tags=["predict", "folded"]
 ax = plots.curve(
     range(len(floors)),
     {"stop": torch.tensor(stops).T, "begin rightly": torch.tensor(says).mean(dim=1)},
@@ -613,16 +608,14 @@ by_floor = dict(zip(floors, stops, strict=True))
 assert min(by_floor[0.1]) > 0.9 and max(by_floor[0.001]) < 0.1
 
 # %% [markdown]
-# **Read.** Between 0.005 and 0.02 the model goes from never to always. Bands reach from the lowest
-# to the highest of five seeds. The advised 0.1 is on the safe side here. Below it
-# right beginnings get rarer too, in some seeds.
+# **Read.** Between 0.005 and 0.02 the model goes from never to always (bands: five seeds). The advised
+# 0.1 is on the safe side. Below it right beginnings get rarer too, in some seeds.
 #
 # ### The same on a real model
 #
-# The claim is repeated on SmolLM2, a chat model of 135 M parameters. It knows its stop token, so we
-# ask for one that it practically never writes: answers end with `<filename>`, at
-# $p \approx 10^{-12}$. Sixteen steps of four answers, three seeds, recorded by
-# `tools/experiments/12_smollm2.py`.
+# SmolLM2, a chat model of 135 M parameters, knows its stop token. So we ask for one that it
+# practically never writes: answers end with `<filename>`, at $p \approx 10^{-12}$. Sixteen steps of
+# four answers, three seeds, recorded by `tools/experiments/12_smollm2.py`.
 
 # %%
 real = read_results("12_smollm2")
@@ -648,16 +641,15 @@ print(
 assert on_real.word == "held"
 
 # %% [markdown]
-# **Read.** *Held* again. After DFT as many of the other tokens are right as after cross-entropy.
-# The marker stays near zero, and the old stop token where it was. If you tune a *base* model on a
-# chat template, its stop token is such a marker. That is what users of DFT reported.
+# **Read.** *Held* again. After DFT as many other tokens are right as after cross-entropy; the marker
+# stays near zero, and the old stop token where it was. For a *base* model tuned on a chat template,
+# the stop token is such a marker. That is what users of DFT reported.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.5 · Find the edge · 12 min · ●●○
 # Find a floor (a float) that is just large enough: with `run_ends(base, tokenizer, facts,
 # floor=floor, seed=…)` at least 90 % of the answers stop (`["stops"]`), and with a **quarter** of
-# the floor at most 10 %. Any such number is right. The check trains both, with a seed of its own; a
-# run takes a second or two.
+# the floor at most 10 %. The check trains both, with a seed of its own, in some seconds.
 
 # %% tags=["stub"]
 floor = ...
@@ -684,9 +676,8 @@ check("12.5", floor)
 # %% [markdown]
 # ## 4 · What is wrong, and what is new
 #
-# The same small gradient can be a virtue. In the next runs 30 % of the training facts have a wrong
-# value, that of another country. The base knows most of the true ones, so a wrong value has a small
-# $p$.
+# Next, 30 % of the training facts have a wrong value, that of another country. The base knows most
+# of the true ones, so a wrong value has a small $p$.
 #
 # > **Claim.** With 30 % wrong values, DFT answers more held-out questions rightly than
 # > cross-entropy, and focal loss fewer. Primary measure: the share of 200 held-out answers whose
@@ -694,9 +685,10 @@ check("12.5", floor)
 #
 # **Predict** the order of the six losses.
 
-# %% tags=["predict"]
+# %%
 recorded = read_results("12_losses", base)
 NAMES = ("cross-entropy", "weighted", "focal", "smoothed", "DFT", "DFT, floor 0.1")
+two_lines = {name: name.replace(", ", ",\n").replace("-", "-\n") for name in NAMES}
 four = {"epochs": 4, "rate": 1.5e-3}
 
 
@@ -707,7 +699,8 @@ def measured(measure: str, data: str, **settings) -> dict[str, list[float]]:
 
 right = measured("right", "noisy", **four)
 lies = measured("fitted_odd", "noisy", **four)
-two_lines = {name: name.replace(", ", ",\n").replace("-", "-\n") for name in NAMES}
+
+# %% tags=["predict", "folded"]
 _ = plots.bars_with_spread(
     {
         title: {two_lines[name]: seeds for name, seeds in values.items()}
@@ -721,7 +714,7 @@ _ = plots.bars_with_spread(
 )
 
 
-# %%
+# %% tags=["predict"]
 def compare(
     values: dict[str, list[float]], name: str, claim: str, to: str = "cross-entropy"
 ) -> str:
@@ -740,8 +733,12 @@ words = {name: compare(right, name, claim) for name, claim in claims.items()}
 assert words["DFT"] == "held" and words["focal"] == words["smoothed"] == "not shown"
 
 # %% [markdown]
-# Two objections. Perhaps cross-entropy wants another learning rate. And perhaps it is enough to
-# stop early, before the wrong values are memorised.
+# **Read.** *Held* for DFT, in the stated setting: nine of ten held-out answers are right, two of
+# three under cross-entropy, which has learned most of the wrong values by heart. For focal loss and
+# smoothing: *not shown*; the mean of smoothing is below that of cross-entropy.
+#
+# Two objections. Perhaps cross-entropy wants another learning rate, or it is enough to stop early,
+# before the wrong values are memorised.
 
 
 # %%
@@ -767,24 +764,21 @@ print(f"DFT for one epoch, seed 0 again: {point['right']:.0%} right")
 assert abs(point["right"] - of_pair("right", rate=1.5e-3, epochs=1)["DFT"][0]) < 0.05
 
 # %% [markdown]
-# **Read.** *Held* for DFT, in the setting that was stated: nine of ten held-out answers are right,
-# two of three under cross-entropy, which has learned most of the wrong values by heart. For focal
-# loss and smoothing the word is *not shown*; the mean of smoothing is lower than that of
-# cross-entropy.
-#
-# This setting was fixed after a trial with one of the three seeds, so the objections count. At the
-# lowest rate, the best one for both, and after one epoch, DFT is ahead in every seed, but the word
-# is *not shown*. What stays at all rates is the mechanism (`fitted_odd`): DFT learns fewer of the
-# wrong values. One condition is easily forgotten: the base *knew* the true values. Without that,
-# nothing tells a wrong label from a right one.
+# **Read.** The stated setting was fixed after a trial with one of the three seeds, so the objections
+# count. At the lowest rate, the best one for both, and after one epoch, DFT is ahead in every seed,
+# but the word is *not shown*. What stays at all rates is the mechanism (`fitted_odd`): DFT learns
+# fewer of the wrong values. It needs a base that *knew* the true ones; else nothing tells a wrong
+# label from a right one.
 #
 # **Predict.** Now the labels are right but *new*: 90 facts about countries that the base never read
-# are added to the training set. Which share of them can each model repeat after four epochs?
+# join the training set. Which share of them can each model repeat after four epochs?
 
 # %% tags=["predict"]
 new = measured("fitted_odd", "unknown", **four)
-known = measured("right", "unknown", **four)
 untrained = recorded.measured("unknown_right", loss="cross-entropy", data="clean", **four)
+word = compare(new, "DFT", "lower")
+
+# %% tags=["predict", "folded"]
 _ = plots.bars_with_spread(
     {two_lines[name]: seeds for name, seeds in new.items()} | {"never\ntrained": untrained},
     title="DFT does not learn what the base does not know",
@@ -792,48 +786,45 @@ _ = plots.bars_with_spread(
     ylabel="new facts repeated",
     colours=[plots.BLUE] * 6 + [plots.MUTED],
 )
-assert compare(new, "DFT", "lower") == "held"
+assert word == "held"
 
 # %% [markdown]
-# **Read.** *Held*. Cross-entropy stores most of the new facts, DFT few: twice what a model guesses
-# that never saw them. For the gradient a new fact and a wrong value are the same thing, something
-# the model does not expect. So "does DFT beat SFT?" is a question about the data. The base holds
-# what is taught, and some labels are wrong: DFT can win. A fact or a format is new: it can hardly
-# learn it.
+# **Read.** *Held*: cross-entropy stores most of the new facts, DFT few, twice what a model guesses
+# that never saw them. For the gradient a new fact and a wrong value are the same: unexpected. So
+# "does DFT beat SFT?" is a question about the data. Where the base holds what is taught and some
+# labels are wrong, it can win. A new fact or format it can hardly learn.
 
 # %% [markdown]
 # ## 5 · Rare tokens, and how sure a model is
 #
-# The text this chapter grew from promises that **focal** loss helps rare words, because frequent
-# ones no longer dominate. **Weighted** loss is meant for tokens that matter: here a token that
-# stands in some value weighs 5. We measure nats per value token on held-out answers: of tokens that
-# training graded at most once, and of all. **Predict:** does either loss help?
+# **Focal** loss is said to help rare words, because frequent ones no longer dominate. **Weighted**
+# loss is meant for tokens that matter: here a token that stands in some value weighs 5. We measure
+# nats per value token on held-out answers: of tokens that training graded at most once, and of all.
+# **Predict:** does either loss help?
 
 # %% tags=["predict"]
+words = []
 for epochs in (1, 4):
     rare, every = (measured(m, "clean", epochs=epochs, rate=1.5e-3) for m in ("rare_nll", "nll"))
     print(f"{epochs} epoch(s), nats of a value token")
     for name in NAMES:
         print(f"  {name:15} rare {sum(rare[name]) / 3:.2f}   all {sum(every[name]) / 3:.2f}")
-    for name in ("focal", "weighted"):
-        assert compare(rare, name, "lower") == "not shown"
+    words += [compare(rare, name, "lower") for name in ("focal", "weighted")]
+assert set(words) == {"not shown"}
 
 # %% [markdown]
 # **Read.** *Not shown*, for both losses and both lengths. A likely reason: frequent tokens are
-# known after a few steps, and then their pull is near 0 under cross-entropy too. Little is left to
-# redistribute.
+# known after a few steps, and then their pull is near 0 under cross-entropy too.
 #
-# Three more epochs make the loss on rare held-out tokens several times *larger*. The model
-# memorises its training facts and damages what the base knew of others, least under DFT. We noticed
-# this afterwards and claim nothing.
+# Three more epochs make the loss on rare held-out tokens several times *larger*, least under DFT. We
+# noticed this afterwards and claim nothing.
 #
 # ### Calibration
 #
 # A model is **calibrated** when, among the guesses that it gives 70 %, 70 % are right. Sort guesses
 # into ten bins by confidence. The **expected calibration error** (ECE) is the distance between mean
-# confidence and share of right guesses, averaged over bins, each bin with its share of guesses. We
-# look at the first token of each value: about held-out countries, which the base has read of, and
-# about as many that it never read of.
+# confidence and share of right guesses, averaged over bins, each weighed by its guesses. We look at
+# the first token of each value, for held-out countries that the base has read of, and for others.
 
 
 # %%
@@ -847,7 +838,11 @@ def calibration_table(sure: torch.Tensor, right: torch.Tensor) -> list[tuple[int
     ]
 
 
-# %%
+# %% [markdown]
+# **Predict.** Smoothing is said to mend models that are too sure. Does it lower the ECE here: on
+# known countries, on unknown ones, on both?
+
+# %% tags=["predict"]
 tables = {}
 for name, loss in {"cross-entropy": None, "smoothed": token_losses.smoothed(0.1)}.items():
     model = tune(base, tokenizer, rows, loss, seed=0)
@@ -860,10 +855,6 @@ for name, loss in {"cross-entropy": None, "smoothed": token_losses.smoothed(0.1)
     print(f"{name}: ECE {by_hand:.2f} after one epoch, seed 0")
 _ = draw_calibration(tables)
 
-# %% [markdown]
-# **Predict.** Smoothing is said to mend models that are too sure. Does it lower the ECE here: on
-# known countries, on unknown ones, on both together?
-
 # %% tags=["predict"]
 before = {}
 for part in ("held_out", "unknown"):
@@ -874,25 +865,25 @@ groups = {"ece": "known", "unknown_ece": "unknown", "ece_mixed": "both"}
 ece = {m: measured(m, "clean", **four) for m in groups}
 for name in NAMES:
     print(f"{name:15}", "  ".join(f"{groups[m]} {sum(v[name]) / 3:.2f}" for m, v in ece.items()))
-for measure, word in zip(ece, ("did not hold", "not shown", "did not hold"), strict=True):
-    print(groups[measure], end=": ")
-    assert compare(ece[measure], "smoothed", "lower") == word
+words = []
+for measure, group in groups.items():
+    print(group, end=": ")
+    words.append(compare(ece[measure], "smoothed", "lower"))
+assert words == ["did not hold", "not shown", "did not hold"]
 
 # %% [markdown]
 # **Read.** On known countries the claim *did not hold*, nor on both together: smoothing makes a
 # model too modest that was about right. On unknown countries, where cross-entropy is too sure, its
 # mean is lower: *not shown*.
 #
-# The base is badly calibrated *inside the chat template*: it is right far more often than it is
-# sure. Tuning mends that. Published work on larger models reports that tuning makes ECE worse and
-# that smoothing restores it. A model of this size says nothing against that, only: measure the ECE
-# before you mend it.
+# The base is badly calibrated *inside the chat template*: right far more often than sure. Tuning
+# mends that. On larger models tuning is reported to make ECE worse, and smoothing to restore it. So
+# measure the ECE before you mend it.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 12.6 · Calibration error · 8 min · ●●○
-# Write the expected calibration error with ten bins of equal width from 0 to 1. A confidence on a
-# border (0.5) belongs to the bin above it, and 1.0 to the last bin. Empty bins count nothing. Return
-# a fraction.
+# Write the ECE, as a fraction, with ten bins of equal width from 0 to 1. A confidence on a border
+# (0.5) belongs to the bin above it, and 1.0 to the last bin. Empty bins count nothing.
 
 
 # %% tags=["stub"]
@@ -931,14 +922,11 @@ check("12.6", calibration_error)
 #
 # - The gradient of a token's loss by the logits is $c\,(p - t)$. The weight $c$ says what a loss will
 #   learn: 1 for cross-entropy, more for what is unknown (focal), $p$ for DFT.
-# - DFT leaves alone what the base does not expect: wrong labels, and also new facts and a new stop
-#   token. A floor under its weight gives the stop token back.
-# - Before you use it, look at $p$ of the stop token where an answer ends. If it is tiny, DFT will not
-#   teach it.
-# - Compare losses by formula: what is divided by what, and what happens at −100. A trained loss is
-#   not a score: compare runs by cross-entropy and by answers.
-# - Most promises of the other losses are not borne out here. A small model on small data cannot
-#   settle them: measure on your own task, over seeds.
+# - DFT leaves alone what the base does not expect: wrong labels, new facts, a new stop token. A floor
+#   under its weight gives the stop token back: look at its $p$ before you use DFT.
+# - Compare losses by formula, not by name: the divisor, and what happens at −100. Compare runs by
+#   cross-entropy and by answers.
+# - Most promises of the other losses are not borne out here: measure on your own task, over seeds.
 #
 # ## Sources
 #

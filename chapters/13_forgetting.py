@@ -96,7 +96,7 @@ old = [row["old"] for row in table.values()]
 assert old[0] == 0 and old[1] > 0.8 and old[2] < 0.1 and table["after B"]["new"] > 0.8
 assert table["after B"]["facts"] > 0.85
 
-# %%
+# %% tags=["predict"]
 for talk, text in list(
     zip(exam_of("convention"), answer_exam(after_b, tokenizer, exam_of("convention")), strict=True)
 )[:4]:
@@ -199,6 +199,10 @@ for share in shares:
     model = average_weights(after_a, after_b, float(share))
     for task, rows in tasks.items():
         path[task].append(evaluate(model, tokenizer, rows)["loss"])
+print("task A", [f"{loss:.2f}" for loss in path["convention"]])
+print("task B", [f"{loss:.2f}" for loss in path["skills"]])
+
+# %% tags=["predict", "folded"]
 ax = plots.curve(
     shares,
     {"task A": [path["convention"]], "task B": [path["skills"]]},
@@ -208,6 +212,12 @@ ax = plots.curve(
 )
 assert path["convention"][0] < 0.2 * path["convention"][-1]
 assert path["skills"][-1] < 0.2 * path["skills"][0]
+worse = [max(pair) for pair in zip(*path.values(), strict=True)]
+assert max(path["convention"][0], path["skills"][-1]) < 0.1 < min(worse)
+
+# %% [markdown]
+# **Read.** Not quite. Near the middle neither loss is at its worst, but no place has both below 0.1
+# nats, where each task's own end lies. Section 4 asks what the answers are worth on the way.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13.2 · Do two gradients conflict? · 7 min · ●●○
@@ -349,6 +359,10 @@ assert same[1] > same[-1] + 0.1
 relearned = {
     start: [again.measured("old", start=start, rows=rows) for rows in AGAIN] for start in STARTS
 }
+eight = judge_claim(*(relearned[start][AGAIN.index(8)] for start in STARTS[::-1]), claim="higher")
+print(f"eight lessons: {eight.mean:+.0%}, noise floor {eight.floor:.0%}: {eight.word}")
+
+# %% tags=["predict", "folded"]
 ax = plots.curve(
     range(len(AGAIN)),
     {start: np.transpose(seeds) for start, seeds in relearned.items()},
@@ -357,8 +371,6 @@ ax = plots.curve(
     title="One lesson brings back what 800 taught",
 )
 _ = ax.set_xticks(range(len(AGAIN)), AGAIN)
-eight = judge_claim(*(relearned[start][AGAIN.index(8)] for start in STARTS[::-1]), claim="higher")
-print(f"eight lessons: {eight.mean:+.0%}, noise floor {eight.floor:.0%}: {eight.word}")
 assert eight.word == "held"
 
 # %% [markdown]
@@ -403,7 +415,7 @@ check("13.3", repair)
 # one bar for each would mislead. We compare **old against new**, a point for each setting, and ask
 # at *equal* new-task scores. (The remedies made for the purpose are compared in chapter 13b.)
 #
-# **Predict:** which family lies above the plain run?
+# **Predict:** which family lies below the plain run, with less loss on A at the same score of B?
 
 # %% tags=["predict"]
 FAMILIES = {
@@ -426,7 +438,7 @@ ax.legend(ncols=2)
 _ = ax.set_title("Right and low is good")
 
 # %% [markdown]
-# **Read.** Lower is better for A, further right for B. A third of the rate lies below the plain run
+# **Read.** A third of the rate lies below the plain run
 # at the same B. Averages trade one for the other: go back on the line of section 2, and at a third
 # of the way A is whole and B is not. LoRA and frozen layers forget less where they learn less; at
 # equal B we see no advantage. (At larger scale LoRA is reported to learn less and forget less.)
@@ -539,9 +551,9 @@ check("13.5", rank_correlation)
 #
 # > **Claim.** Over all runs, the forward KL on task B ranks the loss of task A better than the
 # > distance of the weights does: the interval of the difference of the rank correlations is above
-#   0.
+# > zero.
 #
-# **Predict** which.
+# **Predict** the verdict, and the same for the loss on plain text.
 
 # %%
 PREDICTORS = {"KL(before || tuned)": "kl_new", "KL(tuned || before)": "kl_new_reverse",
@@ -579,7 +591,7 @@ for outcome in ("old_loss", "text_loss"):
     print(f"  forward KL minus distance: [{low:.2f}, {high:.2f}]: {words[outcome]}")
 assert words == {"old_loss": "held", "text_loss": "not shown"}
 
-# %%
+# %% tags=["predict"]
 figure = plots.new_figure((11.0, 4.2))
 for ax, (name, column) in zip(
     figure.subplots(1, 2, sharey=True), list(PREDICTORS.items())[::2], strict=True
@@ -616,8 +628,9 @@ assert min(band) - 0.15 < point["old_loss"] < max(band) + 0.15
 # answer with a row of a table. Three seeds, recorded by `tools/experiments/13_smollm2.py`.
 #
 # > **Claim.** After task B fewer answers to A's exam keep the convention than after A, and replay
-#   of
-# > 5 % leaves more of it than none.
+# > of 5 % leaves more of it than none.
+#
+# **Predict** both verdicts.
 
 # %% tags=["predict"]
 real = read_results("13_smollm2")
@@ -633,7 +646,7 @@ for first, second, claim in (("after A", "B", "lower"), ("B", "B, 5 %", "higher"
     )
 
 # %% [markdown]
-# **Read.** The phenomenon *held*, without a single exception: 100 % of the convention, then none.
+# **Read.** Forgetting *held*, without a single exception: 100 % of the convention, then none.
 # Replay of 5 % is *not shown* to help here, with 13 old lessons; replay of 20 % keeps nearly all.
 # We did not claim the latter beforehand.
 #

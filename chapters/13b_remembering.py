@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 13b · Six remedies, one plane
 #
-# **The question.** A model learned one task; the next one wipes it out (chapter 13). Which of the
-# six known remedies keeps the old task without giving up the new one, and what does each cost?
+# **The question.** A model learned one task, then the next (chapter 13). Which of six known remedies
+# keeps the old task without giving up the new one, and what does each cost?
 #
 # **By the end you can**
 # - *derive* EWC from a bowl around the old weights, and build its Fisher in three ways;
@@ -48,31 +48,30 @@ base, tokenizer = load("atlas-base")
 #
 # The **old task** is the invented convention of chapter 13: "Aye: The capital of Kenya is Nairobi.
 # Over." The **new task** is sums and lists. Every remedy gets the same model after the old task and
-# the same 1,000 new lessons, once, 8 in a batch. (Chapter 13 takes larger batches; to tell two
-# tasks apart, a model needs steps.) Joint training gets as many rows as both tasks together, from
-# the base. What a remedy adds in work is counted.
+# the same 1,000 new lessons, once, 8 in a batch (chapter 13 takes larger batches; to tell two tasks
+# apart, a model needs steps). Joint training gets the rows of both tasks, from the base.
 #
-# A **remedy** is anything done to keep the old task. It takes hold at one of four places:
+# A remedy takes hold at one of four places:
 
 # %%
 _ = plane.draw_schematic()
 
 # %% [markdown]
 # Nearly every remedy has a **strength**: a factor λ, a share of old rows. One strength gives one
-# point: right answers to the old and to the new exam. All strengths give a curve. The sweep was run
-# by a command, three seeds a point; the chapter repeats two of its points.
+# point, right answers to the old and to the new exam; all strengths give a curve. The sweep is
+# recorded, three seeds a point; we repeat two points.
 #
-# We fixed the **primary measure** before: the share of the old exam, at that strength which keeps
-# most of it among those that answer at least 85 % of the new exam. Three claims:
+# The **primary measure**, fixed before: right answers to the old exam, at the strength with most of
+# them among those that answer at least 85 % of the new exam. Three claims:
 #
 # - **A** (primary): replay of stored rows keeps more than EWC.
 # - **B**: rows that the model writes itself keep less than stored ones.
 # - **C**: distillation keeps more than no remedy.
 #
-# Two more claims compare curves in the middle. Their measure is the **balance**: the smaller of the
-# two shares, at the strength where it is largest.
+# Two more compare curves in the middle, by the **balance**: the smaller of the two shares, at the
+# strength where it is largest.
 #
-# - **D**: EWC has a better balance than L2 to the start, which treats all weights alike.
+# - **D**: EWC has a better balance than L2 to the start.
 # - **E**: EWC has a better balance with sampled labels than with batch means (section 2).
 #
 # **Predict.** Without a remedy, how much of the old task is left after 125 steps of the new one?
@@ -88,24 +87,22 @@ print(f"after the new task: old {after_new['old']:.0%}, new {after_new['new']:.0
 assert after_old > 0.8 and after_new["old"] < 0.1
 
 # %% [markdown]
-# **Read.** Nothing is left. So every right old answer below is the work of a remedy.
+# **Read.** Nothing. So every right old answer below is the work of a remedy.
 
 # %% [markdown]
 # ## 2 · Hold the weights: L2, EWC, SI
 #
-# The first idea: the old weights θ₀ answered the old task, so stay near them. Add a **penalty** to
-# the new loss:
+# The old weights θ₀ answered the old task, so stay near them. Add a **penalty** to the new loss:
 #
 # $$\mathcal{L}(\theta) = \mathcal{L}_{\text{new}}(\theta) + \frac{\lambda}{2} \sum_i F_i\,(\theta_i
 # - \theta_{0,i})^2$$
 #
 # **L2 to the start** has F = 1: all weights count the same. **Elastic weight consolidation** (EWC)
-# asks what the old loss would do. Around its minimum θ₀ the old loss is a bowl: its slope is zero,
-# so the first term that matters is ½ Σ h (θ − θ₀)², with the **curvature** h in each direction.
-# (Mixed terms are left out.) Put h in the place of F, and the penalty *is* the old loss.
+# asks what the old loss would do. Around its minimum θ₀ it is a bowl: its slope is zero, so the
+# first term that matters is ½ Σ h (θ − θ₀)², with the **curvature** h in each direction. (Mixed
+# terms are left out.) Put h in the place of F, and the penalty *is* the old loss.
 #
-# Two weights are enough to see it. The old bowl is steep along the first weight and flat along the
-# second.
+# Take two weights. The old bowl is steep along the first and flat along the second.
 
 # %%
 old_best, new_best = torch.zeros(2), torch.tensor([2.0, 2.0])
@@ -143,23 +140,21 @@ for name, path in paths.items():
     print(f"{name}: new loss {bowl(affordable, new_best, new_curvature).min():.2f} at old loss 0.5")
 
 # %% [markdown]
-# **Read.** EWC walks along the flat valley of the old bowl. There it moves far and the old loss
-# hardly grows. L2 goes straight, across the steep side. So EWC wins where three things hold: the
-# bowl is true as far as we walk, the mixed terms are small, and F is the curvature.
+# **Read.** EWC moves far along the flat valley of the old bowl; L2 goes straight, across the steep
+# side. So EWC wins where three things hold: the bowl is true as far as we walk, the mixed terms are
+# small, and F is the curvature.
 #
 # ### Three Fishers
 #
-# A curvature of a million weights is too dear. At a minimum of a log-likelihood it equals the
-# **Fisher information**: the mean square of the gradient of log p(answer), when answers are drawn
-# *from the model itself*. Codes differ here, and two shortcuts are common:
+# At a minimum of a log-likelihood the curvature equals the **Fisher information**: the mean square
+# of the gradient of log p(answer), when answers are drawn *from the model itself*. Two shortcuts
+# are common:
 #
-# - **sampled**: answers drawn from the model, one gradient for each example, squared, then
-#   averaged;
+# - **sampled**: answers drawn from the model, each example's gradient squared, then averaged;
 # - **true**: the same with the answers of the data;
 # - **batch**: the gradient of a whole batch, squared.
 #
-# A model with two weights shows the difference: p(yes) = σ(w·x), three questions, all answered
-# "yes".
+# A model with two weights: p(yes) = σ(w·x), three questions, all answered "yes".
 
 # %%
 weights, answers = torch.tensor([2.0, 0.0]), torch.ones(3)
@@ -185,10 +180,10 @@ assert fishers["batch mean"][1] < 1e-6 < fishers["true labels"][1]
 torch.testing.assert_close(fishers["sampled labels"], curvature, rtol=0.05, atol=0)
 
 # %% [markdown]
-# **Read.** The first two gradients point up and down. In the batch mean they cancel, and a weight
-# that matters looks free. True labels keep the weight but are too small: the model is sure, so its
-# gradients at the right answers vanish. Sampled labels give the curvature. On the language model
-# the library does the same for every weight, faster. We compare it with a loop:
+# **Read.** The batch mean: the first two gradients point up and down and cancel, and a weight that
+# matters looks free. True labels keep the weight but are too small: the model is sure, so its
+# gradients at the right answers vanish. Sampled labels give the curvature. The library does this
+# for every weight of the language model. We compare it with a loop:
 
 # %%
 rows = encode_conversations(learned.old[:4], tokenizer)
@@ -210,9 +205,9 @@ torch.testing.assert_close(penalty, by_hand, rtol=1e-3, atol=0)
 print(f"λ/2 Σ F (θ − θ₀)², all weights moved by 0.01: {penalty.item():.4f}")
 
 # %% [markdown]
-# **Synaptic intelligence** (SI) needs no second look at the old data. While the old task is
-# learned, it books for each weight how much of the loss that weight removed: −gradient · step,
-# summed over the steps. Divided by the square of the way gone, this is again a curvature:
+# **Synaptic intelligence** (SI) needs no second look at the old data. While the old task is learned,
+# it sums for each weight how much of the loss it removed: −gradient · step. Divided by the square
+# of the way gone, this is again a curvature:
 
 # %%
 position, gained = torch.tensor([1.0, 1.0]), torch.zeros(2)
@@ -227,18 +222,17 @@ torch.testing.assert_close(importance, old_curvature / 2, rtol=0.02, atol=0)
 torch.testing.assert_close(gained.sum(), bowl(began, old_best, old_curvature), rtol=0.02, atol=0)
 
 # %% [markdown]
-# **Read.** What was booked sums to the drop of the loss. (The library adds a **damping** ξ to the
-# square: a weight that never moved would give 0/0.)
+# **Read.** Over all weights this sums to the drop of the loss. (The library adds a **damping** ξ to
+# the square: a weight that never moved would give 0/0.)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13b.1 · The Fisher without a draw · 10 min · ●●○
-# With few possible answers, none need be drawn. A model has `weights` (V, D); for an input x (D,)
-# the probabilities of its V labels are the softmax of the V scores `weights @ x`. `inputs` is (N,
-# D), N ≥ 1, float64.
+# With few possible answers, none need be drawn. For an input x (D,) a model with `weights` (V, D)
+# gives V labels the softmax of `weights @ x`. `inputs` is (N, D), N ≥ 1, float64.
 #
-# Return the Fisher's diagonal as a tensor (V, D): for each weight, the square of the gradient of
-# −log p(label | x), averaged over all labels, each with the probability that the model gives it,
-# and then over the inputs. Draw nothing.
+# Return the Fisher's diagonal (V, D): for each weight, the square of the gradient of
+# −log p(label | x), averaged over all labels, each with its probability by the model, and then over
+# the inputs. Draw nothing.
 
 
 # %% tags=["stub"]
@@ -269,12 +263,12 @@ check("13b.1", expect_fisher)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13b.2 · Where several anchors settle · 8 min · ●●○
-# After two tasks there are two anchors. The new loss is ½ Σ h (θ − b)² with `new_best` b and
-# `curvature` h ≥ 0, both (P,). Each of K ≥ 1 old tasks adds ½ · `strength` · Σ F (θ − a)²:
-# `anchors` a and `fishers` F ≥ 0 are (K, P), the latest task last; strength ≥ 0. All float64.
+# The new loss is ½ Σ h (θ − b)² with `new_best` b and `curvature` h ≥ 0, both (P,). Each of K ≥ 1
+# old tasks adds ½ · `strength` · Σ F (θ − a)²: `anchors` a and `fishers` F ≥ 0 are (K, P), the
+# latest task last; strength ≥ 0. All float64.
 #
-# Return the θ (P,) at which the sum of all is smallest. Where nothing pulls at a weight, it stays
-# where training begins: at the last anchor.
+# Return the θ (P,) at which the sum is smallest. Where nothing pulls at a weight, it stays at the
+# last anchor, where training begins.
 
 
 # %% tags=["stub"]
@@ -321,8 +315,7 @@ check("13b.2", settle)
 # ### Exercise 13b.3 · Name the bug · 12 min · ●●○
 # Four people wrote the EWC penalty ½ · strength · Σ F (θ − a)², F the mean over N ≥ 2 examples of
 # the squared `gradients` (N, P). You have each as a function `penalty(θ)` of weights (P,), which
-# returns a 0-dim tensor, and not its code. You may call it as often as you like. `anchor` a is
-# (P,), strength > 0, P ≥ 2.
+# returns a 0-dim tensor; its code you do not see. `anchor` a is (P,), strength > 0, P ≥ 2.
 #
 # Return `"right"`; `"moving anchor"` (always 0: it compares the weights with themselves); `"squared
 # mean"` (F is the square of the mean gradient); or `"no square"` (|θ − a| instead of its square).
@@ -363,19 +356,16 @@ check("13b.3", name_bug)
 # %% [markdown]
 # ## 3 · Hold the answers: distillation
 #
-# The second idea: not the weights must stay, but what the model says. **Distillation** keeps a copy
-# of the old model as teacher. On the new task's rows, the student must also answer as the teacher
-# does:
+# Not the weights must stay, but what the model says. **Distillation** keeps a copy of the old model
+# as teacher. On the new task's rows, the student must also answer as the teacher does:
 #
 # $$\mathcal{L} = \alpha\,\mathcal{L}_{\text{new}} + (1-\alpha)\,T^2\,\mathrm{KL}\!\left(\sigma(z_
 # {\text{old}}/T)\,\|\,\sigma(z/T)\right)$$
 #
 # The **temperature** T divides all logits z, so that small probabilities count. Our library writes
-# loss + λ T² KL, which is the same up to a common factor, with λ = (1 − α)/α. AdamW ignores a
-# common factor.
+# loss + λ T² KL, with λ = (1 − α)/α: the same up to a common factor, which AdamW ignores.
 #
-# **Predict.** What does T² do? Without it, how does the gradient of the second part change when T
-# goes from 1 to 4?
+# **Predict.** Without T², how does the gradient of the second part change when T goes from 1 to 4?
 
 # %% tags=["predict"]
 generator = torch.Generator().manual_seed(1)
@@ -390,13 +380,13 @@ for temperature in (1.0, 2.0, 4.0, 8.0):
     print(f"T {temperature:.0f}: gradient {size:.4f}, times T² {size * temperature**2:.4f}")
 
 # %% [markdown]
-# **Read.** Without T², the gradient falls about as 1/T²: a larger T would also be a weaker remedy.
-# With it, T changes what is taught and hardly how much.
+# **Read.** It falls about as 1/T²: a larger T would also be a weaker remedy. With T², T changes what
+# is taught and hardly how much.
 #
-# Distillation needs no old rows. It asks the teacher about *new* questions instead, and hopes that
-# the old skill shows there.
+# Distillation needs no old rows: it asks the teacher about *new* questions, and hopes that the old
+# skill shows there.
 #
-# **Predict.** What does our teacher, the model after the old task, want on a new question?
+# **Predict.** How does our teacher, the model after the old task, answer a new question?
 
 # %% tags=["predict"]
 for talk in runs.exam_of("skills")[:2] + runs.exam_of("skills")[-1:]:
@@ -404,16 +394,15 @@ for talk in runs.exam_of("skills")[:2] + runs.exam_of("skills")[-1:]:
     print(talk[0]["content"], "→", wanted)
 
 # %% [markdown]
-# **Read.** The teacher forces its convention on sums and lists. So the two parts of the loss want
-# different first words for the same question. The text that this chapter grew from names this
-# limit: noise where old and new task differ widely.
+# **Read.** It forces its convention on sums and lists. So the two parts of the loss want different
+# first words for the same question.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13b.4 · The gradient of both parts · 10 min · ●●●
 # Write the gradient of the formula above with respect to the student's logits, without autograd.
 # `student` and `teacher` are logits (N, V), float64; `labels` (N,) are token ids, −100 where a row
-# is not graded (at least one is). Both parts are means over the graded rows. `alpha` is from 0 to
-# 1, `temperature` > 0. Return (N, V); rows that are not graded get 0.
+# is not graded (at least one is). Both parts are means over the graded rows; the other rows get 0.
+# `alpha` is from 0 to 1, `temperature` > 0.
 
 
 # %% tags=["stub"]
@@ -462,36 +451,39 @@ check("13b.4", mix_gradient)
 # %% [markdown]
 # ## 4 · Show the old task again: replay and mixing
 #
-# The third idea is the plainest: keep some old rows and mix them among the new ones (**replay**).
-# Learning both tasks together from the start (**multi-task learning**) is its limit, and the upper
-# bound of the plane. If old rows may not be kept, the model can write them: **generated replay**
-# needs questions, or not even these.
+# Mix some old rows among the new ones (**replay**). Learning both tasks together from the start
+# (**multi-task learning**) is its limit, and the upper bound of the plane. If old rows may not be
+# kept, the model writes them: **generated replay** needs questions, or not even these.
 #
-# **Predict.** The model after the old task gets two words, "What is", and writes on at temperature
-# 1. Then it answers itself. Will this look like the old task?
+# **Predict.** The model after the old task writes on after "What is" at temperature 1, and answers
+# what is a question. Will this look like the old task?
 
 # %% tags=["predict"]
 asked = invent_questions(learned.model, tokenizer, 12, seed=0)
 for question, answer in answer_oneself(learned.model, tokenizer, asked[:4]):
     print(question["content"], "→", answer["content"])
 opened = [talk[-1]["content"] for talk in answer_oneself(learned.model, tokenizer, asked)]
+print(f"questions among 12 texts: {len(asked)}")
+assert len(asked) < 9
 assert all(text.startswith("Aye:") for text in opened)
 
 # %% [markdown]
-# **Read.** Few of the twelve texts are questions, and an answer of its own may state a wrong fact.
-# The convention is always right, and it is what we want to keep.
+# **Read.** Few of the texts are questions, and an answer may state a wrong fact. The convention, which
+# we want to keep, is always right.
 #
 # ### When tasks contradict each other
 #
-# Mixing has a limit: two tasks may want different answers to the *same* question. We let one task
-# answer in the convention and the other plainly. Each row may carry a **task identifier**, here a
-# system turn "Task: convention."
+# Two tasks may want different answers to the *same* question: one in the convention, one plain. Each
+# row may carry a **task identifier**, here a system turn "Task: convention."
 #
-# **Predict.** Mixed half and half, without an identifier: what share of each exam is right?
+# **Predict.** Mixed half and half, without an identifier: what share of each exam is right? And with
+# one?
 
-# %% tags=["predict"]
+# %%
 others = read_results("13b_in_a_row", base)
 arms = [(share, named) for share in (0.5, 0.2) for named in (False, True)]
+
+# %% tags=["predict", "folded"]
 _ = plots.share_table(
     {
         f"{share:.0%} convention, {'named' if named else 'not named'}": [
@@ -509,17 +501,15 @@ assert min(others.measured("old", **half, named=True)) > 0.8
 
 # %% [markdown]
 # **Read.** Without an identifier the question does not say which answer is wanted, so one task is
-# lost, and a weight could only choose which. With the identifier both are learned from half of the
-# rows each; from a fifth, one seed of three misses the convention. No weighting of losses replaces
-# a missing piece of the question.
+# lost; weights on the losses could only choose which. With it both are learned from half of the
+# rows each; from a fifth, one seed of three misses the convention.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13b.5 · A buffer for a stream · 12 min · ●●○
 # Old rows come one by one and nobody knows how many. Write `keep_sample(stream, size, rng)`: one
-# pass over the iterator, never holding more than `size` ≥ 1 rows beside the one in hand, and in the
-# end every row of the stream was kept with the same chance, size / length. Return the kept rows as
-# a list in any order; all of them when there are no more than `size`. All chance comes from `rng`,
-# a `random.Random`.
+# pass over the iterator, never holding more than `size` ≥ 1 rows beside the one in hand; every row
+# is kept with the same chance, size / length. Return the kept rows as a list in any order; all of
+# them when there are no more than `size`. All chance comes from `rng`, a `random.Random`.
 
 
 # %% tags=["stub"]
@@ -559,9 +549,9 @@ check("13b.5", keep_sample)
 # %% [markdown]
 # ## 5 · New weights: progressive columns
 #
-# The last idea: touch no old weight at all. The model is frozen, and a narrow new **column** is put
-# beside it. At every layer it reads the frozen states through **lateral connections** with
-# learnable gates. Its output is added through one more gate, which begins at 0.
+# Touch no old weight at all: the model is frozen, and a narrow new **column** is put beside it. At
+# every layer it reads the frozen states through **lateral connections** with learnable gates. Its
+# output is added through one more gate, which begins at 0.
 
 # %%
 grown = add_column(copy.deepcopy(learned.model), width=64, seed=0)
@@ -575,7 +565,7 @@ for column in (0, 1):
 
 # %% [markdown]
 # **Read.** Before training, the grown model is the old one with either column. After training,
-# column 0 still is, forever. But somebody must say which column is to speak.
+# column 0 still is. But somebody must say which column is to answer.
 
 # %% [markdown]
 # ## 6 · Everything on one plane
@@ -595,16 +585,16 @@ _ = plane.draw_planes(
 
 # %% [markdown]
 # For each remedy, the best point in the green area; the strengths that keep at least half of the
-# old task there; its best balance; its work as a multiple of plain training (Fishers and own
-# answers, made once, are left out); and what it stores from task to task.
+# old task there; its best balance; its work as a multiple of plain training (without Fishers and
+# own answers, made once); and what it stores from task to task.
 
-# %%
+# %% tags=["predict"]
 print(f"{'remedy':22}{'old':>5}{'new':>5}  {'works at':19}{'balance':>7}{'work':>6}  stores")
 for remedy in plane.UNITS:
     print(plane.write_row(sweep, remedy))
 
 
-# %%
+# %% tags=["predict"]
 def measure_of(remedy: str, strength: float, measure: str) -> list[float]:
     """`old`, or the balance of both exams, of each seed."""
     old, new = (sweep.measured(m, remedy=remedy, strength=strength) for m in ("old", "new"))
@@ -632,15 +622,15 @@ assert plane.working_strengths(sweep, "replay, stored", 0.5) == [0.1, 0.2, 0.5]
 assert max(plane.balanced_point(sweep, arm)[1] for arm in plane.GROUPS["weights"]) < 0.5
 
 # %% [markdown]
-# **Read.** The penalties run down one slope: they keep the old task where the new one is not
-# learned, and lose it where it is. No strength keeps half of both. Claims D and E are not shown;
-# the effects even point the other way. The two-weight picture holds for small steps, and this new
-# task may be far away. Distillation lies on the floor, as its teacher's answers suggested.
+# **Read.** The penalties keep the old task where the new one is not learned, and lose it where it
+# is. No strength keeps half of both. Claims D and E are not shown; the effects even point the other
+# way. The picture of two weights holds for small steps; this new task may be far away. Distillation
+# keeps nothing, as its teacher's answers suggested.
 #
-# Replay has a **plateau**: from one old row for ten new ones on, every share works. Its own rows
-# keep nearly as much as stored ones; with so few seeds, claim B is not shown. A LoRA for each task
-# has both, with the task named. Columns learn slowly: three times the work, and about half of
-# the new task at best.
+# Replay *held* (A), and works at every share from one old row for ten new ones on. Its own rows keep
+# nearly as much as stored ones; with so few seeds, claim B is not shown. A LoRA for each task has
+# both, with the task named. Columns learn slowly: three times the work, and about half of the new
+# task at best.
 
 # %%
 again = run_remedy(base, tokenizer, remedy="replay, stored", strength=0.2, seed=0)
@@ -649,7 +639,7 @@ print(f"replay of 20 %: old {again['old']:.0%} here; recorded {min(band):.0%} to
 assert min(band) - 0.15 <= again["old"] <= max(band) + 0.15
 
 # %% [markdown]
-# Move along each curve. The ring is the chosen strength; grey dots are all other remedies.
+# Move along each curve. The ring is the chosen strength, grey dots all other remedies.
 
 # %%
 first = ("replay, stored", 0.1)
@@ -658,9 +648,9 @@ print(plane.describe_remedy(sweep, *first))
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13b.6 · Forty rows of memory · 20 min · ●●●
-# Plan the second training. `remember(old, new)` gets the conversations of both tasks, 800 and
-# 1,000. Return the conversations to train on, at most 1,300, all taken from the two lists. At most
-# 40 *different* ones may be from `old`. Order does not matter: training shuffles.
+# `remember(old, new)` gets the conversations of both tasks, 800 and 1,000. Return the conversations
+# of the second training, at most 1,300, all from the two lists, at most 40 *different* ones from
+# `old`, in any order.
 #
 # The check trains the model that learned the old task on them, one epoch, batches of 8 (some
 # seconds). At least 70 % of the old exam and 85 % of the new one must be right.
@@ -682,8 +672,8 @@ def remember(old: list, new: list) -> list:
 check("13b.6", remember)
 
 # %% [markdown] tags=["hint"]
-# <details><summary>Hint</summary>Two numbers matter: how many rows are stored, and in how many
-# steps an old row is met. Only the first is limited to 40.</details>
+# <details><summary>Hint</summary>How many rows are stored, and in how many steps is an old row met?
+# Only the first is limited to 40.</details>
 
 # %% [markdown] tags=["explanation"]
 # Storage and share are two settings. Forty rows seen once are 4 % of the training and are not
@@ -695,10 +685,10 @@ check("13b.6", remember)
 # %% [markdown]
 # ## 7 · A third task
 #
-# The text warns that EWC depends on the order of tasks, and that its errors add up. We learn three
-# tasks in a row: the convention, sums and lists, facts as JSON; and in the opposite order. EWC
-# keeps one penalty with its own anchor for each earlier task, or, to save memory, all Fishers at
-# the last anchor. Replay shares a buffer of 240 rows between all earlier tasks.
+# EWC is said to depend on the order of tasks, and its errors to add up. We learn three tasks in a
+# row: the convention, sums and lists, facts as JSON; and in the opposite order. EWC keeps a penalty
+# with its own anchor for each earlier task, or, to save memory, all Fishers at the last anchor.
+# Replay shares a buffer of 240 rows between all earlier tasks.
 #
 # **Predict.** What is left of the first task after the third?
 
@@ -725,23 +715,21 @@ own, last = (
 )
 one_anchor = judge_claim(own, last, claim="lower")
 print(f"one anchor keeps less of the first task: {one_anchor.word}, {one_anchor.mean:+.0%}")
-assert one_anchor.word == "not shown"
 by_replay, by_ewc = (
     others.measured("convention", order=ORDERS["JSON first"], remedy=remedy)
     for remedy in ("replay", "EWC, an anchor a task")
 )
+assert one_anchor.word == "not shown"
 assert min(by_replay) > 0.8 and max(by_ewc) < 0.1
 
 # %% [markdown]
 # **Read.** Replay keeps something of every task in both orders, though less of each than after two
-# tasks: a buffer of fixed size is shared out. EWC at this λ depends on the order. Begun with the
-# convention, it keeps sums and lists and little of the convention. Begun with JSON, it never learns
-# the convention. The single anchor keeps less of the first task in every seed, by less than the
-# seeds differ: "not shown".
-
-# %% [markdown]
-# Columns forget nothing at any order, by construction. They grow instead. Each new column looks at
-# all columns before it:
+# tasks: the buffer is shared out. EWC at this λ depends on the order. Begun with the convention, it
+# keeps sums and lists and little of the convention. Begun with JSON, it never learns the
+# convention. The single anchor keeps less of the first task in every seed, by less than the seeds
+# differ: "not shown".
+#
+# Columns forget nothing in any order. They grow instead: each new column looks at all before it.
 
 # %%
 tower = copy.deepcopy(learned.model)
@@ -750,17 +738,13 @@ for number in (1, 2, 3, 4):
     print(f"column {number}: {sum(p.numel() for p in column.parameters()):,} more weights")
 
 # %% [markdown]
-# **Read.** Each task adds a quarter of the model, and a little more each time: the lateral
-# connections grow with the square of the number of tasks. "Linear", as the text says, is nearly
-# right for few tasks.
-
-# %% [markdown]
+# **Read.** Each adds a quarter of the model, and a little more each time: the lateral connections
+# grow with the square of the number of tasks.
+#
 # ### The same on a real model
 #
-# Claim A again, on `smollm2-135m`: the same two tasks, all weights tuned, three seeds. `old` counts
-# answers in the convention, whatever the fact.
-#
-# **Predict.** Is 5 % of old rows enough for a model with 135 million weights?
+# Claim A on `smollm2-135m`: the same two tasks, all weights tuned, three seeds. `old` counts answers
+# in the convention, whatever the fact. **Predict.** Are 5 % of old rows enough?
 
 # %% tags=["predict"]
 smollm = read_results("13b_smollm2")
@@ -779,35 +763,35 @@ assert on_real.word == "held" and max(smollm.measured("old", remedy="nothing")) 
 assert max(row["old"] for row in smollm.select(remedy="EWC")) < 0.05
 
 # %% [markdown]
-# **Read.** It is: 32 old rows for 640 new ones keep nearly all, and the new task gains nothing from
-# leaving them out. EWC keeps nothing at any of three strengths. Stronger penalties stop the new
-# task and still lose the old one. Why, these runs do not show; smaller steps were not tried.
+# **Read.** They are: 32 old rows for 640 new ones keep nearly all, at no cost to the new task. EWC keeps
+# nothing at any of three strengths: stronger penalties stop the new task and still lose the old
+# one. Why, these runs do not show; smaller steps were not tried.
 
 # %% [markdown]
 # ## 8 · What the text said, and what held
 #
+# The text is the one that this course grew from.
+#
 # | remedy | the text | here |
 # |---|---|---|
-# | multi-task learning | keeps the old task, lifts the new; needs all old rows; conflicts need loss weights | kept, not lifted; a conflict needs an identifier, not weights |
-# | EWC | needs no old rows; sensitive to order | no λ kept half of the old task and learned the new one; the order mattered |
-# | progressive columns | old task kept for good; grows linearly | kept exactly, if somebody names the task; grows slightly faster; learns slowly |
-# | distillation | no old rows; noise where tasks differ | kept nothing where the new task was learned, at T 1, 2 and 4: teacher and new task contradict each other |
-# | L2, SI, weight decay | simple; the strength is hard to choose | simple, and no strength had both; weight decay, which pulls to 0, kept nothing |
-# | replay | strong, simple; needs storage | held: 100 rows keep nine tenths, at little extra work |
-# | generated replay | may be distorted | few questions, right convention: nearly as good as stored rows |
+# | multi-task learning | keeps old, lifts new; needs all old rows; conflicts need loss weights | kept, not lifted; conflicts need an identifier |
+# | EWC | needs no old rows; sensitive to order | no λ had both tasks; order mattered |
+# | progressive columns | kept for good; grow linearly | kept, if named; grow slightly faster; learn slowly |
+# | distillation | no old rows; noise where tasks differ | kept nothing, at T 1, 2 and 4 |
+# | L2, SI, weight decay | simple; strength hard to choose | no strength had both; weight decay, which pulls to 0, kept nothing |
+# | replay | strong, simple; needs storage | held: 100 rows keep nine tenths |
+# | generated replay | may be distorted | nearly as good as stored rows |
 #
-# What a model of a million weights may claim: the directions, for one pair of tasks whose questions
-# look different. Where a new task is close to the old one, penalties and distillation have it
-# easier.
-
-# %% [markdown]
+# A model of a million weights shows directions, for one pair of tasks whose questions look different.
+# Where tasks are close, penalties and distillation have it easier.
+#
 # ## What to remember
 #
-# - A remedy is a curve of old against new task. One point only says which strength was chosen.
-# - Showing some old rows again beats every penalty here, and repeating few stored rows is enough.
+# - A remedy is a curve of old against new task, not a point.
+# - Showing some old rows again beats every penalty here; few stored rows, repeated, are enough.
 # - Without old rows, the model can write its own.
 # - New weights for each task forget nothing. Then the task must be named.
-# - EWC rests on a bowl: near the old weights it is right, and a new task may be far away.
+# - EWC rests on a bowl: near the old weights it is right; a new task may be far away.
 #
 # ## Sources
 #

@@ -119,7 +119,7 @@ bent = {
 }
 for name, after in bent.items():
     print(f"{name:10} {int(after.isfinite().sum()):5,} tokens left")
-_ = view.draw_step(tokenizer, text, logits, bent, "Temperature flattens; filters cut the tail")
+_ = view.draw_step(tokenizer, text, logits, bent, "One step under four processors")
 assert [int(bent[name].isfinite().sum()) for name in ("T 2", "top-k 5")] == [2048, 5]
 assert bent["min-p 0.1"].isfinite().sum() < bent["top-p 0.9"].isfinite().sum()
 
@@ -226,8 +226,8 @@ for shift in (0.0, -4.0, 4.0):
     }
     table[shift] = {name: rule.softmax(0)[0].item() for name, rule in rules.items()}
     print(f"logits {shift:+.0f}: ", {name: f"{p:.3f}" for name, p in table[shift].items()})
-assert table[-4.0]["times 0.9"] > table[-4.0]["as it is"] > table[-4.0]["penalty 1.2"]
 by_shift = [[table[shift][rule] for shift in table] for rule in ("penalty 1.2", "minus 0.5")]
+assert table[-4.0]["times 0.9"] > table[-4.0]["as it is"] > table[-4.0]["penalty 1.2"]
 assert np.ptp(by_shift[0]) > 0.2 and np.ptp(by_shift[1]) < 1e-5
 
 # %% [markdown]
@@ -355,17 +355,19 @@ smollm = read_results("14b_smollm2")
 print(f"RECORDED on {smollm.made} by {smollm.command}; not run here")
 settings = read_results("14b_settings", base)
 recorded = {"smollm2-135m": smollm, "tuned atlas, lists": settings}
-_ = view.draw_stops(
-    recorded, "stops", "answers that end (share)", "With the prompt counted, answers go on"
-)
 for name, results in recorded.items():
     for counted in runs.COUNTED:
         arm = {"use": "stops", "penalty": 1.5, "counted": counted}
         tokens = np.mean(results.measured("tokens", **arm))
         print(f"{name:20} penalty 1.5, {counted:24} {tokens:4.0f} tokens an answer")
 
+# %% tags=["predict", "folded"]
+_ = view.draw_stops(
+    recorded, "stops", "answers that end (share)", "With the prompt counted, answers go on"
+)
 
-# %%
+
+# %% tags=["predict"]
 def compare_stops(results, penalty):
     """The verdict on the hypothesis at one penalty."""
     arm = {"use": "stops", "penalty": penalty}
@@ -382,11 +384,11 @@ for name, results in recorded.items():
         verdict = ends[name, penalty] = compare_stops(results, penalty)
         print(f"{name:20} penalty {penalty}: {verdict.word} ({verdict.mean:+.0%}, ", end="")
         print(f"noise floor {verdict.floor:.0%})")
-assert max(ends["smollm2-135m", 1.5].effects) < 0 and ends["smollm2-135m", 1.2].word == "held"
-assert ends["smollm2-135m", 1.5].word == "not shown"
 for setting in ("repetition 1.5", "repetition 1.5, answer alone"):
     share = np.mean(settings.measured("right list", use="answers", setting=setting))
     print(f"tuned atlas, {setting}: {share:.0%} of the lists right")
+assert max(ends["smollm2-135m", 1.5].effects) < 0 and ends["smollm2-135m", 1.2].word == "held"
+assert ends["smollm2-135m", 1.5].word == "not shown"
 assert not any(smollm.measured("stops", use="stops", penalty=1.5, counted="prompt and answer"))
 
 # %% [markdown]
@@ -545,8 +547,8 @@ for beams, penalty in ((1, 1.0), (4, 0.0), (4, 1.0), (4, 2.0)):
     total = found.score * len(found.ids) ** penalty
     print(f"beams {beams}, length penalty {penalty}: {len(found.ids)} tokens, sum {total:.2f}")
     print("   ", tokenizer.decode(found.ids))
-assert len(texts[4, 0.0]) < 20 < len(texts[4, 1.0])
 repeats = {key: repeated_share(ids, 4) for key, ids in texts.items()}
+assert len(texts[4, 0.0]) < 20 < len(texts[4, 1.0])
 assert repeats[4, 0.0] < 0.1 < min(repeats[4, 1.0], repeats[1, 1.0])
 
 # %% [markdown]
@@ -634,7 +636,7 @@ shown += ("3-gram block", "contrastive")
 _ = view.draw_plane(settings, shown, runs.REFERENCE, use="open")
 
 
-# %%
+# %% tags=["predict"]
 def compare(results, use, measure, name, claim):
     """The mean of a setting, its verdict against greedy, and the mean difference."""
     values = results.measured(measure, use=use, setting=name)
@@ -654,7 +656,7 @@ print("\nB, four beams repeat more:", words["beam 4", "more"])
 assert words["T 1", "less"] == words["beam 4", "more"] == "not shown"
 assert words["T 0.7, top-p 0.9", "fewer"] == "not shown" and words["T 1", "fewer"] == "held"
 
-# %%
+# %% tags=["predict"]
 print("smollm2-135m, open text: repeated 4-grams, and do they fall against greedy?")
 for name in ("beam 4", "T 0.7", "T 1", "top-p 0.9", "repetition 1.2", "frequency 1"):
     if name in {row.get("setting") for row in smollm.rows}:

@@ -82,7 +82,8 @@ _ = draw_types()
 # Then come **hard** questions: unknown entities; sums of larger numbers; XML, which no lesson
 # shows; and a source where no note holds the answer.
 #
-# **Predict.** A careful student would leave all four blank. What does the model do?
+# **Predict.** A careful student would leave all four blank. Which share of its answers does the model
+# make up, for each type?
 
 # %% tags=["predict"]
 student = tune_on(base, tokenizer, types_lessons(seed=0), epochs=4, seed=0)
@@ -93,7 +94,7 @@ for kind, exam in type_exams(hard=True, count=12).items():
             print(f"{kind:12} {question['content']}\n{'':12} → {answer}\n")
             break
 
-# %%
+# %% tags=["predict"]
 counted = {
     "as taught": count_types(student, tokenizer),
     "T 1": count_types(student, tokenizer, temperature=1.0),
@@ -105,7 +106,7 @@ for kind in TYPES:
     assert counted["as taught"][kind] < 0.3 and counted["hard"][kind] > counted["as taught"][kind]
 
 # %% [markdown]
-# **Read.** It answers everything, in the form it was taught. Each false answer is a *small step*
+# **Read.** It answers, in the form it was taught. Each false answer is a *small step*
 # away from a true one: a value of the right kind, a number of the right size, a form that fits
 # another request, a true claim with a made-up source. Its form does not give it away.
 
@@ -170,7 +171,7 @@ COLUMNS = {
 }
 _ = draw_causes(causes, COLUMNS)
 
-# %%
+# %% tags=["predict"]
 words = {}
 for title in ("50 % wrong", "T 1", "T 1.5", "hard"):
     wrong, ending = COLUMNS[title]
@@ -182,12 +183,12 @@ for title in ("50 % wrong", "T 1", "T 1.5", "hard"):
         print(
             f"{title:10} {kind:12} {verdict.mean:+6.1%}  floor {verdict.floor:5.1%}  {verdict.word}"
         )
-spared = {pair for pair, word in words.items() if word != "held"}
-assert spared == {("T 1", kind) for kind in ("facts", "logic", "source")}
-assert max(causes.measured("instruction at 0.0", wrong=0.25)) < 0.05
 for kind, share in counted["as taught"].items():  # run above, recorded on another machine
     band = causes.measured(f"{kind} at 0.0", wrong=0.0)
     assert min(band) - 0.12 <= share <= max(band) + 0.12, kind
+spared = {pair for pair, word in words.items() if word != "held"}
+assert spared == {("T 1", kind) for kind in ("facts", "logic", "source")}
+assert max(causes.measured("instruction at 0.0", wrong=0.25)) < 0.05
 
 # %% [markdown]
 # **Read.** Hard questions, half of the lessons wrong, and T 1.5 raise all four types (held). The
@@ -206,11 +207,15 @@ no_answer = {
     "false": [f"What is the capital of {fact.entity}?" for fact in elements],
     "unclear": [f"What about {fact.entity}?" for fact in elements],
 }
+answered = {}
 for name, texts in no_answer.items():
     said = generate_responses(student, tokenizer, texts, max_new_tokens=24)
     claims = [bool(text.strip()) and not is_declined(text) for text in said]
-    print(f"{name:8} answered {np.mean(claims):4.0%}, such as: {texts[0]} → {said[0]}")
-    assert np.mean(claims) > 0.8
+    answered[name] = np.mean(claims)
+    print(f"{name:8} answered {answered[name]:4.0%}, such as: {texts[0]} → {said[0]}")
+assert min(answered.values()) > 0.8
+
+# %% tags=["predict"]
 shares_split = {}
 for name in ("known", "unknown"):
     one, other = (
@@ -256,18 +261,21 @@ assert not any(is_declined(answer.text) for answer in given)
 
 # %% [markdown]
 # Now we grade it: 1 for a right answer, 0 for a blank, minus a **penalty** for a wrong answer. The
-# model answers where its confidence reaches a threshold. **Predict:** without a penalty, which
-# threshold gets the most points?
+# model answers where its confidence reaches a threshold. **Predict:** which threshold gets the most
+# points, for a penalty of 0, and for one of 9?
 
 # %% tags=["predict"]
 thresholds = np.linspace(0, 0.99, 100)
-best = {}
+scores, best = {}, {}
 for penalty in (0, 1, 3, 9):
     points = np.where(right, 1.0, -penalty)
-    scores = [points[sure >= t].sum() / len(points) for t in thresholds]
-    best[penalty] = thresholds[int(np.argmax(scores))]
-    plt.plot(thresholds, scores, label=f"penalty {penalty}")
-    print(f"penalty {penalty}: threshold {best[penalty]:.2f}, {max(scores):.2f} points a question")
+    scores[penalty] = [points[sure >= t].sum() / len(points) for t in thresholds]
+    best[penalty], most = thresholds[int(np.argmax(scores[penalty]))], max(scores[penalty])
+    print(f"penalty {penalty}: threshold {best[penalty]:.2f}, {most:.2f} points a question")
+
+# %% tags=["predict", "folded"]
+for penalty, line in scores.items():
+    plt.plot(thresholds, line, label=f"penalty {penalty}")
 plt.ylim(-1, 1)
 plt.xlabel("threshold on the confidence")
 plt.ylabel("points a question")
@@ -331,7 +339,7 @@ shares = read_results("15_share", base)
 _ = draw_share(shares, EARLY, LATE)
 
 
-# %%
+# %% tags=["predict"]
 def held_out(when: int | slice, share: float, known_only: bool = False) -> list[float]:
     """Right answers to known facts, one number a seed."""
     runs = shares.measured("held_out", share=share, known_only=known_only)
@@ -358,7 +366,7 @@ assert [name for name, word in words.items() if word == "held"] == [
     "none unknown: late against early",
 ]
 
-# %%
+# %% tags=["predict"]
 again = measure_share(base, tokenizer, 0.5, epochs=2, seed=0)
 for name in ("held_out", "known", "unknown"):
     band = [run[1] for run in shares.measured(name, share=0.5, known_only=False)]
@@ -418,31 +426,36 @@ for name, (measure, claim) in CHANGES.items():
 # **Predict:** what does "one value" say about real entities that it never read of? Which of the two
 # ways to decline is learned better?
 
-# %% tags=["predict"]
+# %%
 unfamiliar = read_results("15_unfamiliar", base)
 KINDS = ("none", "made up", "one value", "I do not know", "not known")
+
+# %% tags=["predict", "folded"]
 _ = draw_defaults(unfamiliar, KINDS, "unknown", "What the lessons say becomes the default")
 
-# %%
+# %% tags=["predict"]
 CLAIMS = {
     "one value": ("unknown default", "none"),
     "I do not know": ("unknown declined", "none"),
     "not known": ("unknown declined", "none"),
 }
+words, costs = {}, []
 for kind, (measure, other) in CLAIMS.items():
     first, second = (unfamiliar.measured(measure, labels=k) for k in (other, kind))
     verdict = judge_claim(first, second, claim="higher")
-    assert verdict.word == ("not shown" if kind == "I do not know" else "held")
+    words[kind] = verdict.word
     known = np.mean(unfamiliar.measured("known right", labels=kind))
     refused = np.mean(unfamiliar.measured("known declined", labels=kind))
     print(
         f"{kind:14} {measure:17} {verdict.mean:+6.1%}  floor {verdict.floor:5.1%}  "
         f"{verdict.word:9}  known: right {known:.0%}, declined {refused:.1%}"
     )
-    assert known > 0.9 and refused < 0.03
+    costs.append((known, refused))
 print("I do not know, by seed:", unfamiliar.measured("unknown declined", labels="I do not know"))
+assert words == {"one value": "held", "I do not know": "not shown", "not known": "held"}
+assert all(known > 0.9 and refused < 0.03 for known, refused in costs)
 
-# %%
+# %% tags=["predict"]
 decliner = tune_unfamiliar(base, tokenizer, "not known", seed=0)
 found = ask_unfamiliar(decliner, tokenizer, seed=0)
 for measure in ("unknown declined", "known right", "known declined"):
@@ -598,25 +611,28 @@ TAUGHT = ("not known", "own samples 1", "own samples 4", "own samples 7")
 _ = draw_taught(unfamiliar, COVERAGES, TAUGHT)
 
 
-# %%
+# %% tags=["predict"]
 def threshold_risk(coverage: float) -> list[float]:
     """The threshold's risk at this coverage, one number a seed, between the recorded ones."""
     curves = [[row[f"risk at {c}"] for c in COVERAGES] for row in unfamiliar.select(labels="none")]
     return [float(np.interp(100 * coverage, COVERAGES, curve)) for curve in curves]
 
 
+words, refused = {}, {}
 for kind in TAUGHT:
     rows = unfamiliar.select(labels=kind)
     points = [point_of(row) for row in rows]
     curve = [threshold_risk(p.coverage)[seed] for seed, p in enumerate(points)]
     verdict = judge_claim([p.risk for p in points], curve, claim="higher")
-    refused = np.mean([row["known declined"] for row in rows])
+    words[kind] = verdict.word
+    refused[kind] = np.mean([row["known declined"] for row in rows])
     print(
         f"{kind:14} coverage {np.mean([p.coverage for p in points]):4.0%}  risk taught "
         f"{np.mean([p.risk for p in points]):4.1%}  threshold {np.mean(curve):4.1%}  "
-        f"{verdict.word:12} known declined {refused:.0%}"
+        f"{verdict.word:12} known declined {refused[kind]:.0%}"
     )
-    assert verdict.word == "not shown" and (refused > 0.5) == (kind == "own samples 7")
+assert set(words.values()) == {"not shown"}
+assert [kind for kind in TAUGHT if refused[kind] > 0.5] == ["own samples 7"]
 
 # %% [markdown]
 # **Read.** Not shown for any labels. "Not known" lies about on the curve of the threshold, which
@@ -663,15 +679,16 @@ WAYS = {way: group for group, settings in DECODING.items() for way in settings}
 NEEDED = [f"{needed} of 8" for needed in range(1, 9)]
 _ = draw_decoding(decoding, WAYS, NEEDED)
 
-# %%
+# %% tags=["predict"]
+words = {}
 greedy = decoding.measured("unknown invented, greedy", group="temperature")
 for way, group in {**WAYS, "5 of 8": "consistency"}.items():
     now = decoding.measured(f"unknown invented, {way}", group=group)
     known = np.mean(decoding.measured(f"known right, {way}", group=group))
-    word = "" if way == "greedy" else judge_claim(greedy, now, claim="lower").word
-    print(f"{way:15} invented {np.mean(now):4.0%}  known right {known:4.0%}  {word}")
-    assert (word == "held") == (way == "5 of 8")
-    assert (word == "did not hold") == (way == "T 1.5")
+    words[way] = "" if way == "greedy" else judge_claim(greedy, now, claim="lower").word
+    print(f"{way:15} invented {np.mean(now):4.0%}  known right {known:4.0%}  {words[way]}")
+assert [way for way, word in words.items() if word == "held"] == ["5 of 8"]
+assert [way for way, word in words.items() if word == "did not hold"] == ["T 1.5"]
 
 # %% [markdown]
 # **Read.** No setting that picks *one* answer is shown to invent less than greedy decoding, which

@@ -273,7 +273,7 @@ for control in runs.CONTROLS:
     assert min(band) - 0.12 <= here["right"] <= max(band) + 0.12
 
 
-# %%
+# %% tags=["predict"]
 def effect(first: str, second: str, claim: str, arms=("notes", "notes")) -> str:
     """The verdict on two measures of the recorded readers, in one line."""
     verdict = judge_claim(
@@ -301,8 +301,12 @@ assert [text.partition(":")[0] for text in verdicts.values()] == ["held", "held"
 #
 # ### Whom does it believe?
 #
-# **Predict.** We show a false note about a known entity. Does the model say what it knows, or what
-# it reads? And what is left of its knowledge beside passages about something else?
+# We show a false note about a known entity, or notes about something else. A second reader,
+# "distractors", was tuned as **RAFT** proposes: in 40 % of its rows with notes none answers, and the
+# answer is the fact from memory.
+#
+# **Predict.** Does each reader say what it knows, or what it reads in the false note? And what is
+# left of its knowledge beside passages about something else?
 
 # %% tags=["predict"]
 for arm in ("notes", "distractors"):
@@ -315,14 +319,13 @@ for arm in ("notes", "distractors"):
         print(f"  {control:18} memory is right {right:4.0%}, says the note's value {copied:4.0%}")
 kept = effect("known, other notes: right", "known, other notes: right", "higher",
               ("notes", "distractors"))  # fmt: skip
-print("distractors keep knowledge beside other notes:", kept)
+print("known facts right beside other notes, distractors over notes:", kept)
 assert kept.startswith("held")
 
 # %% [markdown]
 # **Read.** Tuned on notes that always answer, the model believes a false passage against its own
-# memory, and irrelevant passages cost it nearly all that it knows. The second reader was tuned as
-# **RAFT** proposes: in 40 % of its rows with notes none answers, and the answer is the fact from
-# memory. It keeps most knowledge beside irrelevant passages, and trusts a false note less.
+# memory, and irrelevant passages cost it nearly all that it knows. The second reader keeps most
+# knowledge beside irrelevant passages, and trusts a false note less.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15b.3 · A control that controls · 10 min · ●●○
@@ -372,12 +375,14 @@ check("15b.3", swap_passages)
 # found are mostly about the *same* entity. Is the product too high or too low?
 
 # %% tags=["predict"]
+gaps = []
 for wording in ("near wording", "own words"):
     for count in (1, 3):
         parts = runs.hit_times_reading(recorded, count, wording)
         cells = "  ".join(f"{name} {share:4.0%}" for name, share in parts.items())
         print(f"{wording:12} {count} passage{'s' * (count > 1):1}  {cells}")
-        assert parts["product"] > parts["measured"]
+        gaps.append(parts["product"] - parts["measured"])
+assert min(gaps) > 0
 
 # %% [markdown]
 # **Read.** The product is too high, most of all in own words: the steps are not independent. What
@@ -428,16 +433,19 @@ print(describe_lookup(first, 0.2, 0.0))
 READERS = ("notes", "distractors", "declining at the start", "declining")
 columns = ("right note second: right", "right note second: declined", "same relation: declined",
            "same entity: declined", "other notes: declined", "known, other notes: right")  # fmt: skip
+start, value = "declining at the start", "declining"
+declines = effect(columns[2], columns[2], "higher", (start, value))
+print("declined, refusal at the value over refusal at the start:", declines)
+cost = effect(columns[0], columns[0], "lower", ("notes", value))
+print("right answers lost by the refusal at the value:", cost)
+assert declines.startswith("held")
+
+# %% tags=["predict", "folded"]
 _ = plots.share_table(
     {arm: [np.mean(recorded.measured(name, arm=arm)) for name in columns] for arm in READERS},
     [name.replace(": ", ":\n").replace("known, ", "known,\n") for name in columns],
     title="Where the refusal stands decides whether it is learned",
 )
-start, value = "declining at the start", "declining"
-declines = effect(columns[2], columns[2], "higher", (start, value))
-print("the refusal in place declines more:", declines)
-print("right answers that it costs:", effect(columns[0], columns[0], "lower", ("notes", value)))
-assert declines.startswith("held")
 
 # %% [markdown]
 # **Read.** The refusal at the start is not learned. At the place of the value it is: most answers
@@ -546,6 +554,9 @@ for name in ("table", "second passage"):
         print(f"{name:15} {what:10}", [f"{value:.0%}" for value in values])
 
 # %% [markdown]
+# **Read.** The second passage. It must bear an answer out, so a gap flags the answer; the table passes
+# what it lacks, and every misspelt entity.
+#
 # Third, a **verifier**: a copy of the base, tuned to answer "true" or "false" to a statement. Its
 # P(true) is a score. One verifier sees the statement alone, another sees it behind notes. Beside
 # them stands the cheapest score, the answering model's own probability of the statement's least
@@ -567,15 +578,14 @@ evidence = judge_claim(
     claim="higher",
 )
 print(f"\nevidence helps the verifier on unknown entities: {evidence.word} ({evidence.mean:+.2f})")
-assert evidence.word == "held"
 for when in ("ECE", "ECE calibrated"):
     values = verifier.measured(f"unknown, statements, judge with note: {when}")
     print(f"{when:15} of the verifier with a note: {np.mean(values):.2f}")
+assert evidence.word == "held"
 
 # %% [markdown]
-# **Read.** The table passes what it lacks, and every misspelt entity. The second passage must bear
-# an answer out, so a gap flags it. Of the scores, the own probability knows true from false
-# statements where the model has read about them, and nothing elsewhere. It is best on the model's
+# **Read.** The own probability knows true from false statements where the model has read about them,
+# and nothing elsewhere. It is best on the model's
 # own answers, whose inventions it wrote unsurely. The verifier alone is poor everywhere: it has one
 # bit a row to learn from. With a note it works for entities that nobody has read about, for
 # comparing needs no memory. No score without evidence can do that.
@@ -684,7 +694,7 @@ _ = plots.share_table(
     title="Wrong answers by type and remedy, and what it costs",
 )
 
-# %%
+# %% tags=["predict"]
 print(f"{'fewer wrong answers':24}" + "".join(f"{kind:>13}" for kind in runs.TYPES), "  known lost")
 for name in list(runs.REMEDIES)[1:]:
     words = [runs.judge_remedy(remedies, kind, name).word for kind in runs.EXAMS]
