@@ -11,7 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 from build_notebooks import BLANK, blank_first_lines, shrink_pictures, to_notebook
-from chapter_source import RELIED_ON, BuildError, Cell, assemble, part_asserts
+from chapter_source import RELIED_ON, TELLS, BuildError, Cell, assemble, part_asserts
 from PIL import Image
 
 SLUG = "97_demo"
@@ -223,7 +223,6 @@ def test_asserts_that_would_tell_the_answer_stand_in_a_folded_cell_of_their_own(
     ("tags", "source"),
     [
         ((), "x = 1\nassert x"),
-        (("predict", "folded"), "x = 1\nassert x"),
         (("predict",), "assert True"),
         (("predict",), "assert True\nx = 1"),
         (("predict",), "for x in (1, 2):\n    print(x)\n    assert x"),
@@ -232,6 +231,13 @@ def test_asserts_that_would_tell_the_answer_stand_in_a_folded_cell_of_their_own(
 def test_a_cell_without_asserts_to_part_stays_whole(tags, source):
     cell = Cell("code", source, tags, 7)
     assert part_asserts(cell, Path("97_doubling.py")) == [cell]
+
+
+def test_the_line_that_stands_for_a_folded_source_tells_nothing():
+    cell = Cell("code", 'draw("It rises")', ("predict", "folded"), 7)
+    [folded] = part_asserts(cell, Path("97_doubling.py"))
+    assert folded.source.splitlines() == [TELLS, 'draw("It rises")']
+    assert folded.line + 2 == 7 + 1  # its second line is the first one in the file
 
 
 def test_the_line_of_an_assert_is_that_of_the_chapter():

@@ -31,6 +31,8 @@ ROLES = {
 }
 ORDER = "exercise, stub, solution, check, hints (any number), explanation"
 TAGS = {*ROLES, "setup", "real", "predict", "folded", "raises-exception"}
+# JupyterLab shows the first line of a folded source
+TELLS = "# folded: this code tells the answer"
 RELIED_ON = "# asserted: the numbers that the text relies on"
 # the first table of a chapter: its last column names the items that it covers
 HEADER = re.compile(r"^\| needs .*\n\|[-| ]+\n\|.*\|(?P<items>[^|]*)\|(\n|$)", re.MULTILINE)
@@ -175,8 +177,11 @@ def assemble(path: Path, url: str | None = None) -> dict[str, list["Cell"]]:
 
 def part_asserts(cell: "Cell", path: Path) -> list["Cell"]:
     """A `predict` cell and, apart from it, the asserts at its end in a folded cell: read before the
-    guess, they would tell the answer. Any other cell, and one of asserts alone, as it is."""
-    if "predict" not in cell.tags or "folded" in cell.tags:
+    guess, they would tell the answer. A cell that is folded as a whole begins with a line that
+    tells nothing. Any other cell, and one of asserts alone, stays as it is."""
+    if "folded" in cell.tags:
+        return [replace(cell, source=f"{TELLS}\n{cell.source}", line=cell.line - 1)]
+    if "predict" not in cell.tags:
         return [cell]
     try:
         statements = ast.parse(cell.source).body
