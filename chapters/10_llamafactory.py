@@ -25,6 +25,7 @@ import transformers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
+# %% tags=["setup"]
 from sft_lab import atlas, plots
 from sft_lab.batches import pad_batch
 from sft_lab.chat import encode_chat, generate_ids

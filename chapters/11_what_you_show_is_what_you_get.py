@@ -48,6 +48,8 @@ from sft_lab.course.data_runs import (
     start_of_rounds,
     train_teacher,
 )
+
+# %% tags=["setup"]
 from sft_lab.course.results import read_results
 from sft_lab.course.views.mix import draw_mix, draw_sources, explore_mix
 from sft_lab.course.views.widgets import show_widget

@@ -556,8 +556,12 @@ check("13.5", rank_correlation)
 # **Predict** the verdict, and the same for the loss on plain text.
 
 # %%
-PREDICTORS = {"KL(before || tuned)": "kl_new", "KL(tuned || before)": "kl_new_reverse",
-              "distance of weights": "distance", "task B right": "new"}  # fmt: skip
+PREDICTORS = {
+    "KL(before || tuned)": "kl_new",
+    "KL(tuned || before)": "kl_new_reverse",
+    "distance of weights": "distance",
+    "task B right": "new",
+}
 runs = pd.DataFrame(recorded.rows)
 arms = runs["arm"].unique()
 

@@ -616,8 +616,12 @@ for claim, (first, second, direction, measure) in claims.items():
     word, _, mean, floor = verdicts[claim]
     print(f"{claim} {word}: {second} against {first}, {mean:+.0%} ({measure}; noise {floor:.0%})")
 assert {claim: verdict.word for claim, verdict in verdicts.items()} == {
-    "A": "held", "B": "not shown", "C": "not shown", "D": "not shown", "E": "not shown"
-}  # fmt: skip
+    "A": "held",
+    "B": "not shown",
+    "C": "not shown",
+    "D": "not shown",
+    "E": "not shown",
+}
 assert plane.working_strengths(sweep, "replay, stored", 0.5) == [0.1, 0.2, 0.5]
 assert max(plane.balanced_point(sweep, arm)[1] for arm in plane.GROUPS["weights"]) < 0.5
 

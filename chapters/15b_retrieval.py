@@ -19,6 +19,7 @@ from collections import Counter
 
 import numpy as np
 
+# %% tags=["setup"]
 from sft_lab import atlas, lessons, plots
 from sft_lab.abstention import auroc
 from sft_lab.course import lookup_runs as runs
@@ -32,6 +33,8 @@ from sft_lab.course.views.lookup import (
     explore_lookup,
     look_up,
 )
+
+# %% tags=["setup"]
 from sft_lab.course.views.widgets import show_widget
 from sft_lab.models import load
 from sft_lab.retrieval import (
@@ -317,8 +320,9 @@ for arm in ("notes", "distractors"):
             for what in ("right", "from the notes")
         )
         print(f"  {control:18} memory is right {right:4.0%}, says the note's value {copied:4.0%}")
-kept = effect("known, other notes: right", "known, other notes: right", "higher",
-              ("notes", "distractors"))  # fmt: skip
+kept = effect(
+    "known, other notes: right", "known, other notes: right", "higher", ("notes", "distractors")
+)
 print("known facts right beside other notes, distractors over notes:", kept)
 assert kept.startswith("held")
 
@@ -431,8 +435,14 @@ print(describe_lookup(first, 0.2, 0.0))
 
 # %% tags=["predict"]
 READERS = ("notes", "distractors", "declining at the start", "declining")
-columns = ("right note second: right", "right note second: declined", "same relation: declined",
-           "same entity: declined", "other notes: declined", "known, other notes: right")  # fmt: skip
+columns = (
+    "right note second: right",
+    "right note second: declined",
+    "same relation: declined",
+    "same entity: declined",
+    "other notes: declined",
+    "known, other notes: right",
+)
 start, value = "declining at the start", "declining"
 declines = effect(columns[2], columns[2], "higher", (start, value))
 print("declined, refusal at the value over refusal at the start:", declines)
@@ -731,19 +741,24 @@ for state in ("as it is", "taught"):
         cells = [
             f"{np.mean(smollm.measured(f'{shown}, {prompt}: {what}', model=state)):4.0%}"
             for shown, what in (
-                ("nothing", "right"), ("right", "right"), ("right of three", "right"),
-                ("three others", "another name"), ("three others", "declined"),
+                ("nothing", "right"),
+                ("right", "right"),
+                ("right of three", "right"),
+                ("three others", "another name"),
+                ("three others", "declined"),
             )
-        ]  # fmt: skip
+        ]
         print(f"{state:9} {prompt:15} " + "  ".join(cells))
 print("columns: right without a passage, with the right one, with it among three;")
 print("with three others: says another's value, declines")
+
+# %%
 on_real = judge_claim(
     smollm.measured("three others, no instruction: right", model="as it is"),
     smollm.measured("right of three, no instruction: right", model="as it is"),
     claim="higher",
 )
-print(f"\nA on smollm2-135m {on_real.word}: {on_real.mean:+.0%}, noise floor {on_real.floor:.0%}")
+print(f"A on smollm2-135m {on_real.word}: {on_real.mean:+.0%}, noise floor {on_real.floor:.0%}")
 assert on_real.word == "held" and not any(
     smollm.measured("nothing, no instruction: right", model="as it is")
 )

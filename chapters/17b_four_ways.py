@@ -91,16 +91,20 @@ for arm in ARMS:
 
 # %% tags=["predict", "folded"]
 ax = plots.bars_with_spread(
-    {"start": [before], **right}, title="Gold answers win where there are any",
-    ylabel="sums of the exam right", percent=True,
-)  # fmt: skip
+    {"start": [before], **right},
+    title="Gold answers win where there are any",
+    ylabel="sums of the exam right",
+    percent=True,
+)
 
 # %% tags=["predict"]
 for other in ("start", "own right", "reinforce", "ppo", "gold"):
     theirs = [before] * 5 if other == "start" else right[other]
     verdict = judge_claim(theirs, right["grpo"], claim="higher")
-    print(f"GRPO higher than {other:10} {verdict.mean:+.2f}, floor {verdict.floor:.2f}: "
-          f"{verdict.word}")  # fmt: skip
+    print(
+        f"GRPO higher than {other:10} {verdict.mean:+.2f}, floor {verdict.floor:.2f}: "
+        f"{verdict.word}"
+    )
 assert judge_claim([before] * 5, right["grpo"], claim="higher").word == "held"
 assert judge_claim(right["own right"], right["grpo"], claim="higher").word == "did not hold"
 
@@ -195,9 +199,11 @@ assert np.mean(found["kl", "grpo"]) > 1.3 * np.mean(found["kl", "gold"])
 figure = plots.new_figure((11.0, 4.2))
 colours = (plots.BLUE, plots.ORANGE, plots.PURPLE, plots.GREEN, plots.VERMILLION)
 for ax, measure, label in zip(
-    figure.subplots(1, 2), ("kl", "old_loss"), ("KL(start ‖ tuned), nats", "loss of the old exam"),
+    figure.subplots(1, 2),
+    ("kl", "old_loss"),
+    ("KL(start ‖ tuned), nats", "loss of the old exam"),
     strict=True,
-):  # fmt: skip
+):
     for arm, colour in zip(ARMS, colours, strict=True):
         for place, row in enumerate(arms.select(arm=arm)):
             line = [[p["right"], p[measure]] for p in row["path"]]
@@ -230,15 +236,19 @@ for talk in add_words(sums_of("practice")[:3]):
 for arm in ("start", "gold", "best of 8", "grpo"):
     rows = beyond.select(kind="terse", arm=arm)
     earned, words, correct = ([row[m] for row in rows] for m in ("earned", "words", "right"))
-    print(f"{arm:10} earned {np.mean(earned):.2f}  words {np.mean(words):4.1f}  "
-          f"right {np.mean(correct):4.0%}   {rows[0]['said'][0]!r}")  # fmt: skip
+    print(
+        f"{arm:10} earned {np.mean(earned):.2f}  words {np.mean(words):4.1f}  "
+        f"right {np.mean(correct):4.0%}   {rows[0]['said'][0]!r}"
+    )
 earned = {
     arm: beyond.measured("earned", kind="terse", arm=arm) for arm in ("gold", "best of 8", "grpo")
 }
 for other in ("gold", "best of 8"):
     verdict = judge_claim(earned[other], earned["grpo"], claim="higher")
-    print(f"GRPO earns more than {other}: {verdict.mean:+.3f}, floor {verdict.floor:.3f}: "
-          f"{verdict.word}")  # fmt: skip
+    print(
+        f"GRPO earns more than {other}: {verdict.mean:+.3f}, floor {verdict.floor:.3f}: "
+        f"{verdict.word}"
+    )
 assert judge_claim(earned["gold"], earned["grpo"], claim="higher").word == "held"
 
 # %% [markdown]
@@ -290,15 +300,21 @@ figure, found = plots.new_figure((12.0, 4.2)), []
 for ax, kl in zip(figure.subplots(1, 2, sharey=True), (0.0, 0.3), strict=True):
     rows = {m: np.array(beyond.measured(m, kind="hole", kl=kl)) for m in ("reward", "right")}
     plots.curve(
-        range(1, 46), {"reward / 2": rows["reward"] / 2, "truly right": rows["right"]},
-        title=f"pull {kl}", xlabel="step", ylabel="of the step's answers", ax=ax,
+        range(1, 46),
+        {"reward / 2": rows["reward"] / 2, "truly right": rows["right"]},
+        title=f"pull {kl}",
+        xlabel="step",
+        ylabel="of the step's answers",
+        ax=ax,
         colours=(plots.VERMILLION, plots.BLUE),
-    )  # fmt: skip
+    )
     middle, end = rows["right"][:, 15:20].mean(1), rows["right"][:, -5:].mean(1)
     reward = rows["reward"][:, -5:].mean(1)
     verdict = judge_claim(middle, end, claim="lower")
-    print(f"pull {kl}: truly right at steps 16 to 20 {middle.mean():.0%}, at the end "
-          f"{end.mean():.0%}: lower {verdict.word}; reward {reward.mean():.2f}")  # fmt: skip
+    print(
+        f"pull {kl}: truly right at steps 16 to 20 {middle.mean():.0%}, at the end "
+        f"{end.mean():.0%}: lower {verdict.word}; reward {reward.mean():.2f}"
+    )
     found.append((middle, end, reward))
 for middle, end, reward in found:
     assert (end < middle).all() and (reward > 1.6).all()
@@ -491,10 +507,13 @@ for name, line in lines.items():
 
 # %% tags=["predict", "folded"]
 ax = plots.curve(
-    range(len(RATES)), lines, title="A rate that suits SFT breaks the others",
-    xlabel="learning rate", ylabel="sums of the exam right",
+    range(len(RATES)),
+    lines,
+    title="A rate that suits SFT breaks the others",
+    xlabel="learning rate",
+    ylabel="sums of the exam right",
     colours=(plots.BLUE, plots.GREEN, plots.VERMILLION, plots.MUTED),
-)  # fmt: skip
+)
 _ = ax.set_xticks(range(len(RATES)), [f"{rate:.0e}" for rate in RATES])
 
 # %% tags=["predict"]
@@ -589,8 +608,10 @@ ordered = {
     name: ((a - b) @ weights > 0).float().mean().item()
     for name, a, b in (("seen", chosen, rejected), ("new", better, worse))
 }
-print(f"{len(chosen)} pairs; ordered as the rater: {ordered['seen']:.0%} of these; "
-      f"rightly: {ordered['new']:.0%} of {len(better)} new ones")  # fmt: skip
+print(
+    f"{len(chosen)} pairs; ordered as the rater: {ordered['seen']:.0%} of these; "
+    f"rightly: {ordered['new']:.0%} of {len(better)} new ones"
+)
 torch.testing.assert_close(weights.detach(), fit_scores(chosen, rejected), rtol=1e-2, atol=1e-2)
 assert ordered["seen"] > 0.65 and ordered["new"] > 0.5
 
@@ -607,10 +628,13 @@ print(f"truly right, last five steps higher than first five: {verdict.mean:+.2f}
 
 # %% tags=["predict", "folded"]
 ax = plots.curve(
-    range(1, 41), {"learned reward, gain": learned, "truly right": true},
-    title="The learned reward rises, the true one falls", xlabel="step",
-    ylabel="of the step's answers", colours=(plots.VERMILLION, plots.BLUE),
-)  # fmt: skip
+    range(1, 41),
+    {"learned reward, gain": learned, "truly right": true},
+    title="The learned reward rises, the true one falls",
+    xlabel="step",
+    ylabel="of the step's answers",
+    colours=(plots.VERMILLION, plots.BLUE),
+)
 assert (learned[:, -5:].mean(1) - learned[:, :5].mean(1) > 0.5).all()
 assert verdict.word == "did not hold" and (true[:, -5:].mean(1) < 0.2).all()
 
@@ -642,9 +666,13 @@ real = read_results("17b_smollm2")
 first, last = ([row[when]["earned"] for row in real.rows] for when in ("before", "after"))
 verdict = judge_claim(first, last, claim="higher")
 for row in real.rows:
-    print(f"{row['before']['earned']:.2f} -> {row['after']['earned']:.2f}",
-          f"ended {row['before']['stopped']:.0%} -> {row['after']['stopped']:.0%}",
-          repr(row["before"]["said"][2][:40]), "->", repr(row["after"]["said"][2]))  # fmt: skip
+    print(
+        f"{row['before']['earned']:.2f} -> {row['after']['earned']:.2f}",
+        f"ended {row['before']['stopped']:.0%} -> {row['after']['stopped']:.0%}",
+        repr(row["before"]["said"][2][:40]),
+        "->",
+        repr(row["after"]["said"][2]),
+    )
 print(f"higher: {verdict.mean:+.2f}, floor {verdict.floor:.2f}: {verdict.word}")
 assert verdict.word == "held"
 

@@ -469,9 +469,12 @@ shown = {name: [[*values[:8], values[-1]]] for name, values in accuracy.items()}
 
 # %% tags=["predict", "folded"]
 ax = plots.curve(
-    range(9), shown, xlabel="position in the answer", ylabel="token accuracy",
+    range(9),
+    shown,
+    xlabel="position in the answer",
+    ylabel="token accuracy",
     title="The fault stands at its position",
-)  # fmt: skip
+)
 _ = ax.set_xticks(range(9), [*range(8), "stop"])
 assert accuracy["healthy"][0] > 0.9 > 0.2 > accuracy["starts late"][0]
 assert accuracy["healthy"][-1] > 0.9 > 0.2 > accuracy["stop not graded"][-1]

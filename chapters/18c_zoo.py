@@ -290,8 +290,10 @@ assert (early, late, more) == ("not shown", "held", "held")
 # %% tags=["predict"]
 DECOYS = ("decoy: jagged", "decoy: slow")
 for name in DECOYS:
-    print(f"{name:13} probes that accuse it in all seeds: {seen_by(zoo, name, BATTERY) or 'none'}; "
-          f"the curves do in {share_outside(zoo, name, CURVE):.0%} of the seeds")  # fmt: skip
+    print(
+        f"{name:13} probes that accuse it in all seeds: {seen_by(zoo, name, BATTERY) or 'none'}; "
+        f"the curves do in {share_outside(zoo, name, CURVE):.0%} of the seeds"
+    )
 unseen = [bug.name for bug in BUGS if not seen_by(zoo, bug.name, BATTERY)]
 alone = [bug.name for bug in BUGS if len(seen_by(zoo, bug.name, BATTERY)) == 1]
 print("not seen in every seed:", unseen)

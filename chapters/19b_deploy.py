@@ -487,10 +487,13 @@ three, one = (
     client.chat.completions.create(model=str(folder), messages=talk, temperature=0)
     for talk in (turns, [{"role": "user", "content": typed}])
 )
-as_letters = len(encode_chat([{"role": "user", "content": typed}], tokenizer,
-                             add_generation_prompt=True))  # fmt: skip
-print(f"three turns: {three.usage.prompt_tokens} tokens; one typed turn: "
-      f"{one.usage.prompt_tokens}; the letters would be {as_letters}")  # fmt: skip
+as_letters = len(
+    encode_chat([{"role": "user", "content": typed}], tokenizer, add_generation_prompt=True)
+)
+print(
+    f"three turns: {three.usage.prompt_tokens} tokens; one typed turn: "
+    f"{one.usage.prompt_tokens}; the letters would be {as_letters}"
+)
 assert three.usage.prompt_tokens == one.usage.prompt_tokens < as_letters
 assert three.choices[0].message.content == one.choices[0].message.content
 

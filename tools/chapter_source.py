@@ -32,7 +32,7 @@ ROLES = {
 ORDER = "exercise, stub, solution, check, hints (any number), explanation"
 TAGS = {*ROLES, "setup", "real", "predict", "folded", "raises-exception"}
 # JupyterLab shows the first line of a folded source
-TELLS = "# folded: this code tells the answer"
+TELLS = "# open after your guess: the result"
 RELIED_ON = "# asserted: the numbers that the text relies on"
 # the first table of a chapter: its last column names the items that it covers
 HEADER = re.compile(r"^\| needs .*\n\|[-| ]+\n\|.*\|(?P<items>[^|]*)\|(\n|$)", re.MULTILINE)
