@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 00 · What happens when we SFT
 #
-# **The question.** A model has read millions of words. Then comes supervised fine-tuning (SFT), a
-# few seconds of it. What does SFT change, and what not?
+# **The question.** A model that has read millions of words cannot answer a question. A few seconds
+# of supervised fine-tuning (SFT) later it answers. What changed, and what did not?
 #
 # **By the end you can**
 # - *name* the five steps of SFT, and say what each one does to an example;

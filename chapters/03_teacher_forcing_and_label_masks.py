@@ -182,10 +182,10 @@ print("from one pass:", [f"{p:.2f}" for p in fast])
 assert_close(fast, slow, rtol=1e-4, atol=1e-6)
 
 # %% [markdown]
-# **Read.** All three: the true answer is known, so it is read at once. The model is causal: row t of the
-# logits depends on tokens 0 to t only. It is the guess about token **t + 1**. So row t is graded by
-# label t + 1: the **shift**. The last row and the first label have no partner. Libraries shift
-# inside their loss; you give them labels that are not shifted:
+# **Read.** All three: the true answer is known, so it is read at once. The model is causal: row t
+# of the logits depends on tokens 0 to t only. It is the guess about token **t + 1**. So row t is
+# graded by label t + 1: the **shift**. The last row and the first label have no partner. Libraries
+# shift inside their loss; you give them labels that are not shifted:
 
 # %%
 labels = torch.tensor([love.labels])

@@ -794,7 +794,8 @@ print(generate_responses(served, tokenizer, prompts, **settings))
 # %% [markdown]
 # The other way is a small file beside the base, in PEFT's format.
 #
-# **Predict.** We put the adapter on a base of the same shape without the new row. Does loading fail, from PEFT's file and from ours?
+# **Predict.** We put the adapter on a base of the same shape without the new row. Does loading
+# fail, from PEFT's file and from ours?
 
 # %% tags=["predict"]
 folder = Path(tempfile.mkdtemp())

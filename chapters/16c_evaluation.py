@@ -512,8 +512,9 @@ assert together > 1.4 * alone
 #
 # Second, the *size* of the exam. Two models disagree on a share $d$ of the questions, and one is
 # better by $\delta$. Then one question's difference has the variance $d - \delta^2$. To find
-# $\delta$ in 80 of 100 exams, with a test at 5 %, takes $n = (1.96 + 0.84)^2 (d - \delta^2) /
-# \delta^2$ questions. **Predict** n for 3 points and $d$ = 15 %.
+# $\delta$ in 80 of 100 exams, with a test at 5 %, takes
+# $n = (1.96 + 0.84)^2 (d - \delta^2) / \delta^2$ questions. **Predict** n for 3 points and
+# $d$ = 15 %.
 
 # %% tags=["predict"]
 _ = draw_power(0.03, (0.05, 0.15, 0.3), range(100, 3001, 100))

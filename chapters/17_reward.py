@@ -74,8 +74,9 @@ _ = draw_sources()
 
 # %% [markdown]
 # A *policy* π is a model seen as a chooser: it draws an answer. We begin with six answers to "What
-# is 7 + 8?", each a single token. With rewards $r_k$ the *expected reward* is $J = \sum_k \pi_k
-# r_k$. Since $\nabla \pi = \pi\,\nabla \log \pi$, its gradient is an expectation too:
+# is 7 + 8?", each a single token. With rewards $r_k$ the *expected reward* is
+# $J = \sum_k \pi_k r_k$. Since $\nabla \pi = \pi\,\nabla \log \pi$, its gradient is an
+# expectation too:
 #
 # $$\nabla J = \sum_k \pi_k\, r_k\, \nabla \log \pi_k = \mathbb{E}_{k \sim \pi}\,[\,r_k\, \nabla
 # \log \pi_k\,].$$
@@ -597,9 +598,10 @@ for kind, name in {"answer": "grpo", "token": "dapo", "length": "dr_grpo"}.items
 #
 # GRPO gives all tokens of an answer one advantage. **PPO** learns a *value* $V_t$ at each place:
 # the reward still expected there. A token's surprise is $\delta_t = r_t + \gamma V_{t+1} - V_t$.
-# *Generalised advantage estimation* (GAE) adds up the later ones: $A_t = \sum_{k \ge t} (\gamma
-# \lambda)^{k-t}\, \delta_k$. Values learn the *return* $A_t + V_t$ from a squared error. It too is
-# clipped: of a value and the value kept within `clip` of the old one, the larger error counts.
+# *Generalised advantage estimation* (GAE) adds up the later ones:
+# $A_t = \sum_{k \ge t} (\gamma \lambda)^{k-t}\, \delta_k$.
+# Values learn the *return* $A_t + V_t$ from a squared error. It too is clipped: of a value and the
+# value kept within `clip` of the old one, the larger error counts.
 #
 # **Predict.** Four tokens, all values 0.5, reward 1 at the end. Which get an advantage at λ = 0,
 # and which at λ = 1?

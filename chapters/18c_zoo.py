@@ -487,7 +487,7 @@ check("18c.5", my_bug)
 # named*, *two BOS*, *blank at seam*, *history rewritten*, *turn not closed*, *B not trained* and
 # *keys do not meet*.
 #
-# **Predict.** How many of the ten get an alarm, and which do not?
+# **Predict.** How many of the ten get an alarm, and which do not, if any?
 
 # %% tags=["predict"]
 named_by_doctor = {}
@@ -497,15 +497,15 @@ for name in PATIENTS:
     codes = [finding.code for finding in found if finding.severity != "note"]
     named_by_doctor[name] = codes
     print(f"{name:18} {', '.join(codes) or 'no alarm'}")
-assert not named_by_doctor["healthy"]
-assert sum(map(bool, named_by_doctor.values())) >= 9
+assert not named_by_doctor.pop("healthy")
+assert len(named_by_doctor) == 10 and all(named_by_doctor.values())
 
 # %% [markdown]
-# **Read.** Nine of ten get an alarm in a tenth of a second, without a step of training. A healthy
-# set gets none. (An adapter without the output head also gets `stop-row-untrained`: the bug `stop
-# row frozen`.) *History rewritten*, a template that shortens earlier answers, got no alarm: the
-# answers it shortens were there before the last question, and the prompt agrees with the row. The
-# other bugs are lines of code. For them there is the battery.
+# **Read.** All ten get an alarm in a tenth of a second, without a step of training. A healthy set
+# gets none. (An adapter without the output head also gets `stop-row-untrained`: the bug `stop row
+# frozen`.) *History rewritten* is a template that shortens earlier answers. Its prompt agrees with
+# the row, so the doctor reads each answer of a conversation where it stands. The other bugs are
+# lines of code. For them there is the battery.
 #
 # ## 8 · A real model
 #
