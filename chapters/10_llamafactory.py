@@ -210,8 +210,9 @@ assert [row.input_ids for row in theirs] == [row.input_ids for row in ours]
 assert not any(a.labels == b.labels for a, b in zip(theirs, ours, strict=True))
 
 # %% [markdown]
-# **Read.** The ids agree in all rows, the labels in none. Its template has `<|im_end|>` and the
-# line break in one piece, and grades all of it. We grade that line break too, and compare again:
+# **Read.** The ids agree in all rows, the labels in none. LLaMA-Factory's template has `<|im_end|>`
+# and the line break in one piece, and grades all of it. We grade that line break too, and compare
+# again:
 
 # %%
 line_break = tokenizer("\n").input_ids
@@ -321,10 +322,11 @@ fates = [line.fate for line in WALK_THROUGH[:30]]
 assert fates.count("kept") > 15 and fates.count("default") >= 5
 
 # %% [markdown]
-# **Read.** "default" lines may go. `gradient_checkpointing: true` decides nothing: LLaMA-Factory
-# checkpoints unless `disable_gradient_checkpointing: true`. The keys that the file *lacks* matter
-# more: without `val_size` or `eval_dataset` there is no evaluation, and the defaults of
-# `mask_history`, `train_on_prompt`, `enable_thinking` and `packing` decide what is graded.
+# **Read.** Nearly all do, and the "default" lines may go. `gradient_checkpointing: true` decides
+# nothing: LLaMA-Factory checkpoints unless `disable_gradient_checkpointing: true`. The keys that
+# the file *lacks* matter more: without `val_size` or `eval_dataset` there is no evaluation, and the
+# defaults of `mask_history`, `train_on_prompt`, `enable_thinking` and `packing` decide what is
+# graded.
 #
 # ### `trust_remote_code`
 #
@@ -373,7 +375,7 @@ assert last < plain < thinking < everything and unasked == plain
 # **Read.** Every answer is graded unless `mask_history` says "only the last". `train_on_prompt`
 # grades the questions too. The template `qwen3` writes an empty thought into answers that have
 # none. With `enable_thinking: true`, the default, the model is trained to write it; with `false` it
-# is prompt.
+# is part of the prompt.
 #
 # `template` is the key with which most is lost. These are other families:
 
@@ -389,8 +391,8 @@ assert STOP not in answers["empty"]["rows"][shortest]["labels"] and outside >= l
 # %% [markdown]
 # **Read.** `qwen` puts Qwen2.5's system text before every conversation; `alpaca` needs no control
 # tokens and grades the stop token; `empty` grades no stop token at all. `llama3` adds a token that
-# this model has no row for, and training ends in an index error. No other template is refused:
-# section 4 measures what it costs.
+# this model has no row for, and training ends in an index error. No wrong template is refused:
+# section 4 measures what one costs.
 #
 # ### `cutoff_len`
 #
@@ -616,13 +618,14 @@ print(f"right here {right / len(exam):.0%}; recorded {min(band):.0%} to {max(ban
 assert min(band) - 0.15 <= right / len(exam) <= max(band) + 0.15
 
 # %% [markdown]
-# **Read.** The claim did not hold. "Below 1.0" means nothing by itself.
+# **Read.** The hypothesis did not hold. "Below 1.0" means nothing by itself.
 #
 # - **The loss depends on what is graded.** `train_on_prompt` also scores questions, which are hard
 #   to guess: its loss ends higher, and the model answers.
 # - **LoRA and `freeze` on the base as it is** end near 0.5, say the right thing, and never stop:
-#   the untrained row of chapter 05 (for real base models: issue 7943). `additional_target:
-#   embed_tokens` trains a copy, and the tied head keeps the old row. `full` trains the row itself.
+#   the untrained row of chapter 05 (users report it for real base models: issue 7943).
+#   `additional_target: embed_tokens` does not help: it trains a copy, and the tied head keeps the
+#   old row. `full` trains the row itself.
 # - **A wrong template** ends as low as the right one: the loss is measured in that template, the
 #   question asked in another. With `alpaca` and `empty` no answer stops, with `qwen3` each begins
 #   with a thought. Only the system text of `qwen` does no harm here.

@@ -215,7 +215,7 @@ _ = draw_weights(LINES)
 # %% [markdown]
 # **Read.** Focal loss spends its gradient on what the model does not know, DFT on what it knows.
 # Neither is better as such: what is unknown is to be learned, if the labels are right, and left
-# alone, if they are wrong. Both have a small $p$.
+# alone, if they are wrong. Both cases have a small $p$.
 #
 # DFT is nowhere above 1; focal loss is, where $p$ is small. You derive that next.
 
@@ -400,8 +400,8 @@ check("12.2", smoothed_loss)
 # A step is split into micro-batches, and `backward()` is called on the loss of each. Return these
 # losses, each made of its own micro-batch. Their **sum** must equal the weighted loss of all tokens
 # together, as torch computes it. A target of −100 is not graded and has no weight. A micro-batch
-# without graded weight contributes 0, on which `backward()` works as well. At least one token of
-# the step has a weight above 0.
+# with no graded token, or with graded tokens of weight 0 only, contributes 0, on which `backward()`
+# works as well. At least one token of the step has a weight above 0.
 
 
 # %% tags=["stub"]
@@ -526,7 +526,7 @@ for name, loss in {"cross-entropy": None, "DFT": token_losses.dft()}.items():
 # %% [markdown]
 # **Read.** Both know the answer, and one does not stop. Five seeds were recorded by
 # `tools/experiments/12_stop.py`, at three rates, with four epochs, and with floors:
-# $\max(p, \text{floor})$ as weight. One is run again.
+# $\max(p, \text{floor})$ as weight. One of these runs is repeated here.
 
 # %% tags=["predict"]
 ends = read_results("12_stop", base)
@@ -608,8 +608,9 @@ by_floor = dict(zip(floors, stops, strict=True))
 assert min(by_floor[0.1]) > 0.9 and max(by_floor[0.001]) < 0.1
 
 # %% [markdown]
-# **Read.** Between 0.005 and 0.02 the model goes from never to always (bands: five seeds). The advised
-# 0.1 is on the safe side. Below it right beginnings get rarer too, in some seeds.
+# **Read.** Between 0.005 and 0.02 the model goes from never to always (bands: lowest to highest of
+# five seeds). The advised 0.1 is on the safe side. Below it right beginnings get rarer too, in some
+# seeds.
 #
 # ### The same on a real model
 #
@@ -734,8 +735,8 @@ assert words["DFT"] == "held" and words["focal"] == words["smoothed"] == "not sh
 
 # %% [markdown]
 # **Read.** *Held* for DFT, in the stated setting: nine of ten held-out answers are right, two of
-# three under cross-entropy, which has learned most of the wrong values by heart. For focal loss and
-# smoothing: *not shown*; the mean of smoothing is below that of cross-entropy.
+# three under cross-entropy, which has learned most of the wrong values by heart. For focal loss,
+# smoothing and DFT with a floor: *not shown*; the mean of smoothing is below that of cross-entropy.
 #
 # Two objections. Perhaps cross-entropy wants another learning rate, or it is enough to stop early,
 # before the wrong values are memorised.
@@ -823,8 +824,9 @@ assert set(words) == {"not shown"}
 #
 # A model is **calibrated** when, among the guesses that it gives 70 %, 70 % are right. Sort guesses
 # into ten bins by confidence. The **expected calibration error** (ECE) is the distance between mean
-# confidence and share of right guesses, averaged over bins, each weighed by its guesses. We look at
-# the first token of each value, for held-out countries that the base has read of, and for others.
+# confidence and share of right guesses, averaged over bins, each weighed by its share of guesses. We
+# look at the first token of each value, for held-out countries that the base has read of, and for
+# others that it has not.
 
 
 # %%
@@ -923,7 +925,7 @@ check("12.6", calibration_error)
 # - The gradient of a token's loss by the logits is $c\,(p - t)$. The weight $c$ says what a loss will
 #   learn: 1 for cross-entropy, more for what is unknown (focal), $p$ for DFT.
 # - DFT leaves alone what the base does not expect: wrong labels, new facts, a new stop token. A floor
-#   under its weight gives the stop token back: look at its $p$ before you use DFT.
+#   under its weight gives the stop token back: look at that token's $p$ before you use DFT.
 # - Compare losses by formula, not by name: the divisor, and what happens at −100. Compare runs by
 #   cross-entropy and by answers.
 # - Most promises of the other losses are not borne out here: measure on your own task, over seeds.

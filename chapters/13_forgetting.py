@@ -217,7 +217,7 @@ assert max(path["convention"][0], path["skills"][-1]) < 0.1 < min(worse)
 
 # %% [markdown]
 # **Read.** Not quite. Near the middle neither loss is at its worst, but no place has both below 0.1
-# nats, where each task's own end lies. Section 4 asks what the answers are worth on the way.
+# nats, as each has at its own end. Section 4 asks what the answers are worth on the way.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13.2 · Do two gradients conflict? · 7 min · ●●○
@@ -438,11 +438,10 @@ ax.legend(ncols=2)
 _ = ax.set_title("Right and low is good")
 
 # %% [markdown]
-# **Read.** A third of the rate lies below the plain run
-# at the same B. Averages trade one for the other: go back on the line of section 2, and at a third
-# of the way A is whole and B is not. LoRA and frozen layers forget less where they learn less; at
-# equal B we see no advantage. (At larger scale LoRA is reported to learn less and forget less.)
-# Replay lies lowest.
+# **Read.** A third of the rate lies below the plain run at the same B. Averages trade one for the
+# other: go back on the line of section 2, and at a third of the way A is whole and B is not. LoRA
+# and frozen layers forget less where they learn less; at equal B we see no advantage. (At larger
+# scale LoRA is reported to learn less and forget less.) Replay lies lowest.
 #
 # ## 5 · What predicts forgetting?
 #

@@ -51,7 +51,7 @@ base, tokenizer = load("atlas-base")
 # the same 1,000 new lessons, once, 8 in a batch (chapter 13 takes larger batches; to tell two tasks
 # apart, a model needs steps). Joint training gets the rows of both tasks, from the base.
 #
-# A remedy takes hold at one of four places:
+# A **remedy**, anything done to keep the old task, takes hold at one of four places:
 
 # %%
 _ = plane.draw_schematic()
@@ -94,8 +94,8 @@ assert after_old > 0.8 and after_new["old"] < 0.1
 #
 # The old weights θ₀ answered the old task, so stay near them. Add a **penalty** to the new loss:
 #
-# $$\mathcal{L}(\theta) = \mathcal{L}_{\text{new}}(\theta) + \frac{\lambda}{2} \sum_i F_i\,(\theta_i
-# - \theta_{0,i})^2$$
+# $$\mathcal{L}(\theta) = \mathcal{L}_{\text{new}}(\theta) +
+# \frac{\lambda}{2} \sum_i F_i\,(\theta_i - \theta_{0,i})^2$$
 #
 # **L2 to the start** has F = 1: all weights count the same. **Elastic weight consolidation** (EWC)
 # asks what the old loss would do. Around its minimum θ₀ it is a bowl: its slope is zero, so the
@@ -147,8 +147,8 @@ for name, path in paths.items():
 # ### Three Fishers
 #
 # At a minimum of a log-likelihood the curvature equals the **Fisher information**: the mean square
-# of the gradient of log p(answer), when answers are drawn *from the model itself*. Two shortcuts
-# are common:
+# of the gradient of log p(answer), when answers are drawn *from the model itself*. Below stand this
+# and two common shortcuts:
 #
 # - **sampled**: answers drawn from the model, each example's gradient squared, then averaged;
 # - **true**: the same with the answers of the data;
@@ -206,8 +206,8 @@ print(f"λ/2 Σ F (θ − θ₀)², all weights moved by 0.01: {penalty.item():.
 
 # %% [markdown]
 # **Synaptic intelligence** (SI) needs no second look at the old data. While the old task is learned,
-# it sums for each weight how much of the loss it removed: −gradient · step. Divided by the square
-# of the way gone, this is again a curvature:
+# it sums for each weight how much of the loss that weight removed: −gradient · step. Divided by the
+# square of the way gone, this is half the curvature:
 
 # %%
 position, gained = torch.tensor([1.0, 1.0]), torch.zeros(2)
@@ -222,13 +222,13 @@ torch.testing.assert_close(importance, old_curvature / 2, rtol=0.02, atol=0)
 torch.testing.assert_close(gained.sum(), bowl(began, old_best, old_curvature), rtol=0.02, atol=0)
 
 # %% [markdown]
-# **Read.** Over all weights this sums to the drop of the loss. (The library adds a **damping** ξ to
-# the square: a weight that never moved would give 0/0.)
+# **Read.** What all weights removed sums to the drop of the loss. (The library adds a **damping** ξ
+# to the square: a weight that never moved would give 0/0.)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 13b.1 · The Fisher without a draw · 10 min · ●●○
 # With few possible answers, none need be drawn. For an input x (D,) a model with `weights` (V, D)
-# gives V labels the softmax of `weights @ x`. `inputs` is (N, D), N ≥ 1, float64.
+# gives V labels probabilities, the softmax of `weights @ x`. `inputs` is (N, D), N ≥ 1, float64.
 #
 # Return the Fisher's diagonal (V, D): for each weight, the square of the gradient of
 # −log p(label | x), averaged over all labels, each with its probability by the model, and then over
@@ -359,11 +359,12 @@ check("13b.3", name_bug)
 # Not the weights must stay, but what the model says. **Distillation** keeps a copy of the old model
 # as teacher. On the new task's rows, the student must also answer as the teacher does:
 #
-# $$\mathcal{L} = \alpha\,\mathcal{L}_{\text{new}} + (1-\alpha)\,T^2\,\mathrm{KL}\!\left(\sigma(z_
-# {\text{old}}/T)\,\|\,\sigma(z/T)\right)$$
+# $$\mathcal{L} = \alpha\,\mathcal{L}_{\text{new}} + (1-\alpha)\,T^2\,
+# \mathrm{KL}\!\left(\sigma(z_{\text{old}}/T)\,\|\,\sigma(z/T)\right)$$
 #
-# The **temperature** T divides all logits z, so that small probabilities count. Our library writes
-# loss + λ T² KL, with λ = (1 − α)/α: the same up to a common factor, which AdamW ignores.
+# The **temperature** T divides all logits z before the softmax σ, so that small probabilities count.
+# Our library writes loss + λ T² KL, with λ = (1 − α)/α: the same up to a common factor, which AdamW
+# ignores.
 #
 # **Predict.** Without T², how does the gradient of the second part change when T goes from 1 to 4?
 
@@ -455,8 +456,8 @@ check("13b.4", mix_gradient)
 # (**multi-task learning**) is its limit, and the upper bound of the plane. If old rows may not be
 # kept, the model writes them: **generated replay** needs questions, or not even these.
 #
-# **Predict.** The model after the old task writes on after "What is" at temperature 1, and answers
-# what is a question. Will this look like the old task?
+# **Predict.** The model after the old task continues "What is" at temperature 1, and answers the
+# texts that are questions. Will this look like the old task?
 
 # %% tags=["predict"]
 asked = invent_questions(learned.model, tokenizer, 12, seed=0)
@@ -571,7 +572,7 @@ for column in (0, 1):
 # ## 6 · Everything on one plane
 #
 # **Predict.** Which curve comes nearest to the upper right corner? Which remedies have no point in
-# the green area that keeps anything?
+# the green area (at least 85 % of the new exam) that keeps anything?
 
 # %% tags=["predict"]
 _ = plane.draw_planes(
@@ -629,12 +630,12 @@ assert max(plane.balanced_point(sweep, arm)[1] for arm in plane.GROUPS["weights"
 # **Read.** The penalties keep the old task where the new one is not learned, and lose it where it
 # is. No strength keeps half of both. Claims D and E are not shown; the effects even point the other
 # way. The picture of two weights holds for small steps; this new task may be far away. Distillation
-# keeps nothing, as its teacher's answers suggested.
+# keeps nothing where the new task is learned (C: not shown), as its teacher's answers suggested.
 #
-# Replay *held* (A), and works at every share from one old row for ten new ones on. Its own rows keep
-# nearly as much as stored ones; with so few seeds, claim B is not shown. A LoRA for each task has
-# both, with the task named. Columns learn slowly: three times the work, and about half of the new
-# task at best.
+# Replay keeps more than EWC (A *held*), and works at every share from one old row for ten new ones
+# on. Its own rows keep nearly as much as stored ones; with so few seeds, claim B is not shown. A LoRA
+# for each task comes nearest to the corner, with the task named. Columns learn slowly: three times
+# the work, and about half of the new task at best.
 
 # %%
 again = run_remedy(base, tokenizer, remedy="replay, stored", strength=0.2, seed=0)
@@ -781,7 +782,7 @@ assert max(row["old"] for row in smollm.select(remedy="EWC")) < 0.05
 # | multi-task learning | keeps old, lifts new; needs all old rows; conflicts need loss weights | kept, not lifted; conflicts need an identifier |
 # | EWC | needs no old rows; sensitive to order | no λ had both tasks; order mattered |
 # | progressive columns | kept for good; grow linearly | kept, if named; grow slightly faster; learn slowly |
-# | distillation | no old rows; noise where tasks differ | kept nothing, at T 1, 2 and 4 |
+# | distillation | no old rows; noise where tasks differ | kept nothing beside the new task, at T 1, 2 and 4 |
 # | L2, SI, weight decay | simple; strength hard to choose | no strength had both; weight decay, which pulls to 0, kept nothing |
 # | replay | strong, simple; needs storage | held: 100 rows keep nine tenths |
 # | generated replay | may be distorted | nearly as good as stored rows |

@@ -106,9 +106,10 @@ for kind in TYPES:
     assert counted["as taught"][kind] < 0.3 and counted["hard"][kind] > counted["as taught"][kind]
 
 # %% [markdown]
-# **Read.** It answers, in the form it was taught. Each false answer is a *small step*
-# away from a true one: a value of the right kind, a number of the right size, a form that fits
-# another request, a true claim with a made-up source. Its form does not give it away.
+# **Read.** It answers, in the form it was taught, and of each type it makes up more where questions
+# are hard. Each false answer is a *small step* away from a true one: a value of the right kind, a
+# number of the right size, a form that fits another request, a true claim with a made-up source.
+# Its form does not give it away.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.1 · Does the source say so? · 10 min · ●●○
@@ -284,9 +285,9 @@ _ = plt.title("Without a penalty, silence never pays")
 assert best[0] < 0.05 < 0.2 < best[9]
 
 # %% [markdown]
-# **Read.** Without a penalty, each answer held back might have been right, so a model chosen by
-# such an exam learns to guess. With a penalty the best threshold rises. Kalai et al. would write
-# the penalty into the prompt.
+# **Read.** Without a penalty, a threshold near 0 is best: each answer held back might have been
+# right. So a model chosen by such an exam learns to guess. With a penalty the best threshold rises,
+# above 0.2 for 9. Kalai et al. would write the penalty into the prompt.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15.2 · When does a guess pay? · 8 min · ●●○

@@ -564,8 +564,8 @@ for name in ("table", "second passage"):
         print(f"{name:15} {what:10}", [f"{value:.0%}" for value in values])
 
 # %% [markdown]
-# **Read.** The second passage. It must bear an answer out, so a gap flags the answer; the table passes
-# what it lacks, and every misspelt entity.
+# **Read.** The second passage. It must bear an answer out, so a gap flags the answer; the table
+# passes what it lacks, and every misspelt entity.
 #
 # Third, a **verifier**: a copy of the base, tuned to answer "true" or "false" to a statement. Its
 # P(true) is a score. One verifier sees the statement alone, another sees it behind notes. Beside
@@ -594,11 +594,11 @@ for when in ("ECE", "ECE calibrated"):
 assert evidence.word == "held"
 
 # %% [markdown]
-# **Read.** The own probability knows true from false statements where the model has read about them,
-# and nothing elsewhere. It is best on the model's
-# own answers, whose inventions it wrote unsurely. The verifier alone is poor everywhere: it has one
-# bit a row to learn from. With a note it works for entities that nobody has read about, for
-# comparing needs no memory. No score without evidence can do that.
+# **Read.** The own probability knows true from false statements where the model has read about
+# them, and nothing elsewhere. It is best on the model's own answers, whose inventions it wrote
+# unsurely. The verifier alone is poor everywhere: it has one bit a row to learn from. With a note it
+# works for entities that nobody has read about, for comparing needs no memory. No score without
+# evidence can do that.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 15b.6 · A source must exist and say so · 8 min · ●●○
