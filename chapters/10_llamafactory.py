@@ -365,7 +365,7 @@ figure, axes = plt.subplots(len(kinds), 1, figsize=(10, 10.5))
 for ax, name in zip(axes, kinds, strict=True):
     row = answers[name]["rows"][shortest]
     graded_in[name] = sum(label != IGNORE_INDEX for label in row["labels"])
-    title = f"{name.replace('talk', 'as above')}: {graded_in[name]} graded"
+    title = f"{name.replace('talk', 'our settings')}: {graded_in[name]} graded"
     words = [tokenizer.decode([i]) for i in row["input_ids"]]
     plots.token_strip(words, row["labels"], title=title, ax=ax)
 plain, last, everything, thinking, unasked = graded_in.values()

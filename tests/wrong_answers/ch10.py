@@ -76,7 +76,10 @@ WRONG_ANSWERS = {
     ],
     "10.2": [
         (_by_row(lambda p, a: p + a), "a prompt may be cut"),
-        (_by_row(lambda p, a: min(2 * a, p + a)), "at 2A the first rule does not hold yet"),
+        (
+            _by_row(lambda p, a: min(2 * a, p + a)),
+            "at 2 · answer the first branch of fit is not taken",
+        ),
         (_by_row(lambda p, a: 2 * a + 1), "a row that fits is not cut"),
         (_smaller_too_late, "take the smaller for each row"),
         (_by_row(lambda p, a: a), "this is the longest answer"),

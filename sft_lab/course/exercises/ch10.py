@@ -156,7 +156,7 @@ def register(attempt: Callable) -> str:
 def smallest_cutoff(attempt: Callable) -> str:
     few, many = random.randint(5, 12), random.randint(200, 300)
     inputs = [
-        ([(many, few)],),  # the first rule decides
+        ([(many, few)],),  # the first branch of `fit` decides
         ([(few, many), (many, few)],),  # the row must fit
         ([(1, 1)],),
         ([(few + 1, few), (few, 1)],),  # both give the same
@@ -164,7 +164,7 @@ def smallest_cutoff(attempt: Callable) -> str:
         ([(many + i, random.randint(20, 60)) for i in range(5)],),
         # the maximum of each way is another row's: the smaller must be taken row by row
         ([(10 * many, few), (1, many)],),
-        ([(many + few, many)],),  # the first rule, with a prompt not much longer than the answer
+        ([(many + few, many)],),  # the first branch, with a prompt hardly longer than the answer
         ([(1, many), (10 * many, many - few)],),  # the longest answer's row does not decide
         ([(many, few), (few, 2 * few)],),  # nor the longest row
     ]
@@ -179,11 +179,11 @@ def smallest_cutoff(attempt: Callable) -> str:
         (by_row(lambda p, a: p + a), "this keeps whole rows: a prompt may be cut"),
         (
             by_row(lambda p, a: min(2 * a, p + a)),
-            "at 2A the first rule does not hold yet: it asks for 2A < C",
+            "at 2 · answer the first branch of fit is not taken: it asks for 2 · answer < limit",
         ),
         (
             by_row(lambda p, a: 2 * a + 1),
-            "a row that fits is not cut: P + A may be less than 2A + 1",
+            "a row that fits is not cut: prompt + answer may be less than 2 · answer + 1",
         ),
         (late, "take the smaller for each row, and then the largest of all rows"),
         (by_row(lambda p, a: a), "this is the longest answer: the rule leaves it less than all"),
@@ -196,7 +196,7 @@ def smallest_cutoff(attempt: Callable) -> str:
         form=lambda found: need_whole(found, "cutoff_len", low=1),
         what="cutoff_len",
     )
-    return "each answer whole by the first rule or because its row fits; the largest decides"
+    return "each answer whole by the first branch or because its row fits; the largest decides"
 
 
 # 10.3
