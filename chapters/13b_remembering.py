@@ -32,6 +32,8 @@ from sft_lab.course.remedies import (
 )
 from sft_lab.course.results import read_results
 from sft_lab.course.views import forgetting as plane
+
+# %% tags=["setup"]
 from sft_lab.course.views.widgets import show_widget
 from sft_lab.distill import distillation_loss
 from sft_lab.forgetting import estimate_fisher, ewc

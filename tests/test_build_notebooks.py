@@ -224,6 +224,7 @@ def test_asserts_that_would_tell_the_answer_stand_in_a_folded_cell_of_their_own(
     [
         ((), "x = 1\nassert x"),
         (("predict",), "assert True"),
+        (("predict",), "x = 1\nif x:\n    assert x\nelse:\n    print(x)"),
         (("folded",), f"{RELIED_ON}\nassert True"),
         (("predict",), "assert True\nx = 1"),
         (("predict",), "for x in (1, 2):\n    print(x)\n    assert x"),

@@ -209,7 +209,8 @@ def is_assert(statement: ast.stmt) -> bool:
     """True for an assert, a call of PyTorch's or NumPy's `assert_…`, and a loop or a condition of
     nothing else."""
     if isinstance(statement, ast.For | ast.If | ast.With):
-        return all(is_assert(inner) for inner in statement.body)
+        inside = [*statement.body, *getattr(statement, "orelse", [])]
+        return all(is_assert(inner) for inner in inside)
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         return ast.unparse(statement.value.func).rpartition(".")[2].startswith("assert_")
     return isinstance(statement, ast.Assert)
